@@ -1,0 +1,27 @@
+# The same by hand: python3 -m venv .venv; .venv/bin/pip install -r requirements.txt; .venv/bin/python scripts/demo.py
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test lint install
+.DELETE_ON_ERROR:
+
+demo: install
+	$(BIN)/python scripts/demo.py
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy psp stylegan2_ops criteria datasets scripts
+
+install: $(STAMP)
+
+# A .venv that was made by hand stays; what it lacks is installed. Only changed requirements make it run again.
+$(STAMP): requirements.txt constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit("error: needs Python 3.10 or newer, and $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=python3.12") if sys.version_info < (3, 10) else 0'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo 'Installing what requirements.txt names into .venv (two minutes, once)'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@

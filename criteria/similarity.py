@@ -1,0 +1,63 @@
+"""What the identity and the MoCo loss share: 1 - similarity of output and target in a frozen network's embedding."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class SimilarityLoss(nn.Module):
+    """Base class. A subclass gives `features`, may give another `similarity`, and calls `freeze` when it is built.
+
+    Output is compared with target only, so the source may be a sketch or a label map. `prefix` begins the names that
+    are logged.
+    """
+
+    prefix = ""
+
+    def freeze(self) -> None:
+        """No gradients for the weights, evaluation mode, the memory layout that convolutions are fastest in."""
+        self.requires_grad_(False).eval()
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in evaluation mode whatever the surrounding module does: batch statistics are frozen too."""
+        return super().train(False)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Embeddings [B,D], float32, of images [B,3,S,S] in [-1,1]."""
+        raise NotImplementedError
+
+    def similarity(self, a: Tensor, b: Tensor) -> Tensor:
+        """Similarity [B] of embeddings [B,D], 1 when equal: the cosine."""
+        return F.cosine_similarity(a, b, dim=1)
+
+    def forward(
+        self, output: Tensor, target: Tensor, source: Tensor | None = None, *, target_features: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean of 1 - similarity over the batch (scalar), and detached means to log under pSp's names.
+
+        `diff_target` = similarity(output, target); with a photo [B,3,S,S] as source also `diff_input` =
+        similarity(output, source), `diff_views` = similarity(target, source) and `id_improve` = diff_target -
+        diff_views. Any other source is ignored. target_features: `features(target)`, when it was kept.
+        Only output gets a gradient.
+        """
+        if target_features is None:
+            with torch.no_grad():
+                target_features = self.features(target)
+        found = self.features(output)
+        similar = self.similarity(found, target_features).mean()
+        terms = {"diff_target": similar.detach()}
+        if source is not None and source.ndim == 4 and source.shape[1] == 3 and source.is_floating_point():
+            with torch.no_grad():
+                given = self.features(source)
+                terms["diff_input"] = self.similarity(found, given).mean()
+                terms["diff_views"] = self.similarity(target_features, given).mean()
+                terms["id_improve"] = terms["diff_target"] - terms["diff_views"]
+        return 1 - similar, {self.prefix + name: value for name, value in terms.items()}

@@ -1,0 +1,9 @@
+"""Where images come from: folders and zip files, pairs by name, CelebAMask-HQ parts, sketches from photos, alignment.
+
+A plain package of the checkout, never installed (PyPI has a package of this name). Importing it does not import torch.
+"""
+
+from datasets.roots import DataRoot, open_data_root
+from datasets.sources import ImageSource, open_source
+
+__all__ = ["DataRoot", "ImageSource", "open_data_root", "open_source"]

@@ -1,0 +1,89 @@
+"""Random changes to one training pair, each a pure function of a NumPy generator. All work on uint8 pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+from scipy import ndimage
+
+from psp.palette import mirror_labels
+
+
+def item_rng(seed: int) -> np.random.Generator:
+    """The generator of one item: `seed` mixes run seed, epoch and index (see `datasets.loader.item_seed`)."""
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+def mirror(pixels: np.ndarray, *, labels: bool = False) -> np.ndarray:
+    """Left-right mirrored [H,W] or [H,W,C]; in a label map left and right eyes, brows and ears change names too."""
+    return mirror_labels(pixels) if labels else np.ascontiguousarray(pixels[:, ::-1])
+
+
+def roughen_sketch(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A clean sketch as another hand might have drawn it. uint8 [H,W], white ground -> the same shape.
+
+    Each with its own chance: thicker or thinner lines, a slight wobble, erased strokes and patches, fainter or darker
+    ink, hardened lines, blur, paper grain. A third of the sketches stay as they are.
+    """
+    if rng.random() < 1 / 3:
+        return sketch
+    out = sketch
+    if rng.random() < 0.5:
+        out = _line_width(out, rng)
+    if rng.random() < 0.4:
+        out = _wobble(out, rng)
+    if rng.random() < 0.4:
+        out = _erase(out, rng)
+    if rng.random() < 0.6:
+        out = _ink(out, rng)
+    if rng.random() < 0.2:
+        out = np.asarray(Image.fromarray(out).filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.2)))))
+    if rng.random() < 0.2:
+        grain = rng.normal(0, rng.uniform(2, 10), out.shape)
+        out = np.clip(out + grain, 0, 255).astype(np.uint8)
+    return out
+
+
+def _line_width(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    thicker = rng.random() < 0.6
+    filtered = (ndimage.minimum_filter if thicker else ndimage.maximum_filter)(
+        sketch, 3 if rng.random() < 0.75 or not thicker else 5
+    )
+    amount = float(rng.uniform(0.3, 1.0)) * (1.0 if thicker else 0.6)
+    return np.rint(sketch + amount * (filtered.astype(np.float32) - sketch)).astype(np.uint8)
+
+
+def _wobble(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    height, width = sketch.shape
+    reach = float(rng.uniform(0.5, 2.5)) * min(height, width) / 256
+    coarse = int(rng.integers(5, 13))
+    field = rng.normal(0, reach, (2, coarse, coarse)).astype(np.float32)
+    dy, dx = (np.asarray(Image.fromarray(f).resize((width, height), Image.Resampling.BICUBIC)) for f in field)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    return ndimage.map_coordinates(sketch, [y + dy, x + dx], order=1, mode="nearest")
+
+
+def _erase(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    height, width = sketch.shape
+    side = min(height, width)
+    image = Image.fromarray(sketch)
+    draw = ImageDraw.Draw(image)
+    for _ in range(int(rng.integers(1, 7))):
+        x, y = rng.uniform(0, width), rng.uniform(0, height)
+        if rng.random() < 0.7:  # one stroke of the rubber
+            angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.3) * side
+            end = (x + length * np.cos(angle), y + length * np.sin(angle))
+            draw.line([(x, y), end], fill=255, width=max(1, int(rng.uniform(0.008, 0.04) * side)))
+        else:
+            a, b = rng.uniform(0.02, 0.08, 2) * side
+            draw.ellipse([x - a, y - b, x + a, y + b], fill=255)
+    return np.asarray(image)
+
+
+def _ink(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    ink = 1.0 - sketch.astype(np.float32) / 255.0
+    if rng.random() < 0.25:  # hard pen: grey becomes line or paper
+        cut = rng.uniform(0.15, 0.4)
+        ink = np.clip((ink - cut) / 0.15 + 0.5, 0, 1)
+    ink = np.clip(ink ** rng.uniform(0.7, 1.5) * rng.uniform(0.5, 1.4), 0, 1)
+    return np.rint(255 * (1.0 - ink)).astype(np.uint8)

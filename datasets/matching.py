@@ -1,0 +1,98 @@
+"""Which sketch belongs to which photo: files are paired by folder and stem, whatever suffix each side carries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+SUFFIXES = (
+    "edges", "edge", "sketches", "sketch", "lines", "line", "drawing", "contour", "masks", "mask", "labels", "label",
+    "segmentation", "seg", "parsing", "photos", "photo", "images", "image", "img", "face", "real", "source", "target",
+    "gt", "aligned", "color",
+)  # fmt: skip
+_SUFFIX = re.compile(rf"(?<=[^_\-. ])[_\-. ]+(?:{'|'.join(SUFFIXES)})$", re.IGNORECASE)
+_SHOWN = 5
+
+
+def pair_key(name: str) -> tuple[str, str]:
+    """(folder, stem without common suffixes): "a/7_edges.jpg" and "a/7.png" share ("a", "7")."""
+    path = PurePosixPath(name)
+    stem = path.stem
+    while (shorter := _SUFFIX.sub("", stem)) != stem:
+        stem = shorter
+    return (str(path.parent), stem)
+
+
+@dataclass
+class PairReport:
+    """How two lists of names were paired. Nothing is left out: every name is in a pair or in one of the lists."""
+
+    pairs: list[tuple[str, str]] = field(default_factory=list)
+    unmatched_source: list[str] = field(default_factory=list)
+    unmatched_target: list[str] = field(default_factory=list)
+    duplicates: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """No file was left out."""
+        return not (self.unmatched_source or self.unmatched_target or self.duplicates or self.unreadable)
+
+    def lines(self) -> list[str]:
+        """The report for the user: one line per finding, each with its count and the first few names."""
+        lines = [f"{len(self.pairs)} pairs", *self.notes]
+        for names, what in (
+            (self.unmatched_source, "source images without a target"),
+            (self.unmatched_target, "target images without a source"),
+            (self.duplicates, "images left out because another one has the same stem"),
+            (self.unreadable, "unreadable images left out"),
+        ):
+            if names:
+                lines.append(
+                    f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
+                )
+        return lines
+
+
+def match_names(source: Sequence[str], target: Sequence[str]) -> PairReport:
+    """Pair by folder and stem; what is left is paired by stem alone where that is unambiguous. Order: the source's."""
+    report = PairReport()
+    sources, targets = _by_key(source, report.duplicates), _by_key(target, report.duplicates)
+    partner = {key: key for key in sources if key in targets}
+    free_sources, free_targets = _by_stem(sources, partner.keys()), _by_stem(targets, partner.values())
+    for stem, keys in free_sources.items():
+        others = free_targets.get(stem, [])
+        if len(keys) == len(others) == 1:
+            partner[keys[0]] = others[0]
+    report.pairs = [(name, targets[partner[key]]) for key, name in sources.items() if key in partner]
+    used = set(partner.values())
+    report.unmatched_source = [name for key, name in sources.items() if key not in partner]
+    report.unmatched_target = [name for key, name in targets.items() if key not in used]
+    return report
+
+
+def _by_key(names: Sequence[str], duplicates: list[str]) -> dict[tuple[str, str], str]:
+    """Key -> name. Of several names with one key the shortest stem stays (a.png before a_sketch.png)."""
+    chosen: dict[tuple[str, str], str] = {}
+    for name in names:
+        key = pair_key(name)
+        if key not in chosen:
+            chosen[key] = name
+        elif len(PurePosixPath(name).stem) < len(PurePosixPath(chosen[key]).stem):
+            duplicates.append(chosen[key])
+            chosen[key] = name
+        else:
+            duplicates.append(name)
+    return chosen
+
+
+def _by_stem(chosen: dict[tuple[str, str], str], taken: object) -> dict[str, list[tuple[str, str]]]:
+    done = set(taken)  # type: ignore[call-overload]
+    stems: dict[str, list[tuple[str, str]]] = {}
+    for key in chosen:
+        if key not in done:
+            stems.setdefault(key[1], []).append(key)
+    return stems

@@ -1,0 +1,69 @@
+"""One function over many names in several processes: progress bar, failures collected, results in order."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import Image
+from tqdm import tqdm
+
+from psp.errors import UserError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def run_jobs(
+    work: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int, what: str
+) -> Iterator[Result | UserError]:
+    """Yield work(job) for every job, in order; a UserError is yielded instead of raised, so that the rest goes on.
+
+    workers: processes; 0 or 1 stays in this one. `work` and the jobs have to be picklable (module level, plain data).
+    """
+    if workers <= 1 or len(jobs) < 2:
+        for job in tqdm(jobs, desc=what, unit="img", disable=None, dynamic_ncols=True):
+            yield _guarded(work, job)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would inherit locks of whatever threads are running
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+        results = pool.map(_Guarded(work), jobs, chunksize=max(1, min(16, len(jobs) // (4 * workers))))
+        yield from tqdm(results, total=len(jobs), desc=what, unit="img", disable=None, dynamic_ncols=True)
+
+
+class _Guarded:
+    """A picklable `_guarded` with its function filled in."""
+
+    def __init__(self, work: Callable[[Job], Result]):
+        self.work = work
+
+    def __call__(self, job: Job) -> Result | UserError:
+        return _guarded(self.work, job)  # type: ignore[arg-type]
+
+
+def _guarded(work: Callable[[Job], Result], job: Job) -> Result | UserError:
+    try:
+        return work(job)
+    except UserError as error:
+        return error
+
+
+def save_atomically(image: Image.Image, path: Path, *, quality: int = 95) -> None:
+    """Write an image under a temporary name and rename it: an interrupted run leaves no half-written file.
+
+    The format follows the suffix (.png, .jpg, .webp). UserError when the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(path.suffix.lower(), "PNG")
+    options = {"quality": quality} if kind != "PNG" else {}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(temporary, format=kind, **options)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); see --out") from None

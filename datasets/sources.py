@@ -1,0 +1,221 @@
+"""Named images in a folder, a zip file or a single file, behind one small interface."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import threading
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from PIL import Image
+
+from psp.errors import UserError
+from psp.image_io import EXTENSIONS, MAX_PIXELS, open_image
+
+MAX_MEMBER_BYTES = 1 << 30  # a zip member that claims to unpack to more is refused
+
+
+def natural_key(name: str) -> tuple[Any, ...]:
+    """Sort key under which img2 comes before img10; the plain name breaks ties, so the order is the same everywhere."""
+    parts = re.split(r"(\d+)", name.lower())
+    return ([(1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts], name)
+
+
+def is_image_name(name: str) -> bool:
+    """A visible file with an image extension; hidden files and macOS archive leftovers (`__MACOSX`) are none."""
+    parts = PurePosixPath(name).parts
+    return name.lower().endswith(EXTENSIONS) and not any(part.startswith(".") or part == "__MACOSX" for part in parts)
+
+
+class ImageSource:
+    """A list of image names (relative, with "/" between folders) and a way to open each.
+
+    names: sorted naturally, stable. path: what the user gave. Picklable; safe to use after a fork and from threads.
+    """
+
+    def __init__(self, path: str | Path, names: Iterable[str]):
+        self.path = Path(path)
+        self.names: list[str] = sorted(names, key=natural_key)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one file; UserError when it cannot be read."""
+        raise NotImplementedError
+
+    def label(self, name: str) -> str:
+        """What messages call this image: path and name."""
+        return f"{self.path}/{name}"
+
+    def open(self, name: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+        """Decode one image; UserError names the file when that fails (see `psp.image_io.open_image`)."""
+        return open_image(io.BytesIO(self.read(name)), max_pixels=max_pixels, name=self.label(name))
+
+    def subset(self, names: Sequence[str]) -> ImageSource:
+        """The same place with fewer names, in the order given."""
+        other = self.__class__.__new__(self.__class__)
+        other.__setstate__({**self.__getstate__(), "names": list(names)})
+        return other
+
+    def under(self, folder: str) -> ImageSource:
+        """The images below a sub-folder, their names relative to it. "" is everything."""
+        prefix = folder.strip("/") + "/" if folder.strip("/") else ""
+        return Below(self, prefix) if prefix else self
+
+    def folders(self) -> list[str]:
+        """Every folder that holds images, directly or below, as relative names without "" itself."""
+        found: set[str] = set()
+        for name in self.names:
+            found.update(str(parent) for parent in PurePosixPath(name).parents if str(parent) != ".")
+        return sorted(found, key=natural_key)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+class Folder(ImageSource):
+    """Images below a folder. Links are followed, each real folder once (loops end); pipes and devices are ignored."""
+
+    def __init__(self, path: str | Path):
+        super().__init__(path, _walk(Path(path)))
+
+    def read(self, name: str) -> bytes:
+        try:
+            return (self.path / name).read_bytes()
+        except OSError as error:
+            raise UserError(f"{self.label(name)}: cannot be read ({error.strerror or error})") from None
+
+
+class SingleFile(Folder):
+    """One image file; its name is the file's name."""
+
+    def __init__(self, path: str | Path):
+        ImageSource.__init__(self, Path(path).parent, [Path(path).name])
+
+    def label(self, name: str) -> str:
+        return str(self.path / name)
+
+
+class Zip(ImageSource):
+    """Images inside a zip file. The archive is opened once per process, on first use; nothing is extracted."""
+
+    def __init__(self, path: str | Path):
+        self._lock = threading.Lock()
+        self._handle: zipfile.ZipFile | None = None
+        self._pid = -1
+        self._members: dict[str, str] = {}
+        self.path = Path(path)
+        for info in self._archive().infolist():
+            name = info.filename.replace("\\", "/")
+            if name.startswith("/") or ".." in PurePosixPath(name).parts or re.match(r"[A-Za-z]:", name):
+                raise UserError(f"{path}: refused, it holds a name that leaves the archive ({info.filename!r})")
+            if info.is_dir() or not is_image_name(name):
+                continue
+            if info.flag_bits & 1:
+                raise UserError(f"{path}: the zip file is encrypted ({info.filename}); unpack it first")
+            self._members[str(PurePosixPath(name))] = info.filename
+        super().__init__(path, self._members)
+
+    def _archive(self) -> zipfile.ZipFile:
+        if self._handle is None or self._pid != os.getpid():  # a handle shared over a fork shares its file position
+            try:
+                self._handle, self._pid = zipfile.ZipFile(self.path), os.getpid()
+            except (OSError, zipfile.BadZipFile, ValueError) as error:
+                raise UserError(f"{self.path}: not a zip file that can be read ({error})") from None
+        return self._handle
+
+    def read(self, name: str) -> bytes:
+        with self._lock:
+            archive = self._archive()
+            try:
+                info = archive.getinfo(self._members[name])
+                if info.file_size > MAX_MEMBER_BYTES:
+                    raise UserError(
+                        f"{self.label(name)}: claims {info.file_size} bytes; allowed are {MAX_MEMBER_BYTES}"
+                    )
+                return archive.read(info)
+            except (KeyError, OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+                raise UserError(f"{self.label(name)}: damaged in the zip file ({error})") from None
+            except Exception as error:  # zlib, lzma and bz2 have errors of their own
+                if isinstance(error, UserError):
+                    raise
+                raise UserError(f"{self.label(name)}: damaged in the zip file ({error})") from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("_lock", "_handle", "_pid")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock, self._handle, self._pid = threading.Lock(), None, -1
+
+
+class Below(ImageSource):
+    """A sub-folder of another source."""
+
+    def __init__(self, parent: ImageSource, prefix: str):
+        self.parent, self.prefix = parent, prefix
+        names = [name[len(prefix) :] for name in parent.names if name.startswith(prefix)]
+        super().__init__(parent.path / prefix.rstrip("/"), names)
+
+    def read(self, name: str) -> bytes:
+        return self.parent.read(self.prefix + name)
+
+
+def open_source(path: str | Path) -> ImageSource:
+    """A folder, a zip file or one image file as an `ImageSource`. UserError if missing, empty or something else."""
+    path = Path(path).expanduser()
+    if path.is_dir():
+        source: ImageSource = Folder(path)
+    elif not path.exists():
+        raise UserError(f"{path}: does not exist; expected a folder, a zip file or an image")
+    elif not path.is_file():
+        raise UserError(f"{path}: is neither a folder nor a file; expected a folder, a zip file or an image")
+    elif path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
+        source = Zip(path)
+    elif path.name.lower().endswith(EXTENSIONS):
+        source = SingleFile(path)
+    else:
+        raise UserError(f"{path}: expected a folder, a zip file or an image ({' '.join(EXTENSIONS)})")
+    if not source.names:
+        raise UserError(f"{path}: no images in it; expected files ending in {' '.join(EXTENSIONS)}")
+    return source
+
+
+def _walk(root: Path) -> list[str]:
+    names: list[str] = []
+    seen: set[tuple[int, int]] = set()
+
+    def visit(folder: Path, prefix: str) -> None:
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                return
+            seen.add((status.st_dev, status.st_ino))
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except PermissionError:
+            raise UserError(f"{folder}: no permission to read this folder") from None
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name == "__MACOSX":
+                continue
+            try:
+                mode = entry.stat().st_mode
+            except OSError:  # a dangling link: reported when it is named like an image and opened
+                if is_image_name(entry.name):
+                    names.append(prefix + entry.name)
+                continue
+            if stat.S_ISDIR(mode):
+                visit(Path(entry.path), f"{prefix}{entry.name}/")
+            elif stat.S_ISREG(mode) and is_image_name(entry.name):
+                names.append(prefix + entry.name)
+
+    visit(root, "")
+    return names

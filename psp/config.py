@@ -1,0 +1,227 @@
+"""Training options: one frozen dataclass; its fields are the flags of `scripts/train.py`, under pSp's names where pSp has them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from psp.cli import Parser, add_bool
+from psp.errors import UserError
+from psp.tasks import TASKS, get_task
+
+
+def option(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything a training run depends on. None means "fill from the task, the data or the device" (see `resolve`)."""
+
+    # what and where
+    dataset_type: str = option("celebs_sketch_to_face", "task", tuple(TASKS))
+    method: str = option("psp", "what to train: psp (encoder) or stylegan2 (generator)", ("psp", "stylegan2"))
+    data_root: str | None = option(None, "folder or zip with train/ and test/, or just the two image folders (default: the examples)")
+    exp_dir: str | None = option(None, "results and checkpoints; the same folder again resumes (default: experiments/<name>)")
+    seed: int = option(0, "everything random follows from it")
+    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    precision: str = option("fp32", "autocast on CUDA", ("fp32", "bf16", "fp16"))
+    dry_run: bool = option(False, "print the resolved options and the data found, then stop")
+
+    # model
+    encoder_type: str | None = option(None, "encoder class, see psp/encoders.py (default: CompactStyleEncoder for generators up "
+                                            "to 128 px, GradualStyleEncoder above)")
+    input_nc: int | None = option(None, "input channels (default: from the task)")
+    label_nc: int | None = option(None, "0 photo, 1 sketch, >1 label classes (default: from the task)")
+    output_size: int | None = option(None, "output side in pixels (default: the generator's)")
+    stylegan_weights: str | None = option(None, "pretrained generator (default: the bundled one)")
+    irse50_weights: str | None = option(None, "model_ir_se50.pth to start the encoder from, as pSp does")
+    checkpoint_path: str | None = option(None, "weights to start from (a pSp checkpoint or one of ours)")
+    train_decoder: bool = option(False, "train the generator as well")
+    start_from_latent_avg: bool = option(True, "predict the difference to the average latent")
+    learn_in_w: bool = option(False, "one style for all layers (encoder IntoW)")
+
+    # data
+    batch_size: int = option(4, "training batch")
+    test_batch_size: int = option(4, "validation batch")
+    workers: int = option(2, "loader processes for training (0: in the main process)")
+    test_workers: int = option(0, "loader processes for validation")
+    resize_factors: str | None = option(None, "super-resolution factors, e.g. 1,2,4,8 (default: from the task)")
+    label_resize: str = option("nearest", "how label maps are resized; bilinear reproduces pSp", ("nearest", "bilinear"))
+    label_map: str = option("celebamask", "label numbering: celebamask, zllrunning, color or a JSON file")
+    fit: str = option("auto", "images that are not square", ("auto", "stretch", "crop", "letterbox"))
+    roughen: bool = option(True, "vary line width and ink, warp and erase training sketches, so that hand-drawn ones work")
+
+    # optimisation
+    learning_rate: float | None = option(None, "default: 1e-4 for psp, 2e-3 for stylegan2")
+    optim_name: str = option("ranger", "optimiser of psp", ("ranger", "adam"))
+    max_steps: int | None = option(None, "default: 500000, or a short schedule when the example data is used")
+    grad_accumulation: int = option(1, "batches per optimiser step")
+    max_bad_steps: int = option(5, "stop after this many steps in a row with a NaN or infinite loss")
+    lpips_lambda: float | None = option(None, "LPIPS weight")
+    id_lambda: float | None = option(None, "identity weight")
+    l2_lambda: float | None = option(None, "L2 weight")
+    w_norm_lambda: float | None = option(None, "weight of the distance to the average latent")
+    lpips_lambda_crop: float | None = option(None, "LPIPS weight on the inner face")
+    l2_lambda_crop: float | None = option(None, "L2 weight on the inner face")
+    moco_lambda: float | None = option(None, "MoCo similarity weight, for domains that are not faces")
+    lpips_net: str = option("alex", "LPIPS network", ("alex", "vgg"))
+    id_net: str = option("dlib", "identity network", ("dlib", "ir_se50", "facenet"))
+    use_latent_mask: bool = option(False, "take the fine layers' codes from the target's own code while training "
+                                          "(against dull averaged colours)")
+    latent_mask: str | None = option(None, "the layers for --use_latent_mask, e.g. 8-17 (default: from the task)")
+
+    # schedule and logs
+    image_interval: int | None = option(None, "steps between image grids")
+    board_interval: int | None = option(None, "steps between log lines")
+    val_interval: int | None = option(None, "steps between validations")
+    save_interval: int | None = option(None, "steps between checkpoints")
+    keep_checkpoints: int = option(3, "numbered checkpoints to keep")
+
+    # generator training (--method stylegan2)
+    size: int = option(128, "generator side in pixels")
+    style_dim: int = option(512, "length of z and w")
+    n_mlp: int = option(8, "layers of the mapping network")
+    lr_mlp: float = option(0.01, "learning-rate factor of the mapping network")
+    channel_base: int = option(16384, "channels at resolution r are channel_base / r, at most channel_max")
+    channel_max: int = option(512, "widest layer")
+    r1_gamma: float = option(1.0, "weight of the R1 gradient penalty")
+    r1_interval: int = option(16, "steps between R1 penalties")
+    path_lambda: float = option(2.0, "weight of path-length regularisation (0: off)")
+    path_interval: int = option(4, "steps between path-length penalties")
+    mixing_prob: float = option(0.9, "probability of style mixing")
+    ema_kimg: float = option(10.0, "half-life of the generator average, in thousands of images")
+    augment: str = option("diffaugment", "what the discriminator sees", ("none", "diffaugment", "ada"))
+    ada_target: float = option(0.6, "ada: share of training images the discriminator is sure of")
+    adversarial_lambda: float = option(1.0, "weight of the adversarial loss")
+    adversarial_from: int = option(0, "step from which the adversarial loss is on")
+    guide_lambda: float = option(0.0, "weight of an auxiliary image encoder that reconstructs training images "
+                                      "(fast start on small hardware; 0: plain StyleGAN2)")
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """The pSp lambdas by name."""
+        return {f.name: getattr(self, f.name) or 0.0 for f in dataclasses.fields(self) if "_lambda" in f.name and f.name in LAMBDAS}
+
+
+LAMBDAS = ("l2_lambda", "lpips_lambda", "id_lambda", "w_norm_lambda", "lpips_lambda_crop", "l2_lambda_crop", "moco_lambda")
+FULL_SCHEDULE = {"max_steps": 500_000, "image_interval": 100, "board_interval": 50, "val_interval": 1000, "save_interval": 1000}
+SHORT_SCHEDULE = {"max_steps": 300, "image_interval": 100, "board_interval": 10, "val_interval": 50, "save_interval": 50}
+
+
+def resolve(config: TrainConfig, *, examples: bool) -> TrainConfig:
+    """Fill every None that does not depend on the weights. `examples`: the run uses the example data and is kept short."""
+    task = get_task(config.dataset_type)
+    filled: dict[str, Any] = {"learning_rate": 2e-3 if config.method == "stylegan2" else 1e-4,
+                              "input_nc": task.input_nc, "label_nc": task.label_nc, "resize_factors": task.resize_factors,
+                              **(SHORT_SCHEDULE if examples else FULL_SCHEDULE)}
+    if all(getattr(config, name) is None for name in LAMBDAS):
+        filled |= {name: task.losses.get(name, 0.0) for name in LAMBDAS}
+    else:  # somebody who names one weight means pSp's defaults for the others
+        filled |= {"l2_lambda": 1.0, "lpips_lambda": 0.8, **{n: 0.0 for n in LAMBDAS if n not in ("l2_lambda", "lpips_lambda")}}
+    config = dataclasses.replace(config, **{k: v for k, v in filled.items() if getattr(config, k) is None})
+    check(config)
+    return config
+
+
+def check(config: TrainConfig) -> None:
+    """UserError on the first option that cannot work."""
+    task = get_task(config.dataset_type)
+    for name in ("batch_size", "test_batch_size", "max_steps", "grad_accumulation", "image_interval", "board_interval",
+                 "val_interval", "save_interval", "keep_checkpoints", "max_bad_steps"):
+        if getattr(config, name) < 1:
+            raise UserError(f"--{name} {getattr(config, name)} must be at least 1")
+    for name in ("workers", "test_workers", *LAMBDAS):
+        if getattr(config, name) < 0:
+            raise UserError(f"--{name} {getattr(config, name)} must not be negative")
+    if config.learning_rate is None or not 0 < config.learning_rate < 1:
+        raise UserError(f"--learning_rate {config.learning_rate} must lie between 0 and 1")
+    if (config.input_nc, config.label_nc) != (task.input_nc, task.label_nc):
+        raise UserError(f"--input_nc {config.input_nc} --label_nc {config.label_nc} do not fit {task.name}, "
+                        f"which has --input_nc {task.input_nc} --label_nc {task.label_nc}; leave both flags out")
+    if config.method == "psp" and not any(config.losses.values()):
+        raise UserError("every loss weight is 0: set --l2_lambda or --lpips_lambda above 0")
+
+
+def build_parser() -> Parser:
+    """Flags made from the fields of `TrainConfig`, plus `--config FILE`. Values not given are absent from the namespace."""
+    parser = Parser(description="Train a pSp encoder, or the StyleGAN2 generator behind it. "
+                                "Without flags: the bundled generator and the example data.")
+    parser.add_argument("--config", default=argparse.SUPPRESS, metavar="FILE", help="YAML or JSON file with any of these options; flags win")
+    hints = typing.get_type_hints(TrainConfig)
+    for f in dataclasses.fields(TrainConfig):
+        kind = _plain_type(hints[f.name])
+        text = f.metadata["help"]
+        shown = f"{text} [{f.default}]" if f.default is not None else text
+        if kind is bool:
+            add_bool(parser, f.name, None, shown).default = argparse.SUPPRESS
+        else:
+            parser.add_argument(f"--{f.name}", type=kind, choices=f.metadata["choices"], default=argparse.SUPPRESS,
+                                metavar=None if f.metadata["choices"] else kind.__name__.upper(), help=shown.replace("%", "%%"))
+    return parser
+
+
+def parse(argv: Sequence[str] | None = None) -> TrainConfig:
+    """Command line -> config; `--config` first, then flags."""
+    given = vars(build_parser().parse_args(argv))
+    path = given.pop("config", None)
+    values = read_config(path) if path else {}
+    return from_mapping({**values, **given}, where=str(path or "command line"))
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """Options of a YAML or JSON file; UserError when it is missing, malformed, or not a flat mapping."""
+    import yaml
+
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read --config {path}: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"--config {path} is malformed: {' '.join(str(error).split())[:160]}") from error
+    if not isinstance(values, Mapping):
+        raise UserError(f"--config {path} must hold a mapping of option names to values")
+    return {str(key): value for key, value in values.items()}
+
+
+def from_mapping(values: Mapping[str, Any], *, where: str) -> TrainConfig:
+    """Config from names and values, types checked; UserError naming the unknown or ill-typed one."""
+    hints = typing.get_type_hints(TrainConfig)
+    fields = {f.name: f for f in dataclasses.fields(TrainConfig)}
+    checked: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in fields:
+            raise UserError(f"{where}: unknown option {name!r}; scripts/train.py --help lists all")
+        kind = _plain_type(hints[name])
+        if value is None and type(None) in typing.get_args(hints[name]):
+            continue
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if kind is float and isinstance(value, str):  # YAML reads 1e-4 as text
+            try:
+                value = float(value)
+            except ValueError:
+                pass
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise UserError(f"{where}: {name} is {value!r}, expected {kind.__name__}")
+        choices = fields[name].metadata["choices"]
+        if choices and value not in choices:
+            raise UserError(f"{where}: {name} is {value!r}; choose one of: {', '.join(choices)}")
+        checked[name] = value
+    return TrainConfig(**checked)
+
+
+def _plain_type(hint: Any) -> type:
+    if isinstance(hint, types.UnionType):
+        return next(t for t in typing.get_args(hint) if t is not type(None))
+    return hint

@@ -1,0 +1,68 @@
+"""Which device the work runs on, in which precision, and when it is really finished."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from psp.errors import UserError
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+def pick_device(name: str) -> torch.device:
+    """`--device`: "auto" (CUDA if there is one, else the CPU), "cpu", "cuda" or "cuda:N". UserError when not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device {name!r} is not known; --device takes auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            f"device {name!r} was asked for, but torch {torch.__version__} sees no CUDA GPU; use --device cpu"
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device {name!r} does not exist: there are {torch.cuda.device_count()} GPUs (see --device)")
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """For records: "cuda (NVIDIA H100 ...)" or "cpu (2 threads)"."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.get_num_threads()} threads)"
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
+    """The autocast context of `--precision`; none for fp32. UserError for fp16 on a CPU, where it takes minutes."""
+    if precision not in PRECISIONS:
+        raise UserError(f"precision {precision!r} is not known; --precision takes {', '.join(PRECISIONS)}")
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    if precision == "fp16" and device.type == "cpu":
+        raise UserError("--precision fp16 needs a GPU; on a CPU use --precision bf16 or fp32")
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for everything that was started on a GPU, so that a clock read afterwards means something."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextlib.contextmanager
+def memory_errors(advice: str) -> Iterator[None]:
+    """Turn torch's out-of-memory errors into a UserError that ends with `advice`."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise UserError(f"out of GPU memory; {advice}") from None
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
+            raise
+        raise UserError(f"out of memory; {advice}") from None

@@ -1,0 +1,176 @@
+"""Encoders from an image to W+ style vectors: pSp's three (Richardson et al., CVPR 2021, section 3) and a compact one.
+
+All take [B,input_nc,256,256] and return codes [B,n_styles,style_dim], before the average latent is added. The three of pSp
+keep the parameter names of the released checkpoints; their convolutional heads are 512 wide, as published, and only the
+last linear layer follows `style_dim`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from psp.irse import BottleneckIR, Mode, input_layer, ir_body
+from psp.stylegan2 import EqualLinear
+
+INPUT_SIZE = 256
+
+
+def upsample_add(coarse: Tensor, fine: Tensor) -> Tensor:
+    """Feature pyramid step: bilinear upsampling with aligned corners, as in the released models, plus the lateral branch."""
+    return F.interpolate(coarse, size=fine.shape[2:], mode="bilinear", align_corners=True) + fine
+
+
+def check_input_size(x: Tensor) -> None:
+    if x.shape[-2:] != (INPUT_SIZE, INPUT_SIZE):
+        raise ValueError(f"the encoder takes {INPUT_SIZE}x{INPUT_SIZE} images, got {x.shape[-1]}x{x.shape[-2]} (width x height)")
+
+
+class GradualStyleBlock(nn.Module):
+    """map2style: strided convolutions from a `spatial`-px feature map down to one pixel, then a linear layer -> [B,style_dim]."""
+
+    def __init__(self, in_ch: int, width: int, spatial: int, style_dim: int):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for i in range(spatial.bit_length() - 1):
+            layers += [nn.Conv2d(in_ch if i == 0 else width, width, 3, stride=2, padding=1), nn.LeakyReLU()]
+        self.convs = nn.Sequential(*layers)
+        self.linear = EqualLinear(width, style_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.convs(x).flatten(1))
+
+
+class GradualStyleEncoder(nn.Module):
+    """pSp's encoder: IR body, feature pyramid at 16, 32 and 64 px, one map2style block per style (3 coarse, 4 middle, the rest fine)."""
+
+    coarse_ind, middle_ind = 3, 7
+
+    def __init__(self, n_styles: int, input_nc: int = 3, style_dim: int = 512, *, num_layers: int = 50, mode: Mode = "ir_se"):
+        super().__init__()
+        self.input_layer = input_layer(input_nc)
+        self.body = ir_body(num_layers, mode)
+        widths = [next(m.out_channels for m in unit.res_layer if isinstance(m, nn.Conv2d)) for unit in self.body]
+        # the last unit of the 128-, 256- and 512-channel stages: 6, 20 and 23 in the 50-layer body
+        self.taps = tuple(max(i for i, width in enumerate(widths) if width == w) for w in (128, 256, 512))
+        spatial = [16 if i < self.coarse_ind else 32 if i < self.middle_ind else 64 for i in range(n_styles)]
+        self.styles = nn.ModuleList(GradualStyleBlock(512, 512, s, style_dim) for s in spatial)
+        self.latlayer1 = nn.Conv2d(256, 512, 1)
+        self.latlayer2 = nn.Conv2d(128, 512, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_input_size(x)
+        x = self.input_layer(x)
+        features = []
+        for i, unit in enumerate(self.body):
+            x = unit(x)
+            if i in self.taps:
+                features.append(x)
+        c1, c2, c3 = features
+        p2 = upsample_add(c3, self.latlayer1(c2))
+        p1 = upsample_add(p2, self.latlayer2(c1))
+        levels = [c3 if i < self.coarse_ind else p2 if i < self.middle_ind else p1 for i in range(len(self.styles))]
+        return torch.stack([block(level) for block, level in zip(self.styles, levels, strict=True)], dim=1)
+
+
+class BackboneEncoderUsingLastLayerIntoW(nn.Module):
+    """Baseline of the pSp paper: one w from the last feature map, the same for every layer."""
+
+    def __init__(self, n_styles: int, input_nc: int = 3, style_dim: int = 512, *, num_layers: int = 50, mode: Mode = "ir_se"):
+        super().__init__()
+        self.n_styles = n_styles
+        self.input_layer = input_layer(input_nc)
+        self.body = ir_body(num_layers, mode)
+        self.output_pool = nn.AdaptiveAvgPool2d(1)
+        self.linear = EqualLinear(512, style_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_input_size(x)
+        w = self.linear(self.output_pool(self.body(self.input_layer(x))).flatten(1))
+        return w.unsqueeze(1).expand(-1, self.n_styles, -1)
+
+
+class BackboneEncoderUsingLastLayerIntoWPlus(nn.Module):
+    """Baseline of the pSp paper: all styles from the last feature map through two linear layers."""
+
+    def __init__(self, n_styles: int, input_nc: int = 3, style_dim: int = 512, *, num_layers: int = 50, mode: Mode = "ir_se"):
+        super().__init__()
+        self.n_styles, self.style_dim = n_styles, style_dim
+        self.input_layer = input_layer(input_nc)
+        self.body = ir_body(num_layers, mode)
+        self.output_layer_2 = nn.Sequential(nn.BatchNorm2d(512), nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(512 * 49, 512))
+        self.linear = EqualLinear(512, style_dim * n_styles)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_input_size(x)
+        x = self.output_layer_2(self.body(self.input_layer(x)))
+        return self.linear(x).view(-1, self.n_styles, self.style_dim)
+
+
+class StyleTrunk(nn.Module):
+    """Shared map-to-style trunk of one pyramid level: strided convolutions to 4x4, then one hidden layer -> [B,hidden].
+
+    Keeping the 4x4 layout until the hidden layer, instead of pooling, keeps where things are.
+    """
+
+    def __init__(self, width: int, spatial: int, squeeze: int, hidden: int):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range((spatial // 4).bit_length() - 1):
+            layers += [nn.Conv2d(width, width, 3, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+        layers += [nn.Conv2d(width, squeeze, 1), nn.LeakyReLU(0.2, inplace=True), nn.Flatten()]
+        self.layers = nn.Sequential(*layers, EqualLinear(squeeze * 16, hidden, activation=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class CompactStyleEncoder(nn.Module):
+    """Small pSp-like encoder (about 4 M parameters at 10 styles of 256): narrow IR-SE body, pyramid at 8, 16 and 32 px,
+    one shared trunk per level and one linear head per style. Two strided convolutions at the input make it fast on a CPU.
+    """
+
+    coarse_ind, middle_ind = 3, 7
+
+    def __init__(self, n_styles: int, input_nc: int = 3, style_dim: int = 512, *, stem: int = 24, hidden: int = 384,
+                 widths: tuple[int, int, int, int] = (32, 64, 128, 160), units: tuple[int, int, int, int] = (1, 2, 3, 2),
+                 pyramid: int = 128, squeeze: int = 48):
+        super().__init__()
+        self.input_layer = nn.Sequential(*input_layer(input_nc, stem, stride=2), *input_layer(stem, widths[0], stride=2))
+        stages: list[nn.Module] = []
+        in_ch = widths[0]
+        for k, (width, count) in enumerate(zip(widths, units, strict=True)):
+            stages.append(nn.Sequential(*(BottleneckIR(in_ch if i == 0 else width, width, 2 if i == 0 and k else 1, se=True)
+                                          for i in range(count))))
+            in_ch = width
+        self.stages = nn.ModuleList(stages)
+        self.laterals = nn.ModuleList(nn.Conv2d(width, pyramid, 1) for width in widths[:0:-1])
+        self.trunks = nn.ModuleList(StyleTrunk(pyramid, side, squeeze, hidden) for side in (8, 16, 32))
+        self.heads = nn.ModuleList(EqualLinear(hidden, style_dim) for _ in range(n_styles))
+
+    def level(self, style: int) -> int:
+        return 0 if style < self.coarse_ind else 1 if style < self.middle_ind else 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_input_size(x)
+        x = self.input_layer(x)
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        pyramid = [self.laterals[0](features[3])]
+        for lateral, feature in zip(self.laterals[1:], features[2:0:-1], strict=True):
+            pyramid.append(upsample_add(pyramid[-1], lateral(feature)))
+        hidden = [trunk(level) for trunk, level in zip(self.trunks, pyramid, strict=True)]
+        return torch.stack([head(hidden[self.level(i)]) for i, head in enumerate(self.heads)], dim=1)
+
+
+ENCODERS: dict[str, Callable[..., nn.Module]] = {
+    "GradualStyleEncoder": GradualStyleEncoder,
+    "BackboneEncoderUsingLastLayerIntoW": BackboneEncoderUsingLastLayerIntoW,
+    "BackboneEncoderUsingLastLayerIntoWPlus": BackboneEncoderUsingLastLayerIntoWPlus,
+    "CompactStyleEncoder": CompactStyleEncoder,
+}

@@ -1,0 +1,40 @@
+"""The user's mistakes: one exception class, and the one place where scripts turn it into a line and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """A mistake that the user can fix.
+
+    The message is one line: what was given, what is allowed, and which flag to change. Scripts print it without a
+    traceback; everything else that is raised is a bug of ours and keeps its traceback.
+    """
+
+
+def run_main(main: Callable[[], int | None]) -> None:
+    """Run a script's `main` and end the process with its exit status.
+
+    main: takes nothing, returns the exit status (None counts as 0). UserError: `error: <line>` on stderr, status 2.
+    So is any exception with a true `is_user_error` attribute: `stylegan2_ops` stands below this package and cannot
+    raise UserError. Ctrl-C: status 130. A closed output pipe (`... | head`): status 141, as the shell would say.
+    """
+    try:
+        status = main() or 0
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    except BrokenPipeError:
+        # Python flushes stdout again at exit: give it somewhere to go, so that it does not complain there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
+    except Exception as error:
+        if not (isinstance(error, UserError) or getattr(error, "is_user_error", False)):
+            raise
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        status = 2
+    sys.exit(status)

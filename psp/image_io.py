@@ -1,0 +1,120 @@
+"""Files and uploads become PIL images, and any PIL mode becomes 8-bit RGB, grey or label numbers. Needs no torch."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from psp.errors import UserError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+MAX_PIXELS = 64_000_000
+
+
+def open_image(source: str | Path | BinaryIO, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Image.Image:
+    """Read and decode one image, turned upright by its EXIF tag; the first frame of an animation.
+
+    source: a path or a binary file object (`io.BytesIO`). Only `FORMATS` are tried, whatever the name ends in.
+    name: what error messages call it, by default the path. The mode is the file's own (palette images stay palette).
+    Raises UserError, one line with the name, for a missing, unreadable, truncated, corrupt or too large image.
+    """
+    if name is None:
+        name = str(source) if isinstance(source, (str, Path)) else str(getattr(source, "name", "image"))
+    if isinstance(source, (str, Path)) and not os.path.isfile(source):
+        what = "is a folder" if os.path.isdir(source) else "is no file" if os.path.exists(source) else "does not exist"
+        raise UserError(f"{name}: {what}; expected an image file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own warnings about large images and broken metadata
+            with Image.open(source, formats=FORMATS) as image:
+                if image.width * image.height > max_pixels:
+                    raise UserError(
+                        f"{name}: {image.width}x{image.height} pixels are too many; allowed are "
+                        f"{max_pixels // 1_000_000} million: make it smaller first"
+                    )
+                image.load()
+                return ImageOps.exif_transpose(image)
+    except UserError:
+        raise
+    except Image.DecompressionBombError:
+        raise UserError(f"{name}: too many pixels; allowed are {max_pixels // 1_000_000} million") from None
+    except PermissionError:
+        raise UserError(f"{name}: no permission to read it") from None
+    except MemoryError:
+        raise UserError(f"{name}: not enough memory to decode it") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{name}: not an image that can be read ({', '.join(FORMATS)}), or damaged") from None
+    except Exception as error:  # decoders raise almost anything on damaged bytes
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise UserError(f"{name}: damaged or incomplete image ({reason})") from None
+
+
+def to_rgb(image: Image.Image, *, background: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
+    """Any mode -> RGB. Transparency is composited on `background`; 16-bit and float values are scaled to 8 bits."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if _is_deep(image):
+        return _to_8_bit(image).convert("RGB")
+    if _has_alpha(image):
+        rgba = image.convert("RGBA")
+        canvas = Image.new("RGBA", rgba.size, (*background, 255))
+        return Image.alpha_composite(canvas, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def to_grey(image: Image.Image) -> Image.Image:
+    """Any mode -> L, transparency composited on white; for an opaque 8-bit image this is PIL's `convert("L")`."""
+    if _is_deep(image):
+        return _to_8_bit(image)
+    if _has_alpha(image):
+        image = to_rgb(image)
+    return image.convert("L")
+
+
+def to_numbers(image: Image.Image, *, by_colour: bool = False) -> tuple[np.ndarray, bool]:
+    """A label image as (array, is_colour): numbers [H,W], or colours [H,W,3] uint8.
+
+    Palette images keep their indices unless `by_colour`. RGB images whose channels agree everywhere are numbers.
+    """
+    mode = image.mode
+    if mode == "P" and not by_colour:
+        return np.asarray(image), False
+    if mode == "1":
+        return np.asarray(image).astype(np.uint8), False
+    if mode in ("L", "I", "I;16", "I;16L", "I;16B"):
+        return np.asarray(image).astype(np.int64), False
+    if mode == "F":
+        return np.rint(np.nan_to_num(np.asarray(image), nan=-1.0)).astype(np.int64), False
+    if mode == "LA":
+        return np.asarray(image.getchannel("L")), False
+    rgb = np.asarray(image.convert("RGBA").convert("RGB") if mode in ("P", "PA", "RGBA") else image.convert("RGB"))
+    if not by_colour and (rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 0] == rgb[..., 2]).all():
+        return rgb[..., 0], False
+    return rgb, True
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;")
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """More than 8 bits per pixel -> L. Floats up to 1 count as 0..1; values up to 255 stay; others are 16 bits."""
+    values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
+    top = float(values.max(initial=0.0))
+    if image.mode == "F" and top <= 1.0:
+        values = values * 255.0
+    elif top > 65535:
+        values = values * (255.0 / top)
+    elif top > 255:
+        values = values / 257.0
+    return Image.fromarray(np.rint(np.clip(values, 0, 255)).astype(np.uint8))

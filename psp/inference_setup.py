@@ -1,0 +1,226 @@
+"""From flags to a finished run: which model, which images, which styles, and what is said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from psp.checkpoint import bundled, load_model
+from psp.device import device_name, pick_device
+from psp.errors import UserError
+from psp.inference import OUTPUT_FOLDERS, FolderRun, Item, Layout, Reading, Report, Source, save_stats
+from psp.inference_options import InferenceOptions
+from psp.mixing import check_alpha, describe_layers, fine_layers, parse_layers
+from psp.model import PSP
+from psp.outputs import check_settings, file_hash, prepare_folder, save_image
+from psp.preprocess import open_image, parse_factors, pixels_to_source
+from psp.tasks import Task, get_task
+from psp.translate import Styles, Translator, load_codes
+from psp.visualize import sheet
+
+DEFAULT_TASK = "celebs_sketch_to_face"
+EXAMPLES = {"sketch": "examples/sketches", "labels": "examples/labels", "photo": "examples/photos"}
+GRID_IMAGES = 24
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Styles, how many outputs they give, the part of the settings record that they are, and words for the user."""
+
+    styles: Styles
+    n_outputs: int
+    record: dict[str, Any]
+    words: str
+
+
+def run(options: InferenceOptions, open_source: Callable[[str | Path], Source], *, root: Path, mixing: bool) -> int:
+    """Do what the flags say; returns the exit status: 0, or 1 when an image failed. UserError for everything else.
+
+    open_source: `datasets.open_source`. root: the checkout, whose example images are used without --data_path.
+    """
+    device = pick_device(options.device)
+    given = open_source(options.data_path) if options.data_path else None  # before a large model is read
+    task_name = options.dataset_type or (None if options.checkpoint_path else DEFAULT_TASK)
+    path = Path(options.checkpoint_path) if options.checkpoint_path else bundled(task_name or DEFAULT_TASK)
+    model = load_model(path, task=task_name, device=device)
+    if model.task is None:
+        raise UserError(f"{path} does not say what it was trained for; add --dataset_type")
+    task = model.task
+    factors = choose_factors(options.resize_factors, task)
+    source = given or open_source(root / EXAMPLES[task.source])
+    exp_dir = Path(options.exp_dir or Path("output") / task.name).expanduser()
+    names = [name for name in source.names if not _is_result(source.path / name, exp_dir)]
+    if not names:
+        raise UserError(f"{source.path}: holds nothing but earlier results; see --data_path")
+
+    reading = Reading(options.fit, options.label_resize, options.label_map, options.cleanup)
+    chosen = choose_styles(options, model, reading, mixing=mixing)
+    size = 256 if options.resize_outputs else None
+    translator = Translator(
+        model, styles=chosen.styles, n_outputs=chosen.n_outputs, pool=size is not None, precision=options.precision
+    )
+    layout = Layout(exp_dir, mixing, options.couple_outputs, options.save_latents, size)
+    folder_run = FolderRun(
+        translator,
+        source,
+        names,
+        layout,
+        reading=reading,
+        batch_size=options.test_batch_size,
+        workers=options.test_workers,
+    )
+    settings = {
+        "model": _hashes(path, model), "task": task.name, "data_path": str(source.path.resolve()),
+        "precision": options.precision, "size": folder_run.size, **chosen.record, **_reading_record(reading, task),
+    }  # fmt: skip
+    prepare_folder(exp_dir, min_age=0.0 if options.num_shards == 1 else 60.0)
+    record = exp_dir / ("style_mixing.json" if mixing else "inference.json")
+    folder_run.since = check_settings(record, settings, overwrite=options.overwrite, may_change=options.exp_dir is None)
+
+    wanted = names[: options.n_images][options.shard_index :: options.num_shards]
+    items = [Item(name, factor) for factor in factors for name in wanted]
+    print(f"model   {path}: {task.name}, {model.output_size} px, {model.n_styles} styles, on {device_name(device)}")
+    shard = f", shard {options.shard_index} of {options.num_shards}" if options.num_shards > 1 else ""
+    print(f"input   {source.path}: {_images(len(wanted))}{shard}")
+    print(f"styles  {chosen.words}", flush=True)
+    report = folder_run.run(items)
+
+    prefix = "style_mixing_" if mixing else ""
+    tag = "" if options.num_shards == 1 else f"_shard-{options.shard_index}-of-{options.num_shards}"
+    if report.per_image:
+        extra = {"script": "style_mixing" if mixing else "inference", "seed": options.seed, "settings": settings}
+        save_stats(folder_run, exp_dir / f"{prefix}stats{tag}.json", extra)
+    grid = exp_dir / f"{prefix}grid{tag}.png"
+    if options.save_grid and save_grid(folder_run, items, grid):
+        print(f"sheet   {grid}")
+    _summary(report, layout)
+    return 1 if report.failed else 0
+
+
+def choose_factors(text: str | None, task: Task) -> Sequence[int | None]:
+    """--resize_factors as a list; [None] when nothing is shrunk. UserError where the task is not super-resolution."""
+    if not text:
+        return [None]
+    if task.resize_factors is None:
+        raise UserError(f"--resize_factors is for super-resolution, not for {task.name}; leave it out")
+    return list(dict.fromkeys(parse_factors(text)))
+
+
+def choose_styles(options: InferenceOptions, model: PSP, reading: Reading, *, mixing: bool) -> Chosen:
+    """What the style flags mean for this model. UserError for layers, strengths and files that do not fit it."""
+    alpha = check_alpha(options.mix_alpha)
+    task = model.task
+    assert task is not None
+    styled = any(value is not None for value in (options.style_seed, options.style_image, options.style_code))
+    if options.latent_mask is not None:
+        layers = parse_layers(options.latent_mask, model.n_styles)
+    elif mixing or styled:
+        layers = task.mixing_layers(model.n_styles) or fine_layers(model.n_styles)
+    else:
+        return Chosen(Styles(), 1, {"layers": ""}, "each image's own (--latent_mask or --style_seed mixes in another)")
+    n_outputs = options.n_outputs_to_generate if mixing else 1
+    record: dict[str, Any] = {"layers": describe_layers(layers), "alpha": alpha}
+    codes, shared_seed = None, None
+    if options.style_code is not None:
+        codes = load_codes(options.style_code, model.n_styles, model.style_dim)
+        if not mixing and len(codes) > 1:
+            raise UserError(
+                f"{options.style_code} holds {len(codes)} codes, here one is needed; scripts/style_mixing.py takes all"
+            )
+        n_outputs = min(n_outputs, len(codes)) if mixing else 1
+        what = f"from {options.style_code}"
+        record["style_code"] = file_hash(options.style_code)
+    elif options.style_image is not None:
+        pixels = reading.pixels(open_image(options.style_image), task, options.style_image)
+        codes = Translator(model, precision=options.precision).encode(pixels_to_source(pixels, task)[None])
+        n_outputs = 1
+        what = f"of {options.style_image}, read as a {task.source}"
+        record["style_image"] = file_hash(options.style_image)
+    elif options.style_seed is not None:
+        shared_seed = options.style_seed
+        what = f"{_several(n_outputs, 'random style')} for all images (--style_seed {shared_seed})"
+        record |= {"style_seed": shared_seed, "truncation": options.truncation}
+    else:
+        what = f"{_several(n_outputs, 'random style')} per image (--seed {options.seed})"
+        record |= {"seed": options.seed, "truncation": options.truncation}
+    if mixing:
+        record["n_outputs"] = n_outputs
+    words = f"{what}, in layers {describe_layers(layers)} of 0-{model.n_styles - 1}, strength {alpha:g}"
+    styles = Styles(tuple(layers), alpha, codes, shared_seed, options.seed, options.truncation)
+    return Chosen(styles, n_outputs, record, words)
+
+
+def save_grid(run: FolderRun, items: Sequence[Item], path: Path) -> bool:
+    """A contact sheet of the first results that are there, read back from their files; False when there are none."""
+    layout = run.layout
+    cells: list[list[Image.Image]] = []
+    labels: list[str] = []
+    for item in items:
+        try:
+            with Image.open(run.paths(item)["strip" if layout.mixing else "result"]) as image:
+                picture = image.convert("RGB")
+            tiles = [run.shown(run.read(item))] if not layout.mixing else []
+        except (OSError, UserError):
+            continue
+        side = picture.height
+        tiles += [picture.crop((x, 0, x + side, side)) for x in range(0, picture.width, side)]
+        cells.append(tiles)
+        labels.append(Path(item.name).stem)
+        if len(cells) == GRID_IMAGES:
+            break
+    if not cells:
+        return False
+    width = max(len(tiles) for tiles in cells)
+    if layout.mixing:
+        captions = ["input", *(f"output {k + 1}" for k in range(width - 1))]
+        picture = sheet(cells, captions, row_labels=labels, cell=160 if width > 4 else None)
+    else:  # input and output beside each other, several pairs in a row
+        pairs = min(4, len(cells), max(1, round((len(cells) / 1.5) ** 0.5)))
+        rows = [[tile for tiles in cells[k : k + pairs] for tile in tiles] for k in range(0, len(cells), pairs)]
+        picture = sheet(rows, ["input", "output"] * pairs, breaks=range(2, 2 * pairs, 2), cell=192)
+    save_image(picture, path)
+    return True
+
+
+def _summary(report: Report, layout: Layout) -> None:
+    for note, count in report.notes.most_common(4):
+        print(f"note    {_images(count)}: {note}")
+    counts = f"{report.made} made, {report.kept} already there, {len(report.failed)} failed"
+    print(f"output  {next(iter(layout.roots().values()))}: {counts}")
+    if report.per_image:
+        seconds = sum(report.per_image.values()) / len(report.per_image)
+        print(f"time    {report.seconds:.1f} s in all, {seconds:.3f} s per image in the network")
+
+
+def _hashes(path: Path, model: PSP) -> dict[str, str]:
+    """File name -> SHA-256 of the weights, with the generator that an encoder's file names beside it."""
+    files = [path]
+    if beside := model.config.get("generator"):
+        files.append(path.parent / str(beside))
+    return {file.name: file_hash(file) for file in files if file.is_file()}
+
+
+def _reading_record(reading: Reading, task: Task) -> dict[str, Any]:
+    wanted = {"photo": ("fit",), "sketch": ("fit", "cleanup"), "labels": ("fit", "label_resize", "label_map")}
+    return {key: value for key, value in asdict(reading).items() if key in wanted[task.source]}
+
+
+def _is_result(path: Path, exp_dir: Path) -> bool:
+    """Whether an input lies where this program writes: results of an earlier run are no input."""
+    try:
+        parts = path.absolute().relative_to(exp_dir.absolute()).parts
+    except ValueError:
+        return False
+    return bool(parts) and parts[0] in OUTPUT_FOLDERS
+
+
+def _images(n: int) -> str:
+    return _several(n, "image")
+
+
+def _several(n: int, what: str) -> str:
+    return f"{n} {what}" + ("" if n == 1 else "s")

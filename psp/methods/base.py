@@ -1,0 +1,51 @@
+"""What the trainer asks of a method. A method owns its networks, its optimisers and its step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from psp.types import Batch
+from psp.visualize import Picture
+
+
+class BadStep(Exception):
+    """The loss or a gradient was NaN or infinite: nothing was changed. The message says which."""
+
+
+class Method(Protocol):
+    monitor: str  # name of the validation loss that decides which checkpoint is best
+
+    def training_step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
+        """One optimiser step over the micro-batches. Returns detached losses; raises BadStep with everything as before."""
+        ...
+
+    def validation_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Losses of one batch, averaged over it, with fixed noise and no gradient."""
+        ...
+
+    def pictures(self, batch: Batch) -> list[list[Picture]]:
+        """One row of pictures per sample, for the image grid."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs besides the step: tensors and plain containers only."""
+        ...
+
+    def load_state(self, state: Mapping[str, Any]) -> None: ...
+
+    def checkpoint(self) -> dict[str, Any]:
+        """The weights alone, in the layout other tools read."""
+        ...
+
+
+def total_gradient_norm(parameters: Sequence[Tensor]) -> Tensor:
+    """Euclidean norm of all gradients together; NaN or inf as soon as one element is."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return torch.zeros(())
+    norms = torch._foreach_norm(gradients)
+    return torch.stack([norm.float() for norm in norms]).norm()

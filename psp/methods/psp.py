@@ -1,0 +1,132 @@
+"""Training the pSp encoder in front of a frozen generator (Richardson et al., CVPR 2021, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from psp.checkpoint import load_strictly, psp_state
+from psp.device import autocast
+from psp.methods.base import BadStep, total_gradient_norm
+from psp.model import PSP
+from psp.preprocess import to_network
+from psp.tasks import Task
+from psp.types import Batch, Losses
+from psp.visualize import Picture, source_to_image, to_image
+
+Objective = Callable[..., Losses]
+
+
+class PspMethod:
+    """Encoder training: images are compared at min(256, output size), as pSp does at 256.
+
+    objective: callable (output, target, codes, latent_avg, source) -> Losses, e.g. `criteria.PspObjective`.
+    own_fine_layers: W+ layers that, for every second sample, are taken from the target's own code (`model.photo_encoder`)
+    instead of the encoder's: structure has to come from the source, colours need not be guessed. [] for plain pSp.
+    """
+
+    monitor = "loss"
+
+    def __init__(self, model: PSP, objective: Objective, optimiser: torch.optim.Optimizer, *, task: Task, precision: str = "fp32",
+                 own_fine_layers: Sequence[int] = ()):
+        self.model, self.objective, self.optimiser, self.task = model, objective, optimiser, task
+        self.precision = precision
+        self.own_fine_layers = list(own_fine_layers)
+        self.scaler = torch.amp.GradScaler(model.device.type, enabled=precision == "fp16")
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+
+    def training_step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
+        self.model.train()
+        buffers = [buffer for buffer in self.model.encoder.buffers()]
+        before = [buffer.clone() for buffer in buffers]  # BatchNorm statistics, put back when the step is skipped
+        self.optimiser.zero_grad(set_to_none=True)
+        terms: dict[str, Tensor] = {}
+        try:
+            for batch in batches:
+                losses = self._losses(batch, randomize_noise=True)
+                if not torch.isfinite(losses.total):
+                    raise BadStep(f"the loss is {float(losses.total)}")
+                self.scaler.scale(losses.total / len(batches)).backward()
+                for name, value in losses.terms.items():
+                    terms[name] = terms.get(name, torch.zeros_like(value)) + value / len(batches)
+            if self.scaler.is_enabled():  # finds inf gradients itself, lowers its scale and skips the update
+                self.scaler.step(self.optimiser)
+                self.scaler.update()
+            else:
+                norm = total_gradient_norm(self.trained)
+                if not torch.isfinite(norm):
+                    raise BadStep(f"the gradient is {float(norm)}")
+                terms["gradient_norm"] = norm
+                self.optimiser.step()
+        except BadStep:
+            self.optimiser.zero_grad(set_to_none=True)
+            for buffer, old in zip(buffers, before, strict=True):
+                buffer.copy_(old)
+            raise
+        return terms
+
+    @torch.no_grad()
+    def validation_step(self, batch: Batch) -> dict[str, Tensor]:
+        self.model.eval()
+        return self._losses(batch, randomize_noise=False).terms
+
+    def _losses(self, batch: Batch, *, randomize_noise: bool) -> Losses:
+        model = self.model
+        source = to_network(batch.source, self.task, model.device)
+        target = batch.target.to(model.device, non_blocking=True)
+        with autocast(model.device, self.precision):
+            codes = model.encode(source)
+            images = model.resize(model.decode(self._with_own_style(codes, target), randomize_noise=randomize_noise))
+        if target.shape[-1] != images.shape[-1]:
+            target = F.interpolate(target, size=images.shape[-2:], mode="area")
+        photo = source if self.task.source == "photo" else None
+        if photo is not None and photo.shape[-1] != images.shape[-1]:
+            photo = F.interpolate(photo, size=images.shape[-2:], mode="area")
+        return self.objective(images.float(), target, codes.float(), model.latent_avg, photo)
+
+    def _with_own_style(self, codes: Tensor, target: Tensor) -> Tensor:
+        if not self.own_fine_layers:
+            return codes
+        own = self.model.style_of(target).to(codes.dtype)
+        mixed = codes.clone()
+        for layer in self.own_fine_layers:
+            mixed[1::2, layer] = own[1::2, layer]
+        return mixed
+
+    @torch.no_grad()
+    def pictures(self, batch: Batch) -> list[list[Picture]]:
+        """source, target and output of every sample."""
+        model = self.model.eval()
+        images = model.decode(model.encode(to_network(batch.source, self.task, model.device)))
+        return [[source_to_image(source, self.task), to_image(target), to_image(image)]
+                for source, target, image in zip(batch.source, batch.target, images, strict=True)]
+
+    def state(self) -> dict[str, Any]:
+        state = psp_state(self.model)
+        return state | {"optimizer": self.optimiser.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        tensors = dict(state["state_dict"]) | {"latent_avg": state["latent_avg"]}
+        load_strictly(self.model, tensors, where="the saved training state")
+        self.optimiser.load_state_dict(state["optimizer"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+
+    def checkpoint(self) -> dict[str, Any]:
+        return psp_state(self.model)
+
+
+def start_from_face_recognition(encoder: nn.Module, tensors: Mapping[str, Tensor], *, label_nc: int) -> int:
+    """Copy IR-SE50 face-recognition weights into an encoder, as pSp does; returns how many tensors fitted.
+
+    Its output layer is left out, and its input layer too when the source is not a photo (`label_nc` > 0).
+    """
+    own = encoder.state_dict()
+    wanted = {key: value for key, value in tensors.items()
+              if key in own and value.shape == own[key].shape and not (label_nc and key.startswith("input_layer"))}
+    encoder.load_state_dict(wanted, strict=False)
+    return len(wanted)

@@ -1,0 +1,222 @@
+"""Training a StyleGAN2 generator: non-saturating loss, lazy R1 and path length, style mixing, averaged weights (Karras et al. 2020)."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from psp.augment import augment
+from psp.device import autocast
+from psp.discriminator import Discriminator
+from psp.methods.base import BadStep, total_gradient_norm
+from psp.methods.guide import Guide
+from psp.stylegan2 import Generator
+from psp.types import Batch
+from psp.visualize import Picture, to_image
+
+
+@dataclass(frozen=True)
+class GanOptions:
+    """The part of `TrainConfig` that this method reads, under the same names."""
+
+    learning_rate: float = 2e-3
+    batch_size: int = 16
+    r1_gamma: float = 1.0
+    r1_interval: int = 16
+    path_lambda: float = 2.0
+    path_interval: int = 4
+    mixing_prob: float = 0.9
+    ema_kimg: float = 10.0
+    augment: str = "diffaugment"
+    ada_target: float = 0.6
+    adversarial_lambda: float = 1.0
+    adversarial_from: int = 0
+    guide_lambda: float = 0.0
+    precision: str = "fp32"
+
+
+def lazy_adam(parameters: list[Tensor], lr: float, interval: int) -> torch.optim.Adam:
+    """Adam with rate and betas rescaled for a regulariser that only runs every `interval` steps (Karras et al. 2020, appendix B)."""
+    ratio = interval / (interval + 1) if interval else 1.0
+    return torch.optim.Adam(parameters, lr=lr * ratio, betas=(0.0, 0.99**ratio), eps=1e-8)
+
+
+class StyleGAN2Method:
+    """Generator, discriminator, their averages and optimisers; optionally a `Guide`.
+
+    The best checkpoint is the newest: GAN losses do not order models, so `monitor` is the step itself.
+    """
+
+    monitor = "none"
+
+    def __init__(self, generator: Generator, discriminator: Discriminator, options: GanOptions, *, guide: Guide | None = None,
+                 device: torch.device | str = "cpu"):
+        self.device = torch.device(device)
+        self.options = options
+        self.generator = generator.to(self.device).train()
+        self.discriminator = discriminator.to(self.device).train()
+        self.guide = guide.to(self.device) if guide is not None else None
+        self.generator_ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
+        self.encoder_ema = copy.deepcopy(guide.encoder).eval().requires_grad_(False) if guide is not None else None
+        trained = [*self.generator.parameters(), *(guide.parameters() if guide is not None else ())]
+        self.generator_optimiser = lazy_adam(trained, options.learning_rate, options.path_interval if options.path_lambda else 0)
+        self.discriminator_optimiser = lazy_adam(list(self.discriminator.parameters()), options.learning_rate, options.r1_interval)
+        self.trained = trained
+        self.path_mean = torch.zeros((), device=self.device)
+        self.ada_probability = 1.0 if options.augment == "diffaugment" else 0.0
+
+    def training_step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
+        real = torch.cat([batch.target for batch in batches]).to(self.device, non_blocking=True)
+        if real.shape[-1] != self.generator.size:
+            real = F.interpolate(real, size=(self.generator.size,) * 2, mode="area")
+        terms: dict[str, Tensor] = {}
+        adversarial = step >= self.options.adversarial_from
+        fake = self._generator_step(real, step, adversarial, terms)
+        if adversarial:
+            self._discriminator_step(real, fake, step, terms)
+        self._average(real.shape[0], step)
+        return terms
+
+    def styles(self, n: int) -> Tensor:
+        """W+ codes [n,N,D] of random z, with style mixing at a random layer."""
+        g = self.generator
+        w = g.map(torch.randn(2 * n, g.style_dim, device=self.device)).view(2, n, 1, g.style_dim)
+        cut = torch.randint(1, g.n_styles, (n, 1), device=self.device)
+        mixed = torch.rand(n, 1, device=self.device) < self.options.mixing_prob
+        second = (torch.arange(g.n_styles, device=self.device)[None] >= cut) & mixed
+        return torch.where(second[:, :, None], w[1], w[0])
+
+    def _score(self, images: Tensor) -> Tensor:
+        return self.discriminator(augment(images, self.ada_probability)).float()
+
+    def _generator_step(self, real: Tensor, step: int, adversarial: bool, terms: dict[str, Tensor]) -> Tensor:
+        options = self.options
+        self.discriminator.requires_grad_(False)
+        n = real.shape[0]
+        total = torch.zeros((), device=self.device)
+        fake = real[:0]
+        with autocast(self.device, options.precision):
+            if self.guide is not None:
+                losses, rebuilt = self.guide.losses(self.generator, real)
+                terms |= {name: loss.detach() for name, loss in losses.items()}
+                total = total + options.guide_lambda * torch.stack(list(losses.values())).sum()
+                fake = rebuilt[: n // 2]  # half of what the discriminator judges are reconstructions
+            if adversarial:
+                fresh = self.generator.synthesize(self.styles(n - len(fake)), randomize_noise=True).float()
+                fake = torch.cat([fresh, fake])
+                loss = F.softplus(-self._score(fake)).mean()
+                terms["generator"] = loss.detach()
+                total = total + options.adversarial_lambda * loss
+        if adversarial and options.path_lambda and step % options.path_interval == 0:
+            penalty = self._path_penalty(max(1, n // 2))
+            terms["path"] = penalty.detach()
+            total = total + options.path_lambda * options.path_interval * penalty
+        self._update(self.generator_optimiser, total, self.trained, "generator")
+        self.discriminator.requires_grad_(True)
+        return fake.detach()
+
+    def _path_penalty(self, n: int) -> Tensor:
+        """Deviation of the Jacobian's length |J^T y| from its running mean (Karras et al. 2020, section 3.2)."""
+        codes = self.styles(n)
+        images = self.generator.synthesize(codes, randomize_noise=True)
+        noise = torch.randn_like(images) / math.sqrt(images.shape[2] * images.shape[3])
+        (gradient,) = torch.autograd.grad((images * noise).sum(), codes, create_graph=True)
+        lengths = gradient.square().sum(dim=2).mean(dim=1).sqrt()
+        self.path_mean = self.path_mean.lerp(lengths.detach().mean(), 0.01)
+        return (lengths - self.path_mean).square().mean()
+
+    def _discriminator_step(self, real: Tensor, fake: Tensor, step: int, terms: dict[str, Tensor]) -> None:
+        options = self.options
+        with autocast(self.device, options.precision):
+            on_real, on_fake = self._score(real), self._score(fake)
+            loss = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
+        terms |= {"discriminator": loss.detach(), "score_real": on_real.detach().mean(), "score_fake": on_fake.detach().mean()}
+        if options.r1_gamma and step % options.r1_interval == 0:
+            leaf = real.detach().requires_grad_(True)
+            (gradient,) = torch.autograd.grad(self._score(leaf).sum(), leaf, create_graph=True)
+            penalty = gradient.square().sum(dim=(1, 2, 3)).mean()
+            terms["r1"] = penalty.detach()
+            loss = loss + options.r1_gamma / 2 * options.r1_interval * penalty
+        if options.augment == "ada":
+            self._steer_augmentation(on_real.detach(), real.shape[0])
+        self._update(self.discriminator_optimiser, loss, list(self.discriminator.parameters()), "discriminator")
+        terms["augment"] = torch.tensor(self.ada_probability)
+
+    def _steer_augmentation(self, on_real: Tensor, n: int) -> None:
+        """Raise the probability while the discriminator is surer of training images than `ada_target`; 0 to 1 takes 500,000 images."""
+        sure = float(on_real.sign().mean())
+        self.ada_probability = min(1.0, max(0.0, self.ada_probability + math.copysign(n / 500_000, sure - self.options.ada_target)))
+
+    def _update(self, optimiser: torch.optim.Optimizer, loss: Tensor, parameters: list[Tensor], who: str) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        if not torch.isfinite(loss):
+            raise BadStep(f"the {who}'s loss is {float(loss)}")
+        loss.backward()
+        norm = total_gradient_norm(parameters)
+        if not torch.isfinite(norm):
+            optimiser.zero_grad(set_to_none=True)
+            raise BadStep(f"the {who}'s gradient is {float(norm)}")
+        optimiser.step()
+
+    @torch.no_grad()
+    def _average(self, n: int, step: int) -> None:
+        """Exponential average with half-life `ema_kimg`, shorter at the beginning so that early pictures show something."""
+        half_life = min(self.options.ema_kimg * 1000, 0.05 * (step + 1) * n)
+        keep = 0.5 ** (n / max(half_life, 1e-8))
+        pairs: list[tuple[torch.nn.Module, torch.nn.Module]] = [(self.generator_ema, self.generator)]
+        if self.guide is not None and self.encoder_ema is not None:
+            pairs.append((self.encoder_ema, self.guide.encoder))
+        for average, current in pairs:
+            torch._foreach_lerp_(list(average.parameters()), list(current.parameters()), 1 - keep)
+
+    @torch.no_grad()
+    def validation_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Scores of held-out photos: far below those of training photos means that the discriminator memorises."""
+        real = F.interpolate(batch.target.to(self.device), size=(self.generator.size,) * 2, mode="area")
+        terms = {"score_held_out": self.discriminator(real).float().mean()}
+        if self.guide is not None and self.encoder_ema is not None:
+            codes = self.encoder_ema(real).unsqueeze(1).expand(-1, self.generator.n_styles, -1)
+            terms["l1_held_out"] = F.l1_loss(self.generator_ema.synthesize(codes), real)
+        return terms
+
+    @torch.no_grad()
+    def pictures(self, batch: Batch) -> list[list[Picture]]:
+        """Eight samples per row, the same z every time, truncated to 0.7."""
+        z = torch.randn(64, self.generator.style_dim, generator=torch.Generator().manual_seed(0)).to(self.device)
+        mean = self.generator_ema.mean_latent(10_000, torch.Generator().manual_seed(1))
+        images = [to_image(image) for part in z.split(8) for image in self.generator_ema(part, truncation=0.7, mean_w=mean)]
+        return [images[i : i + 8] for i in range(0, len(images), 8)]
+
+    def _parts(self) -> dict[str, Any]:
+        parts: dict[str, Any] = {"g": self.generator, "d": self.discriminator, "g_ema": self.generator_ema,
+                                 "g_optim": self.generator_optimiser, "d_optim": self.discriminator_optimiser}
+        if self.guide is not None:
+            parts |= {"guide": self.guide, "encoder_ema": self.encoder_ema}
+        return parts
+
+    def state(self) -> dict[str, Any]:
+        return {name: part.state_dict() for name, part in self._parts().items()} | {
+            "path_mean": self.path_mean.cpu(), "ada_probability": self.ada_probability}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        if self.guide is not None:
+            self.guide.queue = state["guide"]["queue"].to(self.device)
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.path_mean = state["path_mean"].to(self.device)
+        self.ada_probability = float(state["ada_probability"])
+
+    def checkpoint(self) -> dict[str, Any]:
+        """rosinality's layout (g_ema, d, latent_avg), plus the photo encoder of a guide."""
+        content: dict[str, Any] = {"g_ema": self.generator_ema.state_dict(), "d": self.discriminator.state_dict(),
+                                   "latent_avg": self.generator_ema.mean_latent(100_000, torch.Generator().manual_seed(0))[0].cpu()}
+        if self.encoder_ema is not None:
+            content["photo_encoder"] = self.encoder_ema.state_dict()
+        return content

@@ -1,0 +1,101 @@
+"""Style mixing on W+ codes: which layers, how strongly, and random styles that depend only on a seed and a name.
+
+W+ codes are [B,N,D]: N style vectors per image, coarse (pose, shape) first, fine (colour, light, skin) last. Layers
+count from 0, as in pSp's code and published commands (its paper counts from 1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from psp.errors import UserError
+
+
+def parse_layers(text: str, n_styles: int) -> list[int]:
+    """`--latent_mask`: "8,9,10", "8-17" or "0-2,8-17" -> sorted layer indices without repeats.
+
+    Raises UserError for anything that is not such a list and for layers outside 0..n_styles-1.
+    """
+    layers: set[int] = set()
+    for part in (piece.strip() for piece in text.strip().strip("[]").split(",")):
+        match = re.fullmatch(r"(\d{1,9})(?:\s*-\s*(\d{1,9}))?", part)
+        if match is None:
+            raise UserError(
+                f"layers {text!r}: {part!r} is not a layer; write --latent_mask 8,9,10 or --latent_mask 8-17"
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise UserError(f"layers {text!r}: {part!r} runs backwards; write --latent_mask {last}-{first}")
+        if last >= n_styles:
+            allowed = f"0-{n_styles - 1}"
+            inside = f", for instance --latent_mask {first}-{n_styles - 1}" if first < n_styles - 1 else ""
+            raise UserError(f"layer {last} is out of range: this model has {n_styles} styles, layers {allowed}{inside}")
+        layers.update(range(first, last + 1))
+    return sorted(layers)
+
+
+def fine_layers(n_styles: int) -> list[int]:
+    """Where mixing starts when neither flag nor task says: 8-17 of 18 as published by pSp, in proportion for others."""
+    return list(range(min(n_styles - 1, round(8 * n_styles / 18)), n_styles))
+
+
+def describe_layers(layers: Sequence[int]) -> str:
+    """[8, 9, 10, 12] -> "8-10,12"; what `parse_layers` reads back."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def check_alpha(alpha: float | None) -> float:
+    """`--mix_alpha` as a number; None means 1, full replacement. UserError outside 0..1."""
+    if alpha is None:
+        return 1.0
+    if not 0.0 <= alpha <= 1.0:
+        raise UserError(
+            f"mix_alpha {alpha:g} is out of range; allowed are 0 (no mixing) to 1 (full replacement): --mix_alpha"
+        )
+    return float(alpha)
+
+
+def mix(codes: Tensor, styles: Tensor, layers: Sequence[int], alpha: float | None = None) -> Tensor:
+    """Replace the given layers of `codes` by alpha * styles + (1 - alpha) * codes; `codes` itself is left alone.
+
+    codes: [B,N,D]. styles: [B,N,D], or [1,N,D] for one style for all. alpha None: full replacement, as in pSp.
+    Returns [B,N,D]. ValueError for shapes that do not fit or layers out of range.
+    """
+    if codes.ndim != 3 or styles.ndim != 3 or codes.shape[1:] != styles.shape[1:] or len(styles) not in (1, len(codes)):
+        raise ValueError(
+            f"codes {tuple(codes.shape)} and styles {tuple(styles.shape)}: expected [B,N,D] and [B or 1,N,D]"
+        )
+    if any(not 0 <= layer < codes.shape[1] for layer in layers):
+        raise ValueError(f"layers {list(layers)} do not fit {codes.shape[1]} styles")
+    mixed = codes.clone()
+    chosen = torch.as_tensor(list(layers), dtype=torch.long, device=codes.device)
+    wanted = styles.to(codes)[:, chosen]
+    if alpha is not None and alpha != 1.0:
+        wanted = alpha * wanted + (1.0 - alpha) * codes[:, chosen]
+    mixed[:, chosen] = wanted.expand(len(codes), -1, -1)
+    return mixed
+
+
+def seeded_noise(n: int, dim: int, seed: int, key: str = "") -> Tensor:
+    """Normal noise z [n,dim] on the CPU, row k a pure function of (seed, key, k).
+
+    So the styles of an image do not depend on the batch size, on sharding, on the other images or on `n`.
+    """
+    rows = torch.empty(n, dim)
+    generator = torch.Generator()
+    for k in range(n):
+        digest = hashlib.sha256(f"{seed}/{k}/{key}".encode("utf-8", "surrogateescape")).digest()
+        generator.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        rows[k] = torch.randn(dim, generator=generator)
+    return rows

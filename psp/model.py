@@ -1,0 +1,143 @@
+"""pixel2style2pixel: an encoder to W+ in front of a frozen StyleGAN2 (Richardson et al., "Encoding in Style", CVPR 2021)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from psp.encoders import ENCODERS, INPUT_SIZE
+from psp.errors import UserError
+from psp.photo_encoder import PhotoEncoder
+from psp.stylegan2 import Generator
+from psp.tasks import Task
+
+LATENT_AVG_SAMPLES = 100_000
+
+
+def build_encoder(encoder_type: str, n_styles: int, input_nc: int, style_dim: int) -> nn.Module:
+    """One of `psp.encoders.ENCODERS`; UserError naming them otherwise."""
+    if encoder_type not in ENCODERS:
+        raise UserError(f"--encoder_type {encoder_type!r} is not known; choose one of: {', '.join(ENCODERS)}")
+    return ENCODERS[encoder_type](n_styles, input_nc, style_dim)
+
+
+class PSP(nn.Module):
+    """Encoder and generator speaking W+ codes [B, n_styles, style_dim].
+
+    encoder: [B,C,256,256] -> codes. decoder: generator; gets no gradients (`requires_grad` off, always in eval mode)
+    unless `train_decoder`. latent_avg: mean w, [D] or [1,D] or [N,D]; None when the model does not know it yet.
+    start_from_latent_avg: the encoder predicts the difference to it. task: what the model was trained for, if known.
+    config: the options saved with the weights (pSp's names).
+    """
+
+    latent_avg: Tensor
+
+    def __init__(self, encoder: nn.Module, decoder: Generator, *, latent_avg: Tensor | None = None, task: Task | None = None,
+                 start_from_latent_avg: bool = True, train_decoder: bool = False, config: Mapping[str, Any] | None = None,
+                 photo_encoder: PhotoEncoder | None = None):
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        # a helper outside the released layout: kept off the module list, so that state_dict stays pSp's
+        self._photo_encoder = [photo_encoder.eval().requires_grad_(False)] if photo_encoder is not None else []
+        self.n_styles, self.style_dim, self.output_size = decoder.n_styles, decoder.style_dim, decoder.size
+        if latent_avg is None:
+            latent_avg = decoder.mean_latent(LATENT_AVG_SAMPLES, torch.Generator().manual_seed(0))
+        self.register_buffer("latent_avg", self._expand_avg(latent_avg))
+        self.task = task
+        self.start_from_latent_avg = start_from_latent_avg
+        self.train_decoder = train_decoder
+        self.config = dict(config or {})
+        decoder.requires_grad_(train_decoder)
+        self.train(self.training)
+
+    def _expand_avg(self, avg: Tensor) -> Tensor:
+        if avg.shape[-1] != self.style_dim or avg.dim() > 2 or (avg.dim() == 2 and avg.shape[0] not in (1, self.n_styles)):
+            raise UserError(f"latent_avg has shape {tuple(avg.shape)}; this generator has {self.n_styles} styles of {self.style_dim}")
+        return avg.detach().float().reshape(-1, self.style_dim).expand(self.n_styles, -1).clone()
+
+    def train(self, mode: bool = True) -> PSP:
+        super().train(mode)
+        if not self.train_decoder:
+            self.decoder.eval()
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return self.latent_avg.device
+
+    def encode(self, source: Tensor) -> Tensor:
+        """Network input [B,C,256,256] (see `psp.preprocess.to_network`) -> W+ codes [B,N,D], average latent included."""
+        codes = self.encoder(source)
+        return codes + self.latent_avg.to(codes.dtype) if self.start_from_latent_avg else codes
+
+    def map(self, z: Tensor, truncation: float = 1.0) -> Tensor:
+        """z [B,D] ~ N(0,1) -> W+ codes [B,N,D] with equal rows; `truncation` < 1 pulls them towards the average latent."""
+        codes = self.decoder.map(z).unsqueeze(1).expand(-1, self.n_styles, -1)
+        return codes if truncation == 1.0 else self.latent_avg.lerp(codes, truncation)
+
+    @property
+    def photo_encoder(self) -> PhotoEncoder | None:
+        return self._photo_encoder[0] if self._photo_encoder else None
+
+    @torch.no_grad()
+    def style_of(self, photos: Tensor) -> Tensor:
+        """RGB photos [B,3,H,W] in [-1,1] -> their own W+ codes [B,N,D], for the layers that carry the style.
+
+        From the encoder stored beside the generator or, in a photo-to-photo model, from the model's own encoder.
+        UserError when there is neither.
+        """
+        if self.photo_encoder is not None:
+            codes = self.photo_encoder.to(photos.device)(photos).unsqueeze(1).expand(-1, self.n_styles, -1)
+        elif self.task is not None and self.task.source == "photo":
+            size = (INPUT_SIZE, INPUT_SIZE)
+            codes = self.encode(nn.functional.interpolate(photos, size=size, mode="bilinear", antialias=True))
+        else:
+            raise UserError("this generator comes without a photo encoder, so the style of a photo is unknown; "
+                            "give the style as --style_code or --style_seed, or train an ffhq_encode model for it")
+        return codes
+
+    def decode(self, codes: Tensor, *, randomize_noise: bool = False, noise: Sequence[Tensor | None] | None = None) -> Tensor:
+        """W+ codes [B,N,D] -> images [B,3,S,S], not clipped, about [-1,1]. Noise: the model's fixed one unless asked."""
+        return self.decoder.synthesize(codes, noise, randomize_noise=randomize_noise)
+
+    def resize(self, images: Tensor) -> Tensor:
+        """Average-pool to 256 px, where pSp compares and trains; smaller images stay as they are."""
+        if images.shape[-1] <= INPUT_SIZE:
+            return images
+        return nn.functional.adaptive_avg_pool2d(images, INPUT_SIZE)
+
+    def forward(self, x: Tensor, *, resize: bool = True, latent_mask: Sequence[int] | None = None, input_code: bool = False,
+                randomize_noise: bool = False, inject_latent: Tensor | None = None, return_latents: bool = False,
+                alpha: float | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """pSp's forward: images [B,3,S,S], with `return_latents` also the W+ codes [B,N,D].
+
+        x: network input, or z [B,D] when `input_code`. latent_mask: layers whose code is replaced by `inject_latent`
+        [B or 1,N,D] (zeros without it), blended by `alpha` (1 replaces, 0 changes nothing). resize: see `resize`.
+        """
+        if input_code:
+            if latent_mask is not None:
+                raise ValueError("latent_mask works on W+ codes and does not combine with input_code")
+            codes = self.map(x)
+        else:
+            codes = self.encode(x)
+        if latent_mask is not None:
+            codes = codes.clone()
+            for layer in latent_mask:
+                if inject_latent is None:
+                    codes[:, layer] = 0
+                elif alpha is None:
+                    codes[:, layer] = inject_latent[:, layer]
+                else:
+                    codes[:, layer] = alpha * inject_latent[:, layer] + (1 - alpha) * codes[:, layer]
+        images = self.decode(codes, randomize_noise=randomize_noise)
+        if resize:
+            images = self.resize(images)
+        return (images, codes) if return_latents else images
+
+
+def parameter_count(module: nn.Module) -> int:
+    return sum(math.prod(p.shape) for p in module.parameters())

@@ -1,0 +1,148 @@
+"""Optimisers by pSp's names: Ranger (RAdam + Lookahead + gradient centralisation) and Adam."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from psp.errors import UserError
+
+OptimName = Literal["ranger", "adam"]
+
+
+class Ranger(Optimizer):
+    """Rectified Adam on centralised gradients, with Lookahead; the combination pSp trains with (version of April 2020).
+
+    One step, t counting from 1, for a weight w with gradient g:
+      g <- g - mean(g) over all dimensions but the first, if g has more than one    (Yong et al. 2020)
+      m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
+      r(t) = rmax - 2 t b2^t / (1 - b2^t), rmax = 2 / (1 - b2) - 1                   (Liu et al. 2020, RAdam)
+      if r > n_sma_threshold: w <- w - lr c m / (sqrt(v) + eps), with
+        c = sqrt((1 - b2^t) (r-4) (r-2) rmax / ((rmax-4) (rmax-2) r)) / (1 - b1^t)
+      else: w <- w - lr m / (1 - b1^t), while v is not to be trusted
+      every k-th step: slow <- slow + alpha (w - slow); w <- slow                    (Zhang et al. 2019, Lookahead)
+    `slow` starts as the weight before its first step. eps is added outside the root and v is not bias-corrected on its
+    own, as in that version.
+
+    All tensors of a step are updated together (torch._foreach), nothing waits for the device. State per parameter:
+    `step` (int), `exp_avg`, `exp_avg_sq`, `slow_buffer`: all of it is in state_dict, so resuming is exact.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.95, 0.999),
+        eps: float = 1e-5,
+        alpha: float = 0.5,
+        k: int = 6,
+        n_sma_threshold: float = 5.0,
+        weight_decay: float = 0.0,
+        centralise: bool = True,
+    ) -> None:
+        if not lr >= 0 or not eps > 0 or not 0 <= alpha <= 1 or k < 1 or not all(0 <= b < 1 for b in betas):
+            raise ValueError(f"Ranger: lr {lr}, eps {eps}, alpha {alpha}, k {k}, betas {betas} out of range")
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "alpha": alpha,
+                "k": k,
+                "n_sma_threshold": n_sma_threshold,
+                "weight_decay": weight_decay,
+                "centralise": centralise,
+            },
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient. closure: recomputes the loss; its result is returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            # Parameters that had no gradient at some steps are behind; those at the same step go together.
+            by_step: dict[tuple[int, torch.device, torch.dtype], list[Tensor]] = defaultdict(list)
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                if p.grad.is_sparse:
+                    raise RuntimeError("Ranger does not support sparse gradients")
+                state = self.state[p]
+                if not state:
+                    state["step"] = 0
+                    state["exp_avg"] = torch.zeros_like(p)
+                    state["exp_avg_sq"] = torch.zeros_like(p)
+                    state["slow_buffer"] = p.detach().clone()
+                state["step"] += 1
+                by_step[state["step"], p.device, p.dtype].append(p)
+            for (t, _, _), params in by_step.items():
+                self._update(group, params, t)
+        return loss
+
+    def _update(self, group: dict[str, Any], params: list[Tensor], t: int) -> None:
+        b1, b2 = group["betas"]
+        exp_avg = [self.state[p]["exp_avg"] for p in params]
+        exp_avg_sq = [self.state[p]["exp_avg_sq"] for p in params]
+        grads = [p.grad for p in params if p.grad is not None]
+        if group["centralise"]:
+            grads = [g - g.mean(tuple(range(1, g.ndim)), keepdim=True) if g.ndim > 1 else g for g in grads]
+
+        torch._foreach_lerp_(exp_avg, grads, 1 - b1)
+        torch._foreach_mul_(exp_avg_sq, b2)
+        torch._foreach_addcmul_(exp_avg_sq, grads, grads, 1 - b2)
+
+        lr = group["lr"]
+        if group["weight_decay"]:
+            torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
+        factor, rectified = rectification(t, b1, b2, group["n_sma_threshold"])
+        if rectified:
+            denominators = torch._foreach_sqrt(exp_avg_sq)
+            torch._foreach_add_(denominators, group["eps"])
+            torch._foreach_addcdiv_(params, exp_avg, denominators, -lr * factor)
+        else:
+            torch._foreach_add_(params, exp_avg, alpha=-lr * factor)
+
+        if t % group["k"] == 0:
+            slow = [self.state[p]["slow_buffer"] for p in params]
+            torch._foreach_lerp_(slow, params, group["alpha"])
+            torch._foreach_copy_(params, slow)
+
+
+def rectification(t: int, b1: float, b2: float, threshold: float = 5.0) -> tuple[float, bool]:
+    """RAdam's step factor at step t >= 1, and whether the step is divided by sqrt(v) (see Ranger)."""
+    b2_t = b2**t
+    r_max = 2 / (1 - b2) - 1
+    r = r_max - 2 * t * b2_t / (1 - b2_t)
+    factor = 1 / (1 - b1**t)
+    if r <= threshold:
+        return factor, False
+    return factor * math.sqrt((1 - b2_t) * (r - 4) * (r - 2) * r_max / ((r_max - 4) * (r_max - 2) * r)), True
+
+
+def make_optimizer(name: OptimName, params: Iterable[nn.Parameter], lr: float) -> Optimizer:
+    """The optimiser that --optim_name names, over the parameters that are not frozen.
+
+    "ranger" with the settings of the class, "adam" with PyTorch's. UserError: another name, a learning rate that is
+    not a positive number, or nothing to train.
+    """
+    if not (math.isfinite(lr) and lr > 0):
+        raise UserError(f"--learning_rate={lr}: must be a positive number")
+    trainable = [p for p in params if p.requires_grad]
+    if not trainable:
+        raise UserError("nothing to train: every parameter is frozen")
+    if name == "ranger":
+        return Ranger(trainable, lr)
+    if name == "adam":
+        return torch.optim.Adam(trainable, lr)
+    raise UserError(f"unknown optimiser {name!r}: ranger or adam (--optim_name)")

@@ -1,0 +1,144 @@
+"""The 19 classes of CelebAMask-HQ: ids, names and colours, and the ways other programs number them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from psp.errors import UserError
+
+LABELS: tuple[str, ...] = (
+    "background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear",
+    "mouth", "u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
+)  # fmt: skip
+COLOURS: tuple[tuple[int, int, int], ...] = (
+    (0, 0, 0), (204, 0, 0), (76, 153, 0), (204, 204, 0), (51, 51, 255), (204, 0, 204), (0, 255, 255),
+    (255, 204, 204), (102, 51, 0), (255, 0, 0), (102, 204, 0), (255, 255, 0), (0, 0, 153), (0, 0, 204),
+    (255, 51, 153), (0, 204, 204), (0, 51, 0), (255, 153, 51), (0, 204, 0),
+)  # fmt: skip
+MIRROR: tuple[int, ...] = (0, 1, 2, 3, 5, 4, 7, 6, 9, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18)
+"""What each id becomes when the picture is mirrored: left and right eyes, brows and ears change places."""
+
+_ZLLRUNNING = (
+    "background", "skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "l_ear", "r_ear", "ear_r",
+    "nose", "mouth", "u_lip", "l_lip", "neck", "neck_l", "cloth", "hair", "hat",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """How the numbers (or colours) of a label image become ids.
+
+    name: as given to --label_map. ids: number in the file -> id, None keeps the numbers. colours: 0xRRGGBB -> id.
+    by_colour: a palette image counts by its colours instead of its indices.
+    """
+
+    name: str
+    ids: dict[int, int] | None
+    colours: dict[int, int]
+    by_colour: bool = False
+
+
+def _packed(colour: tuple[int, int, int]) -> int:
+    return colour[0] << 16 | colour[1] << 8 | colour[2]
+
+
+_STANDARD = {_packed(colour): index for index, colour in enumerate(COLOURS)}
+LABEL_MAPS: dict[str, LabelMap] = {
+    "celebamask": LabelMap("celebamask", None, _STANDARD),
+    "zllrunning": LabelMap("zllrunning", {i: LABELS.index(name) for i, name in enumerate(_ZLLRUNNING)}, _STANDARD),
+    "color": LabelMap("color", None, _STANDARD, by_colour=True),
+}
+
+
+def get_label_map(spec: str | LabelMap) -> LabelMap:
+    """The numbering named `spec`: celebamask (the ids above), zllrunning (face-parsing.PyTorch), color, or a JSON file.
+
+    The JSON file is a list (position = number in the file) or an object whose keys are numbers or "#rrggbb" and whose
+    values are ids or names of `LABELS`. Raises UserError for anything else.
+    """
+    if isinstance(spec, LabelMap):
+        return spec
+    if spec in LABEL_MAPS:
+        return LABEL_MAPS[spec]
+    if not str(spec).lower().endswith(".json"):
+        raise UserError(f"label map {spec!r} is not known; --label_map takes {', '.join(LABEL_MAPS)} or a .json file")
+    try:
+        entries = json.loads(Path(spec).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"label map {spec}: cannot be read as JSON ({error}); see --label_map") from None
+    if isinstance(entries, list):
+        entries = {str(i): value for i, value in enumerate(entries)}
+    if not isinstance(entries, dict) or not entries:
+        raise UserError(f"label map {spec}: expected a list or an object {{number or #rrggbb: id or name}}")
+    return _custom(str(spec), entries)
+
+
+def _custom(spec: str, entries: dict[str, object]) -> LabelMap:
+    ids: dict[int, int] = {}
+    colours: dict[int, int] = {}
+    for key, value in entries.items():
+        target = LABELS.index(value) if isinstance(value, str) and value in LABELS else value
+        if not isinstance(target, int) or isinstance(target, bool) or not 0 <= target < len(LABELS):
+            raise UserError(f"label map {spec}: {key!r} goes to {value!r}; allowed are 0..18 or {', '.join(LABELS)}")
+        try:
+            if key.startswith("#"):
+                colours[int(key[1:], 16)] = target
+            else:
+                ids[int(key)] = target
+        except ValueError:
+            raise UserError(f"label map {spec}: key {key!r} is neither a number nor a colour like #cc0000") from None
+    return LabelMap(spec, ids or None, colours or _STANDARD, by_colour=bool(colours) and not ids)
+
+
+def decode_colours(rgb: np.ndarray, label_map: LabelMap, name: str) -> np.ndarray:
+    """Colours [H,W,3] uint8 -> ids [H,W] uint8; colours have to match exactly. UserError names some that do not."""
+    packed = rgb[..., 0].astype(np.int32) << 16 | rgb[..., 1].astype(np.int32) << 8 | rgb[..., 2]
+    found, inverse = np.unique(packed, return_inverse=True)
+    unknown = [int(colour) for colour in found if int(colour) not in label_map.colours]
+    if unknown:
+        some = ", ".join(f"#{colour:06x}" for colour in unknown[:4]) + (", ..." if len(unknown) > 4 else "")
+        hint = "; JPEG or a smooth resize blurs colours: save as PNG" if len(unknown) > 32 else ""
+        raise UserError(
+            f"{name}: {len(unknown)} colours are not in the {len(label_map.colours)}-colour palette ({some}); "
+            f"use that palette, an image of ids, or --label_map FILE.json{hint}"
+        )
+    table = np.array([label_map.colours[int(colour)] for colour in found], dtype=np.uint8)
+    return table[inverse.reshape(packed.shape)]
+
+
+def renumber(numbers: np.ndarray, label_map: LabelMap, n_labels: int, name: str) -> np.ndarray:
+    """Numbers [H,W] (any integer type) -> ids [H,W] uint8 below `n_labels`; UserError names those that do not fit."""
+    found = np.unique(numbers)
+    known = label_map.ids
+    bad = [int(v) for v in found if (not 0 <= v < n_labels if known is None else int(v) not in known)]
+    if not bad and known is not None:
+        bad = [int(v) for v in found if known[int(v)] >= n_labels]
+    if bad:
+        some = ", ".join(map(str, bad[:6])) + (", ..." if len(bad) > 6 else "")
+        allowed = f"0..{n_labels - 1}" if known is None else f"the {len(known)} numbers of {label_map.name}"
+        raise UserError(f"{name}: label id {some} out of range; allowed are {allowed} (see --label_map)")
+    if known is None:
+        return numbers.astype(np.uint8)
+    table = np.zeros(int(found.max()) + 1, dtype=np.uint8)
+    for value in found:
+        table[int(value)] = known[int(value)]
+    return table[numbers]
+
+
+def colourise(ids: np.ndarray) -> np.ndarray:
+    """Ids [...] -> CelebAMask-HQ colours [...,3] uint8. Ids above 18 are an IndexError."""
+    return np.array(COLOURS, dtype=np.uint8)[ids]
+
+
+def flat_palette() -> list[int]:
+    """The palette as PIL's putpalette wants it: r, g, b, r, g, b, ..."""
+    return [channel for colour in COLOURS for channel in colour]
+
+
+def mirror_labels(ids: np.ndarray) -> np.ndarray:
+    """Ids [H,W] of the mirrored picture: columns reversed, left and right parts exchanged."""
+    return np.array(MIRROR, dtype=np.uint8)[ids[:, ::-1]]

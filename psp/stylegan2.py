@@ -1,0 +1,268 @@
+"""StyleGAN2 generator (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020).
+
+Parameter names and shapes are those of the released PyTorch checkpoints (`style.1.weight`, `convs.0.conv.weight`, ...), so
+that they load strictly. The modulated convolution is computed in the "scale the activations" form: the input is multiplied
+by the style, convolved once with the shared weight, and demodulated afterwards. The result is the one of the per-sample
+weight form up to rounding, needs no grouped convolution, and needs no weight gradient when the generator is frozen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stylegan2_ops import bias_act, upfirdn2d
+
+SQRT2 = math.sqrt(2.0)
+FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
+
+
+def default_channels(channel_multiplier: int = 2) -> dict[int, int]:
+    """Channel width per resolution of the released config-f models (`channel_multiplier` 2; 1 is config-e)."""
+    wide = {4: 512, 8: 512, 16: 512, 32: 512}
+    return wide | {64: 256 * channel_multiplier, 128: 128 * channel_multiplier, 256: 64 * channel_multiplier,
+                   512: 32 * channel_multiplier, 1024: 16 * channel_multiplier}
+
+
+def resolutions(size: int) -> list[int]:
+    """[4, 8, ..., size]; ValueError unless `size` is a power of two from 8 to 1024."""
+    if size < 8 or size > 1024 or size & (size - 1):
+        raise ValueError(f"image size {size} is not a power of two between 8 and 1024")
+    return [2**i for i in range(2, size.bit_length())]
+
+
+def style_count(size: int) -> int:
+    """Number of W+ style vectors of a generator of this output size: 2 log2(size) - 2."""
+    return 2 * (size.bit_length() - 1) - 2
+
+
+def fir_kernel(gain: float = 1.0) -> Tensor:
+    """The separable [1,3,3,1] low-pass filter as a [4,4] kernel that sums to `gain`."""
+    taps = torch.tensor(FIR_TAPS)
+    kernel = taps[:, None] * taps[None, :]
+    return kernel * (gain / kernel.sum())
+
+
+class PixelNorm(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
+
+
+class EqualLinear(nn.Module):
+    """Linear layer with equalised learning rate; weight stored as N(0,1)/lr_mul, used times lr_mul/sqrt(in_dim).
+
+    [B, in_dim] -> [B, out_dim]; with `activation=True` followed by leaky ReLU (0.2) times sqrt(2).
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, *, bias_init: float = 0.0, lr_mul: float = 1.0, activation: bool = False):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_dim, in_dim) / lr_mul)
+        self.bias = nn.Parameter(torch.full((out_dim,), float(bias_init)))
+        self.scale = lr_mul / math.sqrt(in_dim)
+        self.lr_mul = lr_mul
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight * self.scale
+        bias = self.bias * self.lr_mul
+        if self.activation:
+            return bias_act(F.linear(x, weight), bias)
+        return F.linear(x, weight, bias)
+
+
+class Blur(nn.Module):
+    """[1,3,3,1] low-pass filter; `kernel` is a buffer because released checkpoints hold it."""
+
+    kernel: Tensor
+
+    def __init__(self, pad: tuple[int, int], gain: float = 1.0, up: int = 1):
+        super().__init__()
+        self.register_buffer("kernel", fir_kernel(gain))
+        self.pad = pad
+        self.up = up
+
+    def forward(self, x: Tensor) -> Tensor:
+        return upfirdn2d(x, self.kernel, up=self.up, pad=self.pad)
+
+
+class ModulatedConv2d(nn.Module):
+    """Style-modulated, optionally demodulated convolution: x [B,in,H,W], style [B,D] -> [B,out,H',W'] (H' = 2H with `up`)."""
+
+    def __init__(self, in_ch: int, out_ch: int, kernel: int, style_dim: int, *, demodulate: bool = True, up: bool = False):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(1, out_ch, in_ch, kernel, kernel))
+        self.modulation = EqualLinear(style_dim, in_ch, bias_init=1.0)
+        self.scale = 1.0 / math.sqrt(in_ch * kernel**2)
+        self.demodulate = demodulate
+        self.up = up
+        self.pad = kernel // 2
+        if up:
+            self.blur = Blur((1, 1), gain=4.0)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        weight = self.weight[0] * self.scale
+        modulation = self.modulation(style)
+        x = x * modulation[:, :, None, None].to(x.dtype)
+        if self.up:
+            x = F.conv_transpose2d(x, weight.transpose(0, 1).to(x.dtype), stride=2)
+            x = self.blur(x)
+        else:
+            x = F.conv2d(x, weight.to(x.dtype), padding=self.pad)
+        if self.demodulate:
+            energy = modulation.square() @ weight.square().sum(dim=(2, 3)).t()
+            x = x * torch.rsqrt(energy + 1e-8)[:, :, None, None].to(x.dtype)
+        return x
+
+
+class NoiseInjection(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor, noise: Tensor | None) -> Tensor:
+        if noise is None:
+            noise = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device, dtype=x.dtype)
+        return x + self.weight.to(x.dtype) * noise.to(x.dtype)
+
+
+class ActivationBias(nn.Module):
+    """Per-channel bias, leaky ReLU 0.2, gain sqrt(2)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return bias_act(x, self.bias.to(x.dtype))
+
+
+class StyledConv(nn.Module):
+    def __init__(self, in_ch: int, out_ch: int, style_dim: int, *, up: bool = False):
+        super().__init__()
+        self.conv = ModulatedConv2d(in_ch, out_ch, 3, style_dim, up=up)
+        self.noise = NoiseInjection()
+        self.activate = ActivationBias(out_ch)
+
+    def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
+        return self.activate(self.noise(self.conv(x, style), noise))
+
+
+class ToRGB(nn.Module):
+    def __init__(self, in_ch: int, style_dim: int, *, up: bool = True):
+        super().__init__()
+        if up:
+            self.upsample = Blur((2, 1), gain=4.0, up=2)
+        self.conv = ModulatedConv2d(in_ch, 3, 1, style_dim, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
+
+    def forward(self, x: Tensor, style: Tensor, skip: Tensor | None) -> Tensor:
+        out = self.conv(x, style) + self.bias.to(x.dtype)
+        return out if skip is None else out + self.upsample(skip)
+
+
+class ConstantInput(nn.Module):
+    def __init__(self, channels: int):
+        super().__init__()
+        self.input = nn.Parameter(torch.randn(1, channels, 4, 4))
+
+    def forward(self, batch: int) -> Tensor:
+        return self.input.expand(batch, -1, -1, -1)
+
+
+class Generator(nn.Module):
+    """StyleGAN2 generator.
+
+    size: output side in pixels, a power of two from 8 to 1024. style_dim: D of z and w. n_mlp: mapping depth.
+    channels: width per resolution, e.g. {4: 512, ..., 1024: 32}; default: the released config-f widths.
+    `map` turns z [B,D] into w [B,D]; `synthesize` turns W+ [B,N,D], N = `n_styles`, into images [B,3,size,size] around [-1,1].
+    """
+
+    def __init__(self, size: int, style_dim: int = 512, n_mlp: int = 8, *, channels: Mapping[int, int] | None = None,
+                 lr_mlp: float = 0.01):
+        super().__init__()
+        channels = dict(default_channels() if channels is None else channels)
+        self.size, self.style_dim, self.n_mlp = size, style_dim, n_mlp
+        self.n_styles = style_count(size)
+        self.channels = {res: channels[res] for res in resolutions(size)}
+        mapping: list[nn.Module] = [PixelNorm()]
+        mapping += [EqualLinear(style_dim, style_dim, lr_mul=lr_mlp, activation=True) for _ in range(n_mlp)]
+        self.style = nn.Sequential(*mapping)
+
+        self.input = ConstantInput(channels[4])
+        self.conv1 = StyledConv(channels[4], channels[4], style_dim)
+        self.to_rgb1 = ToRGB(channels[4], style_dim, up=False)
+        self.convs = nn.ModuleList()
+        self.to_rgbs = nn.ModuleList()
+        self.noises = nn.Module()
+        self.noises.register_buffer("noise_0", torch.randn(1, 1, 4, 4))
+        for res in resolutions(size)[1:]:
+            self.convs.append(StyledConv(channels[res // 2], channels[res], style_dim, up=True))
+            self.convs.append(StyledConv(channels[res], channels[res], style_dim))
+            self.to_rgbs.append(ToRGB(channels[res], style_dim))
+            for _ in range(2):
+                self.noises.register_buffer(f"noise_{self.n_noises}", torch.randn(1, 1, res, res))
+
+    @property
+    def n_noises(self) -> int:
+        return len(self.noises._buffers)
+
+    def fixed_noise(self) -> list[Tensor]:
+        """The stored noise images, one [1,1,H,W] per styled convolution."""
+        return [getattr(self.noises, f"noise_{i}") for i in range(self.n_noises)]
+
+    def map(self, z: Tensor) -> Tensor:
+        """Mapping network: z [B,D] ~ N(0,1) -> w [B,D]."""
+        return self.style(z)
+
+    @torch.no_grad()
+    def mean_latent(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Mean of `n` mapped z vectors, [1,D]; the centre for truncation."""
+        device = self.input.input.device
+        total = torch.zeros(1, self.style_dim, dtype=torch.float64)
+        for start in range(0, n, 10_000):
+            z = torch.randn(min(10_000, n - start), self.style_dim, generator=generator).to(device)
+            total += self.map(z).sum(0, keepdim=True).double().cpu()
+        return (total / n).float().to(device)
+
+    def synthesize(self, codes: Tensor, noise: Sequence[Tensor | None] | None = None, *, randomize_noise: bool = False) -> Tensor:
+        """W+ codes [B,N,D] -> images [B,3,size,size], not clipped, about [-1,1].
+
+        noise: one [1 or B,1,H,W] tensor per styled convolution; default: the stored buffers, or fresh N(0,1) noise
+        when `randomize_noise`. ValueError when `codes` has another number of styles.
+        """
+        if codes.dim() != 3 or codes.shape[1:] != (self.n_styles, self.style_dim):
+            raise ValueError(f"W+ codes have shape {tuple(codes.shape)}, this generator takes [B, {self.n_styles}, {self.style_dim}]")
+        if noise is None:
+            noise = [None] * self.n_noises if randomize_noise else self.fixed_noise()
+        styles = codes.unbind(dim=1)
+        x = self.conv1(self.input(codes.shape[0]), styles[0], noise[0])
+        image = self.to_rgb1(x, styles[1], None)
+        for k, to_rgb in enumerate(self.to_rgbs):
+            x = self.convs[2 * k](x, styles[2 * k + 1], noise[2 * k + 1])
+            x = self.convs[2 * k + 1](x, styles[2 * k + 2], noise[2 * k + 2])
+            image = to_rgb(x, styles[2 * k + 3], image)
+        return image
+
+    def forward(self, z: Tensor, *, truncation: float = 1.0, mean_w: Tensor | None = None, randomize_noise: bool = False) -> Tensor:
+        """z [B,D] -> images [B,3,size,size]; `truncation` < 1 pulls w towards `mean_w` [1,D] (required then)."""
+        w = self.map(z)
+        if truncation != 1.0:
+            if mean_w is None:
+                raise ValueError("truncation needs mean_w")
+            w = mean_w.lerp(w, truncation)
+        return self.synthesize(w.unsqueeze(1).expand(-1, self.n_styles, -1), randomize_noise=randomize_noise)
+
+
+def generator_config(state: Mapping[str, Tensor]) -> dict:
+    """Size, style_dim, n_mlp and channels of the generator that a state dict belongs to; KeyError/ValueError if it is none."""
+    n_ups = 1 + max((int(key.split(".")[1]) for key in state if key.startswith("to_rgbs.")), default=-1)
+    n_mlp = max((int(key.split(".")[1]) for key in state if key.startswith("style.")), default=0)
+    channels = {4: int(state["input.input"].shape[1])}
+    for k in range(n_ups):
+        channels[8 * 2**k] = int(state[f"convs.{2 * k}.conv.weight"].shape[1])
+    return {"size": 4 * 2**n_ups, "style_dim": int(state["conv1.conv.modulation.weight"].shape[1]), "n_mlp": n_mlp,
+            "channels": channels}

@@ -1,0 +1,76 @@
+"""The one place where a `--dataset_type` is defined. To add a task, add one entry to `TASKS`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from psp.errors import UserError
+
+SourceKind = Literal["photo", "sketch", "labels"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What distinguishes one image-to-face task from another.
+
+    source: kind of input. input_nc: channels the encoder sees. label_nc: 0 photo, 1 sketch, >1 number of classes (pSp's flag).
+    losses: pSp's lambda names and weights, used where the command line says nothing. source_dir, target_dir: sub-folders of
+    `--data_root`, below `train/` and `test/`. fine_from: W+ layer, counted in a 1024 px model (18 layers), from which style mixing
+    replaces codes; None where mixing is not the custom. resize_factors: random down-sampling of the source
+    (super-resolution). frontalize: the encoder sees a randomly mirrored face (pSp, section 4.2).
+    """
+
+    name: str
+    description: str
+    source: SourceKind
+    input_nc: int
+    label_nc: int
+    losses: Mapping[str, float]
+    source_dir: str = "photos"
+    target_dir: str = "photos"
+    fine_from: int | None = None
+    augment_flip: bool = True
+    resize_factors: str | None = None
+    frontalize: bool = False
+    palette: str = "celebamask"
+
+    def mixing_layers(self, n_styles: int) -> list[int]:
+        """The W+ layers that style mixing replaces, for a model with `n_styles` layers; [] where the task does not mix.
+
+        pSp publishes 8..17 of 18. Layer 8 is the second convolution at 64 px; what decides between structure and colour
+        is how close a layer is to the output, so smaller models start proportionally earlier (64 px: 4..9 of 10).
+        """
+        if self.fine_from is None:
+            return []
+        return list(range(round(self.fine_from * n_styles / 18), n_styles))
+
+
+_SKETCH_LOSSES = {"l2_lambda": 1.0, "lpips_lambda": 0.8, "w_norm_lambda": 0.005}
+_PHOTO_LOSSES = {"l2_lambda": 1.0, "lpips_lambda": 0.8, "id_lambda": 0.1}
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task("celebs_sketch_to_face", "sketch or drawing -> face", "sketch", 1, 1, _SKETCH_LOSSES,
+             source_dir="sketches", fine_from=8),
+        Task("celebs_seg_to_face", "CelebAMask-HQ label map (19 classes) -> face", "labels", 19, 19, _SKETCH_LOSSES,
+             source_dir="labels", fine_from=8),
+        Task("cufs_sketch_to_face", "artist's pencil sketch (CUFS) -> face", "sketch", 1, 1, _SKETCH_LOSSES,
+             source_dir="sketches", fine_from=8),
+        Task("ffhq_encode", "photo -> its own W+ code (inversion)", "photo", 3, 0, _PHOTO_LOSSES),
+        Task("ffhq_frontalize", "photo -> the same face seen from the front", "photo", 3, 0,
+             {"l2_lambda": 0.001, "lpips_lambda": 0.08, "l2_lambda_crop": 0.01, "lpips_lambda_crop": 0.8, "id_lambda": 1.0,
+              "w_norm_lambda": 0.005}, frontalize=True),
+        Task("celebs_super_resolution", "low-resolution photo -> face", "photo", 3, 0,
+             {**_PHOTO_LOSSES, "w_norm_lambda": 0.005}, resize_factors="1,2,4,8,16,32"),
+    )
+}
+
+
+def get_task(name: str) -> Task:
+    """The task of that name; UserError naming the allowed ones."""
+    if name not in TASKS:
+        raise UserError(f"--dataset_type {name!r} is not known; choose one of: {', '.join(TASKS)}")
+    return TASKS[name]

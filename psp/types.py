@@ -1,0 +1,30 @@
+"""The two records that travel between data, methods and the trainer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """source: float [B,C,256,256] (photo RGB in [-1,1]; sketch in [0,1], white 1) or uint8 label ids [B,256,256].
+
+    target: RGB [B,3,256,256] in [-1,1]. names: one per image, for logs and messages.
+    """
+
+    source: Tensor
+    target: Tensor
+    names: list[str] = field(default_factory=list)
+
+
+class Losses(Protocol):
+    """What an objective returns: `total` with gradient, `terms` detached and unweighted, nothing synchronised."""
+
+    @property
+    def total(self) -> Tensor: ...
+
+    @property
+    def terms(self) -> dict[str, Tensor]: ...

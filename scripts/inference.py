@@ -1,0 +1,27 @@
+"""Sketches, label maps or photos become faces. Without flags: the bundled model on the example sketches.
+
+python scripts/inference.py [--data_path FOLDER|ZIP|IMAGE] [--checkpoint_path FILE] [--exp_dir FOLDER] ...
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from psp.errors import run_main
+from psp.inference_options import parse
+
+
+def main() -> int:
+    options = parse(mixing=False)  # torch is only imported once the flags are right
+    from datasets import open_source
+    from psp.inference_setup import run
+
+    return run(options, open_source, root=ROOT, mixing=False)
+
+
+if __name__ == "__main__":
+    run_main(main)

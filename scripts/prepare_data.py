@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+"""Make training data: align faces, merge CelebAMask-HQ parts to label maps, draw sketches from photos.
+
+    python scripts/prepare_data.py align --photos my_photos --out aligned
+    python scripts/prepare_data.py masks --parts CelebAMask-HQ-mask-anno --out labels
+    python scripts/prepare_data.py sketches --photos aligned --out sketches --style sobel
+
+Every file is processed; those that fail are named and counted at the end, and the exit status is then 1. The same
+command again continues where it stopped.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import argparse
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from psp.errors import UserError, run_main
+
+SHOWN = 20
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{align,masks,sketches}")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--out", required=True, type=Path, help="folder for the results")
+        sub.add_argument(
+            "--workers", type=int, default=min(8, os.cpu_count() or 1), help="processes (default: %(default)s)"
+        )
+        sub.add_argument("--overwrite", action="store_true", help="make results again that are there already")
+        return sub
+
+    align = command(
+        "align",
+        "find the largest face of each photo and cut it out as FFHQ does; a sketch or label map is cut with its photo",
+    )
+    align.add_argument("--photos", required=True, help="folder, zip file or one image")
+    align.add_argument(
+        "--sketches", help="drawings with the photos' names: cut alike; results go to OUT/photos and OUT/sketches"
+    )
+    align.add_argument(
+        "--labels",
+        help="label maps with the photos' names: cut alike, ids kept; results go to OUT/photos and OUT/labels",
+    )
+    align.add_argument("--size", type=int, default=256, help="side of the results in pixels (default: %(default)s)")
+    align.add_argument(
+        "--detector",
+        default="auto",
+        choices=("auto", "dlib", "mtcnn"),
+        help="auto: dlib, then MTCNN where it finds no face",
+    )
+    align.add_argument(
+        "--format", default="png", choices=("png", "jpg", "webp"), help="of photos and sketches (default: %(default)s)"
+    )
+
+    masks = command(
+        "masks", "CelebAMask-HQ part masks to one 19-class palette PNG per face; with --mapping in the official split"
+    )
+    masks.add_argument("--parts", required=True, help="CelebAMask-HQ-mask-anno: folder or zip file")
+    masks.add_argument(
+        "--mapping", type=Path, help="CelebA-HQ-to-CelebA-mapping.txt: results go to OUT/{train,val,test}/labels"
+    )
+    masks.add_argument("--photos", help="CelebA-HQ-img: the photos are put beside the label maps, in .../photos")
+    masks.add_argument(
+        "--size", type=int, default=0, help="side of label maps and photos in pixels (default: as they are)"
+    )
+
+    sketches = command("sketches", "draw a sketch from every photo: dark lines on white, same name, deterministic")
+    sketches.add_argument("--photos", required=True, help="folder, zip file or one image")
+    sketches.add_argument(
+        "--style",
+        default="sobel",
+        help="sobel (pSp's recipe), pencil (soft), xdog (lines), or mix: by a hash of the name",
+    )
+    sketches.add_argument("--suffix", default="", help="added to the name, for instance _edges (default: none)")
+    sketches.add_argument("--size", type=int, default=0, help="side in pixels (default: as the photo)")
+    sketches.add_argument("--format", default="png", choices=("png", "jpg", "webp"), help="default: %(default)s")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    if args.size < 0 or args.size > 8192 or (args.command == "align" and args.size < 16):
+        raise UserError(f"size {args.size} is not possible; --size takes 16 to 8192")
+    return {"align": align, "masks": masks, "sketches": sketches}[args.command](args)
+
+
+def align(args: argparse.Namespace) -> int:
+    from datasets.matching import match_names
+    from datasets.preparing import AlignJob, align_one
+    from datasets.sources import open_source
+
+    if args.sketches and args.labels:
+        raise UserError("both --sketches and --labels were given; align takes one of them at a time")
+    photos = open_source(args.photos)
+    partner, folder, problems = None, "", []
+    pairs: list[tuple[str | None, str]] = [(None, name) for name in photos.names]
+    if args.sketches or args.labels:
+        partner = open_source(args.sketches or args.labels)
+        folder = "sketches" if args.sketches else "labels"
+        report = match_names(partner.names, photos.names)
+        pairs = list(report.pairs)
+        problems = [f"{partner.label(n)}: no photo of that name" for n in report.unmatched_source]
+        problems += [
+            f"{photos.label(n)}: no {folder[:-1] if folder == 'labels' else 'sketch'} of that name"
+            for n in report.unmatched_target
+        ]
+        problems += [f"{n}: left out, another file has the same stem" for n in report.duplicates]
+        if not pairs:
+            raise UserError(
+                f"no pairs: no name in {photos.path} matches one in {partner.path}; see --photos, --{folder}"
+            )
+    jobs = [
+        AlignJob(
+            photos, name, partner, other, str(args.out), folder, args.size, args.detector, args.format, args.overwrite
+        )
+        for other, name in pairs
+    ]
+    _refuse_clashes((job.photo_path() for job in jobs), args.out)
+    return _run(align_one, jobs, args, problems, "align")
+
+
+def masks(args: argparse.Namespace) -> int:
+    from datasets.celebamask import find_parts, photo_names, read_split
+    from datasets.preparing import MaskJob, merge_one
+    from datasets.sources import open_source
+
+    parts = open_source(args.parts)
+    faces, others = find_parts(parts)
+    if not faces:
+        raise UserError(f"{parts.path}: no files such as 00000_skin.png in it, found {parts.names[0]}; see --parts")
+    problems = [f"{parts.label(name)}: not a CelebAMask-HQ part" for name in others]
+    split = read_split(args.mapping) if args.mapping else {}
+    photos = open_source(args.photos) if args.photos else None
+    photo_of = photo_names(photos.names) if photos else {}
+    jobs = []
+    for number, names in faces.items():
+        if split and number not in split:
+            problems.append(f"{parts.path}: face {number} is not in {args.mapping}")
+            continue
+        if photos and number not in photo_of:
+            problems.append(f"{photos.path}: no photo of face {number}")
+            continue
+        folder = args.out / split[number] if split else args.out
+        jobs.append(
+            MaskJob(
+                parts,
+                number,
+                names,
+                photos,
+                photo_of.get(number),
+                str(folder),
+                bool(split or photos),
+                args.size,
+                args.overwrite,
+            )
+        )
+    if split:
+        counts = {part: sum(split[job.number] == part for job in jobs) for part in ("train", "val", "test")}
+        print("official split: " + ", ".join(f"{count} {part}" for part, count in counts.items()))
+    return _run(merge_one, jobs, args, problems, "masks")
+
+
+def sketches(args: argparse.Namespace) -> int:
+    from datasets.preparing import SketchJob, sketch_one
+    from datasets.sketches import get_style
+    from datasets.sources import open_source
+
+    if args.style != "mix":
+        get_style(args.style)
+    if "/" in args.suffix or os.sep in args.suffix:
+        raise UserError(f"suffix {args.suffix!r} contains a folder separator; --suffix takes for instance _edges")
+    photos = open_source(args.photos)
+    jobs = [
+        SketchJob(photos, name, str(args.out), args.style, args.suffix, args.size, args.format, args.overwrite)
+        for name in photos.names
+    ]
+    _refuse_clashes((job.path() for job in jobs), args.out)
+    return _run(sketch_one, jobs, args, [], "sketches")
+
+
+def _refuse_clashes(paths: Iterable[Path], out: Path) -> None:
+    """Two inputs must not write the same output (a.jpg and a.png)."""
+    seen: set[Path] = set()
+    for path in paths:
+        if path in seen:
+            raise UserError(f"{path.name}: two input files would be written to {path}; rename one of them")
+        seen.add(path)
+
+
+def _run(work: Any, jobs: list[Any], args: argparse.Namespace, problems: list[str], what: str) -> int:
+    """Run the jobs, print a summary, return 0 if all went well and 1 if anything was left out."""
+    from datasets.parallel import run_jobs
+
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{args.out}: cannot be made a folder ({error.strerror or error}); see --out") from None
+    made = kept = 0
+    notes: dict[str, int] = {}
+    for result in run_jobs(work, jobs, workers=args.workers, what=what):
+        if isinstance(result, UserError):
+            problems.append(str(result))
+        elif result == "kept":
+            kept += 1
+        else:
+            made += 1
+            if result:
+                notes[result] = notes.get(result, 0) + 1
+    extra = "".join(f", {count} {note}" for note, count in sorted(notes.items()))
+    print(f"{made} made{extra}{f', {kept} were there already' if kept else ''}: {args.out}")
+    if problems:
+        print(f"{len(problems)} left out:", file=sys.stderr)
+        for line in problems[:SHOWN]:
+            print(f"  {line}", file=sys.stderr)
+        if len(problems) > SHOWN:
+            rest = args.out / "left_out.txt"
+            rest.write_text("\n".join(problems) + "\n", encoding="utf-8")
+            print(f"  ... all of them are listed in {rest}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    run_main(main)

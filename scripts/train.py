@@ -1,0 +1,166 @@
+"""Train a pSp encoder, or the StyleGAN2 generator behind it. Without flags: the bundled generator and the example data."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from psp.config import TrainConfig, parse, resolve
+from psp.errors import UserError, run_main
+from psp.tasks import get_task
+
+if TYPE_CHECKING:
+    from datasets.pairs import PairedImages
+    from psp.methods.base import Method
+    from psp.types import Batch
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+EXAMPLES = CHECKOUT / "examples" / "train_data"
+
+
+def main() -> int:
+    config = parse()
+    examples = config.data_root is None
+    config = resolve(dataclasses.replace(config, data_root=config.data_root or str(EXAMPLES),
+                                         exp_dir=config.exp_dir or f"experiments/{_run_name(config)}"), examples=examples)
+
+    import torch
+
+    from psp.device import pick_device
+
+    device = pick_device(config.device)
+    if examples:
+        print(f"no --data_root: training on the {EXAMPLES.relative_to(CHECKOUT)} portraits for {config.max_steps} steps")
+    train, test = open_data(config)
+    torch.manual_seed(config.seed)
+    build = {"psp": build_psp, "stylegan2": build_stylegan2}[config.method]
+    if config.dry_run:
+        print(json.dumps(dataclasses.asdict(config), indent=2))
+        return 0
+    method, config = build(config, device)
+
+    from datasets.loader import eval_loader, train_loader
+    from psp.trainer import Trainer
+
+    def batches(start: int) -> Iterator[Batch]:
+        return iter(train_loader(train, config.batch_size, seed=config.seed, step=start, workers=config.workers))
+
+    trainer = Trainer(method, config, batches=batches, exp_dir=str(config.exp_dir),
+                      validation=lambda: eval_loader(test, config.test_batch_size, workers=config.test_workers))
+    status = trainer.run()
+    print(f"checkpoints: {trainer.checkpoints}   pictures: {trainer.images}   curves: {trainer.exp_dir / 'loss_curves.png'}")
+    return status
+
+
+def open_data(config: TrainConfig) -> tuple[PairedImages, PairedImages]:
+    """Training and test pairs of `--data_root`, with everything that was left out printed."""
+    from datasets.pairs import PairedImages
+    from datasets.roots import open_data_root
+
+    # the generator sees photos only, whatever the task
+    task = get_task("ffhq_encode" if config.method == "stylegan2" else config.dataset_type)
+    root = open_data_root(str(config.data_root), task)
+    common: dict[str, Any] = {"fit": config.fit, "label_resize": config.label_resize, "label_map": config.label_map,
+                              "resize_factors": config.resize_factors}
+    train = PairedImages(task, root.train_source, root.train_target, augment=True, roughen=config.roughen, **common)
+    test = PairedImages(task, root.test_source, root.test_target, **common)
+    for note in root.notes:
+        print(f"data: {note}")
+    for name, pairs in (("train", train), ("test", test)):
+        pairs.verify()
+        print(f"{name}: " + "; ".join(pairs.report.lines()))
+    return train, test
+
+
+def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
+    """Encoder, frozen generator, objective and optimiser."""
+    from criteria.objective import PspObjective
+    from psp.checkpoint import BUNDLED_GENERATOR, load_generator, load_model, read_weights
+    from psp.methods.psp import PspMethod, start_from_face_recognition
+    from psp.mixing import parse_layers
+    from psp.model import PSP, build_encoder, parameter_count
+    from psp.optim import make_optimizer
+
+    task = get_task(config.dataset_type)
+    if config.checkpoint_path:
+        model = load_model(config.checkpoint_path)
+        start = f"continuing from {config.checkpoint_path}"
+        encoder, decoder, latent_avg, photo_encoder = model.encoder, model.decoder, model.latent_avg, model.photo_encoder
+        if config.stylegan_weights:
+            raise UserError("--checkpoint_path already holds a generator; leave --stylegan_weights out")
+    else:
+        weights = config.stylegan_weights or BUNDLED_GENERATOR
+        found = load_generator(weights)
+        decoder, latent_avg, photo_encoder = found.generator, found.latent_avg, found.photo_encoder
+        encoder_type = config.encoder_type or ("CompactStyleEncoder" if decoder.size <= 128 else "GradualStyleEncoder")
+        if config.learn_in_w:
+            encoder_type = "BackboneEncoderUsingLastLayerIntoW"
+        config = dataclasses.replace(config, encoder_type=encoder_type)
+        encoder = build_encoder(encoder_type, decoder.n_styles, task.input_nc, decoder.style_dim)
+        start = f"a new {encoder_type} ({parameter_count(encoder) / 1e6:.1f} M parameters)"
+        if config.irse50_weights:
+            n = start_from_face_recognition(encoder, read_weights(config.irse50_weights).tensors, label_nc=task.label_nc)
+            start += f", {n} tensors from {config.irse50_weights}"
+        start += f", generator {weights}"
+    if config.output_size not in (None, decoder.size):
+        raise UserError(f"--output_size {config.output_size}, but the generator makes {decoder.size} px; leave the flag out")
+    config = dataclasses.replace(config, output_size=decoder.size)
+    print(f"{task.name}: {start}, {decoder.size} px, on {device}")
+    model = PSP(encoder, decoder, latent_avg=latent_avg, task=task, start_from_latent_avg=config.start_from_latent_avg,
+                train_decoder=config.train_decoder, photo_encoder=photo_encoder,
+                config={k: v for k, v in dataclasses.asdict(config).items() if k != "exp_dir"}).to(device)
+    own = []
+    if config.use_latent_mask:
+        if photo_encoder is None and task.source != "photo":
+            raise UserError("--use_latent_mask needs a generator with a photo encoder (one trained with --guide_lambda)")
+        own = parse_layers(config.latent_mask, model.n_styles) if config.latent_mask else task.mixing_layers(model.n_styles)
+    objective = PspObjective(config.losses, device=device, lpips_net=config.lpips_net, id_net=config.id_net)  # type: ignore[arg-type]
+    optimiser = make_optimizer(config.optim_name, [p for p in model.parameters() if p.requires_grad], config.learning_rate)  # type: ignore[arg-type]
+    return PspMethod(model, objective, optimiser, task=task, precision=config.precision, own_fine_layers=own), config
+
+
+def build_stylegan2(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
+    """Generator and discriminator, new or from `--stylegan_weights`, and the guide if asked for."""
+    from criteria.lpips import LPIPS
+    from psp.checkpoint import load_generator
+    from psp.discriminator import Discriminator
+    from psp.methods.guide import Guide
+    from psp.methods.stylegan2 import GanOptions, StyleGAN2Method
+    from psp.model import parameter_count
+    from psp.stylegan2 import Generator, resolutions
+
+    photo_encoder = None
+    if config.stylegan_weights:
+        found = load_generator(config.stylegan_weights)
+        generator, photo_encoder = found.generator, found.photo_encoder
+        discriminator = found.discriminator or Discriminator(generator.size, channels=generator.channels)
+    else:
+        try:
+            channels = {r: min(config.channel_base // r, config.channel_max) for r in resolutions(config.size)}
+        except ValueError as error:
+            raise UserError(f"--size {config.size}: {error}") from error
+        generator = Generator(config.size, config.style_dim, config.n_mlp, channels=channels, lr_mlp=config.lr_mlp)
+        discriminator = Discriminator(config.size, channels=channels)
+    guide = None
+    if config.guide_lambda > 0:
+        guide = Guide(generator, LPIPS("alex").to(device))
+        if photo_encoder is not None:
+            guide.encoder = photo_encoder
+    print(f"stylegan2: generator {generator.size} px, {parameter_count(generator) / 1e6:.1f} M parameters, on {device}")
+    options = GanOptions(**{f.name: getattr(config, f.name) for f in dataclasses.fields(GanOptions)})
+    return StyleGAN2Method(generator, discriminator, options, guide=guide, device=device), config
+
+
+def _run_name(config: TrainConfig) -> str:
+    return config.dataset_type if config.method == "psp" else config.method
+
+
+if __name__ == "__main__":
+    run_main(main)

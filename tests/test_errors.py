@@ -1,0 +1,58 @@
+"""run_main: what a script's user sees, and the exit status."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from psp.errors import UserError, run_main
+
+
+def test_exit_status() -> None:
+    for returned, status in ((0, 0), (None, 0), (3, 3)):
+        with pytest.raises(SystemExit) as stop:
+            run_main(lambda returned=returned: returned)  # type: ignore[misc]
+        assert stop.value.code == status
+
+
+def test_a_users_mistake_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> int:
+        raise UserError("no such file: x.png;\n  change --data_path")
+
+    with pytest.raises(SystemExit) as stop:
+        run_main(main)
+    assert stop.value.code == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "error: no such file: x.png; change --data_path\n")
+
+
+def test_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        run_main(main)
+    assert stop.value.code == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_our_own_bugs_keep_their_traceback() -> None:
+    def main() -> int:
+        raise KeyError("bug")
+
+    with pytest.raises(KeyError):
+        run_main(main)
+
+
+@pytest.mark.parametrize("code", ["print('x' * 100_000, flush=True)", "print('x')"])
+def test_a_closed_pipe_is_no_traceback(code: str, root: Path) -> None:
+    script = f"from psp.errors import run_main\ndef main():\n    {code}\nrun_main(main)"
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=root)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    stderr = process.stderr.read()
+    assert process.wait() == 141
+    assert stderr == b""

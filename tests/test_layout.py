@@ -1,0 +1,231 @@
+"""The house rules: who imports whom, what an import may do, what lies where, what pip installs.
+
+The reasons are in CONTRIBUTING.md. Each rule is checked on the source as it is, so that a new file is covered at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("stylegan2_ops", "psp", "criteria", "datasets")
+FOLDERS = {*PACKAGES, "scripts", "pretrained", "examples", "tests", ".ci"}
+OURS = {*PACKAGES, "scripts", "tests"}
+MAY_IMPORT = {
+    "stylegan2_ops": {"stylegan2_ops"},
+    "psp": {"psp", "stylegan2_ops"},
+    "criteria": {"criteria", "psp", "stylegan2_ops"},
+    "datasets": {"datasets", "psp", "stylegan2_ops"},
+    "scripts": {"scripts", *PACKAGES},
+}
+# Optional or slow to import: only inside the functions that need them.
+LAZY = ("torchvision", "lpips", "facenet_pytorch", "dlib", "matplotlib", "tensorboard", "huggingface_hub", "cv2")
+
+
+def python_files(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and full name of everything imported anywhere in the file, inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.lineno, node.module or ""
+
+
+def everything() -> list[str]:
+    """Files of the checkout, without what .gitignore names."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return [line for line in done.stdout.splitlines() if (ROOT / line).exists()]
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_imports_point_one_way(package: str) -> None:
+    wrong = [
+        f"{name(path)}:{line} imports {module}"
+        for path in python_files(package)
+        for line, module in imported(parse(path))
+        if module.split(".")[0] in OURS - MAY_IMPORT[package]
+    ]
+    assert not wrong
+
+
+def test_imports_name_the_package() -> None:
+    relative = [
+        f"{name(path)}:{node.lineno}"
+        for path in python_files(*PACKAGES, "scripts")
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert not relative, "relative imports hide the direction"
+
+
+@pytest.mark.parametrize("path", python_files("scripts"), ids=name)
+def test_scripts_put_the_checkout_first_on_the_path(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head: list[ast.stmt] = []
+    for node in parse(path).body:
+        head.append(node)
+        if isinstance(node, ast.Expr) and ast.unparse(node).startswith("sys.path.insert(0,"):
+            break
+        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        module = {part.split(".")[0] for _, part in imported(node)}
+        assert docstring or module & {"__future__", "sys", "pathlib", "os"} == module != set(), (
+            f"{name(path)}:{node.lineno}: comes before sys.path.insert(0, ...)"
+        )
+    monkeypatch.setattr(sys, "path", ["elsewhere"])
+    exec(compile(ast.Module(head, []), str(path), "exec"), {"__file__": str(path)})
+    assert sys.path == [str(ROOT), "elsewhere"]
+
+
+@pytest.mark.parametrize("path", python_files("scripts"), ids=name)
+def test_help_needs_no_torch(path: Path, tmp_path: Path) -> None:
+    code = (
+        "import runpy, sys; sys.modules['torch'] = None; del sys.argv[0];"
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), "--help"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
+
+
+def test_import_does_nothing(tmp_path: Path) -> None:
+    """No print, no file, no compiler, no CUDA context, no slow or optional package, for all modules at once."""
+    modules = [name(path)[:-3].replace("/", ".").removesuffix(".__init__") for path in python_files(*PACKAGES)]
+    code = f"""
+import sys, importlib
+for module in {modules!r}:
+    importlib.import_module(module)
+    loaded = [name for name in {LAZY!r} if name in sys.modules]
+    assert not loaded, f"{{module}} imports {{loaded}}"
+import torch
+assert not torch.cuda.is_initialized()
+assert torch.initial_seed() == torch.default_generator.initial_seed()
+"""
+    for folder in ("home", "tmp", "empty"):
+        (tmp_path / folder).mkdir()
+    env = {
+        "PATH": str(tmp_path / "empty"),
+        "HOME": str(tmp_path / "home"),
+        "TMPDIR": str(tmp_path / "tmp"),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    before = set(everything())
+    done = subprocess.run([sys.executable, "-c", code], env=env, cwd=tmp_path / "empty", capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert {path for path in set(everything()) - before if path.split("/")[0] in PACKAGES} == set()
+
+
+@pytest.mark.parametrize("module", ["psp", "psp.errors", "psp.compat", "psp.config", "psp.tasks"])
+def test_what_help_needs_does_not_import_torch(module: str) -> None:
+    code = f"import sys; sys.modules['torch'] = sys.modules['numpy'] = None; import {module}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_top_level_folders_are_the_planned_ones() -> None:
+    folders = {path.split("/")[0] for path in everything() if "/" in path}
+    assert folders <= FOLDERS, f"not planned: {sorted(folders - FOLDERS)}"
+    assert folders >= FOLDERS, f"missing: {sorted(FOLDERS - folders)}"
+
+
+def test_torch_load_is_told_not_to_run_code() -> None:
+    unsafe = []
+    for path in [*python_files(*PACKAGES, "scripts", "tests"), ROOT / "setup.py"]:
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.ImportFrom) and node.module == "torch":
+                assert "load" not in [alias.name for alias in node.names], f"{name(path)}: write torch.load"
+            if not isinstance(node, ast.Call) or ast.unparse(node.func) not in ("torch.load", "th.load"):
+                continue
+            given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            if given.get("weights_only") != "True":
+                unsafe.append(f"{name(path)}:{node.lineno}")
+    assert not unsafe, "torch.load without weights_only=True can run code from the file"
+
+
+def test_files_are_short() -> None:
+    lines = {name(path): path.read_text("utf-8").count("\n") for path in python_files(*PACKAGES, "scripts", "tests")}
+    assert {path: count for path, count in lines.items() if count > 400} == {}, "split by concept"
+
+
+def test_modules_say_what_they_are() -> None:
+    files = python_files(*PACKAGES, "scripts", "tests")
+    assert [name(path) for path in files if not ast.get_docstring(parse(path))] == []
+
+
+# What pip installs
+
+
+def calls_setup() -> dict[str, ast.expr]:
+    for node in ast.walk(parse(ROOT / "setup.py")):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "setup":
+            return {word.arg: word.value for word in node.keywords if word.arg}
+    raise AssertionError("setup.py does not call setup()")
+
+
+def test_setup_lists_the_packages_by_hand() -> None:
+    assert {module.split(".")[0] for _, module in imported(parse(ROOT / "setup.py"))} <= {"re", "pathlib", "setuptools"}
+    listed = set(ast.literal_eval(calls_setup()["packages"]))
+    there = {name(path.parent).replace("/", ".") for path in python_files("psp", "stylegan2_ops")}
+    assert listed == there
+    assert [package for package in there if not (ROOT / package.replace(".", "/") / "__init__.py").exists()] == []
+
+
+def test_setup_asks_for_nothing_that_requirements_lack() -> None:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    assert set(ast.literal_eval(calls_setup()["install_requires"])) <= set(lines)
+
+
+@pytest.mark.slow
+def test_pip_installs_and_removes_only_our_two_packages(tmp_path: Path) -> None:
+    source = tmp_path / "source"  # pip leaves build folders in the tree that it builds from
+    for path in everything():
+        if path.split("/")[0] in (*PACKAGES, "scripts", "tests", "setup.py", "pyproject.toml", "README.md", "LICENSE"):
+            (source / path).parent.mkdir(parents=True, exist_ok=True)
+            (source / path).write_bytes((ROOT / path).read_bytes())
+    venv.create(tmp_path / "venv", with_pip=False)
+    (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    for package in ("datasets", "criteria", "scripts"):
+        (site / package).mkdir()
+        (site / package / "__init__.py").write_text("whose = 'somebody else'")
+    before = {path.name for path in site.iterdir()}
+
+    wheel = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
+    subprocess.run([*wheel, str(source)], check=True)
+    (built,) = tmp_path.glob("*.whl")
+    pip = [sys.executable, "-m", "pip", "--python", str(tmp_path / "venv" / "bin" / "python")]
+    subprocess.run([*pip, "install", "-q", "--no-deps", str(built)], check=True)
+    new = {path.name for path in site.iterdir()} - before
+    assert {entry for entry in new if not entry.endswith(".dist-info")} == {"psp", "stylegan2_ops"}
+    shipped = {path.relative_to(site) for top in ("psp", "stylegan2_ops") for path in (site / top).rglob("*.py")}
+    assert shipped == {path.relative_to(ROOT) for path in python_files("psp", "stylegan2_ops")}
+
+    subprocess.run([*pip, "uninstall", "-q", "-y", "psp-faces"], check=True)
+    assert {path.name for path in site.iterdir()} == before
+    assert all((site / package / "__init__.py").exists() for package in ("datasets", "criteria", "scripts"))
+    assert os.listdir(source) and not (ROOT / "build").exists()

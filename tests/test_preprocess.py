@@ -1,0 +1,390 @@
+"""psp.preprocess, psp.image_io, psp.palette and psp.sketch_cleanup: pSp's recipe to the bit, and everything users bring."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from psp.errors import UserError
+from psp.image_io import open_image, to_grey, to_rgb
+from psp.palette import COLOURS, LABELS, colourise, flat_palette, get_label_map, mirror_labels
+from psp.preprocess import (
+    choose_fit, degrade, describe_source, parse_factors, prepare_source, prepare_target, source_pixels, to_network,
+)  # fmt: skip
+from psp.tasks import TASKS
+
+SKETCH, LABEL, PHOTO = TASKS["celebs_sketch_to_face"], TASKS["celebs_seg_to_face"], TASKS["ffhq_encode"]
+
+
+def noise(height: int, width: int, channels: int | None = 3) -> np.ndarray:
+    shape = (height, width) if channels is None else (height, width, channels)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def drawing(size: int = 512, ink: int = 0, ground: int = 255, width: int = 6) -> Image.Image:
+    image = Image.new("L", (size, size), ground)
+    draw = ImageDraw.Draw(image)
+    draw.ellipse([size * 0.2, size * 0.1, size * 0.8, size * 0.9], outline=ink, width=width)
+    draw.line([size * 0.35, size * 0.4, size * 0.45, size * 0.4], fill=ink, width=width)
+    draw.line([size * 0.55, size * 0.4, size * 0.65, size * 0.4], fill=ink, width=width)
+    draw.line([size * 0.4, size * 0.7, size * 0.6, size * 0.7], fill=ink, width=width)
+    return image
+
+
+def label_file(ids: np.ndarray) -> Image.Image:
+    image = Image.fromarray(ids.astype(np.uint8))
+    image.putpalette(flat_palette())
+    return image
+
+
+def round_trip(image: Image.Image, kind: str = "PNG", **options: object) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    buffer.seek(0)
+    return open_image(buffer, name="memory." + kind.lower())
+
+
+# --- agreement with pSp -------------------------------------------------------------------------------------------
+
+def psp_tensor(image: Image.Image) -> torch.Tensor:
+    """Resize((256,256)) of torchvision on PIL images, then ToTensor, written out."""
+    array = np.asarray(image.resize((256, 256), Image.Resampling.BILINEAR))
+    array = array[..., None] if array.ndim == 2 else array
+    return torch.from_numpy(array.copy()).permute(2, 0, 1).float().div(255)
+
+
+@pytest.mark.parametrize("size", [(256, 256), (512, 512), (100, 100), (1023, 1023)])
+def test_photo_agrees_with_psp(size: tuple[int, int]) -> None:
+    image = Image.fromarray(noise(*size))
+    expected = (psp_tensor(image) - 0.5) / 0.5
+    assert torch.equal(prepare_source(image, PHOTO), expected)
+    assert torch.equal(prepare_target(image), expected)
+
+
+@pytest.mark.parametrize("size", [256, 512, 300, 1024])
+@pytest.mark.parametrize("width", [3, 6, 20])
+def test_clean_sketch_agrees_with_psp(size: int, width: int) -> None:
+    image = drawing(size, width=width)
+    assert torch.equal(prepare_source(image, SKETCH), psp_tensor(image))
+    assert torch.equal(prepare_source(image.convert("RGB"), SKETCH), psp_tensor(image.convert("RGB").convert("L")))
+
+
+def test_torchvision_transforms_agree() -> None:
+    from psp.compat import prepare_torchvision
+
+    prepare_torchvision()
+    transforms = pytest.importorskip("torchvision.transforms")
+    recipe = transforms.Compose([transforms.Resize((256, 256)), transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)])
+    image = Image.fromarray(noise(300, 300))
+    assert torch.equal(prepare_source(image, PHOTO), recipe(image))
+
+
+def test_labels_are_nearest_by_default_and_bilinear_as_psp() -> None:
+    ids = np.repeat(np.repeat(np.random.default_rng(1).integers(0, 19, (64, 64)), 8, 0), 8, 1).astype(np.uint8)
+    got = prepare_source(label_file(ids), LABEL)
+    assert got.dtype == torch.uint8 and got.shape == (256, 256)
+    assert np.array_equal(got.numpy(), ids[1::2, 1::2])
+    expected = np.asarray(Image.fromarray(ids).resize((256, 256), Image.Resampling.BILINEAR))
+    assert np.array_equal(prepare_source(label_file(ids), LABEL, label_resize="bilinear").numpy(), expected)
+    with pytest.raises(UserError, match="--label_resize"):
+        prepare_source(label_file(ids), LABEL, label_resize="cubic")
+
+
+# --- label maps ---------------------------------------------------------------------------------------------------
+
+def test_every_form_of_a_label_map_gives_the_same_ids() -> None:
+    ids = (np.arange(256 * 256).reshape(256, 256) // 3400).astype(np.uint8)
+    assert ids.max() == 18 + 1 or ids.max() <= 19
+    ids = np.minimum(ids, 18)
+    colours = Image.fromarray(colourise(ids))
+    forms = {
+        "palette": label_file(ids), "grey": Image.fromarray(ids), "rgb grey": Image.fromarray(np.repeat(ids[..., None], 3, 2)),
+        "colours": colours, "rgba colours": colours.convert("RGBA"), "16 bit": Image.fromarray(ids.astype(np.uint16)),
+        "32 bit": Image.fromarray(ids.astype(np.int32)), "float": Image.fromarray(ids.astype(np.float32)),
+    }  # fmt: skip
+    for name, image in forms.items():
+        assert np.array_equal(prepare_source(image, LABEL, name=name).numpy(), ids), name
+        if image.mode not in ("F", "I"):
+            assert np.array_equal(prepare_source(round_trip(image), LABEL, name=name).numpy(), ids), name
+
+
+def test_palette_of_other_colours_keeps_its_indices_unless_colours_count() -> None:
+    ids = np.full((256, 256), 13, np.uint8)
+    image = Image.fromarray(ids)
+    image.putpalette([255 - i % 256 for i in range(768)])
+    assert prepare_source(round_trip(image), LABEL).unique().tolist() == [13]
+    shuffled = Image.fromarray(np.full((256, 256), 2, np.uint8))
+    shuffled.putpalette([9, 9, 9, 8, 8, 8, *COLOURS[17]])
+    assert prepare_source(round_trip(shuffled), LABEL, label_map="color").unique().tolist() == [17]
+
+
+def test_label_out_of_range_names_ids_and_file() -> None:
+    ids = np.zeros((64, 64), np.uint8)
+    ids[0, 0], ids[5, 5] = 19, 200
+    with pytest.raises(UserError, match=r"face7\.png.*19, 200.*0\.\.18"):
+        prepare_source(Image.fromarray(ids), LABEL, name="face7.png")
+    with pytest.raises(UserError, match="-1"):
+        prepare_source(Image.fromarray(np.full((8, 8), np.nan, np.float32)), LABEL)
+
+
+def test_unknown_colours_are_named() -> None:
+    rgb = np.zeros((64, 64, 3), np.uint8)
+    rgb[:8] = (1, 2, 3)
+    with pytest.raises(UserError, match=r"m\.png.*#010203"):
+        prepare_source(Image.fromarray(rgb), LABEL, name="m.png")
+    with pytest.raises(UserError, match="PNG"):
+        prepare_source(Image.fromarray(noise(64, 64)), LABEL, name="m.jpg")
+
+
+def test_label_maps_of_other_programs(tmp_path: Path) -> None:
+    hair, hat = 17, 18  # in face-parsing.PyTorch
+    image = Image.fromarray(np.array([[hair, hat], [2, 0]], np.uint8))
+    got = source_pixels(image, LABEL, size=2, label_map="zllrunning")
+    assert [LABELS[i] for i in got.flatten()] == ["hair", "hat", "l_brow", "background"]
+    assert sorted(get_label_map("zllrunning").ids.values()) == list(range(19))  # type: ignore[union-attr]
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"0": 0, "255": "skin"}))
+    image = Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8))
+    assert source_pixels(image, LABEL, size=2, label_map=str(path)).flatten().tolist() == [0, 1, 1, 0]
+    with pytest.raises(UserError, match="7.*out of range"):
+        source_pixels(Image.fromarray(np.full((2, 2), 7, np.uint8)), LABEL, size=2, label_map=str(path))
+    path.write_text(json.dumps({"#ffffff": "hair", "#000000": 0}))
+    white = Image.new("RGB", (4, 4), "white")
+    assert source_pixels(white.convert("P"), LABEL, size=4, label_map=str(path)).max() == 13
+
+
+@pytest.mark.parametrize("text", ["{", "3", "{}", '{"a": 1}', '{"1": 19}', '{"1": "beard"}', '{"1": true}'])
+def test_bad_label_map_files(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match="label map"):
+        get_label_map(str(path))
+    with pytest.raises(UserError, match="--label_map"):
+        get_label_map("nonsense")
+
+
+def test_one_hot_on_the_device() -> None:
+    ids = torch.randint(0, 19, (2, 8, 8), dtype=torch.uint8)
+    hot = to_network(ids, LABEL, "cpu")
+    assert hot.shape == (2, 19, 8, 8) and hot.dtype == torch.float32
+    assert torch.equal(hot.argmax(1).to(torch.uint8), ids) and torch.equal(hot.sum(1), torch.ones(2, 8, 8))
+    photo = torch.rand(1, 3, 8, 8)
+    assert to_network(photo, PHOTO, "cpu") is photo
+
+
+def test_mirrored_labels_exchange_left_and_right() -> None:
+    assert mirror_labels(np.array([[4, 1], [6, 13]], np.uint8)).tolist() == [[1, 5], [13, 7]]
+    ids = np.random.default_rng(0).integers(0, 19, (5, 6), dtype=np.uint8)
+    assert np.array_equal(mirror_labels(mirror_labels(ids)), ids)
+
+
+# --- drawings of any kind -----------------------------------------------------------------------------------------
+
+def agrees(image: Image.Image, reference: Image.Image) -> float:
+    """Correlation between what the network sees of a drawing and of its clean original."""
+    a, b = (prepare_source(i, SKETCH).flatten() for i in (image, reference))
+    return float(torch.corrcoef(torch.stack([a, b]))[0, 1])
+
+
+def test_drawing_on_photographed_paper_becomes_dark_on_white() -> None:
+    clean = np.asarray(drawing(512), dtype=np.float64) / 255
+    y, x = np.mgrid[0:512, 0:512] / 512
+    light = 215 - 60 * x - 40 * y**2 - 40 * (x + y > 1.4)  # falls off, and the shadow of a hand
+    grain = np.random.default_rng(0).normal(0, 2, (512, 512))
+    grey = light * (0.3 + 0.7 * clean) + grain
+    photo = Image.fromarray(np.clip(np.stack([grey * 1.05, grey, grey * 0.8], -1), 0, 255).astype(np.uint8))
+    got = prepare_source(photo, SKETCH)
+    assert (got > 0.9).float().mean() > 0.85 and float(got.min()) < 0.3
+    assert agrees(photo, drawing(512)) > 0.9
+    assert "paper made white" in describe_source(photo, SKETCH)
+
+
+@pytest.mark.parametrize("ground", [128, 200, 230])
+def test_grey_ground_becomes_white(ground: int) -> None:
+    image = drawing(ink=30, ground=ground)
+    assert prepare_source(image, SKETCH)[0, 0, 0] > 0.98
+    assert agrees(image, drawing()) > 0.98
+
+
+@pytest.mark.parametrize("ground", [0, 40])
+def test_light_on_dark_is_inverted(ground: int) -> None:
+    image = drawing(ink=255, ground=ground)
+    assert prepare_source(image, SKETCH)[0, 0, 0] > 0.98
+    assert agrees(image, drawing()) > 0.98
+    assert "inverted" in describe_source(image, SKETCH)
+
+
+def test_solid_black_hair_stays_black() -> None:
+    for ground in (255, 200):
+        image = drawing(ground=ground)
+        ImageDraw.Draw(image).rectangle([100, 20, 400, 200], fill=0)
+        assert float(prepare_source(image, SKETCH)[0, 20:90, 60:190].mean()) < 0.1, ground
+
+
+def test_transparent_drawing_is_put_on_white() -> None:
+    clean = drawing()
+    alpha = Image.fromarray(255 - np.asarray(clean))
+    for mode in ("RGBA", "LA"):
+        image = Image.merge("RGBA", [*Image.new("RGB", clean.size).split(), alpha]).convert(mode)
+        assert np.abs(np.asarray(to_grey(image)).astype(int) - np.asarray(clean)).max() <= 1
+        assert agrees(round_trip(image), clean) > 0.999
+    palette = Image.merge("RGBA", [*Image.new("RGB", clean.size).split(), alpha]).quantize(8)
+    assert agrees(round_trip(palette), clean) > 0.99
+
+
+def test_thin_lines_of_a_large_drawing_survive() -> None:
+    thin = drawing(2400, width=2)
+    plain = psp_tensor(thin)
+    got = prepare_source(thin, SKETCH)
+    assert float(plain.min()) > 0.6 and float(got.min()) < 0.5
+    assert torch.equal(prepare_source(thin, SKETCH, cleanup=False), plain)
+    assert "thin lines kept" in describe_source(thin, SKETCH)
+
+
+def test_empty_and_tiny_drawings_do_not_fail() -> None:
+    for value in (0, 128, 255):
+        for size in ((1, 1), (3, 7), (300, 200)):
+            got = prepare_source(Image.new("L", size, value), SKETCH)
+            assert got.shape == (1, 256, 256) and bool(torch.isfinite(got).all())
+    assert float(prepare_source(Image.new("L", (300, 300), 190), SKETCH).min()) > 0.9
+
+
+# --- shapes and modes ---------------------------------------------------------------------------------------------
+
+def test_fit_modes() -> None:
+    assert choose_fit((256, 256), "sketch") == choose_fit((256, 255), "photo") == "stretch"
+    assert choose_fit((200, 250), "sketch") == "letterbox" and choose_fit((200, 250), "photo") == "crop"
+    assert choose_fit((200, 250), "labels", "stretch") == "stretch"
+    with pytest.raises(UserError, match="--fit"):
+        choose_fit((1, 1), "photo", "fill")
+    tall = Image.new("L", (100, 200), 0)
+    box = source_pixels(tall, SKETCH, cleanup=False)
+    assert box[:, 0].min() == 255 and box[:, 128].max() == 0 and (box[0] == 0).sum() == 128
+    assert source_pixels(tall, SKETCH, fit="crop", cleanup=False).max() == 0
+    photo = Image.fromarray(np.repeat(np.array([[0], [255], [255], [0]], np.uint8), 2, 1)).resize((100, 200), Image.Resampling.NEAREST)
+    assert source_pixels(photo.convert("RGB"), PHOTO).min() == 255
+    labels = Image.fromarray(np.full((50, 200), 13, np.uint8))
+    assert source_pixels(labels, LABEL, fit="letterbox")[0, 0] == 0 and source_pixels(labels, LABEL).min() == 13
+    assert describe_source(tall.convert("RGB"), PHOTO) == "cropped to the middle square"
+
+
+def test_extreme_shapes_stay_small() -> None:
+    for size in ((1, 30_000), (30_000, 1)):
+        assert source_pixels(Image.new("L", size, 255), SKETCH).shape == (256, 256)
+
+
+def test_all_pil_modes_are_understood() -> None:
+    base = Image.fromarray(noise(64, 64)).resize((256, 256))
+    grey = base.convert("L")
+    deep = np.asarray(grey).astype(np.uint16) * 257
+    same = [
+        Image.fromarray(deep), Image.fromarray(deep.astype(np.int32)), Image.fromarray(np.asarray(grey).astype(np.float32)),
+        Image.fromarray(np.asarray(grey).astype(np.float32) / 255), grey.convert("LA"), round_trip(Image.fromarray(deep)),
+        round_trip(Image.fromarray(np.asarray(grey).astype(np.float32)), "TIFF"), round_trip(Image.fromarray(deep), "TIFF"),
+    ]  # fmt: skip
+    for image in same:
+        assert np.array_equal(np.asarray(to_grey(image)), np.asarray(grey)), image.mode
+        assert np.array_equal(np.asarray(to_rgb(image))[..., 1], np.asarray(grey)), image.mode
+    for mode in ("CMYK", "YCbCr", "HSV", "LAB", "P", "1", "RGBA", "RGBX", "PA"):
+        image = base.convert("RGB").convert("P").convert(mode) if mode == "PA" else base.convert(mode) if mode != "LAB" else None
+        if image is not None:
+            assert to_rgb(image).mode == "RGB" and to_grey(image).mode == "L"
+    assert np.abs(np.asarray(to_rgb(round_trip(base.convert("CMYK"), "TIFF"))).astype(int) - np.asarray(base)).max() <= 2
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "GIF", "PPM"])
+def test_allowed_formats_open(kind: str) -> None:
+    image = round_trip(Image.fromarray(noise(16, 16)), kind)
+    assert to_rgb(image).size == (16, 16)
+
+
+def test_exif_orientation_and_first_frame() -> None:
+    image = Image.fromarray(noise(20, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert round_trip(image, "JPEG", exif=exif).size == (20, 40)
+    frames = [Image.new("L", (8, 8), v) for v in (10, 200)]
+    assert np.asarray(to_grey(round_trip(frames[0], "GIF", save_all=True, append_images=frames[1:]))).max() == 10
+
+
+# --- bad files ----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])
+@pytest.mark.parametrize("keep", [0.0, 0.02, 0.5, 0.9])
+def test_truncated_files_are_named(tmp_path: Path, kind: str, keep: float) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(noise(64, 64)).save(buffer, kind)
+    path = tmp_path / f"cut.{kind.lower()}"
+    path.write_bytes(buffer.getvalue()[: int(len(buffer.getvalue()) * keep)])
+    with pytest.raises(UserError, match="cut") as caught:
+        open_image(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_bytes_never_raise_anything_else(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM"):
+        buffer = io.BytesIO()
+        Image.fromarray(noise(32, 32)).save(buffer, kind)
+        for _ in range(40):
+            data = bytearray(buffer.getvalue())
+            for position in rng.integers(0, min(len(data), 400), 6):
+                data[position] = rng.integers(256)
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error")
+                    open_image(io.BytesIO(bytes(data)), name="damaged")
+            except UserError as error:
+                assert "damaged" in str(error) and "\n" not in str(error)
+
+
+def test_wrong_things_are_named(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("<html>")
+    (tmp_path / "vector.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
+    for name in ("text.png", "vector.png", "missing.png", "."):
+        with pytest.raises(UserError):
+            open_image(tmp_path / name)
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UserError, match="no file"):
+        open_image(tmp_path / "pipe.png")
+
+
+def test_huge_images_are_refused_before_decoding(tmp_path: Path) -> None:
+    path = tmp_path / "huge.png"
+    Image.new("1", (9000, 9000)).save(path)
+    with pytest.raises(UserError, match=r"huge\.png.*9000x9000"):
+        open_image(path)
+    with pytest.raises(UserError, match="too many"):
+        open_image(path, max_pixels=10_000)
+    header = bytearray(path.read_bytes())
+    header[16:24] = (200_000).to_bytes(4, "big") * 2
+    with pytest.raises(UserError, match="image"):
+        open_image(io.BytesIO(bytes(header)))
+
+
+# --- the rest -----------------------------------------------------------------------------------------------------
+
+def test_super_resolution_input() -> None:
+    assert parse_factors("1,2,4") == (1, 2, 4) and parse_factors(None) == ()
+    for bad in ("0", "a", "2,-1", "1.5"):
+        with pytest.raises(UserError, match="--resize_factors"):
+            parse_factors(bad)
+    pixels = noise(256, 256)
+    assert degrade(pixels, 1) is pixels
+    assert degrade(pixels, 8).shape == pixels.shape and degrade(pixels, 8).std() < 0.5 * pixels.std()
+    assert degrade(pixels, 1000).std() < 1
+
+
+def test_importing_needs_no_torch() -> None:
+    code = "import sys, psp.preprocess, psp.palette, datasets, datasets.preparing; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)
