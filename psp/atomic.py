@@ -14,7 +14,7 @@ from psp.errors import UserError
 
 @contextmanager
 def atomic_open(path: str | Path, *, sync: bool = True) -> Iterator[BinaryIO]:
-    """Binary file that takes its final name when the block ends without an exception; `sync` forces it to the disk first.
+    """Binary file that takes its final name when the block ends without an exception; `sync`: it is on the disk before.
 
     The temporary file lies beside the target, so that the rename is atomic. UserError naming path and cause when the
     folder cannot be written or the disk is full; the previous file is then untouched and the temporary one removed.

@@ -1,7 +1,8 @@
 """Differentiable augmentation of what a discriminator sees, so that small data sets do not get memorised.
 
-Brightness, saturation, contrast, translation and cutout as in DiffAugment (Zhao et al., NeurIPS 2020); `probability` makes each
-of them apply to only a share of the samples, which adaptive augmentation (ADA, Karras et al., NeurIPS 2020) steers.
+Brightness, saturation, contrast, translation and cutout as in DiffAugment (Zhao et al., NeurIPS 2020); `probability`
+makes each of them apply to only a share of the samples, which adaptive augmentation (ADA, Karras et al., NeurIPS 2020)
+steers.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from torch import Tensor
 
 
 def augment(x: Tensor, probability: float = 1.0) -> Tensor:
-    """RGB [B,3,S,S] in [-1,1] -> the same shape, changed at random, differentiable. `probability` in [0,1] per sample and change."""
+    """RGB [B,3,S,S] in [-1,1] -> the same shape, changed at random, differentiable.
+
+    probability: in [0,1], of each change for each sample.
+    """
     if probability <= 0:
         return x
     n, _, height, width = x.shape

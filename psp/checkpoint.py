@@ -5,9 +5,10 @@ Reading builds nothing but tensors and plain containers: safetensors, or `torch.
 
 from __future__ import annotations
 
+import argparse
 import json
-import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from psp.atomic import atomic_open
 from psp.discriminator import Discriminator, discriminator_config
-from psp.encoders import ENCODERS
+from psp.encoders import ENCODERS, compact_widths
 from psp.errors import UserError
 from psp.model import PSP, build_encoder
 from psp.photo_encoder import PhotoEncoder
@@ -38,9 +39,6 @@ BUNDLED = {
 }
 
 
-GENERATOR_PARTS = {"g_ema": "decoder", "d": "discriminator", "photo_encoder": "photo_encoder"}
-
-
 @dataclass
 class Weights:
     """What a weights file holds. tensors: flat, with prefixes; config: pSp's options or ours; path: for messages."""
@@ -51,98 +49,127 @@ class Weights:
 
     def part(self, name: str) -> dict[str, Tensor]:
         """Tensors below `name.`, without the prefix."""
-        return {key[len(name) + 1:]: value for key, value in self.tensors.items() if key.startswith(name + ".")}
+        return {key[len(name) + 1 :]: value for key, value in self.tensors.items() if key.startswith(name + ".")}
 
 
 def read_weights(path: str | Path) -> Weights:
     """Read any supported file. UserError in one line: missing, not a checkpoint, damaged, or not loadable safely."""
     path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; give the checkpoint file itself")
-    if not path.exists():
-        raise UserError(f"checkpoint {path} does not exist; check --checkpoint_path or --stylegan_weights")
     try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; give the checkpoint file itself")
+        if not path.exists():
+            raise UserError(f"checkpoint {path} does not exist; check --checkpoint_path or --stylegan_weights")
+        if not path.is_file():
+            raise UserError(f"{path} is not a regular file; give a checkpoint file")
         with path.open("rb") as file:
-            head = file.read(16)
-        if len(head) >= 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
-            return _read_safetensors(path)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    if head.lstrip()[:1] == b"<":
+            head = file.read(512)
+        size = path.stat().st_size
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
         raise UserError(f"{path} is a web page, not weights: the download failed; fetch it again")
-    return _read_torch(path)
+    if path.suffix == ".safetensors" or (head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size):
+        return _read_safetensors(path)
+    return _from_mapping(path, _load_torch(path))
 
 
 def _read_safetensors(path: Path) -> Weights:
     try:
-        with safetensors.safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+        with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         config = json.loads(metadata.get("config", "{}"))
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, RecursionError, OSError) as error:
         raise UserError(f"{path} is a damaged safetensors file ({error})") from error
     if not isinstance(config, dict):
         raise UserError(f"{path}: its config is not a JSON object")
-    return Weights(path, dequantise(tensors), config)
-
-
-def _read_torch(path: Path) -> Weights:
-    return _from_mapping(path, _load_torch(path))
+    return Weights(path, dequantise(tensors, where=path), config)
 
 
 def _load_torch(path: Path) -> Mapping[str, Any]:
     version = tuple(int(n) for n in re.findall(r"\d+", torch.__version__)[:2])
     if version < (2, 10):
-        raise UserError(f"torch {torch.__version__} cannot read {path} safely (CVE-2026-24747); upgrade to torch 2.10 or newer")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
-        reason = str(error).strip().split("\n")[0][:160]
-        if "weights_only" in reason.lower() or "weights-only" in reason.lower():
-            reason = "it holds Python objects, which are never loaded"
-        raise UserError(f"{path} is not a checkpoint that can be loaded safely ({reason})") from error
+        raise UserError(
+            f"torch {torch.__version__} cannot read {path} safely (CVE-2026-24747); upgrade to torch 2.10 or newer"
+        )
+    try:  # files of StyleGAN2 training runs hold their argparse options, a plain record of values
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can raise anything
+        raise UserError(f"{path} {_why_not(error)}") from error
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content
 
 
+def _why_not(error: Exception) -> str:
+    text = str(error)
+    if found := re.search(r"GLOBAL ([\w.]+)", text):
+        return f"holds Python objects ({found[1]}), which are never loaded"
+    if "Weights only" in text or "weights_only" in text:
+        return "is a pickle of another kind than torch's own, which is never loaded"
+    return f"is damaged or not a checkpoint ({text.strip().splitlines()[0][:120] if text.strip() else 'it ends early'})"
+
+
 def _from_mapping(path: Path, content: Mapping[str, Any]) -> Weights:
-    config = content.get("opts", {})
-    config = dict(config) if isinstance(config, Mapping) else {}
-    if isinstance(content.get("state_dict"), Mapping):  # pSp
-        tensors = dict(content["state_dict"])
-        tensors |= {f"photo_encoder.{key}": value for key, value in content.get("photo_encoder", {}).items()}
-    elif isinstance(content.get("g_ema"), Mapping):  # rosinality's StyleGAN2, and ours, which may add a photo encoder
-        tensors = {f"{new}.{key}": value for old, new in GENERATOR_PARTS.items() for key, value in content.get(old, {}).items()}
+    def part(name: str, prefix: str = "") -> dict[str, Any]:
+        found = content.get(name)
+        return {prefix + str(key): value for key, value in found.items()} if isinstance(found, Mapping) else {}
+
+    options = content.get("opts")
+    config = vars(options) if isinstance(options, argparse.Namespace) else part("opts")
+    if "state_dict" in content:  # pSp, and ours, which may add a photo encoder
+        tensors = part("state_dict") | part("photo_encoder", "photo_encoder.")
+    elif "g_ema" in content:  # rosinality's StyleGAN2, and ours
+        tensors = part("g_ema", "decoder.") | part("d", "discriminator.")
+        tensors |= part("photo_encoder", "photo_encoder.") | part("encoder", "encoder.")
+    elif "training" in content:
+        raise UserError(f"{path} is the state of a training run; give the best_model.pt or iteration_*.pt beside it")
     elif content and all(isinstance(value, Tensor) for value in content.values()):  # a bare state dict
-        tensors = dict(content)
+        tensors = {str(key): value for key, value in content.items()}
         if "input.input" in tensors:
             tensors = {f"decoder.{key}": value for key, value in tensors.items()}
     else:
-        raise UserError(f"{path} has the entries {sorted(map(str, content))[:6]}; expected state_dict (pSp) or g_ema (StyleGAN2)")
+        names = sorted(map(str, content))[:6]
+        raise UserError(f"{path} has the entries {names}; expected state_dict (pSp) or g_ema (StyleGAN2)")
     if isinstance(content.get("latent_avg"), Tensor):
         tensors["latent_avg"] = content["latent_avg"]
-    bad = [key for key, value in tensors.items() if not isinstance(value, Tensor)]
-    if bad:
-        raise UserError(f"{path}: {bad[0]} is not a tensor")
+    for key, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise UserError(f"{path}: {key} is a {type(value).__name__}, not a tensor")
+        if value.layout != torch.strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise UserError(f"{path}: the tensor {key} is not stored in full")
     return Weights(path, tensors, config)
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
-    """Load a state dict, naming what is missing, left over, mis-shaped or not finite; UserError in one line."""
+    """Load a state dict, naming what is missing, left over, mis-shaped or not finite; UserError in one line.
+
+    A module on the meta device takes the given tensors themselves: nothing large exists twice.
+    """
     own = module.state_dict()
     problems = []
     missing = [key for key in own if key not in tensors]
     extra = [key for key in tensors if key not in own]
-    shapes = [f"{key} {tuple(tensors[key].shape)} instead of {tuple(own[key].shape)}"
-              for key in own if key in tensors and tensors[key].shape != own[key].shape]
-    nan = [key for key, value in tensors.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())]
+    shapes = [
+        f"{key} {tuple(tensors[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in own
+        if key in tensors and tensors[key].shape != own[key].shape
+    ]
+    nan = [key for key in own if key in tensors and not all_finite(tensors[key])]
     for label, keys in (("missing", missing), ("unexpected", extra), ("wrong shape", shapes), ("not finite", nan)):
         if keys:
             problems.append(f"{len(keys)} {label} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})")
     if problems:
         raise UserError(f"{where} does not fit: {'; '.join(problems)}")
-    module.load_state_dict({key: value.to(own[key].dtype) for key, value in tensors.items()})
+    fitting = {key: value.to(own[key].dtype) for key, value in tensors.items()}
+    module.load_state_dict(fitting, assign=any(value.is_meta for value in own.values()))
+
+
+def all_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
 
 
 @dataclass
@@ -156,7 +183,7 @@ class GeneratorFile:
 
 
 def load_generator(path: str | Path) -> GeneratorFile:
-    """Generator of any supported file (StyleGAN2, pSp, ours), on the CPU, with size and widths read from its tensors."""
+    """Generator of any supported file (StyleGAN2, pSp, ours), on the CPU; size and widths are read from its tensors."""
     return _generator_of(read_weights(path))
 
 
@@ -168,19 +195,17 @@ def _generator_of(weights: Weights) -> GeneratorFile:
         config = generator_config(state)
         with torch.device("meta"):
             generator = Generator(**config)
-            photo_encoder = PhotoEncoder(config["size"], config["style_dim"], channels=config["channels"])
+            style = weights.part("photo_encoder")
+            body = discriminator_config(weights.part("photo_encoder.body")) if style else config
+            photo_encoder = PhotoEncoder(body["size"], config["style_dim"], channels=body["channels"])
             critic = weights.part("discriminator")
             discriminator = Discriminator(**discriminator_config(critic)) if critic else None
-    except (KeyError, ValueError, IndexError, RuntimeError) as error:
+    except (KeyError, ValueError, IndexError, RuntimeError, ArithmeticError) as error:
         raise UserError(f"{path}: its generator has an unknown structure ({error})") from error
-    generator = generator.to_empty(device="cpu")
     load_strictly(generator, state, where=f"the generator in {path}")
     if discriminator is not None:
-        discriminator = discriminator.to_empty(device="cpu")
         load_strictly(discriminator, critic, where=f"the discriminator in {path}")
-    style = weights.part("photo_encoder")
     if style:
-        photo_encoder = photo_encoder.to_empty(device="cpu")
         load_strictly(photo_encoder, style, where=f"the photo encoder in {path}")
     return GeneratorFile(generator, weights.tensors.get("latent_avg"), discriminator, photo_encoder if style else None)
 
@@ -196,7 +221,9 @@ def load_model(path: str | Path | None = None, *, task: str | None = None, devic
     weights = read_weights(path)
     encoder_state = weights.part("encoder")
     if not encoder_state:
-        raise UserError(f"{path} holds no encoder: it is a generator or something else; give a pSp checkpoint to --checkpoint_path")
+        raise UserError(
+            f"{path} holds no encoder: it is a generator or something else; give a pSp checkpoint to --checkpoint_path"
+        )
     config = weights.config
     if any(key.startswith("decoder.") for key in weights.tensors):
         found = _generator_of(weights)
@@ -207,21 +234,34 @@ def load_model(path: str | Path | None = None, *, task: str | None = None, devic
         found = load_generator(Path(path).parent / name)
     decoder = found.generator
     latent_avg = weights.tensors.get("latent_avg", found.latent_avg)
-    model_task = config.get("dataset_type")
-    if task is not None and model_task in TASKS and not _serves(str(model_task), task):
-        raise UserError(f"{path} was trained for {model_task}, not for {task}; change --dataset_type or --checkpoint_path")
-    task_name = task or (str(model_task) if model_task in TASKS else None)
+    model_task = str(config.get("dataset_type", ""))
+    if task is not None and model_task in TASKS and not _serves(model_task, task):
+        raise UserError(
+            f"{path} was trained for {model_task}, not for {task}; change --dataset_type or --checkpoint_path"
+        )
+    task_name = task or (model_task if model_task in TASKS else None)
     encoder_type, input_nc = encoder_kind(encoder_state, config)
     if task_name and get_task(task_name).input_nc != input_nc:
-        raise UserError(f"{path} takes {input_nc}-channel input, {task_name} gives {get_task(task_name).input_nc} channels; "
-                        f"change --dataset_type")
-    with torch.device("meta"):
-        encoder = build_encoder(encoder_type, decoder.n_styles, input_nc, decoder.style_dim)
-    encoder = encoder.to_empty(device="cpu")
+        raise UserError(
+            f"{path} takes {input_nc}-channel input, {task_name} gives {get_task(task_name).input_nc} channels; "
+            f"change --dataset_type"
+        )
+    try:
+        widths = compact_widths(encoder_state) if encoder_type == "CompactStyleEncoder" else {}
+        with torch.device("meta"):
+            encoder = build_encoder(encoder_type, decoder.n_styles, input_nc, decoder.style_dim, **widths)
+    except (KeyError, ValueError, IndexError, RuntimeError, ArithmeticError) as error:
+        raise UserError(f"{path}: its {encoder_type} has an unknown structure ({error})") from error
     load_strictly(encoder, encoder_state, where=f"the {encoder_type} in {path}")
-    model = PSP(encoder, decoder, latent_avg=latent_avg, task=get_task(task_name) if task_name else None,
-                start_from_latent_avg=bool(config.get("start_from_latent_avg", True)), config=config,
-                photo_encoder=found.photo_encoder)
+    model = PSP(
+        encoder,
+        decoder,
+        latent_avg=latent_avg,
+        task=get_task(task_name) if task_name else None,
+        start_from_latent_avg=bool(config.get("start_from_latent_avg", True)),
+        config=config,
+        photo_encoder=found.photo_encoder,
+    )
     return model.eval().to(device)
 
 
@@ -236,7 +276,9 @@ def bundled(task: str) -> Path:
     if task not in BUNDLED:
         raise UserError(f"no bundled model for {task} (there is one for: {', '.join(BUNDLED)}); give --checkpoint_path")
     if not BUNDLED[task].exists():
-        raise UserError(f"the bundled model {BUNDLED[task]} is missing; run from a complete checkout or give --checkpoint_path")
+        raise UserError(
+            f"the bundled model {BUNDLED[task]} is missing; run from a complete checkout or give --checkpoint_path"
+        )
     return BUNDLED[task]
 
 
@@ -254,16 +296,21 @@ def encoder_kind(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> tupl
         raise UserError(f"unknown encoder with tensors like {sorted(state)[:3]}; known ones: {', '.join(ENCODERS)}")
     if config.get("encoder_type", kind) != kind:
         raise UserError(f"the checkpoint says encoder_type {config['encoder_type']!r}, its tensors are those of {kind}")
-    return kind, int(state["input_layer.0.weight"].shape[1])
+    first = state.get("input_layer.0.weight")
+    if first is None or first.dim() != 4:
+        raise UserError(f"the {kind} has no usable input_layer.0.weight")
+    return kind, int(first.shape[1])
 
 
-def dequantise(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def dequantise(tensors: Mapping[str, Tensor], *, where: object = "the file") -> dict[str, Tensor]:
     """fp32 tensors of a file stored in fp16, or in int8 with a per-output-channel `<name>.scale` beside each tensor."""
     result = {}
     for key, value in tensors.items():
         if value.dtype == torch.int8:
-            scale = tensors[f"{key}.scale"].float()
-            result[key] = value.float() * scale.reshape(-1, *[1] * (value.dim() - 1))
+            scale = tensors.get(f"{key}.scale")
+            if scale is None or value.dim() == 0 or scale.numel() not in (1, value.shape[0]):
+                raise UserError(f"{where}: the int8 tensor {key} has no fitting {key}.scale")
+            result[key] = value.float() * scale.float().reshape(-1, *[1] * (value.dim() - 1))
         elif not (key.endswith(".scale") and key[:-6] in tensors):
             result[key] = value.float() if value.is_floating_point() else value
     return result
@@ -287,13 +334,18 @@ def save_torch(content: Mapping[str, Any], path: str | Path) -> None:
         torch.save(dict(content), file)
 
 
-def save_safetensors(tensors: Mapping[str, Tensor], config: Mapping[str, Any], path: str | Path, *,
-                     dtype: torch.dtype | None = None) -> None:
+def save_safetensors(
+    tensors: Mapping[str, Tensor], config: Mapping[str, Any], path: str | Path, *, dtype: torch.dtype | None = None
+) -> None:
     """Write tensors with their config (JSON metadata), atomically; floating-point ones in `dtype` if given."""
-    out = {key: (value.to(dtype) if dtype and value.is_floating_point() else value).detach().cpu().contiguous()
-           for key, value in tensors.items()}
+    out = {
+        key: (value.to(dtype) if dtype and value.is_floating_point() else value).detach().cpu().contiguous()
+        for key, value in tensors.items()
+    }
     with atomic_open(path) as file:
-        file.write(safetensors.torch.save(out, metadata={"config": json.dumps(dict(config), sort_keys=True), "format": "pt"}))
+        file.write(
+            safetensors.torch.save(out, metadata={"config": json.dumps(dict(config), sort_keys=True), "format": "pt"})
+        )
 
 
 def read_training_state(path: str | Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Training options: one frozen dataclass; its fields are the flags of `scripts/train.py`, under pSp's names where pSp has them."""
+"""Training options: one frozen dataclass whose fields are the flags of `scripts/train.py`, by pSp's names."""
 
 from __future__ import annotations
 
@@ -28,16 +28,23 @@ class TrainConfig:
     # what and where
     dataset_type: str = option("celebs_sketch_to_face", "task", tuple(TASKS))
     method: str = option("psp", "what to train: psp (encoder) or stylegan2 (generator)", ("psp", "stylegan2"))
-    data_root: str | None = option(None, "folder or zip with train/ and test/, or just the two image folders (default: the examples)")
-    exp_dir: str | None = option(None, "results and checkpoints; the same folder again resumes (default: experiments/<name>)")
+    data_root: str | None = option(
+        None, "folder or zip with train/ and test/, or just the two image folders (default: the examples)"
+    )
+    exp_dir: str | None = option(
+        None, "results and checkpoints; the same folder again resumes (default: experiments/<name>)"
+    )
     seed: int = option(0, "everything random follows from it")
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
     precision: str = option("fp32", "autocast on CUDA", ("fp32", "bf16", "fp16"))
     dry_run: bool = option(False, "print the resolved options and the data found, then stop")
 
     # model
-    encoder_type: str | None = option(None, "encoder class, see psp/encoders.py (default: CompactStyleEncoder for generators up "
-                                            "to 128 px, GradualStyleEncoder above)")
+    encoder_type: str | None = option(
+        None,
+        "encoder class, see psp/encoders.py (default: CompactStyleEncoder for generators up "
+        "to 128 px, GradualStyleEncoder above)",
+    )
     input_nc: int | None = option(None, "input channels (default: from the task)")
     label_nc: int | None = option(None, "0 photo, 1 sketch, >1 label classes (default: from the task)")
     output_size: int | None = option(None, "output side in pixels (default: the generator's)")
@@ -54,10 +61,14 @@ class TrainConfig:
     workers: int = option(2, "loader processes for training (0: in the main process)")
     test_workers: int = option(0, "loader processes for validation")
     resize_factors: str | None = option(None, "super-resolution factors, e.g. 1,2,4,8 (default: from the task)")
-    label_resize: str = option("nearest", "how label maps are resized; bilinear reproduces pSp", ("nearest", "bilinear"))
+    label_resize: str = option(
+        "nearest", "how label maps are resized; bilinear reproduces pSp", ("nearest", "bilinear")
+    )
     label_map: str = option("celebamask", "label numbering: celebamask, zllrunning, color or a JSON file")
     fit: str = option("auto", "images that are not square", ("auto", "stretch", "crop", "letterbox"))
-    roughen: bool = option(True, "vary line width and ink, warp and erase training sketches, so that hand-drawn ones work")
+    roughen: bool = option(
+        True, "vary line width and ink, warp and erase training sketches, so that hand-drawn ones work"
+    )
 
     # optimisation
     learning_rate: float | None = option(None, "default: 1e-4 for psp, 2e-3 for stylegan2")
@@ -74,8 +85,9 @@ class TrainConfig:
     moco_lambda: float | None = option(None, "MoCo similarity weight, for domains that are not faces")
     lpips_net: str = option("alex", "LPIPS network", ("alex", "vgg"))
     id_net: str = option("dlib", "identity network", ("dlib", "ir_se50", "facenet"))
-    use_latent_mask: bool = option(False, "take the fine layers' codes from the target's own code while training "
-                                          "(against dull averaged colours)")
+    use_latent_mask: bool = option(
+        False, "take the fine layers' codes from the target's own code while training (against dull averaged colours)"
+    )
     latent_mask: str | None = option(None, "the layers for --use_latent_mask, e.g. 8-17 (default: from the task)")
 
     # schedule and logs
@@ -86,7 +98,9 @@ class TrainConfig:
     keep_checkpoints: int = option(3, "numbered checkpoints to keep")
 
     # generator training (--method stylegan2)
-    size: int = option(128, "generator side in pixels")
+    size: int | None = option(
+        None, "generator side in pixels (default: 128, or that of --stylegan_weights; a larger one grows it)"
+    )
     style_dim: int = option(512, "length of z and w")
     n_mlp: int = option(8, "layers of the mapping network")
     lr_mlp: float = option(0.01, "learning-rate factor of the mapping network")
@@ -102,30 +116,67 @@ class TrainConfig:
     ada_target: float = option(0.6, "ada: share of training images the discriminator is sure of")
     adversarial_lambda: float = option(1.0, "weight of the adversarial loss")
     adversarial_from: int = option(0, "step from which the adversarial loss is on")
-    guide_lambda: float = option(0.0, "weight of an auxiliary image encoder that reconstructs training images "
-                                      "(fast start on small hardware; 0: plain StyleGAN2)")
+    guide: str = option(
+        "none",
+        "encoders that reconstruct training images, for a fast start on small hardware: photo alone, or "
+        "structure from the task's source and colours from the photo; none is plain StyleGAN2",
+        ("none", "photo", "source"),
+    )
+    guide_lambda: float = option(1.0, "weight of the guide's losses")
 
     @property
     def losses(self) -> dict[str, float]:
         """The pSp lambdas by name."""
-        return {f.name: getattr(self, f.name) or 0.0 for f in dataclasses.fields(self) if "_lambda" in f.name and f.name in LAMBDAS}
+        return {
+            f.name: getattr(self, f.name) or 0.0
+            for f in dataclasses.fields(self)
+            if "_lambda" in f.name and f.name in LAMBDAS
+        }
 
 
-LAMBDAS = ("l2_lambda", "lpips_lambda", "id_lambda", "w_norm_lambda", "lpips_lambda_crop", "l2_lambda_crop", "moco_lambda")
-FULL_SCHEDULE = {"max_steps": 500_000, "image_interval": 100, "board_interval": 50, "val_interval": 1000, "save_interval": 1000}
-SHORT_SCHEDULE = {"max_steps": 300, "image_interval": 100, "board_interval": 10, "val_interval": 50, "save_interval": 50}
+LAMBDAS = (
+    "l2_lambda",
+    "lpips_lambda",
+    "id_lambda",
+    "w_norm_lambda",
+    "lpips_lambda_crop",
+    "l2_lambda_crop",
+    "moco_lambda",
+)
+FULL_SCHEDULE = {
+    "max_steps": 500_000,
+    "image_interval": 100,
+    "board_interval": 50,
+    "val_interval": 1000,
+    "save_interval": 1000,
+}
+SHORT_SCHEDULE = {
+    "max_steps": 300,
+    "image_interval": 100,
+    "board_interval": 10,
+    "val_interval": 50,
+    "save_interval": 50,
+}
 
 
 def resolve(config: TrainConfig, *, examples: bool) -> TrainConfig:
-    """Fill every None that does not depend on the weights. `examples`: the run uses the example data and is kept short."""
+    """Fill every None that does not depend on the weights. `examples`: it is the example data; keep it short."""
     task = get_task(config.dataset_type)
-    filled: dict[str, Any] = {"learning_rate": 2e-3 if config.method == "stylegan2" else 1e-4,
-                              "input_nc": task.input_nc, "label_nc": task.label_nc, "resize_factors": task.resize_factors,
-                              **(SHORT_SCHEDULE if examples else FULL_SCHEDULE)}
+    filled: dict[str, Any] = {
+        "learning_rate": 2e-3 if config.method == "stylegan2" else 1e-4,
+        "input_nc": task.input_nc,
+        "label_nc": task.label_nc,
+        "resize_factors": task.resize_factors,
+        **(SHORT_SCHEDULE if examples else FULL_SCHEDULE),
+    }
     if all(getattr(config, name) is None for name in LAMBDAS):
         filled |= {name: task.losses.get(name, 0.0) for name in LAMBDAS}
     else:  # somebody who names one weight means pSp's defaults for the others
-        filled |= {"l2_lambda": 1.0, "lpips_lambda": 0.8, **{n: 0.0 for n in LAMBDAS if n not in ("l2_lambda", "lpips_lambda")}}
+        filled |= {
+            "l2_lambda": 1.0,
+            "lpips_lambda": 0.8,
+            **{n: 0.0 for n in LAMBDAS if n not in ("l2_lambda", "lpips_lambda")},
+        }
     config = dataclasses.replace(config, **{k: v for k, v in filled.items() if getattr(config, k) is None})
     check(config)
     return config
@@ -134,8 +185,18 @@ def resolve(config: TrainConfig, *, examples: bool) -> TrainConfig:
 def check(config: TrainConfig) -> None:
     """UserError on the first option that cannot work."""
     task = get_task(config.dataset_type)
-    for name in ("batch_size", "test_batch_size", "max_steps", "grad_accumulation", "image_interval", "board_interval",
-                 "val_interval", "save_interval", "keep_checkpoints", "max_bad_steps"):
+    for name in (
+        "batch_size",
+        "test_batch_size",
+        "max_steps",
+        "grad_accumulation",
+        "image_interval",
+        "board_interval",
+        "val_interval",
+        "save_interval",
+        "keep_checkpoints",
+        "max_bad_steps",
+    ):
         if getattr(config, name) < 1:
             raise UserError(f"--{name} {getattr(config, name)} must be at least 1")
     for name in ("workers", "test_workers", *LAMBDAS):
@@ -144,17 +205,26 @@ def check(config: TrainConfig) -> None:
     if config.learning_rate is None or not 0 < config.learning_rate < 1:
         raise UserError(f"--learning_rate {config.learning_rate} must lie between 0 and 1")
     if (config.input_nc, config.label_nc) != (task.input_nc, task.label_nc):
-        raise UserError(f"--input_nc {config.input_nc} --label_nc {config.label_nc} do not fit {task.name}, "
-                        f"which has --input_nc {task.input_nc} --label_nc {task.label_nc}; leave both flags out")
+        raise UserError(
+            f"--input_nc {config.input_nc} --label_nc {config.label_nc} do not fit {task.name}, "
+            f"which has --input_nc {task.input_nc} --label_nc {task.label_nc}; leave both flags out"
+        )
     if config.method == "psp" and not any(config.losses.values()):
         raise UserError("every loss weight is 0: set --l2_lambda or --lpips_lambda above 0")
 
 
 def build_parser() -> Parser:
-    """Flags made from the fields of `TrainConfig`, plus `--config FILE`. Values not given are absent from the namespace."""
-    parser = Parser(description="Train a pSp encoder, or the StyleGAN2 generator behind it. "
-                                "Without flags: the bundled generator and the example data.")
-    parser.add_argument("--config", default=argparse.SUPPRESS, metavar="FILE", help="YAML or JSON file with any of these options; flags win")
+    """Flags made from the fields of `TrainConfig`, and `--config FILE`. Those not given are not in the namespace."""
+    parser = Parser(
+        description="Train a pSp encoder, or the StyleGAN2 generator behind it. "
+        "Without flags: the bundled generator and the example data."
+    )
+    parser.add_argument(
+        "--config",
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="YAML or JSON file with any of these options; flags win",
+    )
     hints = typing.get_type_hints(TrainConfig)
     for f in dataclasses.fields(TrainConfig):
         kind = _plain_type(hints[f.name])
@@ -163,8 +233,14 @@ def build_parser() -> Parser:
         if kind is bool:
             add_bool(parser, f.name, None, shown).default = argparse.SUPPRESS
         else:
-            parser.add_argument(f"--{f.name}", type=kind, choices=f.metadata["choices"], default=argparse.SUPPRESS,
-                                metavar=None if f.metadata["choices"] else kind.__name__.upper(), help=shown.replace("%", "%%"))
+            parser.add_argument(
+                f"--{f.name}",
+                type=kind,
+                choices=f.metadata["choices"],
+                default=argparse.SUPPRESS,
+                metavar=None if f.metadata["choices"] else kind.__name__.upper(),
+                help=shown.replace("%", "%%"),
+            )
     return parser
 
 

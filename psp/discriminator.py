@@ -1,4 +1,4 @@
-"""StyleGAN2 residual discriminator with minibatch standard deviation (Karras et al., CVPR 2020), released parameter names."""
+"""StyleGAN2 residual discriminator with minibatch deviation (Karras et al., CVPR 2020), released parameter names."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def minibatch_stddev(x: Tensor, group: int = 4) -> Tensor:
 class Discriminator(nn.Module):
     """Images [B,3,size,size] in [-1,1] -> scores [B,out_dim].
 
-    channels: width per resolution, default config-f. With `stddev=False` and a larger `out_dim` the same body serves as an
-    image encoder (no statistics across the batch).
+    channels: width per resolution, default config-f. With `stddev=False` and a larger `out_dim` the same body serves
+    as an image encoder (no statistics across the batch).
     """
 
     def __init__(self, size: int, *, channels: Mapping[int, int] | None = None, out_dim: int = 1, stddev: bool = True):
@@ -75,8 +75,9 @@ class Discriminator(nn.Module):
         body += [ResBlock(channels[res], channels[res // 2]) for res in sides[:-1]]
         self.convs = nn.Sequential(*body)
         self.final_conv = conv_layer(channels[4] + int(stddev), channels[4], 3)
-        self.final_linear = nn.Sequential(EqualLinear(channels[4] * 16, channels[4], activation=True),
-                                          EqualLinear(channels[4], out_dim))
+        self.final_linear = nn.Sequential(
+            EqualLinear(channels[4] * 16, channels[4], activation=True), EqualLinear(channels[4], out_dim)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.convs(x)

@@ -1,36 +1,40 @@
 """Encoders from an image to W+ style vectors: pSp's three (Richardson et al., CVPR 2021, section 3) and a compact one.
 
-All take [B,input_nc,256,256] and return codes [B,n_styles,style_dim], before the average latent is added. The three of pSp
-keep the parameter names of the released checkpoints; their convolutional heads are 512 wide, as published, and only the
-last linear layer follows `style_dim`.
+All take [B,input_nc,256,256] and return codes [B,n_styles,style_dim], before the average latent is added. The three of
+pSp keep the parameter names of the released checkpoints; their convolutional heads are 512 wide, as published, and only
+the last linear layer follows `style_dim`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import accumulate
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from psp.irse import BottleneckIR, Mode, input_layer, ir_body
+from psp.irse import DEPTHS, BottleneckIR, Mode, input_layer, ir_body
 from psp.stylegan2 import EqualLinear
 
 INPUT_SIZE = 256
 
 
 def upsample_add(coarse: Tensor, fine: Tensor) -> Tensor:
-    """Feature pyramid step: bilinear upsampling with aligned corners, as in the released models, plus the lateral branch."""
+    """Feature pyramid step: bilinear upsampling with aligned corners, as in released models, plus the side branch."""
     return F.interpolate(coarse, size=fine.shape[2:], mode="bilinear", align_corners=True) + fine
 
 
 def check_input_size(x: Tensor) -> None:
     if x.shape[-2:] != (INPUT_SIZE, INPUT_SIZE):
-        raise ValueError(f"the encoder takes {INPUT_SIZE}x{INPUT_SIZE} images, got {x.shape[-1]}x{x.shape[-2]} (width x height)")
+        raise ValueError(
+            f"the encoder takes {INPUT_SIZE}x{INPUT_SIZE} images, got {x.shape[-1]}x{x.shape[-2]} (width x height)"
+        )
 
 
 class GradualStyleBlock(nn.Module):
-    """map2style: strided convolutions from a `spatial`-px feature map down to one pixel, then a linear layer -> [B,style_dim]."""
+    """map2style: strided convolutions from `spatial` px down to one pixel, then a linear layer -> [B,style_dim]."""
 
     def __init__(self, in_ch: int, width: int, spatial: int, style_dim: int):
         super().__init__()
@@ -45,17 +49,21 @@ class GradualStyleBlock(nn.Module):
 
 
 class GradualStyleEncoder(nn.Module):
-    """pSp's encoder: IR body, feature pyramid at 16, 32 and 64 px, one map2style block per style (3 coarse, 4 middle, the rest fine)."""
+    """pSp's encoder: IR body, feature pyramid at 16, 32 and 64 px, one map2style block per style.
+
+    The first 3 styles look at 16 px, the next 4 at 32 px, the others at 64 px.
+    """
 
     coarse_ind, middle_ind = 3, 7
 
-    def __init__(self, n_styles: int, input_nc: int = 3, style_dim: int = 512, *, num_layers: int = 50, mode: Mode = "ir_se"):
+    def __init__(
+        self, n_styles: int, input_nc: int = 3, style_dim: int = 512, *, num_layers: int = 50, mode: Mode = "ir_se"
+    ):
         super().__init__()
         self.input_layer = input_layer(input_nc)
         self.body = ir_body(num_layers, mode)
-        widths = [next(m.out_channels for m in unit.res_layer if isinstance(m, nn.Conv2d)) for unit in self.body]
         # the last unit of the 128-, 256- and 512-channel stages: 6, 20 and 23 in the 50-layer body
-        self.taps = tuple(max(i for i, width in enumerate(widths) if width == w) for w in (128, 256, 512))
+        self.taps = tuple(end - 1 for end in accumulate(DEPTHS[num_layers]))[1:]
         spatial = [16 if i < self.coarse_ind else 32 if i < self.middle_ind else 64 for i in range(n_styles)]
         self.styles = nn.ModuleList(GradualStyleBlock(512, 512, s, style_dim) for s in spatial)
         self.latlayer1 = nn.Conv2d(256, 512, 1)
@@ -79,7 +87,9 @@ class GradualStyleEncoder(nn.Module):
 class BackboneEncoderUsingLastLayerIntoW(nn.Module):
     """Baseline of the pSp paper: one w from the last feature map, the same for every layer."""
 
-    def __init__(self, n_styles: int, input_nc: int = 3, style_dim: int = 512, *, num_layers: int = 50, mode: Mode = "ir_se"):
+    def __init__(
+        self, n_styles: int, input_nc: int = 3, style_dim: int = 512, *, num_layers: int = 50, mode: Mode = "ir_se"
+    ):
         super().__init__()
         self.n_styles = n_styles
         self.input_layer = input_layer(input_nc)
@@ -96,12 +106,16 @@ class BackboneEncoderUsingLastLayerIntoW(nn.Module):
 class BackboneEncoderUsingLastLayerIntoWPlus(nn.Module):
     """Baseline of the pSp paper: all styles from the last feature map through two linear layers."""
 
-    def __init__(self, n_styles: int, input_nc: int = 3, style_dim: int = 512, *, num_layers: int = 50, mode: Mode = "ir_se"):
+    def __init__(
+        self, n_styles: int, input_nc: int = 3, style_dim: int = 512, *, num_layers: int = 50, mode: Mode = "ir_se"
+    ):
         super().__init__()
         self.n_styles, self.style_dim = n_styles, style_dim
         self.input_layer = input_layer(input_nc)
         self.body = ir_body(num_layers, mode)
-        self.output_layer_2 = nn.Sequential(nn.BatchNorm2d(512), nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(512 * 49, 512))
+        self.output_layer_2 = nn.Sequential(
+            nn.BatchNorm2d(512), nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(512 * 49, 512)
+        )
         self.linear = EqualLinear(512, style_dim * n_styles)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -129,22 +143,42 @@ class StyleTrunk(nn.Module):
 
 
 class CompactStyleEncoder(nn.Module):
-    """Small pSp-like encoder (about 4 M parameters at 10 styles of 256): narrow IR-SE body, pyramid at 8, 16 and 32 px,
-    one shared trunk per level and one linear head per style. Two strided convolutions at the input make it fast on a CPU.
+    """Small pSp-like encoder (3.4 M parameters at 10 styles of 256): narrow IR-SE body, pyramid at 8, 16 and 32 px,
+    one shared trunk per level and one linear head per style. Two strided convolutions at the input make it fast.
+
+    widths, units: per stage, of which the first works at 64 px. `compact_widths` reads all of them from a state dict.
     """
 
     coarse_ind, middle_ind = 3, 7
 
-    def __init__(self, n_styles: int, input_nc: int = 3, style_dim: int = 512, *, stem: int = 24, hidden: int = 384,
-                 widths: tuple[int, int, int, int] = (32, 64, 128, 160), units: tuple[int, int, int, int] = (1, 2, 3, 2),
-                 pyramid: int = 128, squeeze: int = 48):
+    def __init__(
+        self,
+        n_styles: int,
+        input_nc: int = 3,
+        style_dim: int = 512,
+        *,
+        stem: int = 16,
+        hidden: int = 384,
+        widths: tuple[int, ...] = (32, 48, 96, 160),
+        units: tuple[int, ...] = (1, 2, 2, 2),
+        pyramid: int = 96,
+        squeeze: int = 32,
+    ):
         super().__init__()
-        self.input_layer = nn.Sequential(*input_layer(input_nc, stem, stride=2), *input_layer(stem, widths[0], stride=2))
+        self.input_layer = nn.Sequential(
+            *input_layer(input_nc, stem, stride=2), *input_layer(stem, widths[0], stride=2)
+        )
         stages: list[nn.Module] = []
         in_ch = widths[0]
         for k, (width, count) in enumerate(zip(widths, units, strict=True)):
-            stages.append(nn.Sequential(*(BottleneckIR(in_ch if i == 0 else width, width, 2 if i == 0 and k else 1, se=True)
-                                          for i in range(count))))
+            stages.append(
+                nn.Sequential(
+                    *(
+                        BottleneckIR(in_ch if i == 0 else width, width, 2 if i == 0 and k else 1, se=True)
+                        for i in range(count)
+                    )
+                )
+            )
             in_ch = width
         self.stages = nn.ModuleList(stages)
         self.laterals = nn.ModuleList(nn.Conv2d(width, pyramid, 1) for width in widths[:0:-1])
@@ -166,6 +200,21 @@ class CompactStyleEncoder(nn.Module):
             pyramid.append(upsample_add(pyramid[-1], lateral(feature)))
         hidden = [trunk(level) for trunk, level in zip(self.trunks, pyramid, strict=True)]
         return torch.stack([head(hidden[self.level(i)]) for i, head in enumerate(self.heads)], dim=1)
+
+
+def compact_widths(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The keyword arguments of the `CompactStyleEncoder` of a state dict; KeyError if it is of another encoder."""
+    numbers = [[int(n) for n in key.split(".")[1:3]] for key in state if key.startswith("stages.")]
+    units = tuple(len({unit for stage, unit in numbers if stage == k}) for k in range(4))
+    hidden = state["trunks.0.layers.5.weight"]  # the linear layer: one strided convolution lies between 8 and 4 px
+    return {
+        "stem": int(state["input_layer.0.weight"].shape[0]),
+        "widths": tuple(int(state[f"stages.{k}.0.res_layer.1.weight"].shape[0]) for k in range(4)),
+        "units": units,
+        "pyramid": int(state["laterals.0.weight"].shape[0]),
+        "squeeze": int(hidden.shape[1]) // 16,
+        "hidden": int(hidden.shape[0]),
+    }
 
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {

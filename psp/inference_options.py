@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from psp.cli import Parser, add_bool
 from psp.errors import UserError
-from psp.tasks import TASKS
+from psp.tasks import TASKS, get_task
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,13 @@ def build_parser(*, mixing: bool) -> Parser:
         else "Sketches, label maps or photos become faces."
     )
     parser = Parser(f"{what} Without flags: the bundled model on the example images.")
-    add = parser.add_argument
     where = parser.add_argument_group("what and where").add_argument
     where(
         "--data_path", metavar="PATH", help="folder (with sub-folders), zip file or one image (default: examples/...)"
     )
     where("--exp_dir", metavar="DIR", help="folder for the results (default: output/<task>)")
     where("--checkpoint_path", metavar="FILE", help="pSp checkpoint (.pt) or one of ours (default: the bundled model)")
-    where("--dataset_type", choices=tuple(TASKS), help="task, where the checkpoint does not say it or none is given")
+    where("--dataset_type", metavar="TASK", help=f"{', '.join(TASKS)}: where the checkpoint does not say it, or to pick a bundled model")
     where("--n_images", type=int, metavar="N", help="only the first N images (default: all)")
 
     mix = parser.add_argument_group("styles").add_argument
@@ -77,7 +76,7 @@ def build_parser(*, mixing: bool) -> Parser:
     mix("--mix_alpha", type=float, metavar="A", help="strength of the new style, 0 to 1 (default: 1, replaced)")
     mix("--n_outputs_to_generate", type=int, default=5, metavar="N", help="style_mixing.py: faces per input")
     mix("--style_seed", type=int, metavar="SEED", help="the same random style(s) for every image")
-    mix("--style_image", metavar="FILE", help="the style of this image, one of the model's own kind of input")
+    mix("--style_image", metavar="FILE", help="the style of this photo, for every image")
     mix("--style_code", metavar="FILE", help="W+ code(s) from a .npy, .pt or .safetensors file, e.g. of --save_latents")
     mix("--truncation", type=float, default=1.0, metavar="T", help="below 1: random styles closer to the average face")
     mix("--seed", type=int, default=0, metavar="SEED", help="for random styles that differ from image to image")
@@ -94,9 +93,10 @@ def build_parser(*, mixing: bool) -> Parser:
     add_bool(write, "couple_outputs", False, "also save input and output side by side")
     add_bool(write, "resize_outputs", False, "results at 256 px instead of the model's size")
     add_bool(write, "save_latents", False, "also save the W+ codes, as .npy")
-    add_bool(write, "save_grid", False, "also save a contact sheet, grid.png")
+    add_bool(write, "save_grid", False, "also save a contact sheet of the first results, grid.png")
     add_bool(write, "overwrite", False, "make results again that are there already, or were made with other settings")
 
+    add = parser.add_argument_group("running").add_argument
     add("--test_batch_size", type=int, default=2, metavar="N", help="images the network works on at a time")
     add("--test_workers", type=int, default=2, metavar="N", help="threads that read images (0: none)")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
@@ -120,6 +120,8 @@ def parse(argv: Sequence[str] | None = None, *, mixing: bool) -> InferenceOption
         value = getattr(options, name)
         if value is not None and value < least:
             raise UserError(f"--{name} {value} is too small; the least is {least}")
+    if options.dataset_type is not None:
+        get_task(options.dataset_type)
     if not 0 <= options.shard_index < options.num_shards:
         raise UserError(
             f"--shard_index {options.shard_index} is out of range; with --num_shards {options.num_shards} "

@@ -17,10 +17,10 @@ from psp.inference_options import InferenceOptions
 from psp.mixing import check_alpha, describe_layers, fine_layers, parse_layers
 from psp.model import PSP
 from psp.outputs import check_settings, file_hash, prepare_folder, save_image
-from psp.preprocess import open_image, parse_factors, pixels_to_source
-from psp.tasks import Task, get_task
+from psp.preprocess import open_image, parse_factors, prepare_target
+from psp.tasks import Task
 from psp.translate import Styles, Translator, load_codes
-from psp.visualize import sheet
+from psp.visualize import sheet, source_to_image
 
 DEFAULT_TASK = "celebs_sketch_to_face"
 EXAMPLES = {"sketch": "examples/sketches", "labels": "examples/labels", "photo": "examples/photos"}
@@ -58,7 +58,7 @@ def run(options: InferenceOptions, open_source: Callable[[str | Path], Source], 
         raise UserError(f"{source.path}: holds nothing but earlier results; see --data_path")
 
     reading = Reading(options.fit, options.label_resize, options.label_map, options.cleanup)
-    chosen = choose_styles(options, model, reading, mixing=mixing)
+    chosen = choose_styles(options, model, mixing=mixing)
     size = 256 if options.resize_outputs else None
     translator = Translator(
         model, styles=chosen.styles, n_outputs=chosen.n_outputs, pool=size is not None, precision=options.precision
@@ -110,7 +110,7 @@ def choose_factors(text: str | None, task: Task) -> Sequence[int | None]:
     return list(dict.fromkeys(parse_factors(text)))
 
 
-def choose_styles(options: InferenceOptions, model: PSP, reading: Reading, *, mixing: bool) -> Chosen:
+def choose_styles(options: InferenceOptions, model: PSP, *, mixing: bool) -> Chosen:
     """What the style flags mean for this model. UserError for layers, strengths and files that do not fit it."""
     alpha = check_alpha(options.mix_alpha)
     task = model.task
@@ -135,10 +135,9 @@ def choose_styles(options: InferenceOptions, model: PSP, reading: Reading, *, mi
         what = f"from {options.style_code}"
         record["style_code"] = file_hash(options.style_code)
     elif options.style_image is not None:
-        pixels = reading.pixels(open_image(options.style_image), task, options.style_image)
-        codes = Translator(model, precision=options.precision).encode(pixels_to_source(pixels, task)[None])
+        codes = model.style_of(prepare_target(open_image(options.style_image))[None].to(model.device))
         n_outputs = 1
-        what = f"of {options.style_image}, read as a {task.source}"
+        what = f"the photo {options.style_image}'s"
         record["style_image"] = file_hash(options.style_image)
     elif options.style_seed is not None:
         shared_seed = options.style_seed
@@ -163,11 +162,12 @@ def save_grid(run: FolderRun, items: Sequence[Item], path: Path) -> bool:
         try:
             with Image.open(run.paths(item)["strip" if layout.mixing else "result"]) as image:
                 picture = image.convert("RGB")
-            tiles = [run.shown(run.read(item))] if not layout.mixing else []
+            tiles = [source_to_image(run.read(item).source, run.task)]
         except (OSError, UserError):
             continue
         side = picture.height
-        tiles += [picture.crop((x, 0, x + side, side)) for x in range(0, picture.width, side)]
+        first = side if layout.mixing else 0  # a strip begins with the input, in the size of the outputs
+        tiles += [picture.crop((x, 0, x + side, side)) for x in range(first, picture.width, side)]
         cells.append(tiles)
         labels.append(Path(item.name).stem)
         if len(cells) == GRID_IMAGES:

@@ -1,4 +1,4 @@
-"""ResNet-IR backbone with squeeze-and-excitation (ArcFace, Deng et al. 2019; SE: Hu et al. 2018), released parameter names."""
+"""ResNet-IR backbone with squeeze-and-excitation (ArcFace, Deng et al. 2019; SE, Hu et al. 2018), released names."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SEModule(nn.Module):
 
 
 class BottleneckIR(nn.Module):
-    """One IR unit: BN, conv, PReLU, strided conv, BN (and SE), plus a shortcut that is a strided 1x1 max-pool when widths agree."""
+    """One IR unit: BN, conv, PReLU, strided conv, BN (and SE), plus a shortcut (strided pixels if widths agree)."""
 
     def __init__(self, in_ch: int, depth: int, stride: int, *, se: bool):
         super().__init__()
@@ -40,8 +40,12 @@ class BottleneckIR(nn.Module):
         else:
             self.shortcut_layer = nn.Sequential(nn.Conv2d(in_ch, depth, 1, stride, bias=False), nn.BatchNorm2d(depth))
         layers: list[nn.Module] = [
-            nn.BatchNorm2d(in_ch), nn.Conv2d(in_ch, depth, 3, 1, 1, bias=False), nn.PReLU(depth),
-            nn.Conv2d(depth, depth, 3, stride, 1, bias=False), nn.BatchNorm2d(depth)]
+            nn.BatchNorm2d(in_ch),
+            nn.Conv2d(in_ch, depth, 3, 1, 1, bias=False),
+            nn.PReLU(depth),
+            nn.Conv2d(depth, depth, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(depth),
+        ]
         if se:
             layers.append(SEModule(depth))
         self.res_layer = nn.Sequential(*layers)
@@ -75,14 +79,21 @@ class Backbone(nn.Module):
     The keys are those of `model_ir_se50.pth`, pSp's identity network and encoder initialisation.
     """
 
-    def __init__(self, input_size: int, num_layers: int, mode: Mode = "ir_se", drop_ratio: float = 0.4, affine: bool = True):
+    def __init__(
+        self, input_size: int, num_layers: int, mode: Mode = "ir_se", drop_ratio: float = 0.4, affine: bool = True
+    ):
         super().__init__()
         if input_size not in (112, 224):
             raise ValueError(f"the face recognition backbone takes 112 or 224 px, not {input_size}")
         self.input_layer = input_layer(3)
         side = input_size // 16
-        self.output_layer = nn.Sequential(nn.BatchNorm2d(512), nn.Dropout(drop_ratio), nn.Flatten(),
-                                          nn.Linear(512 * side * side, 512), nn.BatchNorm1d(512, affine=affine))
+        self.output_layer = nn.Sequential(
+            nn.BatchNorm2d(512),
+            nn.Dropout(drop_ratio),
+            nn.Flatten(),
+            nn.Linear(512 * side * side, 512),
+            nn.BatchNorm1d(512, affine=affine),
+        )
         self.body = ir_body(num_layers, mode)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import math
 from collections.abc import Sequence
 
 import torch
@@ -41,7 +42,7 @@ def parse_layers(text: str, n_styles: int) -> list[int]:
 
 def fine_layers(n_styles: int) -> list[int]:
     """Where mixing starts when neither flag nor task says: 8-17 of 18 as published by pSp, in proportion for others."""
-    return list(range(min(n_styles - 1, round(8 * n_styles / 18)), n_styles))
+    return list(range(min(n_styles - 1, math.ceil(8 * n_styles / 18)), n_styles))
 
 
 def describe_layers(layers: Sequence[int]) -> str:

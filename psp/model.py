@@ -1,4 +1,4 @@
-"""pixel2style2pixel: an encoder to W+ in front of a frozen StyleGAN2 (Richardson et al., "Encoding in Style", CVPR 2021)."""
+"""pixel2style2pixel: an encoder to W+ before a frozen StyleGAN2 (Richardson et al., "Encoding in Style", CVPR 2021)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from psp.tasks import Task
 LATENT_AVG_SAMPLES = 100_000
 
 
-def build_encoder(encoder_type: str, n_styles: int, input_nc: int, style_dim: int) -> nn.Module:
+def build_encoder(encoder_type: str, n_styles: int, input_nc: int, style_dim: int, **widths: Any) -> nn.Module:
     """One of `psp.encoders.ENCODERS`; UserError naming them otherwise."""
     if encoder_type not in ENCODERS:
         raise UserError(f"--encoder_type {encoder_type!r} is not known; choose one of: {', '.join(ENCODERS)}")
-    return ENCODERS[encoder_type](n_styles, input_nc, style_dim)
+    return ENCODERS[encoder_type](n_styles, input_nc, style_dim, **widths)
 
 
 class PSP(nn.Module):
@@ -36,9 +36,18 @@ class PSP(nn.Module):
 
     latent_avg: Tensor
 
-    def __init__(self, encoder: nn.Module, decoder: Generator, *, latent_avg: Tensor | None = None, task: Task | None = None,
-                 start_from_latent_avg: bool = True, train_decoder: bool = False, config: Mapping[str, Any] | None = None,
-                 photo_encoder: PhotoEncoder | None = None):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: Generator,
+        *,
+        latent_avg: Tensor | None = None,
+        task: Task | None = None,
+        start_from_latent_avg: bool = True,
+        train_decoder: bool = False,
+        config: Mapping[str, Any] | None = None,
+        photo_encoder: PhotoEncoder | None = None,
+    ):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
         # a helper outside the released layout: kept off the module list, so that state_dict stays pSp's
@@ -55,8 +64,16 @@ class PSP(nn.Module):
         self.train(self.training)
 
     def _expand_avg(self, avg: Tensor) -> Tensor:
-        if avg.shape[-1] != self.style_dim or avg.dim() > 2 or (avg.dim() == 2 and avg.shape[0] not in (1, self.n_styles)):
-            raise UserError(f"latent_avg has shape {tuple(avg.shape)}; this generator has {self.n_styles} styles of {self.style_dim}")
+        if (
+            avg.shape[-1] != self.style_dim
+            or avg.dim() > 2
+            or (avg.dim() == 2 and avg.shape[0] not in (1, self.n_styles))
+        ):
+            raise UserError(
+                f"latent_avg has shape {tuple(avg.shape)}; the generator has {self.n_styles} styles of {self.style_dim}"
+            )
+        if not torch.isfinite(avg).all():
+            raise UserError("latent_avg is not finite: the generator or its file is damaged")
         return avg.detach().float().reshape(-1, self.style_dim).expand(self.n_styles, -1).clone()
 
     def train(self, mode: bool = True) -> PSP:
@@ -70,12 +87,12 @@ class PSP(nn.Module):
         return self.latent_avg.device
 
     def encode(self, source: Tensor) -> Tensor:
-        """Network input [B,C,256,256] (see `psp.preprocess.to_network`) -> W+ codes [B,N,D], average latent included."""
+        """Network input [B,C,256,256] (see `preprocess.to_network`) -> W+ codes [B,N,D], with the average latent."""
         codes = self.encoder(source)
         return codes + self.latent_avg.to(codes.dtype) if self.start_from_latent_avg else codes
 
     def map(self, z: Tensor, truncation: float = 1.0) -> Tensor:
-        """z [B,D] ~ N(0,1) -> W+ codes [B,N,D] with equal rows; `truncation` < 1 pulls them towards the average latent."""
+        """z [B,D] ~ N(0,1) -> W+ codes [B,N,D] with equal rows; `truncation` < 1 pulls them to the average latent."""
         codes = self.decoder.map(z).unsqueeze(1).expand(-1, self.n_styles, -1)
         return codes if truncation == 1.0 else self.latent_avg.lerp(codes, truncation)
 
@@ -96,12 +113,16 @@ class PSP(nn.Module):
             size = (INPUT_SIZE, INPUT_SIZE)
             codes = self.encode(nn.functional.interpolate(photos, size=size, mode="bilinear", antialias=True))
         else:
-            raise UserError("this generator comes without a photo encoder, so the style of a photo is unknown; "
-                            "give the style as --style_code or --style_seed, or train an ffhq_encode model for it")
+            raise UserError(
+                "this generator comes without a photo encoder, so the style of a photo is unknown; "
+                "give the style as --style_code or --style_seed, or train an ffhq_encode model for it"
+            )
         return codes
 
-    def decode(self, codes: Tensor, *, randomize_noise: bool = False, noise: Sequence[Tensor | None] | None = None) -> Tensor:
-        """W+ codes [B,N,D] -> images [B,3,S,S], not clipped, about [-1,1]. Noise: the model's fixed one unless asked."""
+    def decode(
+        self, codes: Tensor, *, randomize_noise: bool = False, noise: Sequence[Tensor | None] | None = None
+    ) -> Tensor:
+        """W+ codes [B,N,D] -> images [B,3,S,S], not clipped, about [-1,1]. Noise: the fixed one unless asked."""
         return self.decoder.synthesize(codes, noise, randomize_noise=randomize_noise)
 
     def resize(self, images: Tensor) -> Tensor:
@@ -110,9 +131,18 @@ class PSP(nn.Module):
             return images
         return nn.functional.adaptive_avg_pool2d(images, INPUT_SIZE)
 
-    def forward(self, x: Tensor, *, resize: bool = True, latent_mask: Sequence[int] | None = None, input_code: bool = False,
-                randomize_noise: bool = False, inject_latent: Tensor | None = None, return_latents: bool = False,
-                alpha: float | None = None) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        resize: bool = True,
+        latent_mask: Sequence[int] | None = None,
+        input_code: bool = False,
+        randomize_noise: bool = False,
+        inject_latent: Tensor | None = None,
+        return_latents: bool = False,
+        alpha: float | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """pSp's forward: images [B,3,S,S], with `return_latents` also the W+ codes [B,N,D].
 
         x: network input, or z [B,D] when `input_code`. latent_mask: layers whose code is replaced by `inject_latent`

@@ -1,4 +1,4 @@
-"""Image -> w of a generator that was trained with a guide (see `psp.methods.stylegan2`); stored beside that generator."""
+"""Image -> w of a generator that was trained with a guide (see `psp.methods.guide`); stored beside that generator."""
 
 from __future__ import annotations
 
@@ -20,5 +20,7 @@ class PhotoEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if images.shape[-1] != self.size:
-            images = F.interpolate(images, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+            images = F.interpolate(
+                images, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False
+            )
         return self.body(images)

@@ -33,6 +33,7 @@ Fit = Literal["auto", "stretch", "crop", "letterbox"]
 LabelResize = Literal["nearest", "bilinear"]
 Image_ = Image.Image
 
+_UNIT = np.arange(256, dtype=np.float32) / np.float32(255)  # ToTensor
 _BILINEAR, _NEAREST, _BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.NEAREST, Image.Resampling.BICUBIC
 _GROUND: dict[str, Any] = {"photo": (0, 0, 0), "sketch": 255, "labels": 0}  # what letterbox borders are filled with
 
@@ -116,8 +117,9 @@ def pixels_to_source(pixels: np.ndarray, task: Task) -> Tensor:
     """What `source_pixels` returns -> a `Batch.source` row: [3,H,W] in [-1,1], [1,H,W] in [0,1] or uint8 ids [H,W]."""
     if task.source == "photo":
         return photo_tensor(pixels)
-    tensor = _tensor(pixels)
-    return tensor if task.source == "labels" else tensor[None].float().div(255)
+    if task.source == "labels":
+        return _looked_up(pixels, np.arange(256, dtype=np.uint8))
+    return _looked_up(pixels[None], _UNIT)
 
 
 def prepare_source(image: Image_, task: Task, **options: Any) -> Tensor:
@@ -182,12 +184,13 @@ def to_network(source: Tensor, task: Task, device: torch.device | str) -> Tensor
     return hot.scatter_(1, ids[:, None], 1.0)
 
 
-def _tensor(pixels: np.ndarray) -> Tensor:
-    import torch
-
-    return torch.from_numpy(np.array(pixels, dtype=np.uint8, order="C"))  # a copy: PIL's buffers are read-only
-
-
 def photo_tensor(pixels: np.ndarray) -> Tensor:
     """Photo [H,W,3] uint8 -> float [3,H,W] in [-1,1], as ToTensor and Normalize(0.5, 0.5) do."""
-    return _tensor(pixels).permute(2, 0, 1).contiguous().float().div(255).sub(0.5).div(0.5)
+    return _looked_up(pixels.transpose(2, 0, 1), (_UNIT - np.float32(0.5)) / np.float32(0.5))
+
+
+def _looked_up(pixels: np.ndarray, table: np.ndarray) -> Tensor:
+    """table[pixels] as a tensor, in one pass and one thread: a few torch operations per image cost more than decoding."""
+    import torch
+
+    return torch.from_numpy(np.take(table, np.ascontiguousarray(pixels)))

@@ -1,9 +1,9 @@
 """StyleGAN2 generator (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020).
 
-Parameter names and shapes are those of the released PyTorch checkpoints (`style.1.weight`, `convs.0.conv.weight`, ...), so
-that they load strictly. The modulated convolution is computed in the "scale the activations" form: the input is multiplied
-by the style, convolved once with the shared weight, and demodulated afterwards. The result is the one of the per-sample
-weight form up to rounding, needs no grouped convolution, and needs no weight gradient when the generator is frozen.
+Parameter names and shapes are those of the released PyTorch checkpoints (`style.1.weight`, `convs.0.conv.weight`, ...),
+so that they load strictly. The modulated convolution is computed in the "scale the activations" form: the input is
+multiplied by the style, convolved once with the shared weight, and demodulated afterwards. The result is the one of the
+per-sample weight form up to rounding; no grouped convolution is needed, and no weight gradient for a frozen generator.
 """
 
 from __future__ import annotations
@@ -19,13 +19,19 @@ from stylegan2_ops import bias_act, upfirdn2d
 
 SQRT2 = math.sqrt(2.0)
 FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
+LR_MLP = 0.01  # learning-rate factor of the mapping network in all released models
 
 
 def default_channels(channel_multiplier: int = 2) -> dict[int, int]:
     """Channel width per resolution of the released config-f models (`channel_multiplier` 2; 1 is config-e)."""
     wide = {4: 512, 8: 512, 16: 512, 32: 512}
-    return wide | {64: 256 * channel_multiplier, 128: 128 * channel_multiplier, 256: 64 * channel_multiplier,
-                   512: 32 * channel_multiplier, 1024: 16 * channel_multiplier}
+    return wide | {
+        64: 256 * channel_multiplier,
+        128: 128 * channel_multiplier,
+        256: 64 * channel_multiplier,
+        512: 32 * channel_multiplier,
+        1024: 16 * channel_multiplier,
+    }
 
 
 def resolutions(size: int) -> list[int]:
@@ -58,7 +64,9 @@ class EqualLinear(nn.Module):
     [B, in_dim] -> [B, out_dim]; with `activation=True` followed by leaky ReLU (0.2) times sqrt(2).
     """
 
-    def __init__(self, in_dim: int, out_dim: int, *, bias_init: float = 0.0, lr_mul: float = 1.0, activation: bool = False):
+    def __init__(
+        self, in_dim: int, out_dim: int, *, bias_init: float = 0.0, lr_mul: float = 1.0, activation: bool = False
+    ):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_dim, in_dim) / lr_mul)
         self.bias = nn.Parameter(torch.full((out_dim,), float(bias_init)))
@@ -90,9 +98,11 @@ class Blur(nn.Module):
 
 
 class ModulatedConv2d(nn.Module):
-    """Style-modulated, optionally demodulated convolution: x [B,in,H,W], style [B,D] -> [B,out,H',W'] (H' = 2H with `up`)."""
+    """Style-modulated convolution: x [B,in,H,W], style [B,D] -> [B,out,H,W], or [B,out,2H,2W] with `up`."""
 
-    def __init__(self, in_ch: int, out_ch: int, kernel: int, style_dim: int, *, demodulate: bool = True, up: bool = False):
+    def __init__(
+        self, in_ch: int, out_ch: int, kernel: int, style_dim: int, *, demodulate: bool = True, up: bool = False
+    ):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(1, out_ch, in_ch, kernel, kernel))
         self.modulation = EqualLinear(style_dim, in_ch, bias_init=1.0)
@@ -178,14 +188,22 @@ class Generator(nn.Module):
 
     size: output side in pixels, a power of two from 8 to 1024. style_dim: D of z and w. n_mlp: mapping depth.
     channels: width per resolution, e.g. {4: 512, ..., 1024: 32}; default: the released config-f widths.
-    `map` turns z [B,D] into w [B,D]; `synthesize` turns W+ [B,N,D], N = `n_styles`, into images [B,3,size,size] around [-1,1].
+    `map` turns z [B,D] into w [B,D]; `synthesize` turns W+ [B,N,D], N = `n_styles`, into images [B,3,size,size] around
+    [-1,1].
     """
 
-    def __init__(self, size: int, style_dim: int = 512, n_mlp: int = 8, *, channels: Mapping[int, int] | None = None,
-                 lr_mlp: float = 0.01):
+    def __init__(
+        self,
+        size: int,
+        style_dim: int = 512,
+        n_mlp: int = 8,
+        *,
+        channels: Mapping[int, int] | None = None,
+        lr_mlp: float = LR_MLP,
+    ):
         super().__init__()
         channels = dict(default_channels() if channels is None else channels)
-        self.size, self.style_dim, self.n_mlp = size, style_dim, n_mlp
+        self.size, self.style_dim, self.n_mlp, self.lr_mlp = size, style_dim, n_mlp, lr_mlp
         self.n_styles = style_count(size)
         self.channels = {res: channels[res] for res in resolutions(size)}
         mapping: list[nn.Module] = [PixelNorm()]
@@ -210,6 +228,20 @@ class Generator(nn.Module):
     def n_noises(self) -> int:
         return len(self.noises._buffers)
 
+    @torch.no_grad()
+    def set_lr_mlp(self, lr_mlp: float) -> None:
+        """Store the mapping network for another learning-rate factor; what it computes stays the same up to rounding.
+
+        Weights files do not name the factor: 0.01 is what everybody assumes, so it is what has to be saved.
+        """
+        for layer in self.style:
+            if isinstance(layer, EqualLinear):
+                ratio = layer.lr_mul / lr_mlp
+                layer.weight.mul_(ratio)
+                layer.bias.mul_(ratio)
+                layer.scale /= ratio
+                layer.lr_mul = lr_mlp
+
     def fixed_noise(self) -> list[Tensor]:
         """The stored noise images, one [1,1,H,W] per styled convolution."""
         return [getattr(self.noises, f"noise_{i}") for i in range(self.n_noises)]
@@ -228,16 +260,22 @@ class Generator(nn.Module):
             total += self.map(z).sum(0, keepdim=True).double().cpu()
         return (total / n).float().to(device)
 
-    def synthesize(self, codes: Tensor, noise: Sequence[Tensor | None] | None = None, *, randomize_noise: bool = False) -> Tensor:
+    def synthesize(
+        self, codes: Tensor, noise: Sequence[Tensor | None] | None = None, *, randomize_noise: bool = False
+    ) -> Tensor:
         """W+ codes [B,N,D] -> images [B,3,size,size], not clipped, about [-1,1].
 
         noise: one [1 or B,1,H,W] tensor per styled convolution; default: the stored buffers, or fresh N(0,1) noise
-        when `randomize_noise`. ValueError when `codes` has another number of styles.
+        when `randomize_noise`. ValueError when the number of styles or noise images differs.
         """
         if codes.dim() != 3 or codes.shape[1:] != (self.n_styles, self.style_dim):
-            raise ValueError(f"W+ codes have shape {tuple(codes.shape)}, this generator takes [B, {self.n_styles}, {self.style_dim}]")
+            raise ValueError(
+                f"W+ codes have shape {tuple(codes.shape)}, this generator takes [B, {self.n_styles}, {self.style_dim}]"
+            )
         if noise is None:
             noise = [None] * self.n_noises if randomize_noise else self.fixed_noise()
+        if len(noise) != self.n_noises:
+            raise ValueError(f"{len(noise)} noise images given, this generator takes {self.n_noises} noise images")
         styles = codes.unbind(dim=1)
         x = self.conv1(self.input(codes.shape[0]), styles[0], noise[0])
         image = self.to_rgb1(x, styles[1], None)
@@ -247,7 +285,9 @@ class Generator(nn.Module):
             image = to_rgb(x, styles[2 * k + 3], image)
         return image
 
-    def forward(self, z: Tensor, *, truncation: float = 1.0, mean_w: Tensor | None = None, randomize_noise: bool = False) -> Tensor:
+    def forward(
+        self, z: Tensor, *, truncation: float = 1.0, mean_w: Tensor | None = None, randomize_noise: bool = False
+    ) -> Tensor:
         """z [B,D] -> images [B,3,size,size]; `truncation` < 1 pulls w towards `mean_w` [1,D] (required then)."""
         w = self.map(z)
         if truncation != 1.0:
@@ -257,12 +297,29 @@ class Generator(nn.Module):
         return self.synthesize(w.unsqueeze(1).expand(-1, self.n_styles, -1), randomize_noise=randomize_noise)
 
 
+def grow(generator: Generator, channels: Mapping[int, int], size: int) -> Generator:
+    """A generator of `size` px that contains `generator`; the added layers are new, and their RGB starts faint.
+
+    channels: width per resolution; those of the given generator have to agree with it.
+    """
+    grown = Generator(size, generator.style_dim, generator.n_mlp, channels=channels, lr_mlp=generator.lr_mlp)
+    grown.load_state_dict(generator.state_dict(), strict=False)
+    with torch.no_grad():
+        for to_rgb in list(grown.to_rgbs)[len(generator.to_rgbs) :]:
+            to_rgb.conv.weight.mul_(0.1)
+    return grown
+
+
 def generator_config(state: Mapping[str, Tensor]) -> dict:
-    """Size, style_dim, n_mlp and channels of the generator that a state dict belongs to; KeyError/ValueError if it is none."""
+    """Size, style_dim, n_mlp and channels of the generator of a state dict; KeyError or ValueError if it is none."""
     n_ups = 1 + max((int(key.split(".")[1]) for key in state if key.startswith("to_rgbs.")), default=-1)
-    n_mlp = max((int(key.split(".")[1]) for key in state if key.startswith("style.")), default=0)
+    n_mlp = sum(key.startswith("style.") and key.endswith(".weight") for key in state)
     channels = {4: int(state["input.input"].shape[1])}
     for k in range(n_ups):
         channels[8 * 2**k] = int(state[f"convs.{2 * k}.conv.weight"].shape[1])
-    return {"size": 4 * 2**n_ups, "style_dim": int(state["conv1.conv.modulation.weight"].shape[1]), "n_mlp": n_mlp,
-            "channels": channels}
+    return {
+        "size": 4 * 2**n_ups,
+        "style_dim": int(state["conv1.conv.modulation.weight"].shape[1]),
+        "n_mlp": n_mlp,
+        "channels": channels,
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -15,11 +16,11 @@ SourceKind = Literal["photo", "sketch", "labels"]
 class Task:
     """What distinguishes one image-to-face task from another.
 
-    source: kind of input. input_nc: channels the encoder sees. label_nc: 0 photo, 1 sketch, >1 number of classes (pSp's flag).
-    losses: pSp's lambda names and weights, used where the command line says nothing. source_dir, target_dir: sub-folders of
-    `--data_root`, below `train/` and `test/`. fine_from: W+ layer, counted in a 1024 px model (18 layers), from which style mixing
-    replaces codes; None where mixing is not the custom. resize_factors: random down-sampling of the source
-    (super-resolution). frontalize: the encoder sees a randomly mirrored face (pSp, section 4.2).
+    source: kind of input. input_nc: channels the encoder sees. label_nc: 0 photo, 1 sketch, >1 number of classes (pSp's
+    flag). losses: pSp's lambda names and weights, used where the command line says nothing. source_dir, target_dir:
+    sub-folders of `--data_root`, below `train/` and `test/`. fine_from: W+ layer, counted in a 1024 px model of 18
+    layers, from which style mixing replaces codes; None where mixing is not the custom. resize_factors: random
+    down-sampling of the source (super-resolution). frontalize: the encoder sees a randomly mirrored face (pSp, 4.2).
     """
 
     name: str
@@ -40,11 +41,11 @@ class Task:
         """The W+ layers that style mixing replaces, for a model with `n_styles` layers; [] where the task does not mix.
 
         pSp publishes 8..17 of 18. Layer 8 is the second convolution at 64 px; what decides between structure and colour
-        is how close a layer is to the output, so smaller models start proportionally earlier (64 px: 4..9 of 10).
+        is how close a layer is to the output, so smaller models start proportionally earlier (64 px: 5..9 of 10).
         """
         if self.fine_from is None:
             return []
-        return list(range(round(self.fine_from * n_styles / 18), n_styles))
+        return list(range(math.ceil(self.fine_from * n_styles / 18), n_styles))
 
 
 _SKETCH_LOSSES = {"l2_lambda": 1.0, "lpips_lambda": 0.8, "w_norm_lambda": 0.005}
@@ -53,18 +54,62 @@ _PHOTO_LOSSES = {"l2_lambda": 1.0, "lpips_lambda": 0.8, "id_lambda": 0.1}
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        Task("celebs_sketch_to_face", "sketch or drawing -> face", "sketch", 1, 1, _SKETCH_LOSSES,
-             source_dir="sketches", fine_from=8),
-        Task("celebs_seg_to_face", "CelebAMask-HQ label map (19 classes) -> face", "labels", 19, 19, _SKETCH_LOSSES,
-             source_dir="labels", fine_from=8),
-        Task("cufs_sketch_to_face", "artist's pencil sketch (CUFS) -> face", "sketch", 1, 1, _SKETCH_LOSSES,
-             source_dir="sketches", fine_from=8),
+        Task(
+            "celebs_sketch_to_face",
+            "sketch or drawing -> face",
+            "sketch",
+            1,
+            1,
+            _SKETCH_LOSSES,
+            source_dir="sketches",
+            fine_from=8,
+        ),
+        Task(
+            "celebs_seg_to_face",
+            "CelebAMask-HQ label map (19 classes) -> face",
+            "labels",
+            19,
+            19,
+            _SKETCH_LOSSES,
+            source_dir="labels",
+            fine_from=8,
+        ),
+        Task(
+            "cufs_sketch_to_face",
+            "artist's pencil sketch (CUFS) -> face",
+            "sketch",
+            1,
+            1,
+            _SKETCH_LOSSES,
+            source_dir="sketches",
+            fine_from=8,
+        ),
         Task("ffhq_encode", "photo -> its own W+ code (inversion)", "photo", 3, 0, _PHOTO_LOSSES),
-        Task("ffhq_frontalize", "photo -> the same face seen from the front", "photo", 3, 0,
-             {"l2_lambda": 0.001, "lpips_lambda": 0.08, "l2_lambda_crop": 0.01, "lpips_lambda_crop": 0.8, "id_lambda": 1.0,
-              "w_norm_lambda": 0.005}, frontalize=True),
-        Task("celebs_super_resolution", "low-resolution photo -> face", "photo", 3, 0,
-             {**_PHOTO_LOSSES, "w_norm_lambda": 0.005}, resize_factors="1,2,4,8,16,32"),
+        Task(
+            "ffhq_frontalize",
+            "photo -> the same face seen from the front",
+            "photo",
+            3,
+            0,
+            {
+                "l2_lambda": 0.001,
+                "lpips_lambda": 0.08,
+                "l2_lambda_crop": 0.01,
+                "lpips_lambda_crop": 0.8,
+                "id_lambda": 1.0,
+                "w_norm_lambda": 0.005,
+            },
+            frontalize=True,
+        ),
+        Task(
+            "celebs_super_resolution",
+            "low-resolution photo -> face",
+            "photo",
+            3,
+            0,
+            {**_PHOTO_LOSSES, "w_norm_lambda": 0.005},
+            resize_factors="1,2,4,8,16,32",
+        ),
     )
 }
 

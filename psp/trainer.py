@@ -30,17 +30,37 @@ from psp.types import Batch
 from psp.visualize import grid, loss_curves
 
 # Options that may differ when a run is resumed: they change how fast or how long it runs, not what is computed.
-RESUMABLE = {"exp_dir", "device", "workers", "test_workers", "max_steps", "image_interval", "board_interval", "val_interval",
-             "save_interval", "keep_checkpoints", "dry_run", "max_bad_steps"}
+RESUMABLE = {
+    "exp_dir",
+    "device",
+    "workers",
+    "test_workers",
+    "max_steps",
+    "image_interval",
+    "board_interval",
+    "val_interval",
+    "save_interval",
+    "keep_checkpoints",
+    "dry_run",
+    "max_bad_steps",
+}
 EXIT_BY_SIGNAL = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 class Trainer:
-    """Runs a method. batches: step -> endless iterator of training batches starting at that step (micro-batch granularity);
+    """Runs a method. batches: number of a micro-batch -> endless iterator of training batches from that one on;
     validation: the whole test set, every time anew; progress: False hides the bar (tests)."""
 
-    def __init__(self, method: Method, config: TrainConfig, *, batches: Callable[[int], Iterator[Batch]],
-                 validation: Callable[[], Iterable[Batch]], exp_dir: str | Path, progress: bool = True):
+    def __init__(
+        self,
+        method: Method,
+        config: TrainConfig,
+        *,
+        batches: Callable[[int], Iterator[Batch]],
+        validation: Callable[[], Iterable[Batch]],
+        exp_dir: str | Path,
+        progress: bool = True,
+    ):
         self.method, self.config, self.batches, self.validation = method, config, batches, validation
         self.exp_dir = Path(exp_dir)
         self.checkpoints = make_folder(self.exp_dir / "checkpoints")
@@ -56,15 +76,18 @@ class Trainer:
     # ---- the loop -------------------------------------------------------------------------------------------------
 
     def run(self) -> int:
-        """Train to `max_steps`; exit status 0, or 130/143 after Ctrl-C/SIGTERM (the step is finished and saved first)."""
+        """Train to `max_steps`; exit status 0, or 130/143 after Ctrl-C/SIGTERM (the step is finished and saved)."""
         max_steps = self._max_steps()
         self._resume()
         if self.step >= max_steps:
             print(f"already trained for {self.step} steps in {self.exp_dir}; raise --max_steps to go on")
             return 0
         self._write_options()
-        with self._signals(), self._log(), tqdm(total=max_steps, initial=self.step, unit="step", disable=not self.progress,
-                                                dynamic_ncols=True) as bar:
+        with (
+            self._signals(),
+            self._log(),
+            tqdm(total=max_steps, initial=self.step, unit="step", disable=not self.progress, dynamic_ncols=True) as bar,
+        ):
             if self.step == 0:
                 self._validate(bar)
             source = self.batches(self.step * self.config.grad_accumulation)
@@ -98,21 +121,27 @@ class Trainer:
         except BadStep as problem:
             self.bad_in_a_row += 1
             self.bad_total += 1
-            bar.write(f"step {self.step + 1} skipped: {problem} ({self.bad_in_a_row} in a row, {self.bad_total} in all)")
+            bar.write(
+                f"step {self.step + 1} skipped: {problem} ({self.bad_in_a_row} in a row, {self.bad_total} in all)"
+            )
             if self.bad_in_a_row >= self.config.max_bad_steps:
-                raise UserError(f"{self.bad_in_a_row} steps in a row had a NaN or infinite loss; the last good checkpoint is kept in "
-                                f"{self.checkpoints}; lower --learning_rate or check the data") from problem
+                raise UserError(
+                    f"{self.bad_in_a_row} steps in a row had a NaN or infinite loss; the last checkpoint is kept in "
+                    f"{self.checkpoints}; lower --learning_rate or check the data"
+                ) from problem
             self.step += 1
             return None
         self.bad_in_a_row = 0
         self.step += 1
         if self.step % self._every("board_interval") and self.step != self._max_steps():
             return {}
-        values = {name: float(value) for name, value in terms.items()}  # the only place where a step waits for the device
+        values = {
+            name: float(value) for name, value in terms.items()
+        }  # the only place where a step waits for the device
         return values | {"seconds_per_step": time.perf_counter() - started, "skipped_steps": float(self.bad_total)}
 
     def _validate(self, bar: tqdm[Any]) -> None:
-        """Mean of every loss over the whole test set (each image counts once), best checkpoint, pictures of the first batch."""
+        """Mean of every loss over the whole test set, each image once; best checkpoint, pictures of the first batch."""
         sums: dict[str, Tensor] = {}
         count = 0
         for i, batch in enumerate(self.validation()):
@@ -126,7 +155,9 @@ class Trainer:
         means = {name: float(value) / count for name, value in sums.items()}
         self._record("val", means)
         watched = means.get(self.method.monitor)
-        line = ", ".join(f"{name} {value:.4f}" for name, value in means.items() if name.startswith(("loss", "score", "l1")))
+        line = ", ".join(
+            f"{name} {value:.4f}" for name, value in means.items() if name.startswith(("loss", "score", "l1"))
+        )
         bar.write(f"validation at step {self.step} on {count} images: {line}")
         if watched is not None and math.isfinite(watched) and self.step and (self.best is None or watched < self.best):
             self.best = watched
@@ -139,14 +170,21 @@ class Trainer:
 
     def _save(self, *, numbered: bool) -> None:
         """`last.pt` resumes; `iteration_<step>.pt` holds the weights alone, the newest `keep_checkpoints` of them."""
-        training = {"step": self.step, "best": self.best, "bad_total": self.bad_total,
-                    "options": dataclasses.asdict(self.config), "method": self.method.state()}
+        training = {
+            "step": self.step,
+            "best": self.best,
+            "bad_total": self.bad_total,
+            "options": dataclasses.asdict(self.config),
+            "method": self.method.state(),
+        }
         save_torch({"training": training}, self.checkpoints / "last.pt")
         if not numbered:
             return
         save_torch(self.method.checkpoint(), self.checkpoints / f"iteration_{self.step}.pt")
-        found = sorted((int(m[1]), p) for p in self.checkpoints.iterdir() if (m := re.fullmatch(r"iteration_(\d+)\.pt", p.name)))
-        for _, path in found[:-self.config.keep_checkpoints]:
+        found = sorted(
+            (int(m[1]), p) for p in self.checkpoints.iterdir() if (m := re.fullmatch(r"iteration_(\d+)\.pt", p.name))
+        )
+        for _, path in found[: -self.config.keep_checkpoints]:
             path.unlink(missing_ok=True)
 
     def _resume(self) -> None:
@@ -154,11 +192,16 @@ class Trainer:
         if not path.exists():
             return
         training = read_training_state(path)
-        changed = [f"--{name} {was!r} -> {now!r}" for name, now in dataclasses.asdict(self.config).items()
-                   if name not in RESUMABLE and (was := training["options"].get(name)) != now]
+        changed = [
+            f"--{name} {was!r} -> {now!r}"
+            for name, now in dataclasses.asdict(self.config).items()
+            if name not in RESUMABLE and (was := training["options"].get(name)) != now
+        ]
         if changed:
-            raise UserError(f"{self.exp_dir} holds a run with other options ({'; '.join(changed[:4])}); "
-                            f"use another --exp_dir, or the same options to continue it")
+            raise UserError(
+                f"{self.exp_dir} holds a run with other options ({'; '.join(changed[:4])}); "
+                f"use another --exp_dir, or the same options to continue it"
+            )
         self.method.load_state(training["method"])
         self.step, self.best, self.bad_total = int(training["step"]), training["best"], int(training["bad_total"])
         print(f"resumed {self.exp_dir} after step {self.step}")
@@ -169,6 +212,7 @@ class Trainer:
     @contextmanager
     def _signals(self) -> Iterator[None]:
         """The first Ctrl-C or SIGTERM ends the run after the current step, the second one at once."""
+
         def handle(number: int, frame: FrameType | None) -> None:
             if self.stop_signal is not None:
                 raise KeyboardInterrupt
@@ -201,7 +245,9 @@ class Trainer:
 
     def _record(self, phase: str, values: Mapping[str, float]) -> None:
         with (self.exp_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": self.step, "phase": phase, **{k: round(v, 8) for k, v in values.items()}}) + "\n")
+            file.write(
+                json.dumps({"step": self.step, "phase": phase, **{k: round(v, 8) for k, v in values.items()}}) + "\n"
+            )
         for name, value in values.items():
             self._logger.add_scalar(f"{phase}/{name}", value, self.step)
 

@@ -85,6 +85,7 @@ class Translator:
         autocast(self.device, precision)  # refuse at once what cannot work
         pixels = chunk_pixels or CHUNK_PIXELS.get(self.device.type, 1 << 20)
         self.chunk = max(1, pixels // model.output_size**2)
+        model.encoder.to(memory_format=torch.channels_last)  # the same result, in half the time on a CPU
         self.timings = Timings()
         self._shared: Tensor | None = None
 

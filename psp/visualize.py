@@ -121,9 +121,10 @@ def sheet(
         for column, picture in enumerate(row):
             fitted = _fitted(picture, cell)
             x = left(column) + (cell - fitted.width) // 2
-            canvas.paste(fitted, (x, y + (cell - fitted.height) // 2))
-            if margin and column == 0 and _is_light(fitted):  # white drawings get an edge on the white sheet
-                draw.rectangle((x, y, x + fitted.width - 1, y + fitted.height - 1), outline=(222, 222, 222))
+            top = y + (cell - fitted.height) // 2
+            canvas.paste(fitted, (x, top))
+            if margin and _is_white_at_the_rim(fitted):  # a drawing gets an edge on the white sheet
+                draw.rectangle((x, top, x + fitted.width - 1, top + fitted.height - 1), outline=(222, 222, 222))
         if index < len(row_labels) and row_labels[index]:
             draw.text((left(0), y + cell + 1), _fitting(row_labels[index], small, cell), FAINT, font=small)
     if footer:
@@ -176,8 +177,10 @@ def _fitted(picture: Picture, cell: int) -> Picture:
     return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def _is_light(picture: Picture) -> bool:
-    return float(np.asarray(picture.resize((16, 16))).mean()) > 200
+def _is_white_at_the_rim(picture: Picture) -> bool:
+    pixels = np.asarray(picture).min(axis=-1)
+    rim = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return bool((rim > 235).mean() > 0.15)
 
 
 def read_metrics(path: str | Path) -> dict[str, list[tuple[float, float]]]:

@@ -1,4 +1,4 @@
-"""Several different faces for every input: its own structure, other styles. Without flags: the examples, five faces each.
+"""Several faces for every input: its own structure, other styles. Without flags: the examples, five faces each.
 
 python scripts/style_mixing.py [--data_path FOLDER|ZIP|IMAGE] [--n_outputs_to_generate 5] [--latent_mask 8-17] ...
 """

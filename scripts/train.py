@@ -1,4 +1,4 @@
-"""Train a pSp encoder, or the StyleGAN2 generator behind it. Without flags: the bundled generator and the example data."""
+"""Train a pSp encoder, or the StyleGAN2 generator behind it. Without flags: bundled generator and example data."""
 
 from __future__ import annotations
 
@@ -28,8 +28,14 @@ EXAMPLES = CHECKOUT / "examples" / "train_data"
 def main() -> int:
     config = parse()
     examples = config.data_root is None
-    config = resolve(dataclasses.replace(config, data_root=config.data_root or str(EXAMPLES),
-                                         exp_dir=config.exp_dir or f"experiments/{_run_name(config)}"), examples=examples)
+    config = resolve(
+        dataclasses.replace(
+            config,
+            data_root=config.data_root or str(EXAMPLES),
+            exp_dir=config.exp_dir or f"experiments/{_run_name(config)}",
+        ),
+        examples=examples,
+    )
 
     import torch
 
@@ -37,7 +43,9 @@ def main() -> int:
 
     device = pick_device(config.device)
     if examples:
-        print(f"no --data_root: training on the {EXAMPLES.relative_to(CHECKOUT)} portraits for {config.max_steps} steps")
+        print(
+            f"no --data_root: training on the {EXAMPLES.relative_to(CHECKOUT)} portraits for {config.max_steps} steps"
+        )
     train, test = open_data(config)
     torch.manual_seed(config.seed)
     build = {"psp": build_psp, "stylegan2": build_stylegan2}[config.method]
@@ -52,10 +60,16 @@ def main() -> int:
     def batches(start: int) -> Iterator[Batch]:
         return iter(train_loader(train, config.batch_size, seed=config.seed, step=start, workers=config.workers))
 
-    trainer = Trainer(method, config, batches=batches, exp_dir=str(config.exp_dir),
-                      validation=lambda: eval_loader(test, config.test_batch_size, workers=config.test_workers))
+    trainer = Trainer(
+        method,
+        config,
+        batches=batches,
+        exp_dir=str(config.exp_dir),
+        validation=lambda: eval_loader(test, config.test_batch_size, workers=config.test_workers),
+    )
     status = trainer.run()
-    print(f"checkpoints: {trainer.checkpoints}   pictures: {trainer.images}   curves: {trainer.exp_dir / 'loss_curves.png'}")
+    curves = trainer.exp_dir / "loss_curves.png"
+    print(f"checkpoints: {trainer.checkpoints}   pictures: {trainer.images}   curves: {curves}")
     return status
 
 
@@ -64,11 +78,16 @@ def open_data(config: TrainConfig) -> tuple[PairedImages, PairedImages]:
     from datasets.pairs import PairedImages
     from datasets.roots import open_data_root
 
-    # the generator sees photos only, whatever the task
-    task = get_task("ffhq_encode" if config.method == "stylegan2" else config.dataset_type)
+    # a generator alone sees photos only, whatever the task
+    alone = config.method == "stylegan2" and config.guide != "source"
+    task = get_task("ffhq_encode" if alone else config.dataset_type)
     root = open_data_root(str(config.data_root), task)
-    common: dict[str, Any] = {"fit": config.fit, "label_resize": config.label_resize, "label_map": config.label_map,
-                              "resize_factors": config.resize_factors}
+    common: dict[str, Any] = {
+        "fit": config.fit,
+        "label_resize": config.label_resize,
+        "label_map": config.label_map,
+        "resize_factors": config.resize_factors,
+    }
     train = PairedImages(task, root.train_source, root.train_target, augment=True, roughen=config.roughen, **common)
     test = PairedImages(task, root.test_source, root.test_target, **common)
     for note in root.notes:
@@ -92,7 +111,12 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
     if config.checkpoint_path:
         model = load_model(config.checkpoint_path)
         start = f"continuing from {config.checkpoint_path}"
-        encoder, decoder, latent_avg, photo_encoder = model.encoder, model.decoder, model.latent_avg, model.photo_encoder
+        encoder, decoder, latent_avg, photo_encoder = (
+            model.encoder,
+            model.decoder,
+            model.latent_avg,
+            model.photo_encoder,
+        )
         if config.stylegan_weights:
             raise UserError("--checkpoint_path already holds a generator; leave --stylegan_weights out")
     else:
@@ -106,23 +130,42 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
         encoder = build_encoder(encoder_type, decoder.n_styles, task.input_nc, decoder.style_dim)
         start = f"a new {encoder_type} ({parameter_count(encoder) / 1e6:.1f} M parameters)"
         if config.irse50_weights:
-            n = start_from_face_recognition(encoder, read_weights(config.irse50_weights).tensors, label_nc=task.label_nc)
+            n = start_from_face_recognition(
+                encoder, read_weights(config.irse50_weights).tensors, label_nc=task.label_nc
+            )
             start += f", {n} tensors from {config.irse50_weights}"
         start += f", generator {weights}"
     if config.output_size not in (None, decoder.size):
-        raise UserError(f"--output_size {config.output_size}, but the generator makes {decoder.size} px; leave the flag out")
+        raise UserError(
+            f"--output_size {config.output_size}, but the generator makes {decoder.size} px; leave the flag out"
+        )
     config = dataclasses.replace(config, output_size=decoder.size)
     print(f"{task.name}: {start}, {decoder.size} px, on {device}")
-    model = PSP(encoder, decoder, latent_avg=latent_avg, task=task, start_from_latent_avg=config.start_from_latent_avg,
-                train_decoder=config.train_decoder, photo_encoder=photo_encoder,
-                config={k: v for k, v in dataclasses.asdict(config).items() if k != "exp_dir"}).to(device)
+    model = PSP(
+        encoder,
+        decoder,
+        latent_avg=latent_avg,
+        task=task,
+        start_from_latent_avg=config.start_from_latent_avg,
+        train_decoder=config.train_decoder,
+        photo_encoder=photo_encoder,
+        config={k: v for k, v in dataclasses.asdict(config).items() if k != "exp_dir"},
+    ).to(device)
     own = []
     if config.use_latent_mask:
         if photo_encoder is None and task.source != "photo":
-            raise UserError("--use_latent_mask needs a generator with a photo encoder (one trained with --guide_lambda)")
-        own = parse_layers(config.latent_mask, model.n_styles) if config.latent_mask else task.mixing_layers(model.n_styles)
+            raise UserError(
+                "--use_latent_mask needs a generator with a photo encoder (one trained with --guide_lambda)"
+            )
+        own = (
+            parse_layers(config.latent_mask, model.n_styles)
+            if config.latent_mask
+            else task.mixing_layers(model.n_styles)
+        )
     objective = PspObjective(config.losses, device=device, lpips_net=config.lpips_net, id_net=config.id_net)  # type: ignore[arg-type]
-    optimiser = make_optimizer(config.optim_name, [p for p in model.parameters() if p.requires_grad], config.learning_rate)  # type: ignore[arg-type]
+    optimiser = make_optimizer(
+        config.optim_name, [p for p in model.parameters() if p.requires_grad], config.learning_rate
+    )  # type: ignore[arg-type]
     return PspMethod(model, objective, optimiser, task=task, precision=config.precision, own_fine_layers=own), config
 
 
@@ -133,29 +176,43 @@ def build_stylegan2(config: TrainConfig, device: Any) -> tuple[Method, TrainConf
     from psp.discriminator import Discriminator
     from psp.methods.guide import Guide
     from psp.methods.stylegan2 import GanOptions, StyleGAN2Method
-    from psp.model import parameter_count
-    from psp.stylegan2 import Generator, resolutions
+    from psp.model import build_encoder, parameter_count
+    from psp.stylegan2 import Generator, grow, resolutions
 
-    photo_encoder = None
-    if config.stylegan_weights:
-        found = load_generator(config.stylegan_weights)
-        generator, photo_encoder = found.generator, found.photo_encoder
-        discriminator = found.discriminator or Discriminator(generator.size, channels=generator.channels)
+    found = load_generator(config.stylegan_weights) if config.stylegan_weights else None
+    size = config.size or (found.generator.size if found else 128)
+    try:
+        sides = resolutions(size)
+    except ValueError as error:
+        raise UserError(f"--size {size}: {error}") from error
+    channels = {r: min(config.channel_base // r, config.channel_max) for r in sides}
+    if found is None:
+        generator = Generator(size, config.style_dim, config.n_mlp, channels=channels, lr_mlp=config.lr_mlp)
+    elif found.generator.size <= size:
+        generator = grow(found.generator, channels | found.generator.channels, size)
     else:
-        try:
-            channels = {r: min(config.channel_base // r, config.channel_max) for r in resolutions(config.size)}
-        except ValueError as error:
-            raise UserError(f"--size {config.size}: {error}") from error
-        generator = Generator(config.size, config.style_dim, config.n_mlp, channels=channels, lr_mlp=config.lr_mlp)
-        discriminator = Discriminator(config.size, channels=channels)
-    guide = None
-    if config.guide_lambda > 0:
-        guide = Guide(generator, LPIPS("alex").to(device))
-        if photo_encoder is not None:
-            guide.encoder = photo_encoder
+        raise UserError(f"--size {size}, but {config.stylegan_weights} makes {found.generator.size} px; leave the flag out")
+    discriminator = found.discriminator if found and found.discriminator and found.generator.size == size else None
+    guide, task = None, get_task(config.dataset_type)
+    if config.guide != "none":
+        structure = None
+        if config.guide == "source":
+            structure = build_encoder("CompactStyleEncoder", generator.n_styles, task.input_nc, generator.style_dim)
+        guide = Guide(generator, LPIPS("alex").to(device), structure=structure)
+        if found and found.photo_encoder:
+            guide.encoder = found.photo_encoder
+        if found and found.latent_avg is not None:
+            guide.centre.copy_(found.latent_avg.reshape(-1, generator.style_dim)[0])
     print(f"stylegan2: generator {generator.size} px, {parameter_count(generator) / 1e6:.1f} M parameters, on {device}")
     options = GanOptions(**{f.name: getattr(config, f.name) for f in dataclasses.fields(GanOptions)})
-    return StyleGAN2Method(generator, discriminator, options, guide=guide, device=device), config
+    return StyleGAN2Method(
+        generator,
+        discriminator or Discriminator(size, channels=generator.channels),
+        options,
+        guide=guide,
+        task=task,
+        device=device,
+    ), dataclasses.replace(config, size=size)
 
 
 def _run_name(config: TrainConfig) -> str:

@@ -41,8 +41,9 @@ def upfirdn2d_reference(x: Tensor, kernel: Tensor, up: int, down: int, pad: tupl
     Zeros are never inserted: a strided transposed convolution is the same sum without them. A single depthwise pass
     measured faster on CPU than two one-dimensional ones, shifted sums or average pooling, forward and backward.
     """
-    if torch.is_autocast_enabled(x.device.type):
-        with torch.autocast(x.device.type, enabled=False):
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        with torch.autocast(device, enabled=False):
             return upfirdn2d_reference(x, kernel, up, down, pad)
     value = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     weight = kernel.to(value.dtype).expand(x.shape[1], 1, *kernel.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -22,8 +23,11 @@ def portraits(root: Path) -> list[Path]:
 
 def turned(points: FacePoints, angle: float, scale: float, shift: tuple[float, float]) -> FacePoints:
     c, s = np.cos(angle) * scale, np.sin(angle) * scale
-    moved = [(c * x - s * y + shift[0], s * x + c * y + shift[1]) for x, y in (points.left_eye, points.right_eye, points.mouth)]
-    return FacePoints(*moved, 1, "dlib")
+
+    def move(point: tuple[float, float]) -> tuple[float, float]:
+        return (c * point[0] - s * point[1] + shift[0], s * point[0] + c * point[1] + shift[1])
+
+    return FacePoints(move(points.left_eye), move(points.right_eye), move(points.mouth), 1, "dlib")
 
 
 def test_square_follows_the_recipe() -> None:
@@ -120,7 +124,8 @@ def test_no_face_is_none_and_bad_detector_is_named() -> None:
 
 
 def test_mtcnn_agrees_with_dlib_and_steps_in(root: Path) -> None:
-    pytest.importorskip("facenet_pytorch")
+    if importlib.util.find_spec("facenet_pytorch") is None:  # importing it here would be too early for psp.compat
+        pytest.skip("facenet_pytorch is not installed")
     photo = Image.open(portraits(root)[0]).convert("RGB")
     one, two = find_face(photo, "dlib"), find_face(photo, "mtcnn")
     assert one is not None and two is not None and two.detector == "mtcnn"

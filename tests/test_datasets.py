@@ -39,7 +39,9 @@ def picture(path: Path, value: int = 128, mode: str = "RGB", size: tuple[int, in
 def make_set(root: Path, n: int = 6, source: str = "sketches", target: str = "photos", suffix: str = "") -> Path:
     for i in range(n):
         picture(root / target / f"{i}.png", 10 * i)
-        picture(root / source / f"{i}{suffix}.png", 255 if source != "labels" else i, "L" if source != "labels" else "P")
+        picture(
+            root / source / f"{i}{suffix}.png", 255 if source != "labels" else i, "L" if source != "labels" else "P"
+        )
     return root
 
 
@@ -52,6 +54,7 @@ def zipped(folder: Path, path: Path) -> Path:
 
 
 # --- sources ------------------------------------------------------------------------------------------------------
+
 
 def test_natural_order() -> None:
     names = ["img10.png", "img2.png", "B/1.png", "a/1.png", "IMG1.png", "img02.png"]
@@ -135,8 +138,17 @@ def test_damaged_member_is_named(tmp_path: Path) -> None:
 
 # --- pairing ------------------------------------------------------------------------------------------------------
 
+
 def test_suffixes_are_stripped_on_both_sides() -> None:
-    for name in ("7_edges.jpg", "7_sketch.png", "7-mask.png", "7_label.png", "7_photo.webp", "7.png", "7_photo_edges.png"):
+    for name in (
+        "7_edges.jpg",
+        "7_sketch.png",
+        "7-mask.png",
+        "7_label.png",
+        "7_photo.webp",
+        "7.png",
+        "7_photo_edges.png",
+    ):
         assert pair_key(name) == (".", "7"), name
     assert pair_key("edges.png") == (".", "edges") and pair_key("a/b_sketch.png") == ("a", "b")
     assert pair_key("knowledges.png")[1] == "knowledges"
@@ -160,12 +172,15 @@ def test_report_counts_and_names_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "sketches/2.png").unlink()
     picture(tmp_path / "sketches/extra.png", 255, "L")
     data = PairedImages(SKETCH, tmp_path / "sketches", tmp_path / "photos", size=32)
-    assert len(data) == 3 and data.report.unmatched_target == ["2.png"] and data.report.unmatched_source == ["extra.png"]
+    assert (
+        len(data) == 3 and data.report.unmatched_target == ["2.png"] and data.report.unmatched_source == ["extra.png"]
+    )
     with pytest.raises(UserError, match="no names match"):
         PairedImages(SKETCH, open_source(tmp_path / "sketches").subset(["extra.png"]), tmp_path / "photos")
 
 
 # --- data roots ---------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("names", [("sketches", "photos"), ("edges", "images"), ("Sketch", "Faces")])
 @pytest.mark.parametrize("as_zip", [False, True])
@@ -175,7 +190,12 @@ def test_root_with_train_and_test(tmp_path: Path, names: tuple[str, str], as_zip
         make_set(root / "wrapped" / split, n, *names)
     found = open_data_root(zipped(root, tmp_path / "d.zip") if as_zip else root, SKETCH)
     assert found.train_source is not None and found.test_source is not None
-    assert [len(s) for s in (found.train_source, found.train_target, found.test_source, found.test_target)] == [5, 5, 2, 2]
+    assert [len(s) for s in (found.train_source, found.train_target, found.test_source, found.test_target)] == [
+        5,
+        5,
+        2,
+        2,
+    ]
     data = PairedImages(SKETCH, found.test_source, found.test_target, size=32)
     assert data[1][0].shape == (1, 32, 32) and data[1][1].shape == (3, 32, 32)
 
@@ -186,7 +206,9 @@ def test_root_without_split_is_split_by_hash(tmp_path: Path) -> None:
     assert one.test_target.names == two.test_target.names and 1 <= len(one.test_target) <= 10
     assert one.test_source is not None and one.train_source is not None
     assert {pair_key(n) for n in one.test_source.names} == {pair_key(n) for n in one.test_target.names}
-    assert len(one.test_target) + len(one.train_target) == 60 and not set(one.test_target.names) & set(one.train_target.names)
+    assert len(one.test_target) + len(one.train_target) == 60 and not set(one.test_target.names) & set(
+        one.train_target.names
+    )
     assert any("set apart" in note for note in one.notes)
     make_set(tmp_path / "few", 2)
     assert len(open_data_root(tmp_path / "few", SKETCH).test_target) == 1
@@ -221,6 +243,7 @@ def test_root_labels_and_missing_folders(tmp_path: Path) -> None:
 
 # --- order --------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize(("n", "batch"), [(10, 3), (3, 8), (7, 7), (1, 2)])
 def test_sampler_is_a_function_of_seed_and_step(n: int, batch: int) -> None:
     sampler = EpochSampler(n, batch, seed=3)
@@ -245,7 +268,11 @@ def test_workers_and_restarts_change_nothing(tmp_path: Path, task: object) -> No
     data = PairedImages(task, open_source(path).under(source), open_source(path).under("photos"), size=32, augment=True)  # type: ignore[arg-type]
 
     def batches(workers: int, step: int) -> list[torch.Tensor]:
-        return [t for b in islice(train_loader(data, 2, seed=1, step=step, workers=workers), 6 - step) for t in (b.source, b.target)]
+        return [
+            t
+            for b in islice(train_loader(data, 2, seed=1, step=step, workers=workers), 6 - step)
+            for t in (b.source, b.target)
+        ]
 
     straight = batches(0, 0)
     for workers, step in ((0, 3), (2, 0), (2, 3)):
@@ -257,11 +284,14 @@ def test_eval_loader_keeps_the_last_partial_batch(tmp_path: Path) -> None:
     make_set(tmp_path, 5, "labels")
     data = PairedImages(LABEL, tmp_path / "labels", tmp_path / "photos", size=16)
     batches = list(eval_loader(data, 2))
-    assert [len(b.names) for b in batches] == [2, 2, 1] and [n for b in batches for n in b.names] == [f"{i}.png" for i in range(5)]
+    assert [len(b.names) for b in batches] == [2, 2, 1] and [n for b in batches for n in b.names] == [
+        f"{i}.png" for i in range(5)
+    ]
     assert batches[2].source.dtype == torch.uint8 and batches[2].source.unique().tolist() == [4]
 
 
 # --- pairs as tensors ---------------------------------------------------------------------------------------------
+
 
 def halves(path: Path, mode: str, left: int, right: int) -> None:
     pixels = np.full((32, 32), right, np.uint8)
@@ -301,7 +331,9 @@ def test_super_resolution_degrades_the_source_only(tmp_path: Path) -> None:
     data = PairedImages(TASKS["celebs_super_resolution"], None, tmp_path, size=64, augment=True, resize_factors="8")
     source, target, _ = data[0, 0]
     assert source.std() < 0.5 * target.std()
-    same = PairedImages(replace(TASKS["celebs_super_resolution"], augment_flip=False), None, tmp_path, size=64, resize_factors="1")
+    same = PairedImages(
+        replace(TASKS["celebs_super_resolution"], augment_flip=False), None, tmp_path, size=64, resize_factors="1"
+    )
     assert torch.equal(*same[0][:2])
 
 
@@ -331,7 +363,10 @@ def test_unreadable_pairs_are_named_and_the_rest_goes_on(tmp_path: Path, capsys:
 
 def test_cache_gives_the_same_rows(tmp_path: Path) -> None:
     make_set(tmp_path, 4)
-    plain, cached = (PairedImages(SKETCH, tmp_path / "sketches", tmp_path / "photos", size=16, augment=True, cache_mb=mb) for mb in (0, 1))
+    plain, cached = (
+        PairedImages(SKETCH, tmp_path / "sketches", tmp_path / "photos", size=16, augment=True, cache_mb=mb)
+        for mb in (0, 1)
+    )
     for _ in range(2):
         for i in range(4):
             assert all(torch.equal(a, b) for a, b in zip(plain[i, 9][:2], cached[i, 9][:2], strict=True))
@@ -339,6 +374,7 @@ def test_cache_gives_the_same_rows(tmp_path: Path) -> None:
 
 
 # --- augmentation -------------------------------------------------------------------------------------------------
+
 
 def test_roughened_sketch_is_deterministic_and_still_the_sketch() -> None:
     clean = np.full((256, 256), 255, np.uint8)

@@ -90,8 +90,9 @@ def test_scripts_put_the_checkout_first_on_the_path(path: Path, monkeypatch: pyt
         if isinstance(node, ast.Expr) and ast.unparse(node).startswith("sys.path.insert(0,"):
             break
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        constant = isinstance(node, ast.Assign)  # ROOT = Path(__file__).resolve().parents[1]
         module = {part.split(".")[0] for _, part in imported(node)}
-        assert docstring or module & {"__future__", "sys", "pathlib", "os"} == module != set(), (
+        assert docstring or constant or module & {"__future__", "sys", "pathlib", "os"} == module != set(), (
             f"{name(path)}:{node.lineno}: comes before sys.path.insert(0, ...)"
         )
     monkeypatch.setattr(sys, "path", ["elsewhere"])

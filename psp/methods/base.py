@@ -20,7 +20,7 @@ class Method(Protocol):
     monitor: str  # name of the validation loss that decides which checkpoint is best
 
     def training_step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
-        """One optimiser step over the micro-batches. Returns detached losses; raises BadStep with everything as before."""
+        """One step over the micro-batches. Returns detached losses; raises BadStep with everything as before."""
         ...
 
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:

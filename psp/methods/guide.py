@@ -1,9 +1,11 @@
-"""A fast start for a StyleGAN2 on small hardware: an image encoder that is trained together with the generator.
+"""A fast start for a StyleGAN2 on small hardware: encoders that are trained together with the generator.
 
-A plain GAN spends most of its time discovering what faces are. Here an encoder E maps a training image to one w, the generator
-has to reconstruct the image from it (L1 + LPIPS), and the mapping network is pulled towards the distribution of those codes
-(sliced Wasserstein distance, Deshpande et al., CVPR 2018). To separate structure from colour, the coarse styles come from one recolouring
-of the image and the fine styles from another, which is the one to reconstruct. The adversarial loss, when on, works on top.
+A plain GAN spends most of its time discovering what faces are. Here a photo encoder E maps a training image to one w, the
+generator has to reconstruct the image from it (L1 + LPIPS), and the mapping network is pulled towards the distribution
+of those codes (sliced Wasserstein distance, Deshpande et al., CVPR 2018). To separate structure from colour, the coarse
+styles come from one recolouring of the image and the fine styles from another, which is the one to reconstruct. With a
+`structure` encoder (a pSp encoder of the task's source), most samples take their coarse styles from the sketch or label
+map instead, so that the generator learns at once to follow it. The adversarial loss, when on, works on top.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ Perceptual = Callable[[Tensor, Tensor], Tensor]
 
 QUEUE = 2048  # codes of past batches that the mapping network is compared with
 MATCHED = 512  # of them per step
-CODE_NOISE = 0.15  # keeps neighbouring codes looking alike
+CODE_NOISE = 0.1  # keeps neighbouring codes looking alike
+PHOTO_SIZE = 32  # what the photo encoder sees: colours and light need no more
+FROM_SOURCE = 5 / 8  # share of samples whose coarse styles come from the structure encoder, if there is one
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 128) -> Tensor:
@@ -32,31 +36,62 @@ def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 128) -> Tensor:
 
 
 class Guide(nn.Module):
-    """Image encoder, queue of its codes, and the losses that tie generator and mapping network to it."""
+    """Photo encoder, optional structure encoder, queue of codes, and the losses that tie a generator to them.
+
+    structure: module from network input [B,C,256,256] to the difference [B,N,D] to `centre`, as pSp's encoders.
+    perceptual: (images, images) -> distance per image, e.g. `criteria.lpips.LPIPS`.
+    """
 
     queue: Tensor
+    centre: Tensor
 
-    def __init__(self, generator: Generator, perceptual: Perceptual):
+    def __init__(self, generator: Generator, perceptual: Perceptual, *, structure: nn.Module | None = None):
         super().__init__()
-        self.encoder = PhotoEncoder(generator.size, generator.style_dim, channels=generator.channels)
+        self.encoder = PhotoEncoder(min(PHOTO_SIZE, generator.size), generator.style_dim, channels=generator.channels)
+        self.structure = structure
         self.register_buffer("queue", torch.zeros(0, generator.style_dim))
+        self.register_buffer("centre", torch.zeros(generator.style_dim))
         self._perceptual = [perceptual]  # its frozen network is not part of our state
 
-    def losses(self, generator: Generator, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Named losses, ready to be summed, and the reconstructions [B,3,S,S]. images: RGB [B,3,S,S] in [-1,1]."""
-        n = images.shape[0]
-        shown, wanted = recolour(images), recolour(images)
-        structure = self.encoder(shown).float()
+    def encoders(self) -> nn.ModuleDict:
+        """Photo encoder and, if there is one, structure encoder: what is averaged and kept after training."""
+        found = {"photo": self.encoder} | ({} if self.structure is None else {"structure": self.structure})
+        return nn.ModuleDict(found)
+
+    def losses(
+        self, generator: Generator, images: Tensor, source: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Named losses, ready to be summed, and the reconstructions [B,3,S,S].
+
+        images: RGB [B,3,S,S] in [-1,1]. source: network input [B,C,256,256] of the structure encoder.
+        """
+        n, styles = len(images), generator.n_styles
+        wanted = recolour(images)
         style = self.encoder(wanted).float()
-        cut = generator.n_styles // 2 + int(torch.randint(-1, 2, ()))
-        codes = torch.cat([structure[:, None].expand(-1, cut, -1), style[:, None].expand(-1, generator.n_styles - cut, -1)], dim=1)
+        losses = {"guide_scale": 0.02 * (style.square().mean() - 1).square()}
+        drawn = 0
+        if self.structure is not None and source is not None:
+            drawn = max(1, round(FROM_SOURCE * n))
+            offset = self.structure(source[:drawn]).float()
+            losses["guide_w_norm"] = 0.002 * offset.square().mean()
+            coarse = [offset + self.centre]
+        else:
+            coarse = []
+        if drawn < n:
+            coarse.append(self.encoder(recolour(images[drawn:])).float().unsqueeze(1).expand(-1, styles, -1))
+        cut = styles // 2 + int(torch.randint(-1, 2, ()))
+        codes = torch.cat([torch.cat(coarse)[:, :cut], style[:, None].expand(-1, styles - cut, -1)], dim=1)
         codes = codes + CODE_NOISE * torch.randn(n, 1, codes.shape[2], device=codes.device)
-        images = generator.synthesize(codes, randomize_noise=True).float()
-        losses = {"guide_l1": F.l1_loss(images, wanted), "guide_lpips": self._perceptual[0](images, wanted).mean(),
-                  "guide_scale": 0.02 * (style.square().mean() - 1).square()}
+        if drawn >= 4:  # every fourth drawn sample keeps the structure encoder's guess of the colours, too
+            whole = drawn // 4
+            codes = torch.cat([coarse[0][:whole], codes[whole:]])
+            wanted = torch.cat([images[:whole], wanted[whole:]])
+        rebuilt = generator.synthesize(codes, randomize_noise=True).float()
+        losses["guide_l1"] = F.l1_loss(rebuilt, wanted)
+        losses["guide_lpips"] = self._perceptual[0](rebuilt, wanted).mean()
         self.queue = torch.cat([style.detach(), self.queue])[:QUEUE]
         if len(self.queue) >= MATCHED:
             known = self.queue[torch.randperm(len(self.queue), device=self.queue.device)[:MATCHED]]
             mapped = generator.map(torch.randn(MATCHED, generator.style_dim, device=codes.device))
             losses["guide_match"] = sliced_wasserstein(mapped, known)
-        return losses, images
+        return losses, rebuilt

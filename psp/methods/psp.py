@@ -25,14 +25,22 @@ class PspMethod:
     """Encoder training: images are compared at min(256, output size), as pSp does at 256.
 
     objective: callable (output, target, codes, latent_avg, source) -> Losses, e.g. `criteria.PspObjective`.
-    own_fine_layers: W+ layers that, for every second sample, are taken from the target's own code (`model.photo_encoder`)
+    own_fine_layers: W+ layers that, for every second sample, are taken from the target's own code (`model.style_of`)
     instead of the encoder's: structure has to come from the source, colours need not be guessed. [] for plain pSp.
     """
 
     monitor = "loss"
 
-    def __init__(self, model: PSP, objective: Objective, optimiser: torch.optim.Optimizer, *, task: Task, precision: str = "fp32",
-                 own_fine_layers: Sequence[int] = ()):
+    def __init__(
+        self,
+        model: PSP,
+        objective: Objective,
+        optimiser: torch.optim.Optimizer,
+        *,
+        task: Task,
+        precision: str = "fp32",
+        own_fine_layers: Sequence[int] = (),
+    ):
         self.model, self.objective, self.optimiser, self.task = model, objective, optimiser, task
         self.precision = precision
         self.own_fine_layers = list(own_fine_layers)
@@ -102,8 +110,10 @@ class PspMethod:
         """source, target and output of every sample."""
         model = self.model.eval()
         images = model.decode(model.encode(to_network(batch.source, self.task, model.device)))
-        return [[source_to_image(source, self.task), to_image(target), to_image(image)]
-                for source, target, image in zip(batch.source, batch.target, images, strict=True)]
+        return [
+            [source_to_image(source, self.task), to_image(target), to_image(image)]
+            for source, target, image in zip(batch.source, batch.target, images, strict=True)
+        ]
 
     def state(self) -> dict[str, Any]:
         state = psp_state(self.model)
@@ -126,7 +136,10 @@ def start_from_face_recognition(encoder: nn.Module, tensors: Mapping[str, Tensor
     Its output layer is left out, and its input layer too when the source is not a photo (`label_nc` > 0).
     """
     own = encoder.state_dict()
-    wanted = {key: value for key, value in tensors.items()
-              if key in own and value.shape == own[key].shape and not (label_nc and key.startswith("input_layer"))}
+    wanted = {
+        key: value
+        for key, value in tensors.items()
+        if key in own and value.shape == own[key].shape and not (label_nc and key.startswith("input_layer"))
+    }
     encoder.load_state_dict(wanted, strict=False)
     return len(wanted)

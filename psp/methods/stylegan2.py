@@ -1,4 +1,5 @@
-"""Training a StyleGAN2 generator: non-saturating loss, lazy R1 and path length, style mixing, averaged weights (Karras et al. 2020)."""
+"""Training a StyleGAN2 generator (Karras et al. 2020): non-saturating loss, lazy R1 and path length penalties, style
+mixing, averaged weights."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ from psp.device import autocast
 from psp.discriminator import Discriminator
 from psp.methods.base import BadStep, total_gradient_norm
 from psp.methods.guide import Guide
+from psp.preprocess import to_network
 from psp.stylegan2 import Generator
+from psp.tasks import Task
 from psp.types import Batch
 from psp.visualize import Picture, to_image
 
@@ -38,14 +41,14 @@ class GanOptions:
     ada_target: float = 0.6
     adversarial_lambda: float = 1.0
     adversarial_from: int = 0
-    guide_lambda: float = 0.0
+    guide_lambda: float = 1.0
     precision: str = "fp32"
 
 
-def lazy_adam(parameters: list[Tensor], lr: float, interval: int) -> torch.optim.Adam:
-    """Adam with rate and betas rescaled for a regulariser that only runs every `interval` steps (Karras et al. 2020, appendix B)."""
+def lazy_adam(parameters: list[Tensor], lr: float, interval: int, beta1: float = 0.0) -> torch.optim.Adam:
+    """Adam, rescaled for a regulariser that only runs every `interval` steps (Karras et al. 2020, appendix B)."""
     ratio = interval / (interval + 1) if interval else 1.0
-    return torch.optim.Adam(parameters, lr=lr * ratio, betas=(0.0, 0.99**ratio), eps=1e-8)
+    return torch.optim.Adam(parameters, lr=lr * ratio, betas=(beta1**ratio if beta1 else 0.0, 0.99**ratio), eps=1e-8)
 
 
 class StyleGAN2Method:
@@ -56,33 +59,53 @@ class StyleGAN2Method:
 
     monitor = "none"
 
-    def __init__(self, generator: Generator, discriminator: Discriminator, options: GanOptions, *, guide: Guide | None = None,
-                 device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        generator: Generator,
+        discriminator: Discriminator,
+        options: GanOptions,
+        *,
+        guide: Guide | None = None,
+        task: Task | None = None,
+        device: torch.device | str = "cpu",
+    ):
         self.device = torch.device(device)
-        self.options = options
+        self.options, self.task = options, task
         self.generator = generator.to(self.device).train()
         self.discriminator = discriminator.to(self.device).train()
         self.guide = guide.to(self.device) if guide is not None else None
         self.generator_ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        self.encoder_ema = copy.deepcopy(guide.encoder).eval().requires_grad_(False) if guide is not None else None
+        self.encoders_ema = copy.deepcopy(guide.encoders()).eval().requires_grad_(False) if guide is not None else None
         trained = [*self.generator.parameters(), *(guide.parameters() if guide is not None else ())]
-        self.generator_optimiser = lazy_adam(trained, options.learning_rate, options.path_interval if options.path_lambda else 0)
-        self.discriminator_optimiser = lazy_adam(list(self.discriminator.parameters()), options.learning_rate, options.r1_interval)
+        self.generator_optimiser = lazy_adam(
+            trained,
+            options.learning_rate,
+            options.path_interval if options.path_lambda else 0,
+            beta1=0.0 if guide is None else 0.5,  # reconstruction gains from momentum, the adversarial game does not
+        )
+        self.discriminator_optimiser = lazy_adam(
+            list(self.discriminator.parameters()), options.learning_rate, options.r1_interval
+        )
         self.trained = trained
         self.path_mean = torch.zeros((), device=self.device)
         self.ada_probability = 1.0 if options.augment == "diffaugment" else 0.0
 
     def training_step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
         real = torch.cat([batch.target for batch in batches]).to(self.device, non_blocking=True)
+        source = self._source(batches) if self.guide is not None and self.guide.structure is not None else None
         if real.shape[-1] != self.generator.size:
             real = F.interpolate(real, size=(self.generator.size,) * 2, mode="area")
         terms: dict[str, Tensor] = {}
         adversarial = step >= self.options.adversarial_from
-        fake = self._generator_step(real, step, adversarial, terms)
+        fake = self._generator_step(real, source, step, adversarial, terms)
         if adversarial:
             self._discriminator_step(real, fake, step, terms)
         self._average(real.shape[0], step)
         return terms
+
+    def _source(self, batches: Sequence[Batch]) -> Tensor:
+        assert self.task is not None, "a guide with a structure encoder needs the task of its source"
+        return to_network(torch.cat([batch.source for batch in batches]), self.task, self.device)
 
     def styles(self, n: int) -> Tensor:
         """W+ codes [n,N,D] of random z, with style mixing at a random layer."""
@@ -96,7 +119,9 @@ class StyleGAN2Method:
     def _score(self, images: Tensor) -> Tensor:
         return self.discriminator(augment(images, self.ada_probability)).float()
 
-    def _generator_step(self, real: Tensor, step: int, adversarial: bool, terms: dict[str, Tensor]) -> Tensor:
+    def _generator_step(
+        self, real: Tensor, source: Tensor | None, step: int, adversarial: bool, terms: dict[str, Tensor]
+    ) -> Tensor:
         options = self.options
         self.discriminator.requires_grad_(False)
         n = real.shape[0]
@@ -104,7 +129,7 @@ class StyleGAN2Method:
         fake = real[:0]
         with autocast(self.device, options.precision):
             if self.guide is not None:
-                losses, rebuilt = self.guide.losses(self.generator, real)
+                losses, rebuilt = self.guide.losses(self.generator, real, source)
                 terms |= {name: loss.detach() for name, loss in losses.items()}
                 total = total + options.guide_lambda * torch.stack(list(losses.values())).sum()
                 fake = rebuilt[: n // 2]  # half of what the discriminator judges are reconstructions
@@ -137,7 +162,11 @@ class StyleGAN2Method:
         with autocast(self.device, options.precision):
             on_real, on_fake = self._score(real), self._score(fake)
             loss = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
-        terms |= {"discriminator": loss.detach(), "score_real": on_real.detach().mean(), "score_fake": on_fake.detach().mean()}
+        terms |= {
+            "discriminator": loss.detach(),
+            "score_real": on_real.detach().mean(),
+            "score_fake": on_fake.detach().mean(),
+        }
         if options.r1_gamma and step % options.r1_interval == 0:
             leaf = real.detach().requires_grad_(True)
             (gradient,) = torch.autograd.grad(self._score(leaf).sum(), leaf, create_graph=True)
@@ -150,9 +179,11 @@ class StyleGAN2Method:
         terms["augment"] = torch.tensor(self.ada_probability)
 
     def _steer_augmentation(self, on_real: Tensor, n: int) -> None:
-        """Raise the probability while the discriminator is surer of training images than `ada_target`; 0 to 1 takes 500,000 images."""
+        """Raise the probability while the discriminator is surer than `ada_target`; 0 to 1 takes 500,000 images."""
         sure = float(on_real.sign().mean())
-        self.ada_probability = min(1.0, max(0.0, self.ada_probability + math.copysign(n / 500_000, sure - self.options.ada_target)))
+        self.ada_probability = min(
+            1.0, max(0.0, self.ada_probability + math.copysign(n / 500_000, sure - self.options.ada_target))
+        )
 
     def _update(self, optimiser: torch.optim.Optimizer, loss: Tensor, parameters: list[Tensor], who: str) -> None:
         optimiser.zero_grad(set_to_none=True)
@@ -167,22 +198,24 @@ class StyleGAN2Method:
 
     @torch.no_grad()
     def _average(self, n: int, step: int) -> None:
-        """Exponential average with half-life `ema_kimg`, shorter at the beginning so that early pictures show something."""
+        """Exponential average with half-life `ema_kimg`, shorter at first so that early pictures show something."""
         half_life = min(self.options.ema_kimg * 1000, 0.05 * (step + 1) * n)
         keep = 0.5 ** (n / max(half_life, 1e-8))
         pairs: list[tuple[torch.nn.Module, torch.nn.Module]] = [(self.generator_ema, self.generator)]
-        if self.guide is not None and self.encoder_ema is not None:
-            pairs.append((self.encoder_ema, self.guide.encoder))
+        if self.guide is not None and self.encoders_ema is not None:
+            pairs.append((self.encoders_ema, self.guide.encoders()))
         for average, current in pairs:
             torch._foreach_lerp_(list(average.parameters()), list(current.parameters()), 1 - keep)
+            for old, new in zip(average.buffers(), current.buffers(), strict=True):  # BatchNorm statistics
+                old.copy_(new)
 
     @torch.no_grad()
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:
         """Scores of held-out photos: far below those of training photos means that the discriminator memorises."""
         real = F.interpolate(batch.target.to(self.device), size=(self.generator.size,) * 2, mode="area")
         terms = {"score_held_out": self.discriminator(real).float().mean()}
-        if self.guide is not None and self.encoder_ema is not None:
-            codes = self.encoder_ema(real).unsqueeze(1).expand(-1, self.generator.n_styles, -1)
+        if self.encoders_ema is not None:
+            codes = self.encoders_ema["photo"](real).unsqueeze(1).expand(-1, self.generator.n_styles, -1)
             terms["l1_held_out"] = F.l1_loss(self.generator_ema.synthesize(codes), real)
         return terms
 
@@ -191,19 +224,28 @@ class StyleGAN2Method:
         """Eight samples per row, the same z every time, truncated to 0.7."""
         z = torch.randn(64, self.generator.style_dim, generator=torch.Generator().manual_seed(0)).to(self.device)
         mean = self.generator_ema.mean_latent(10_000, torch.Generator().manual_seed(1))
-        images = [to_image(image) for part in z.split(8) for image in self.generator_ema(part, truncation=0.7, mean_w=mean)]
+        images = [
+            to_image(image) for part in z.split(8) for image in self.generator_ema(part, truncation=0.7, mean_w=mean)
+        ]
         return [images[i : i + 8] for i in range(0, len(images), 8)]
 
     def _parts(self) -> dict[str, Any]:
-        parts: dict[str, Any] = {"g": self.generator, "d": self.discriminator, "g_ema": self.generator_ema,
-                                 "g_optim": self.generator_optimiser, "d_optim": self.discriminator_optimiser}
+        parts: dict[str, Any] = {
+            "g": self.generator,
+            "d": self.discriminator,
+            "g_ema": self.generator_ema,
+            "g_optim": self.generator_optimiser,
+            "d_optim": self.discriminator_optimiser,
+        }
         if self.guide is not None:
-            parts |= {"guide": self.guide, "encoder_ema": self.encoder_ema}
+            parts |= {"guide": self.guide, "encoders_ema": self.encoders_ema}
         return parts
 
     def state(self) -> dict[str, Any]:
         return {name: part.state_dict() for name, part in self._parts().items()} | {
-            "path_mean": self.path_mean.cpu(), "ada_probability": self.ada_probability}
+            "path_mean": self.path_mean.cpu(),
+            "ada_probability": self.ada_probability,
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         if self.guide is not None:
@@ -214,9 +256,14 @@ class StyleGAN2Method:
         self.ada_probability = float(state["ada_probability"])
 
     def checkpoint(self) -> dict[str, Any]:
-        """rosinality's layout (g_ema, d, latent_avg), plus the photo encoder of a guide."""
-        content: dict[str, Any] = {"g_ema": self.generator_ema.state_dict(), "d": self.discriminator.state_dict(),
-                                   "latent_avg": self.generator_ema.mean_latent(100_000, torch.Generator().manual_seed(0))[0].cpu()}
-        if self.encoder_ema is not None:
-            content["photo_encoder"] = self.encoder_ema.state_dict()
-        return content
+        """rosinality's layout (g_ema, d, latent_avg), plus the encoders of a guide: with a structure encoder this is a
+        complete model of its task."""
+        avg = self.generator_ema.mean_latent(100_000, torch.Generator().manual_seed(0))[0].cpu()
+        content: dict[str, Any] = {"g_ema": self.generator_ema.state_dict(), "d": self.discriminator.state_dict()}
+        if self.guide is not None and self.encoders_ema is not None:
+            content["photo_encoder"] = self.encoders_ema["photo"].state_dict()
+            if self.guide.structure is not None and self.task is not None:
+                content["encoder"] = self.encoders_ema["structure"].state_dict()
+                content["opts"] = {"dataset_type": self.task.name}
+                avg = self.guide.centre.cpu()
+        return content | {"latent_avg": avg}
