@@ -217,11 +217,17 @@ def _paper(pixels: np.ndarray) -> float:
 
 
 def _without_wedges(pixels: np.ndarray) -> np.ndarray:
-    """Paper instead of the small pure black corners that a scan turned upright has."""
+    """Paper instead of the pure black wedges along the rim that a scan turned upright has."""
+    height, width = pixels.shape
     regions, _ = ndimage.label(pixels <= 12)
-    corners = {int(regions[y, x]) for y in (0, -1) for x in (0, -1)} - {0}
-    wedges = [c for c in corners if 4 <= (regions == c).sum() < 0.06 * pixels.size]
-    if not wedges:
+    rim = np.minimum(np.minimum.outer(np.arange(height), np.arange(width)),
+                     np.minimum.outer(np.arange(height)[::-1], np.arange(width)[::-1]))  # fmt: skip
+    mask = np.zeros(pixels.shape, dtype=bool)
+    for corner in {int(regions[y, x]) for y in (0, -1) for x in (0, -1)} - {0}:
+        wedge = regions == corner
+        if wedge.sum() >= 4 and wedge.mean() < 0.2 and rim[wedge].max() < 0.15 * min(height, width):
+            mask |= wedge
+    if not mask.any():
         return pixels
-    mask = ndimage.binary_dilation(np.isin(regions, wedges), iterations=2)
+    mask = ndimage.binary_dilation(mask, iterations=3)  # JPEG leaves a grey seam
     return np.where(mask, _paper(pixels[~mask]), pixels)

@@ -66,7 +66,7 @@ def read_weights(path: str | Path) -> Weights:
             head = file.read(512)
         size = path.stat().st_size
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise UserError(f"cannot read {str(path)[:200]!r}: {getattr(error, 'strerror', None) or error}") from error
     if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
         raise UserError(f"{path} is a web page, not weights: the download failed; fetch it again")
     if path.suffix == ".safetensors" or (head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size):
@@ -109,7 +109,7 @@ def _why_not(error: Exception) -> str:
     if found := re.search(r"GLOBAL ([\w.]+)", text):
         return f"holds Python objects ({found[1]}), which are never loaded"
     if "Weights only" in text or "weights_only" in text:
-        return "is a pickle of another kind than torch's own, which is never loaded"
+        return "is damaged, or a pickle that torch did not write, which is never loaded"
     return f"is damaged or not a checkpoint ({text.strip().splitlines()[0][:120] if text.strip() else 'it ends early'})"
 
 

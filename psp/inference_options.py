@@ -59,7 +59,11 @@ def build_parser(*, mixing: bool) -> Parser:
     )
     where("--exp_dir", metavar="DIR", help="folder for the results (default: output/<task>)")
     where("--checkpoint_path", metavar="FILE", help="pSp checkpoint (.pt) or one of ours (default: the bundled model)")
-    where("--dataset_type", metavar="TASK", help=f"{', '.join(TASKS)}: where the checkpoint does not say it, or to pick a bundled model")
+    where(
+        "--dataset_type",
+        metavar="TASK",
+        help=f"{', '.join(TASKS)}: where the checkpoint does not say it, or to pick a bundled model",
+    )
     where("--n_images", type=int, metavar="N", help="only the first N images (default: all)")
 
     mix = parser.add_argument_group("styles").add_argument

@@ -7,8 +7,8 @@ count from 0, as in pSp's code and published commands (its paper counts from 1).
 from __future__ import annotations
 
 import hashlib
-import re
 import math
+import re
 from collections.abc import Sequence
 
 import torch

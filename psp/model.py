@@ -64,17 +64,12 @@ class PSP(nn.Module):
         self.train(self.training)
 
     def _expand_avg(self, avg: Tensor) -> Tensor:
-        if (
-            avg.shape[-1] != self.style_dim
-            or avg.dim() > 2
-            or (avg.dim() == 2 and avg.shape[0] not in (1, self.n_styles))
-        ):
-            raise UserError(
-                f"latent_avg has shape {tuple(avg.shape)}; the generator has {self.n_styles} styles of {self.style_dim}"
-            )
+        n, d = self.n_styles, self.style_dim
+        if tuple(avg.shape) not in ((d,), (1, d), (n, d)):
+            raise UserError(f"latent_avg has shape {tuple(avg.shape)}; the generator has {n} styles of {d}")
         if not torch.isfinite(avg).all():
             raise UserError("latent_avg is not finite: the generator or its file is damaged")
-        return avg.detach().float().reshape(-1, self.style_dim).expand(self.n_styles, -1).clone()
+        return avg.detach().float().expand(n, d).clone()
 
     def train(self, mode: bool = True) -> PSP:
         super().train(mode)

@@ -190,7 +190,7 @@ def photo_tensor(pixels: np.ndarray) -> Tensor:
 
 
 def _looked_up(pixels: np.ndarray, table: np.ndarray) -> Tensor:
-    """table[pixels] as a tensor, in one pass and one thread: a few torch operations per image cost more than decoding."""
+    """table[pixels] as a tensor, in one pass and one thread: several torch operations would cost more."""
     import torch
 
     return torch.from_numpy(np.take(table, np.ascontiguousarray(pixels)))

@@ -74,6 +74,14 @@ class EqualLinear(nn.Module):
         self.lr_mul = lr_mul
         self.activation = activation
 
+    @torch.no_grad()
+    def set_rate(self, lr_mul: float) -> None:
+        """Another learning-rate factor, the same function."""
+        self.weight.mul_(self.lr_mul / lr_mul)
+        self.bias.mul_(self.lr_mul / lr_mul)
+        self.scale *= lr_mul / self.lr_mul
+        self.lr_mul = lr_mul
+
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight * self.scale
         bias = self.bias * self.lr_mul
@@ -224,23 +232,19 @@ class Generator(nn.Module):
             for _ in range(2):
                 self.noises.register_buffer(f"noise_{self.n_noises}", torch.randn(1, 1, res, res))
 
-    @property
-    def n_noises(self) -> int:
-        return len(self.noises._buffers)
+    def set_mapping_rate(self, lr_mlp: float) -> None:
+        """Change the learning-rate factor of the mapping network; weights are rescaled so that `map` stays as it is.
 
-    @torch.no_grad()
-    def set_lr_mlp(self, lr_mlp: float) -> None:
-        """Store the mapping network for another learning-rate factor; what it computes stays the same up to rounding.
-
-        Weights files do not name the factor: 0.01 is what everybody assumes, so it is what has to be saved.
+        State dicts do not hold the factor. Released ones mean 0.01, and so does everything that is saved here.
         """
         for layer in self.style:
             if isinstance(layer, EqualLinear):
-                ratio = layer.lr_mul / lr_mlp
-                layer.weight.mul_(ratio)
-                layer.bias.mul_(ratio)
-                layer.scale /= ratio
-                layer.lr_mul = lr_mlp
+                layer.set_rate(lr_mlp)
+        self.lr_mlp = lr_mlp
+
+    @property
+    def n_noises(self) -> int:
+        return len(self.noises._buffers)
 
     def fixed_noise(self) -> list[Tensor]:
         """The stored noise images, one [1,1,H,W] per styled convolution."""
@@ -306,7 +310,7 @@ def grow(generator: Generator, channels: Mapping[int, int], size: int) -> Genera
     grown.load_state_dict(generator.state_dict(), strict=False)
     with torch.no_grad():
         for to_rgb in list(grown.to_rgbs)[len(generator.to_rgbs) :]:
-            to_rgb.conv.weight.mul_(0.1)
+            to_rgb.get_parameter("conv.weight").mul_(0.1)
     return grown
 
 

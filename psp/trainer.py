@@ -135,9 +135,7 @@ class Trainer:
         self.step += 1
         if self.step % self._every("board_interval") and self.step != self._max_steps():
             return {}
-        values = {
-            name: float(value) for name, value in terms.items()
-        }  # the only place where a step waits for the device
+        values = {name: float(value) for name, value in terms.items()}  # here alone a step waits for the device
         return values | {"seconds_per_step": time.perf_counter() - started, "skipped_steps": float(self.bad_total)}
 
     def _validate(self, bar: tqdm[Any]) -> None:
@@ -154,7 +152,7 @@ class Trainer:
                 self._draw("val", batch)
         means = {name: float(value) / count for name, value in sums.items()}
         self._record("val", means)
-        watched = means.get(self.method.monitor)
+        watched = means.get(self.method.monitor) if self.method.monitor else None
         line = ", ".join(
             f"{name} {value:.4f}" for name, value in means.items() if name.startswith(("loss", "score", "l1"))
         )
@@ -180,7 +178,10 @@ class Trainer:
         save_torch({"training": training}, self.checkpoints / "last.pt")
         if not numbered:
             return
-        save_torch(self.method.checkpoint(), self.checkpoints / f"iteration_{self.step}.pt")
+        weights = self.method.checkpoint()
+        save_torch(weights, self.checkpoints / f"iteration_{self.step}.pt")
+        if self.method.monitor is None:
+            save_torch(weights, self.checkpoints / "best_model.pt")
         found = sorted(
             (int(m[1]), p) for p in self.checkpoints.iterdir() if (m := re.fullmatch(r"iteration_(\d+)\.pt", p.name))
         )
@@ -237,7 +238,7 @@ class Trainer:
         from torch.utils.tensorboard import SummaryWriter
 
         drop_later_records(self.exp_dir / "metrics.jsonl", self.step)
-        self._logger = SummaryWriter(str(self.exp_dir / "logs"), purge_step=self.step + 1)  # type: ignore[no-untyped-call]
+        self._logger = SummaryWriter(str(self.exp_dir / "logs"), purge_step=self.step + 1)
         try:
             yield
         finally:

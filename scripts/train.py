@@ -17,6 +17,8 @@ from psp.errors import UserError, run_main
 from psp.tasks import get_task
 
 if TYPE_CHECKING:
+    import torch
+
     from datasets.pairs import PairedImages
     from psp.methods.base import Method
     from psp.types import Batch
@@ -111,12 +113,8 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
     if config.checkpoint_path:
         model = load_model(config.checkpoint_path)
         start = f"continuing from {config.checkpoint_path}"
-        encoder, decoder, latent_avg, photo_encoder = (
-            model.encoder,
-            model.decoder,
-            model.latent_avg,
-            model.photo_encoder,
-        )
+        encoder, decoder, photo_encoder = model.encoder, model.decoder, model.photo_encoder
+        latent_avg: torch.Tensor | None = model.latent_avg
         if config.stylegan_weights:
             raise UserError("--checkpoint_path already holds a generator; leave --stylegan_weights out")
     else:
@@ -155,7 +153,7 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
     if config.use_latent_mask:
         if photo_encoder is None and task.source != "photo":
             raise UserError(
-                "--use_latent_mask needs a generator with a photo encoder (one trained with --guide_lambda)"
+                "--use_latent_mask needs a generator with a photo encoder (one trained with --guide)"
             )
         own = (
             parse_layers(config.latent_mask, model.n_styles)
@@ -163,9 +161,8 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
             else task.mixing_layers(model.n_styles)
         )
     objective = PspObjective(config.losses, device=device, lpips_net=config.lpips_net, id_net=config.id_net)  # type: ignore[arg-type]
-    optimiser = make_optimizer(
-        config.optim_name, [p for p in model.parameters() if p.requires_grad], config.learning_rate
-    )  # type: ignore[arg-type]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimiser = make_optimizer(config.optim_name, trained, config.learning_rate)  # type: ignore[arg-type]
     return PspMethod(model, objective, optimiser, task=task, precision=config.precision, own_fine_layers=own), config
 
 
@@ -189,9 +186,10 @@ def build_stylegan2(config: TrainConfig, device: Any) -> tuple[Method, TrainConf
     if found is None:
         generator = Generator(size, config.style_dim, config.n_mlp, channels=channels, lr_mlp=config.lr_mlp)
     elif found.generator.size <= size:
+        found.generator.set_mapping_rate(config.lr_mlp)
         generator = grow(found.generator, channels | found.generator.channels, size)
     else:
-        raise UserError(f"--size {size}, but {config.stylegan_weights} makes {found.generator.size} px; leave the flag out")
+        raise UserError(f"--size {size}, but {config.stylegan_weights} makes {found.generator.size} px; leave it out")
     discriminator = found.discriminator if found and found.discriminator and found.generator.size == size else None
     guide, task = None, get_task(config.dataset_type)
     if config.guide != "none":

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -254,7 +255,11 @@ def test_stats_say_what_was_measured(infer: Infer, tmp_path: Path) -> None:
     fill_folder(tmp_path / "in", ["a.png", "b.png", "c.png"])
     infer()
     stats = json.loads((tmp_path / "out" / "stats.json").read_text())
-    assert stats["counts"] == {"made": 3, "kept": 0, "failed": 0} and set(stats["per_image"]) == {"a.png", "b.png", "c.png"}
+    assert stats["counts"] == {"made": 3, "kept": 0, "failed": 0} and set(stats["per_image"]) == {
+        "a.png",
+        "b.png",
+        "c.png",
+    }
     assert stats["seed"] == 0 and stats["device"].startswith("cpu") and stats["versions"]["torch"] == torch.__version__
     assert stats["seconds"]["network_per_image"]["median"] > 0
     assert len(next(iter(stats["settings"]["model"].values()))) == 64
@@ -323,7 +328,12 @@ def test_half_precision_is_close(infer: Infer, tmp_path: Path, precision: str) -
     ],
 )
 def test_mistakes_take_one_line(
-    flags: list[str], words: str, tmp_path: Path, root: Path, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    flags: list[str],
+    words: str,
+    tmp_path: Path,
+    root: Path,
+    checkpoints: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fill_folder(tmp_path / "in", ["a.png"])
     (tmp_path / "empty").mkdir()
@@ -338,9 +348,49 @@ def test_mistakes_take_one_line(
 def test_the_script_itself(tmp_path: Path, root: Path, checkpoints: dict[str, Path]) -> None:
     fill_folder(tmp_path / "in", ["a.png", "b.png"])
     command = [sys.executable, str(root / "scripts" / "inference.py"), "--data_path", "in", "--couple_outputs"]
-    command += ["--checkpoint_path", str(checkpoints["celebs_sketch_to_face"]), "--exp_dir", "out", "--test_workers", "0"]
+    command += [
+        "--checkpoint_path",
+        str(checkpoints["celebs_sketch_to_face"]),
+        "--exp_dir",
+        "out",
+        "--test_workers",
+        "0",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "out/inference_results: 2 made" in done.stdout and "in: 2 images" in done.stdout
-    wrong = subprocess.run([*command, "--latent_mask", "99"], cwd=tmp_path, capture_output=True, text=True)
-    assert wrong.returncode == 2 and len(wrong.stderr.splitlines()) == 1 and wrong.stderr.startswith("error: layer 99")
+    wrong = subprocess.run([*command, "--test_batch_size=0"], cwd=tmp_path, capture_output=True, text=True)
+    assert wrong.returncode == 2 and len(wrong.stderr.splitlines()) == 1 and wrong.stderr.startswith("error: --test_b")
+
+
+@pytest.mark.slow
+def test_killed_at_any_time_nothing_is_half_there(
+    infer: Infer, tmp_path: Path, root: Path, checkpoints: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL again and again while results are written: every file there is whole, and a re-run makes the rest."""
+    names = [f"{k}.png" for k in range(60)]
+    fill_folder(tmp_path / "in", names)
+    infer("--couple_outputs", "--resize_outputs", out="whole")
+    command = [sys.executable, str(root / "scripts" / "inference.py"), "--data_path", "in", "--couple_outputs"]
+    command += ["--checkpoint_path", str(checkpoints["celebs_sketch_to_face"]), "--exp_dir", "out", "--resize_outputs"]
+    results = tmp_path / "out" / "inference_results"
+    done = 0
+    for k in range(12):
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+        while process.poll() is None and len(list(results.glob("*.png"))) < done + 4:
+            time.sleep(0.001)
+        time.sleep(0.003 * k)
+        process.kill()
+        process.wait()
+        for path in (tmp_path / "out").rglob("*.png"):
+            pixels(path)
+        done = len(list(results.glob("*.png")))
+    assert 0 < done < 60
+    kept = {path: path.stat().st_mtime_ns for path in results.glob("*.png")}
+    infer("--couple_outputs", "--resize_outputs")
+    again = [path for path, at in kept.items() if path.stat().st_mtime_ns != at]
+    assert len(again) <= 12, "only those whose coupled picture was missing"
+    assert files(tmp_path / "out") == files(tmp_path / "whole"), "no temporary file is left"
+    for name in names:
+        a, b = (pixels(tmp_path / out / "inference_results" / name).astype(int) for out in ("whole", "out"))
+        assert np.abs(a - b).max() <= 1

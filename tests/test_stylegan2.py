@@ -331,7 +331,7 @@ def test_the_mapping_can_be_stored_for_another_learning_rate_factor() -> None:
         generator.style[1].bias.normal_()
     before = generator.map(z)
     released = copy.deepcopy(generator)
-    released.set_lr_mlp(0.01)
+    released.set_mapping_rate(0.01)
     assert torch.allclose(released.map(z), before, rtol=1e-4, atol=1e-6)
     loaded = small()  # built with 0.01, as whoever reads a weights file does
     loaded.load_state_dict(released.state_dict())

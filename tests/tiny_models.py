@@ -56,7 +56,9 @@ def labels(seed: int, side: int = 64) -> Image.Image:
 def photo(seed: int, side: int = 64) -> Image.Image:
     """Coloured noise, smooth enough to survive JPEG."""
     random = np.random.default_rng(seed)
-    return Image.fromarray(random.integers(0, 256, (8, 8, 3)).astype(np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
+    return Image.fromarray(random.integers(0, 256, (8, 8, 3)).astype(np.uint8)).resize(
+        (side, side), Image.Resampling.BICUBIC
+    )
 
 
 def fill_folder(folder: Path, names: list[str], make: Any = drawing) -> Path:

@@ -67,7 +67,7 @@ def objective(
 
 
 def sketch_batch(number: int, n: int = 2, task: str = "celebs_sketch_to_face") -> Batch:
-    """Batch that is a function of its number; its target follows from its source, so that there is something to learn."""
+    """Batch that is a function of its number; its target follows from its source, so there is something to learn."""
     random = torch.Generator().manual_seed(number)
     small = torch.rand(n, 3, 4, 4, generator=random)
     photo = F.interpolate(small, size=256, mode="bilinear") * 2 - 1
@@ -75,7 +75,9 @@ def sketch_batch(number: int, n: int = 2, task: str = "celebs_sketch_to_face") -
     if kind == "sketch":
         source = (photo.mean(1, keepdim=True) + 1) / 2
     else:
-        source = photo if kind == "photo" else (small[:, 0] * 19).byte().repeat_interleave(64, 1).repeat_interleave(64, 2)
+        source = (
+            photo if kind == "photo" else (small[:, 0] * 19).byte().repeat_interleave(64, 1).repeat_interleave(64, 2)
+        )
     return Batch(source, photo[:, :, ::8, ::8], [f"{number}_{i}" for i in range(n)])
 
 

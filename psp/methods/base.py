@@ -17,7 +17,7 @@ class BadStep(Exception):
 
 
 class Method(Protocol):
-    monitor: str  # name of the validation loss that decides which checkpoint is best
+    monitor: str | None  # the validation loss that decides which checkpoint is best; None: the newest is
 
     def training_step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
         """One step over the micro-batches. Returns detached losses; raises BadStep with everything as before."""

@@ -1,11 +1,12 @@
 """A fast start for a StyleGAN2 on small hardware: encoders that are trained together with the generator.
 
-A plain GAN spends most of its time discovering what faces are. Here a photo encoder E maps a training image to one w, the
-generator has to reconstruct the image from it (L1 + LPIPS), and the mapping network is pulled towards the distribution
-of those codes (sliced Wasserstein distance, Deshpande et al., CVPR 2018). To separate structure from colour, the coarse
-styles come from one recolouring of the image and the fine styles from another, which is the one to reconstruct. With a
-`structure` encoder (a pSp encoder of the task's source), most samples take their coarse styles from the sketch or label
-map instead, so that the generator learns at once to follow it. The adversarial loss, when on, works on top.
+A plain GAN spends most of its time discovering what faces are. Here a photo encoder E maps a training image to one w,
+the generator has to reconstruct the image from it (L1 + LPIPS), and the mapping network is pulled towards the
+distribution of those codes (sliced Wasserstein distance, Deshpande et al., CVPR 2018). To separate structure from
+colour, the coarse styles come from one recolouring of the image and the fine styles from another, which is the one to
+reconstruct. With a `structure` encoder (a pSp encoder of the task's source), most samples take their coarse styles from
+the sketch or label map instead, so that the generator learns at once to follow it. The adversarial loss, when on, works
+on top.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class PspMethod:
     instead of the encoder's: structure has to come from the source, colours need not be guessed. [] for plain pSp.
     """
 
-    monitor = "loss"
+    monitor: str | None = "loss"
 
     def __init__(
         self,

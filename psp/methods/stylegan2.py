@@ -24,6 +24,8 @@ from psp.tasks import Task
 from psp.types import Batch
 from psp.visualize import Picture, to_image
 
+RELEASED_MAPPING_RATE = 0.01
+
 
 @dataclass(frozen=True)
 class GanOptions:
@@ -54,10 +56,10 @@ def lazy_adam(parameters: list[Tensor], lr: float, interval: int, beta1: float =
 class StyleGAN2Method:
     """Generator, discriminator, their averages and optimisers; optionally a `Guide`.
 
-    The best checkpoint is the newest: GAN losses do not order models, so `monitor` is the step itself.
+    The best checkpoint is the newest: GAN losses do not order models, so there is nothing to monitor.
     """
 
-    monitor = "none"
+    monitor: str | None = None
 
     def __init__(
         self,
@@ -96,7 +98,7 @@ class StyleGAN2Method:
         if real.shape[-1] != self.generator.size:
             real = F.interpolate(real, size=(self.generator.size,) * 2, mode="area")
         terms: dict[str, Tensor] = {}
-        adversarial = step >= self.options.adversarial_from
+        adversarial = self.options.adversarial_lambda > 0 and step >= self.options.adversarial_from
         fake = self._generator_step(real, source, step, adversarial, terms)
         if adversarial:
             self._discriminator_step(real, fake, step, terms)
@@ -258,8 +260,10 @@ class StyleGAN2Method:
     def checkpoint(self) -> dict[str, Any]:
         """rosinality's layout (g_ema, d, latent_avg), plus the encoders of a guide: with a structure encoder this is a
         complete model of its task."""
-        avg = self.generator_ema.mean_latent(100_000, torch.Generator().manual_seed(0))[0].cpu()
-        content: dict[str, Any] = {"g_ema": self.generator_ema.state_dict(), "d": self.discriminator.state_dict()}
+        generator = copy.deepcopy(self.generator_ema)
+        generator.set_mapping_rate(RELEASED_MAPPING_RATE)
+        avg = generator.mean_latent(100_000, torch.Generator().manual_seed(0))[0].cpu()
+        content: dict[str, Any] = {"g_ema": generator.state_dict(), "d": self.discriminator.state_dict()}
         if self.guide is not None and self.encoders_ema is not None:
             content["photo_encoder"] = self.encoders_ema["photo"].state_dict()
             if self.guide.structure is not None and self.task is not None:

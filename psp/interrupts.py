@@ -1,0 +1,65 @@
+"""Ctrl-C and SIGTERM as a request to stop at the next good moment, instead of an exception anywhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+GRACE_SECONDS = 60
+
+
+class StopRequest:
+    """True once a signal has asked to stop; `exit_status` is then the one that shells expect."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.number is not None
+
+    @property
+    def exit_status(self) -> int:
+        return 0 if self.number is None else EXIT_STATUS[signal.Signals(self.number)]
+
+
+@contextmanager
+def stop_on_signals(message: str) -> Iterator[StopRequest]:
+    """Within the block the first Ctrl-C or SIGTERM prints `message` and sets the request; the second one interrupts.
+
+    Outside the main thread, where Python takes no signal handlers, the request is never set.
+    """
+    request = StopRequest()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if request:
+            raise KeyboardInterrupt
+        request.number = number
+        # not print: the signal may have come in the middle of one, which is not allowed to nest
+        os.write(2, f"\n{signal.Signals(number).name}: {message}\n".encode())
+
+    old = {}
+    try:
+        for number in EXIT_STATUS:
+            old[number] = signal.signal(number, handle)
+    except ValueError:  # not the main thread
+        pass
+    try:
+        yield request
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def leave_signals_to_the_parent(worker: int = 0) -> None:
+    """For processes that work for another one (a DataLoader's `worker_init_fn`): it decides when they end.
+
+    Terminals send Ctrl-C to the whole group, `timeout` and batch systems SIGTERM. A worker that died of it would break
+    the step that its parent is finishing. After SIGTERM it lives on for a minute at most.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE_SECONDS) and None)
