@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from psp.interrupts import leave_signals_to_the_parent
 from psp.types import Batch
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def train_loader(
     sampler = EpochSampler(len(dataset), batch_size, seed, start_step=step)
     return DataLoader(
         dataset, batch_sampler=sampler, num_workers=workers, collate_fn=collate, persistent_workers=workers > 0,
+        worker_init_fn=leave_signals_to_the_parent,
     )  # fmt: skip
 
 
@@ -89,4 +91,5 @@ def eval_loader(dataset: PairedImages, batch_size: int, *, workers: int = 0) -> 
     """Every pair once, in order, the last partial batch too."""
     return DataLoader(
         dataset, batch_size=batch_size, shuffle=False, drop_last=False, num_workers=workers, collate_fn=collate,
+        worker_init_fn=leave_signals_to_the_parent,
     )  # fmt: skip

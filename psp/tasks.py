@@ -35,7 +35,6 @@ class Task:
     augment_flip: bool = True
     resize_factors: str | None = None
     frontalize: bool = False
-    palette: str = "celebamask"
 
     def mixing_layers(self, n_styles: int) -> list[int]:
         """The W+ layers that style mixing replaces, for a model with `n_styles` layers; [] where the task does not mix.

@@ -5,16 +5,14 @@ Everything random in a step follows from (seed, step), so a run that was stopped
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import re
-import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -25,26 +23,17 @@ from psp.atomic import atomic_open, make_folder, write_text
 from psp.checkpoint import read_training_state, save_torch
 from psp.config import TrainConfig
 from psp.errors import UserError
+from psp.interrupts import StopRequest, stop_on_signals
 from psp.methods.base import BadStep, Method
+from psp.train_log import TrainLog
 from psp.types import Batch
-from psp.visualize import grid, loss_curves
+from psp.visualize import grid
 
 # Options that may differ when a run is resumed: they change how fast or how long it runs, not what is computed.
 RESUMABLE = {
-    "exp_dir",
-    "device",
-    "workers",
-    "test_workers",
-    "max_steps",
-    "image_interval",
-    "board_interval",
-    "val_interval",
-    "save_interval",
-    "keep_checkpoints",
-    "dry_run",
-    "max_bad_steps",
-}
-EXIT_BY_SIGNAL = {signal.SIGINT: 130, signal.SIGTERM: 143}
+    "exp_dir", "device", "workers", "test_workers", "test_batch_size", "max_steps", "image_interval", "board_interval",
+    "val_interval", "save_interval", "keep_checkpoints", "dry_run", "max_bad_steps",
+}  # fmt: skip
 
 
 class Trainer:
@@ -66,83 +55,97 @@ class Trainer:
         self.checkpoints = make_folder(self.exp_dir / "checkpoints")
         self.images = make_folder(self.exp_dir / "images")
         self.progress = progress
+        self.stop = StopRequest()
+        # the rest of this object's state: what `_save` writes and `_resume` reads
         self.step = 0
         self.best: float | None = None
         self.bad_in_a_row = 0
         self.bad_total = 0
-        self.stop_signal: int | None = None
-        self._logger: Any = None
+        self.validation_due = True  # also at step 0, to see where a run starts
 
-    # ---- the loop -------------------------------------------------------------------------------------------------
+    # ---- the loop --------------------------------------------------------------------------------
 
     def run(self) -> int:
         """Train to `max_steps`; exit status 0, or 130/143 after Ctrl-C/SIGTERM (the step is finished and saved)."""
-        max_steps = self._max_steps()
-        self._resume()
-        if self.step >= max_steps:
+        max_steps = self._every("max_steps")
+        resumed = self._resume()
+        if self.step >= max_steps and not self.validation_due:
             print(f"already trained for {self.step} steps in {self.exp_dir}; raise --max_steps to go on")
             return 0
-        self._write_options()
+        self._tidy_up()
+        write_text(self.exp_dir / "opt.json", json.dumps(dataclasses.asdict(self.config), indent=2) + "\n")
         with (
-            self._signals(),
-            self._log(),
+            loader_errors(),
+            stop_on_signals("finishing this step and saving (again: stop at once)") as self.stop,
+            contextlib.closing(TrainLog(self.exp_dir, step=self.step if resumed else None)) as self.log,
             tqdm(total=max_steps, initial=self.step, unit="step", disable=not self.progress, dynamic_ncols=True) as bar,
         ):
-            if self.step == 0:
+            unsaved = self.validation_due
+            if self.validation_due:
                 self._validate(bar)
             source = self.batches(self.step * self.config.grad_accumulation)
-            while self.step < max_steps and self.stop_signal is None:
+            while self.step < max_steps and not self.stop:
                 batches = [next(source) for _ in range(self.config.grad_accumulation)]
-                terms = self._one_step(batches, bar)
-                bar.update()
+                self._one_step(batches, bar)
+                unsaved = True
                 done = self.step == max_steps
-                if terms is not None and (done or self.step % self._every("board_interval") == 0):
-                    self._record("train", terms)
-                    bar.set_postfix({name: f"{terms[name]:.4g}" for name in list(terms)[:3]})
                 if done or self.step % self._every("image_interval") == 0:
                     self._draw("train", batches[0])
                 if done or self.step % self._every("val_interval") == 0:
                     self._validate(bar)
                 if done or self.step % self._every("save_interval") == 0:
                     self._save(numbered=True)
-            if self.stop_signal is not None:
+                    unsaved = False
+            if unsaved:
                 self._save(numbered=False)
-        loss_curves(self.exp_dir / "metrics.jsonl", self.exp_dir / "loss_curves.png", title=self.exp_dir.name)
-        if self.stop_signal is not None and self.step < max_steps:
+            self.log.draw_curves()
+        if self.stop and (self.step < max_steps or self.validation_due):
             print(f"stopped after step {self.step}; the same command continues from there")
-            return EXIT_BY_SIGNAL.get(signal.Signals(self.stop_signal), 1)
+            return self.stop.exit_status
         return 0
 
-    def _one_step(self, batches: list[Batch], bar: tqdm[Any]) -> dict[str, float] | None:
+    def _one_step(self, batches: list[Batch], bar: tqdm[Any]) -> None:
         torch.manual_seed(step_seed(self.config.seed, self.step))
         started = time.perf_counter()
         try:
             terms = self.method.training_step(batches, self.step)
         except BadStep as problem:
-            self.bad_in_a_row += 1
-            self.bad_total += 1
-            bar.write(
-                f"step {self.step + 1} skipped: {problem} ({self.bad_in_a_row} in a row, {self.bad_total} in all)"
-            )
-            if self.bad_in_a_row >= self.config.max_bad_steps:
-                raise UserError(
-                    f"{self.bad_in_a_row} steps in a row had a NaN or infinite loss; the last checkpoint is kept in "
-                    f"{self.checkpoints}; lower --learning_rate or check the data"
-                ) from problem
-            self.step += 1
-            return None
+            self._count_bad_step(problem, bar)
+            return
         self.bad_in_a_row = 0
         self.step += 1
-        if self.step % self._every("board_interval") and self.step != self._max_steps():
-            return {}
-        values = {name: float(value) for name, value in terms.items()}  # here alone a step waits for the device
-        return values | {"seconds_per_step": time.perf_counter() - started, "skipped_steps": float(self.bad_total)}
+        bar.update()
+        if self.step % self._every("board_interval") == 0 or self.step == self._every("max_steps"):
+            values = {name: float(value) for name, value in terms.items()}  # here alone a step waits for the device
+            bar.set_postfix({name: f"{value:.4g}" for name, value in list(values.items())[:3]})
+            extra = {"seconds_per_step": time.perf_counter() - started, "skipped_steps": float(self.bad_total)}
+            self.log.record(self.step, "train", values | extra)
+
+    def _count_bad_step(self, problem: BadStep, bar: tqdm[Any]) -> None:
+        """The step counts as done, so that the next one sees other data; too many in a row end the run."""
+        self.bad_in_a_row += 1
+        self.bad_total += 1
+        self.step += 1
+        bar.update()
+        bar.write(f"step {self.step} skipped: {problem} ({self.bad_in_a_row} in a row, {self.bad_total} in all)")
+        self.log.record(self.step, "train", {"skipped_steps": float(self.bad_total)})
+        if self.bad_in_a_row >= self.config.max_bad_steps:
+            raise UserError(
+                f"{self.bad_in_a_row} steps in a row had a NaN or infinite loss; check the data, or start from the "
+                f"newest checkpoint in {self.checkpoints} with --checkpoint_path, --exp_dir and a lower --learning_rate"
+            ) from problem
 
     def _validate(self, bar: tqdm[Any]) -> None:
-        """Mean of every loss over the whole test set, each image once; best checkpoint, pictures of the first batch."""
+        """Mean of every loss over the whole test set, each image once; best checkpoint, pictures of the first batch.
+
+        A stop request breaks it off; it is then due when the run goes on.
+        """
+        self.validation_due = True
         sums: dict[str, Tensor] = {}
         count = 0
         for i, batch in enumerate(self.validation()):
+            if self.stop:
+                return
             torch.manual_seed(step_seed(self.config.seed, i))
             n = len(batch.target)
             for name, value in self.method.validation_step(batch).items():
@@ -150,48 +153,53 @@ class Trainer:
             count += n
             if i == 0:
                 self._draw("val", batch)
+        self.validation_due = False
         means = {name: float(value) / count for name, value in sums.items()}
-        self._record("val", means)
+        self.log.record(self.step, "val", means)
+        shown = ", ".join(f"{k} {v:.4f}" for k, v in means.items() if k.startswith(("loss", "score", "l1")))
+        bar.write(f"validation at step {self.step} on {count} images: {shown}")
         watched = means.get(self.method.monitor) if self.method.monitor else None
-        line = ", ".join(
-            f"{name} {value:.4f}" for name, value in means.items() if name.startswith(("loss", "score", "l1"))
-        )
-        bar.write(f"validation at step {self.step} on {count} images: {line}")
         if watched is not None and math.isfinite(watched) and self.step and (self.best is None or watched < self.best):
             self.best = watched
             save_torch(self.method.checkpoint(), self.checkpoints / "best_model.pt")
-            with (self.checkpoints / "timestamp.txt").open("a", encoding="utf-8") as file:
-                file.write(f"step {self.step}: best {self.method.monitor} {watched:.6f}\n")
-        loss_curves(self.exp_dir / "metrics.jsonl", self.exp_dir / "loss_curves.png", title=self.exp_dir.name)
+            write_text(
+                self.checkpoints / "timestamp.txt", f"step {self.step}: best {self.method.monitor} {watched:.6f}\n"
+            )
+        self.log.draw_curves()
 
-    # ---- state ----------------------------------------------------------------------------------------------------
+    # ---- state -----------------------------------------------------------------------------------
 
     def _save(self, *, numbered: bool) -> None:
-        """`last.pt` resumes; `iteration_<step>.pt` holds the weights alone, the newest `keep_checkpoints` of them."""
+        """`last.pt` resumes; `iteration_<step>.pt` holds the weights alone, the newest `keep_checkpoints` of them.
+
+        `last.pt` comes last: a run that is killed in between does this step again and writes all of them.
+        """
+        if numbered:
+            weights = self.method.checkpoint()
+            save_torch(weights, self.checkpoints / f"iteration_{self.step}.pt")
+            if self.method.monitor is None:
+                save_torch(weights, self.checkpoints / "best_model.pt")
         training = {
             "step": self.step,
             "best": self.best,
+            "bad_in_a_row": self.bad_in_a_row,
             "bad_total": self.bad_total,
+            "validation_due": self.validation_due,
             "options": dataclasses.asdict(self.config),
             "method": self.method.state(),
         }
         save_torch({"training": training}, self.checkpoints / "last.pt")
-        if not numbered:
-            return
-        weights = self.method.checkpoint()
-        save_torch(weights, self.checkpoints / f"iteration_{self.step}.pt")
-        if self.method.monitor is None:
-            save_torch(weights, self.checkpoints / "best_model.pt")
-        found = sorted(
+        found = [
             (int(m[1]), p) for p in self.checkpoints.iterdir() if (m := re.fullmatch(r"iteration_(\d+)\.pt", p.name))
-        )
-        for _, path in found[: -self.config.keep_checkpoints]:
+        ]
+        for _, path in sorted(found)[: -self.config.keep_checkpoints]:
             path.unlink(missing_ok=True)
 
-    def _resume(self) -> None:
+    def _resume(self) -> bool:
+        """Continue from `last.pt` if there is one; UserError when it was made with options that matter."""
         path = self.checkpoints / "last.pt"
         if not path.exists():
-            return
+            return False
         training = read_training_state(path)
         changed = [
             f"--{name} {was!r} -> {now!r}"
@@ -204,53 +212,17 @@ class Trainer:
                 f"use another --exp_dir, or the same options to continue it"
             )
         self.method.load_state(training["method"])
-        self.step, self.best, self.bad_total = int(training["step"]), training["best"], int(training["bad_total"])
+        self.step, self.best = int(training["step"]), training["best"]
+        self.bad_in_a_row, self.bad_total = int(training["bad_in_a_row"]), int(training["bad_total"])
+        self.validation_due = bool(training["validation_due"])
         print(f"resumed {self.exp_dir} after step {self.step}")
+        return True
 
-    def _write_options(self) -> None:
-        write_text(self.exp_dir / "opt.json", json.dumps(dataclasses.asdict(self.config), indent=2) + "\n")
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM ends the run after the current step, the second one at once."""
-
-        def handle(number: int, frame: FrameType | None) -> None:
-            if self.stop_signal is not None:
-                raise KeyboardInterrupt
-            self.stop_signal = number
-            tqdm.write(f"{signal.Signals(number).name}: finishing this step and saving (again: stop at once)")
-
-        try:
-            old = {number: signal.signal(number, handle) for number in EXIT_BY_SIGNAL}
-        except ValueError:  # not the main thread: the caller handles signals
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
-
-    # ---- logs -----------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _log(self) -> Iterator[None]:
-        from torch.utils.tensorboard import SummaryWriter
-
-        drop_later_records(self.exp_dir / "metrics.jsonl", self.step)
-        self._logger = SummaryWriter(str(self.exp_dir / "logs"), purge_step=self.step + 1)
-        try:
-            yield
-        finally:
-            self._logger.close()
-
-    def _record(self, phase: str, values: Mapping[str, float]) -> None:
-        with (self.exp_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(
-                json.dumps({"step": self.step, "phase": phase, **{k: round(v, 8) for k, v in values.items()}}) + "\n"
-            )
-        for name, value in values.items():
-            self._logger.add_scalar(f"{phase}/{name}", value, self.step)
+    def _tidy_up(self) -> None:
+        """Remove the half-written files of a run that was killed."""
+        for folder in (self.exp_dir, self.checkpoints, self.images):
+            for path in folder.glob(".*.tmp"):
+                path.unlink(missing_ok=True)
 
     def _draw(self, phase: str, batch: Batch) -> None:
         rows = self.method.pictures(Batch(batch.source[:8], batch.target[:8], batch.names[:8]))
@@ -262,8 +234,19 @@ class Trainer:
         assert isinstance(value, int), f"{name} is not resolved"
         return value
 
-    def _max_steps(self) -> int:
-        return self._every("max_steps")
+
+@contextlib.contextmanager
+def loader_errors() -> Iterator[None]:
+    """One line for what goes wrong in the processes of a DataLoader, which report with their whole traceback."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).rsplit("UserError: ", 1)[-1]) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        reason = str(error).split(". ")[0]
+        raise UserError(f"{reason}: often memory; use fewer --workers, then the same command continues") from error
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -271,17 +254,3 @@ def step_seed(seed: int, step: int) -> int:
     x = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) & (2**64 - 1)
     x = ((x ^ (x >> 31)) * 0xD6E8FEB86659FD93) & (2**64 - 1)
     return (x ^ (x >> 29)) >> 1
-
-
-def drop_later_records(path: Path, step: int) -> None:
-    """Remove records after `step` that an interrupted run wrote, so that every step is in the log once."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except (ValueError, KeyError, TypeError):
-            continue
-    write_text(path, "".join(line + "\n" for line in kept))

@@ -259,9 +259,10 @@ def _draw_series(axes: Any, name: str, points: list[tuple[float, float]]) -> Non
     if len(values) < 30:
         axes.plot(steps, values, label=name, color=colour, linewidth=1.5, marker="o", markersize=3)
         return
-    window = max(3, len(values) // 30)
+    half = max(1, len(values) // 60)
     sums = np.cumsum(np.concatenate([[0.0], values]))
-    start = np.maximum(np.arange(1, len(values) + 1) - window, 0)
-    mean = (sums[1:] - sums[start]) / (np.arange(1, len(values) + 1) - start)
+    at = np.arange(len(values))
+    first, last = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
+    mean = (sums[last] - sums[first]) / (last - first)
     (line,) = axes.plot(steps, mean, label=name, color=colour, linewidth=1.6)
     axes.plot(steps, values, color=line.get_color(), linewidth=0.6, alpha=0.3, zorder=0)

@@ -25,7 +25,7 @@ class PspMethod:
     """Encoder training: images are compared at min(256, output size), as pSp does at 256.
 
     objective: callable (output, target, codes, latent_avg, source) -> Losses, e.g. `criteria.PspObjective`.
-    own_fine_layers: W+ layers that, for every second sample, are taken from the target's own code (`model.style_of`)
+    own_fine_layers: W+ layers that a random half of the samples takes from the target's own code (`model.style_of`)
     instead of the encoder's: structure has to come from the source, colours need not be guessed. [] for plain pSp.
     """
 
@@ -49,27 +49,19 @@ class PspMethod:
 
     def training_step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
         self.model.train()
-        buffers = [buffer for buffer in self.model.encoder.buffers()]
+        buffers = list(self.model.encoder.buffers())
         before = [buffer.clone() for buffer in buffers]  # BatchNorm statistics, put back when the step is skipped
         self.optimiser.zero_grad(set_to_none=True)
         terms: dict[str, Tensor] = {}
         try:
             for batch in batches:
-                losses = self._losses(batch, randomize_noise=True)
+                losses = self._losses(batch, training=True)
                 if not torch.isfinite(losses.total):
-                    raise BadStep(f"the loss is {float(losses.total)}")
+                    raise BadStep(f"the loss is {float(losses.total.detach())}")
                 self.scaler.scale(losses.total / len(batches)).backward()
                 for name, value in losses.terms.items():
                     terms[name] = terms.get(name, torch.zeros_like(value)) + value / len(batches)
-            if self.scaler.is_enabled():  # finds inf gradients itself, lowers its scale and skips the update
-                self.scaler.step(self.optimiser)
-                self.scaler.update()
-            else:
-                norm = total_gradient_norm(self.trained)
-                if not torch.isfinite(norm):
-                    raise BadStep(f"the gradient is {float(norm)}")
-                terms["gradient_norm"] = norm
-                self.optimiser.step()
+            terms["gradient_norm"] = self._update()
         except BadStep:
             self.optimiser.zero_grad(set_to_none=True)
             for buffer, old in zip(buffers, before, strict=True):
@@ -77,33 +69,49 @@ class PspMethod:
             raise
         return terms
 
+    def _update(self) -> Tensor:
+        """Step of the optimiser unless the gradient is not finite; its norm.
+
+        In fp16 an overflow is part of finding the loss scale: the scaler skips the update and lowers the scale. It
+        counts as a bad step only when the scale cannot be the reason any more.
+        """
+        self.scaler.unscale_(self.optimiser)
+        norm = total_gradient_norm(self.trained)
+        bad = not torch.isfinite(norm)
+        if not bad or self.scaler.get_scale() > 1:
+            self.scaler.step(self.optimiser)
+        self.scaler.update()
+        if bad and self.scaler.get_scale() <= 1:
+            raise BadStep(f"the gradient is {float(norm)}")
+        return norm
+
     @torch.no_grad()
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:
         self.model.eval()
-        return self._losses(batch, randomize_noise=False).terms
+        return self._losses(batch, training=False).terms
 
-    def _losses(self, batch: Batch, *, randomize_noise: bool) -> Losses:
+    def _losses(self, batch: Batch, *, training: bool) -> Losses:
+        """The objective on one batch; in training with fresh noise, and with the target's own fine styles if asked."""
         model = self.model
         source = to_network(batch.source, self.task, model.device)
         target = batch.target.to(model.device, non_blocking=True)
         with autocast(model.device, self.precision):
             codes = model.encode(source)
-            images = model.resize(model.decode(self._with_own_style(codes, target), randomize_noise=randomize_noise))
+            used = self._with_own_style(codes, target) if training and self.own_fine_layers else codes
+            images = model.resize(model.decode(used, randomize_noise=training))
         if target.shape[-1] != images.shape[-1]:
             target = F.interpolate(target, size=images.shape[-2:], mode="area")
         photo = source if self.task.source == "photo" else None
         if photo is not None and photo.shape[-1] != images.shape[-1]:
             photo = F.interpolate(photo, size=images.shape[-2:], mode="area")
-        return self.objective(images.float(), target, codes.float(), model.latent_avg, photo)
+        average = model.latent_avg if model.start_from_latent_avg else None
+        return self.objective(images.float(), target, codes.float(), average, photo)
 
     def _with_own_style(self, codes: Tensor, target: Tensor) -> Tensor:
-        if not self.own_fine_layers:
-            return codes
         own = self.model.style_of(target).to(codes.dtype)
-        mixed = codes.clone()
-        for layer in self.own_fine_layers:
-            mixed[1::2, layer] = own[1::2, layer]
-        return mixed
+        chosen = torch.zeros(codes.shape[:2], dtype=torch.bool, device=codes.device)
+        chosen[:, self.own_fine_layers] = torch.rand(len(codes), 1, device=codes.device) < 0.5
+        return torch.where(chosen[:, :, None], own, codes)
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> list[list[Picture]]:
@@ -122,6 +130,8 @@ class PspMethod:
     def load_state(self, state: Mapping[str, Any]) -> None:
         tensors = dict(state["state_dict"]) | {"latent_avg": state["latent_avg"]}
         load_strictly(self.model, tensors, where="the saved training state")
+        if self.model.photo_encoder is not None:
+            load_strictly(self.model.photo_encoder, state["photo_encoder"], where="the saved photo encoder")
         self.optimiser.load_state_dict(state["optimizer"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
