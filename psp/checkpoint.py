@@ -329,9 +329,14 @@ def psp_state(model: PSP) -> dict[str, Any]:
 
 
 def save_torch(content: Mapping[str, Any], path: str | Path) -> None:
-    """`torch.save`, atomically."""
+    """`torch.save`, atomically; UserError when the file cannot be written, and the old one is kept."""
     with atomic_open(path) as file:
-        torch.save(dict(content), file)
+        try:
+            torch.save(dict(content), file)
+        except RuntimeError as error:  # torch's zip writer swallows what the operating system said
+            if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
+                raise
+            raise UserError(f"cannot write {path}: the disk is full or has failed") from error
 
 
 def save_safetensors(

@@ -255,6 +255,23 @@ def test_writing_replaces_only_when_complete(psp: PSP, tmp_path: Path, monkeypat
     refused(lambda: save_torch({}, tmp_path / "none" / "m.pt"))
 
 
+def test_full_disk_is_one_line_and_keeps_the_old_file(tmp_path: Path) -> None:
+    """Played with a limit on the size of files, which the system reports in the same way."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "m.pt"
+    save_torch({"a": torch.ones(1)}, path)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        for write in (save_torch, lambda content, path: save_safetensors(content, {}, path)):
+            message = refused(lambda write=write: write({"a": torch.zeros(100_000)}, path))
+            assert str(path) in message
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["m.pt"]
+
+
 def test_safetensors_config_travels_as_json(tmp_path: Path) -> None:
     options = {"dataset_type": "x", "number": 3, "list": [1, 2], "none": None, "é": True}
     save_safetensors({"encoder.x": torch.ones(3)}, options, tmp_path / "w.safetensors")
