@@ -88,6 +88,9 @@ class TrainConfig:
     use_latent_mask: bool = option(
         False, "take the fine layers' codes from the target's own code while training (against dull averaged colours)"
     )
+    code_lambda: float = option(
+        0.0, "weight of the distance of the structure layers' codes to the target's own code, for short trainings"
+    )
     latent_mask: str | None = option(None, "the layers for --use_latent_mask, e.g. 8-17 (default: from the task)")
 
     # schedule and logs

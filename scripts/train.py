@@ -150,11 +150,11 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
         config={k: v for k, v in dataclasses.asdict(config).items() if k != "exp_dir"},
     ).to(device)
     own = []
+    if (config.use_latent_mask or config.code_lambda) and photo_encoder is None and task.source != "photo":
+        raise UserError(
+            "--use_latent_mask and --code_lambda need a generator with a photo encoder (one trained with --guide)"
+        )
     if config.use_latent_mask:
-        if photo_encoder is None and task.source != "photo":
-            raise UserError(
-                "--use_latent_mask needs a generator with a photo encoder (one trained with --guide)"
-            )
         own = (
             parse_layers(config.latent_mask, model.n_styles)
             if config.latent_mask
@@ -163,7 +163,16 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
     objective = PspObjective(config.losses, device=device, lpips_net=config.lpips_net, id_net=config.id_net)  # type: ignore[arg-type]
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = make_optimizer(config.optim_name, trained, config.learning_rate)  # type: ignore[arg-type]
-    return PspMethod(model, objective, optimiser, task=task, precision=config.precision, own_fine_layers=own), config
+    method = PspMethod(
+        model,
+        objective,
+        optimiser,
+        task=task,
+        precision=config.precision,
+        own_fine_layers=own,
+        code_lambda=config.code_lambda,
+    )
+    return method, config
 
 
 def build_stylegan2(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:

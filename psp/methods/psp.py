@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from psp.checkpoint import load_strictly, psp_state
 from psp.device import autocast
+from psp.errors import UserError
 from psp.methods.base import BadStep, total_gradient_norm
 from psp.model import PSP
 from psp.preprocess import to_network
@@ -27,6 +28,8 @@ class PspMethod:
     objective: callable (output, target, codes, latent_avg, source) -> Losses, e.g. `criteria.PspObjective`.
     own_fine_layers: W+ layers that a random half of the samples takes from the target's own code (`model.style_of`)
     instead of the encoder's: structure has to come from the source, colours need not be guessed. [] for plain pSp.
+    code_lambda: weight of the distance of the other layers' codes to that own code, a short cut past the generator that
+    pays where training is short. 0 for plain pSp.
     """
 
     monitor: str | None = "loss"
@@ -40,10 +43,11 @@ class PspMethod:
         task: Task,
         precision: str = "fp32",
         own_fine_layers: Sequence[int] = (),
+        code_lambda: float = 0.0,
     ):
         self.model, self.objective, self.optimiser, self.task = model, objective, optimiser, task
         self.precision = precision
-        self.own_fine_layers = list(own_fine_layers)
+        self.own_fine_layers, self.code_lambda = list(own_fine_layers), code_lambda
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=precision == "fp16")
         self.trained = [p for p in model.parameters() if p.requires_grad]
 
@@ -55,11 +59,11 @@ class PspMethod:
         terms: dict[str, Tensor] = {}
         try:
             for batch in batches:
-                losses = self._losses(batch, training=True)
-                if not torch.isfinite(losses.total):
-                    raise BadStep(f"the loss is {float(losses.total.detach())}")
-                self.scaler.scale(losses.total / len(batches)).backward()
-                for name, value in losses.terms.items():
+                total, found = self._losses(batch, training=True)
+                if not torch.isfinite(total):
+                    raise BadStep(f"the loss is {float(total.detach())}")
+                self.scaler.scale(total / len(batches)).backward()
+                for name, value in found.items():
                     terms[name] = terms.get(name, torch.zeros_like(value)) + value / len(batches)
             terms["gradient_norm"] = self._update()
         except BadStep:
@@ -88,16 +92,18 @@ class PspMethod:
     @torch.no_grad()
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:
         self.model.eval()
-        return self._losses(batch, training=False).terms
+        return self._losses(batch, training=False)[1]
 
-    def _losses(self, batch: Batch, *, training: bool) -> Losses:
-        """The objective on one batch; in training with fresh noise, and with the target's own fine styles if asked."""
+    def _losses(self, batch: Batch, *, training: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total with gradient, detached terms; in training with fresh noise, and the target's own code if asked."""
         model = self.model
         source = to_network(batch.source, self.task, model.device)
         target = batch.target.to(model.device, non_blocking=True)
         with autocast(model.device, self.precision):
             codes = model.encode(source)
-            used = self._with_own_style(codes, target) if training and self.own_fine_layers else codes
+            wants_own = training and bool(self.own_fine_layers or self.code_lambda)
+            own = model.style_of(target).to(codes.dtype) if wants_own else codes
+            used = self._with_own_style(codes, own) if wants_own else codes
             images = model.resize(model.decode(used, randomize_noise=training))
         if target.shape[-1] != images.shape[-1]:
             target = F.interpolate(target, size=images.shape[-2:], mode="area")
@@ -105,10 +111,14 @@ class PspMethod:
         if photo is not None and photo.shape[-1] != images.shape[-1]:
             photo = F.interpolate(photo, size=images.shape[-2:], mode="area")
         average = model.latent_avg if model.start_from_latent_avg else None
-        return self.objective(images.float(), target, codes.float(), average, photo)
+        losses = self.objective(images.float(), target, codes.float(), average, photo)
+        if not wants_own or not self.code_lambda:
+            return losses.total, losses.terms
+        structure = [layer for layer in range(model.n_styles) if layer not in self.own_fine_layers]
+        code = F.mse_loss(codes[:, structure].float(), own[:, structure].float())
+        return losses.total + self.code_lambda * code, losses.terms | {"loss_code": code.detach()}
 
-    def _with_own_style(self, codes: Tensor, target: Tensor) -> Tensor:
-        own = self.model.style_of(target).to(codes.dtype)
+    def _with_own_style(self, codes: Tensor, own: Tensor) -> Tensor:
         chosen = torch.zeros(codes.shape[:2], dtype=torch.bool, device=codes.device)
         chosen[:, self.own_fine_layers] = torch.rand(len(codes), 1, device=codes.device) < 0.5
         return torch.where(chosen[:, :, None], own, codes)
@@ -143,7 +153,8 @@ class PspMethod:
 def start_from_face_recognition(encoder: nn.Module, tensors: Mapping[str, Tensor], *, label_nc: int) -> int:
     """Copy IR-SE50 face-recognition weights into an encoder, as pSp does; returns how many tensors fitted.
 
-    Its output layer is left out, and its input layer too when the source is not a photo (`label_nc` > 0).
+    Its output layer is left out, and its input layer too when the source is not a photo (`label_nc` > 0). UserError
+    when nothing fits.
     """
     own = encoder.state_dict()
     wanted = {
@@ -151,5 +162,9 @@ def start_from_face_recognition(encoder: nn.Module, tensors: Mapping[str, Tensor
         for key, value in tensors.items()
         if key in own and value.shape == own[key].shape and not (label_nc and key.startswith("input_layer"))
     }
+    if not wanted:
+        raise UserError(
+            f"no tensor of --irse50_weights fits a {type(encoder).__name__}; use --encoder_type GradualStyleEncoder"
+        )
     encoder.load_state_dict(wanted, strict=False)
     return len(wanted)

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +20,10 @@ from psp.discriminator import Discriminator
 from psp.methods.base import BadStep, total_gradient_norm
 from psp.methods.guide import Guide
 from psp.preprocess import to_network
-from psp.stylegan2 import Generator
+from psp.stylegan2 import LR_MLP, Generator
 from psp.tasks import Task
 from psp.types import Batch
 from psp.visualize import Picture, to_image
-
-RELEASED_MAPPING_RATE = 0.01
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class StyleGAN2Method:
             beta1=0.0 if guide is None else 0.5,  # reconstruction gains from momentum, the adversarial game does not
         )
         self.discriminator_optimiser = lazy_adam(
-            list(self.discriminator.parameters()), options.learning_rate, options.r1_interval
+            list(self.discriminator.parameters()), options.learning_rate, options.r1_interval if options.r1_gamma else 0
         )
         self.trained = trained
         self.path_mean = torch.zeros((), device=self.device)
@@ -99,11 +98,35 @@ class StyleGAN2Method:
             real = F.interpolate(real, size=(self.generator.size,) * 2, mode="area")
         terms: dict[str, Tensor] = {}
         adversarial = self.options.adversarial_lambda > 0 and step >= self.options.adversarial_from
-        fake = self._generator_step(real, source, step, adversarial, terms)
+        with self._unchanged_by_a_bad_step():
+            fake = self._generator_gradients(real, source, step, adversarial, terms)
+            if adversarial:
+                self._discriminator_gradients(real, fake, step, terms)
+        self.generator_optimiser.step()
         if adversarial:
-            self._discriminator_step(real, fake, step, terms)
+            self.discriminator_optimiser.step()
         self._average(real.shape[0], step)
         return terms
+
+    @contextmanager
+    def _unchanged_by_a_bad_step(self) -> Iterator[None]:
+        """Parameters only move after both gradients are known to be finite; this puts back the rest."""
+        path_mean, ada_probability = self.path_mean, self.ada_probability
+        queue = self.guide.queue if self.guide is not None else None
+        structure = self.guide.structure if self.guide is not None else None
+        statistics = [] if structure is None else [(buffer, buffer.clone()) for buffer in structure.buffers()]
+        try:
+            yield
+        except BadStep:
+            self.path_mean, self.ada_probability = path_mean, ada_probability
+            if self.guide is not None and queue is not None:
+                self.guide.queue = queue
+            for buffer, old in statistics:
+                buffer.copy_(old)
+            self.discriminator.requires_grad_(True)
+            for optimiser in (self.generator_optimiser, self.discriminator_optimiser):
+                optimiser.zero_grad(set_to_none=True)
+            raise
 
     def _source(self, batches: Sequence[Batch]) -> Tensor:
         assert self.task is not None, "a guide with a structure encoder needs the task of its source"
@@ -121,7 +144,7 @@ class StyleGAN2Method:
     def _score(self, images: Tensor) -> Tensor:
         return self.discriminator(augment(images, self.ada_probability)).float()
 
-    def _generator_step(
+    def _generator_gradients(
         self, real: Tensor, source: Tensor | None, step: int, adversarial: bool, terms: dict[str, Tensor]
     ) -> Tensor:
         options = self.options
@@ -145,7 +168,7 @@ class StyleGAN2Method:
             penalty = self._path_penalty(max(1, n // 2))
             terms["path"] = penalty.detach()
             total = total + options.path_lambda * options.path_interval * penalty
-        self._update(self.generator_optimiser, total, self.trained, "generator")
+        self._backward(self.generator_optimiser, total, self.trained, "generator")
         self.discriminator.requires_grad_(True)
         return fake.detach()
 
@@ -159,7 +182,7 @@ class StyleGAN2Method:
         self.path_mean = self.path_mean.lerp(lengths.detach().mean(), 0.01)
         return (lengths - self.path_mean).square().mean()
 
-    def _discriminator_step(self, real: Tensor, fake: Tensor, step: int, terms: dict[str, Tensor]) -> None:
+    def _discriminator_gradients(self, real: Tensor, fake: Tensor, step: int, terms: dict[str, Tensor]) -> None:
         options = self.options
         with autocast(self.device, options.precision):
             on_real, on_fake = self._score(real), self._score(fake)
@@ -177,7 +200,7 @@ class StyleGAN2Method:
             loss = loss + options.r1_gamma / 2 * options.r1_interval * penalty
         if options.augment == "ada":
             self._steer_augmentation(on_real.detach(), real.shape[0])
-        self._update(self.discriminator_optimiser, loss, list(self.discriminator.parameters()), "discriminator")
+        self._backward(self.discriminator_optimiser, loss, list(self.discriminator.parameters()), "discriminator")
         terms["augment"] = torch.tensor(self.ada_probability)
 
     def _steer_augmentation(self, on_real: Tensor, n: int) -> None:
@@ -187,16 +210,14 @@ class StyleGAN2Method:
             1.0, max(0.0, self.ada_probability + math.copysign(n / 500_000, sure - self.options.ada_target))
         )
 
-    def _update(self, optimiser: torch.optim.Optimizer, loss: Tensor, parameters: list[Tensor], who: str) -> None:
+    def _backward(self, optimiser: torch.optim.Optimizer, loss: Tensor, parameters: list[Tensor], who: str) -> None:
         optimiser.zero_grad(set_to_none=True)
         if not torch.isfinite(loss):
-            raise BadStep(f"the {who}'s loss is {float(loss)}")
+            raise BadStep(f"the {who}'s loss is {float(loss.detach())}")
         loss.backward()
         norm = total_gradient_norm(parameters)
         if not torch.isfinite(norm):
-            optimiser.zero_grad(set_to_none=True)
             raise BadStep(f"the {who}'s gradient is {float(norm)}")
-        optimiser.step()
 
     @torch.no_grad()
     def _average(self, n: int, step: int) -> None:
@@ -261,7 +282,7 @@ class StyleGAN2Method:
         """rosinality's layout (g_ema, d, latent_avg), plus the encoders of a guide: with a structure encoder this is a
         complete model of its task."""
         generator = copy.deepcopy(self.generator_ema)
-        generator.set_mapping_rate(RELEASED_MAPPING_RATE)
+        generator.set_mapping_rate(LR_MLP)
         avg = generator.mean_latent(100_000, torch.Generator().manual_seed(0))[0].cpu()
         content: dict[str, Any] = {"g_ema": generator.state_dict(), "d": self.discriminator.state_dict()}
         if self.guide is not None and self.encoders_ema is not None:
