@@ -294,7 +294,7 @@ def encoder_kind(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> tupl
         kind = "BackboneEncoderUsingLastLayerIntoW"
     else:
         raise UserError(f"unknown encoder with tensors like {sorted(state)[:3]}; known ones: {', '.join(ENCODERS)}")
-    if config.get("encoder_type", kind) != kind:
+    if config.get("encoder_type") not in (None, kind):
         raise UserError(f"the checkpoint says encoder_type {config['encoder_type']!r}, its tensors are those of {kind}")
     first = state.get("input_layer.0.weight")
     if first is None or first.dim() != 4:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -99,6 +100,7 @@ class TrainConfig:
     val_interval: int | None = option(None, "steps between validations")
     save_interval: int | None = option(None, "steps between checkpoints")
     keep_checkpoints: int = option(3, "numbered checkpoints to keep")
+    use_wandb: bool = option(False, "pSp's flag for Weights & Biases; not available yet, TensorBoard is always on")
 
     # generator training (--method stylegan2)
     size: int | None = option(
@@ -185,26 +187,34 @@ def resolve(config: TrainConfig, *, examples: bool) -> TrainConfig:
     return config
 
 
+AT_LEAST_ONE = (
+    "batch_size", "test_batch_size", "max_steps", "grad_accumulation", "image_interval", "board_interval",
+    "val_interval", "save_interval", "keep_checkpoints", "max_bad_steps", "style_dim", "n_mlp", "channel_max",
+    "r1_interval", "path_interval",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "seed", "workers", "test_workers", *LAMBDAS, "code_lambda", "r1_gamma", "path_lambda", "ema_kimg",
+    "adversarial_lambda", "adversarial_from", "guide_lambda",
+)  # fmt: skip
+
+
 def check(config: TrainConfig) -> None:
     """UserError on the first option that cannot work."""
     task = get_task(config.dataset_type)
-    for name in (
-        "batch_size",
-        "test_batch_size",
-        "max_steps",
-        "grad_accumulation",
-        "image_interval",
-        "board_interval",
-        "val_interval",
-        "save_interval",
-        "keep_checkpoints",
-        "max_bad_steps",
-    ):
+    if config.use_wandb:
+        raise UserError(
+            "--use_wandb: logging to Weights & Biases is not available yet; leave it out and use TensorBoard "
+            "(tensorboard --logdir EXP_DIR/logs)"
+        )
+    for name in AT_LEAST_ONE:
         if getattr(config, name) < 1:
             raise UserError(f"--{name} {getattr(config, name)} must be at least 1")
-    for name in ("workers", "test_workers", *LAMBDAS):
-        if getattr(config, name) < 0:
-            raise UserError(f"--{name} {getattr(config, name)} must not be negative")
+    for name in NOT_NEGATIVE:
+        if not 0 <= getattr(config, name) < math.inf:
+            raise UserError(f"--{name} {getattr(config, name)} must be a number that is not negative")
+    for name in ("mixing_prob", "ada_target"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise UserError(f"--{name} {getattr(config, name)} must lie between 0 and 1")
     if config.learning_rate is None or not 0 < config.learning_rate < 1:
         raise UserError(f"--learning_rate {config.learning_rate} must lie between 0 and 1")
     if (config.input_nc, config.label_nc) != (task.input_nc, task.label_nc):
@@ -214,6 +224,23 @@ def check(config: TrainConfig) -> None:
         )
     if config.method == "psp" and not any(config.losses.values()):
         raise UserError("every loss weight is 0: set --l2_lambda or --lpips_lambda above 0")
+    if config.method == "stylegan2":
+        check_generator_training(config)
+
+
+def check_generator_training(config: TrainConfig) -> None:
+    """UserError on options of --method stylegan2 that do not fit together."""
+    if not 0 < config.lr_mlp <= 1:
+        raise UserError(f"--lr_mlp {config.lr_mlp} must lie between 0 and 1")
+    if config.size is not None and config.channel_base < config.size:
+        raise UserError(f"--channel_base {config.channel_base} leaves no channels at {config.size} px; raise it")
+    if config.precision == "fp16":
+        raise UserError("--precision fp16 loses the small gradients of a discriminator; use bf16 or fp32")
+    guided = config.guide != "none" and config.guide_lambda > 0
+    if not guided and (config.adversarial_lambda == 0 or config.adversarial_from > 0):
+        raise UserError(
+            "nothing to train at first: without --guide keep --adversarial_lambda above 0 and --adversarial_from 0"
+        )
 
 
 def build_parser() -> Parser:

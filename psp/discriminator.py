@@ -54,7 +54,8 @@ def minibatch_stddev(x: Tensor, group: int = 4) -> Tensor:
     """
     batch, channels, height, width = x.shape
     group = next(g for g in range(min(group, batch), 0, -1) if batch % g == 0)
-    grouped = x.reshape(group, batch // group, channels, height, width).float()
+    precise = torch.promote_types(x.dtype, torch.float32)
+    grouped = x.reshape(group, batch // group, channels, height, width).to(precise)
     std = (grouped.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
     return torch.cat([x, std.to(x.dtype).repeat(group)[:, None, None, None].expand(-1, 1, height, width)], dim=1)
 
@@ -87,8 +88,8 @@ class Discriminator(nn.Module):
 
 
 def discriminator_config(state: Mapping[str, Tensor]) -> dict:
-    """Size and channels of the discriminator that a released state dict belongs to."""
-    n_blocks = max(int(key.split(".")[1]) for key in state if key.startswith("convs."))
+    """Size and channels of the discriminator that a released state dict belongs to; KeyError if it is none."""
+    n_blocks = sum(key.startswith("convs.") and key.endswith(".conv1.0.weight") for key in state)
     size = 4 * 2**n_blocks
     channels = {size: int(state["convs.0.0.weight"].shape[0])}
     for k in range(1, n_blocks + 1):

@@ -78,6 +78,11 @@ class PSP(nn.Module):
         return self
 
     @property
+    def input_nc(self) -> int:
+        """Channels of the network input, read from the encoder's first convolution."""
+        return next(m.in_channels for m in self.encoder.modules() if isinstance(m, nn.Conv2d))
+
+    @property
     def device(self) -> torch.device:
         return self.latent_avg.device
 

@@ -201,10 +201,11 @@ class Trainer:
         if not path.exists():
             return False
         training = read_training_state(path)
+        earlier = {field.name: field.default for field in dataclasses.fields(TrainConfig)} | training["options"]
         changed = [
             f"--{name} {was!r} -> {now!r}"
             for name, now in dataclasses.asdict(self.config).items()
-            if name not in RESUMABLE and (was := training["options"].get(name)) != now
+            if name not in RESUMABLE and (was := earlier[name]) != now
         ]
         if changed:
             raise UserError(

@@ -41,9 +41,13 @@ def main() -> int:
 
     import torch
 
-    from psp.device import pick_device
+    from psp.atomic import make_folder
+    from psp.device import autocast, pick_device
 
     device = pick_device(config.device)
+    autocast(device, config.precision)  # complains before the data is read
+    if not config.dry_run:
+        make_folder(str(config.exp_dir))
     if examples:
         print(
             f"no --data_root: training on the {EXAMPLES.relative_to(CHECKOUT)} portraits for {config.max_steps} steps"
@@ -111,12 +115,21 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
 
     task = get_task(config.dataset_type)
     if config.checkpoint_path:
+        if config.stylegan_weights or config.irse50_weights:
+            raise UserError("--checkpoint_path holds all weights; leave --stylegan_weights and --irse50_weights out")
         model = load_model(config.checkpoint_path)
         start = f"continuing from {config.checkpoint_path}"
         encoder, decoder, photo_encoder = model.encoder, model.decoder, model.photo_encoder
         latent_avg: torch.Tensor | None = model.latent_avg
-        if config.stylegan_weights:
-            raise UserError("--checkpoint_path already holds a generator; leave --stylegan_weights out")
+        encoder_type, channels = type(encoder).__name__, model.input_nc
+        if config.encoder_type not in (None, encoder_type):
+            raise UserError(
+                f"--encoder_type {config.encoder_type}, but {config.checkpoint_path} holds a {encoder_type}"
+            )
+        if channels != task.input_nc:
+            raise UserError(
+                f"{config.checkpoint_path} takes {channels}-channel input, {task.name} gives {task.input_nc}"
+            )
     else:
         weights = config.stylegan_weights or BUNDLED_GENERATOR
         found = load_generator(weights)
@@ -124,7 +137,8 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
         encoder_type = config.encoder_type or ("CompactStyleEncoder" if decoder.size <= 128 else "GradualStyleEncoder")
         if config.learn_in_w:
             encoder_type = "BackboneEncoderUsingLastLayerIntoW"
-        config = dataclasses.replace(config, encoder_type=encoder_type)
+            if config.encoder_type not in (None, encoder_type):
+                raise UserError(f"--learn_in_w needs --encoder_type {encoder_type}, not {config.encoder_type}")
         encoder = build_encoder(encoder_type, decoder.n_styles, task.input_nc, decoder.style_dim)
         start = f"a new {encoder_type} ({parameter_count(encoder) / 1e6:.1f} M parameters)"
         if config.irse50_weights:
@@ -137,7 +151,7 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
         raise UserError(
             f"--output_size {config.output_size}, but the generator makes {decoder.size} px; leave the flag out"
         )
-    config = dataclasses.replace(config, output_size=decoder.size)
+    config = dataclasses.replace(config, output_size=decoder.size, encoder_type=encoder_type)
     print(f"{task.name}: {start}, {decoder.size} px, on {device}")
     model = PSP(
         encoder,
