@@ -50,7 +50,9 @@ class TrainConfig:
     label_nc: int | None = option(None, "0 photo, 1 sketch, >1 label classes (default: from the task)")
     output_size: int | None = option(None, "output side in pixels (default: the generator's)")
     stylegan_weights: str | None = option(None, "pretrained generator (default: the bundled one)")
-    irse50_weights: str | None = option(None, "model_ir_se50.pth to start the encoder from, as pSp does")
+    irse50_weights: str | None = option(
+        None, "model_ir_se50.pth to start the encoder from, as pSp does, or the checkpoint of another task's encoder"
+    )
     checkpoint_path: str | None = option(None, "weights to start from (a pSp checkpoint or one of ours)")
     train_decoder: bool = option(False, "train the generator as well")
     start_from_latent_avg: bool = option(True, "predict the difference to the average latent")

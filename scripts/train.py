@@ -142,9 +142,9 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
         encoder = build_encoder(encoder_type, decoder.n_styles, task.input_nc, decoder.style_dim)
         start = f"a new {encoder_type} ({parameter_count(encoder) / 1e6:.1f} M parameters)"
         if config.irse50_weights:
-            n = start_from_face_recognition(
-                encoder, read_weights(config.irse50_weights).tensors, label_nc=task.label_nc
-            )
+            other = read_weights(config.irse50_weights)
+            fitting = other.part("encoder") or other.tensors
+            n = start_from_face_recognition(encoder, fitting, label_nc=task.label_nc)
             start += f", {n} tensors from {config.irse50_weights}"
         start += f", generator {weights}"
     if config.output_size not in (None, decoder.size):
@@ -191,6 +191,8 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
 
 def build_stylegan2(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
     """Generator and discriminator, new or from `--stylegan_weights`, and the guide if asked for."""
+    import torch
+
     from criteria.lpips import LPIPS
     from psp.checkpoint import load_generator
     from psp.discriminator import Discriminator
@@ -224,6 +226,8 @@ def build_stylegan2(config: TrainConfig, device: Any) -> tuple[Method, TrainConf
             guide.encoder = found.photo_encoder
         if found and found.latent_avg is not None:
             guide.centre.copy_(found.latent_avg.reshape(-1, generator.style_dim)[0])
+        else:
+            guide.centre.copy_(generator.mean_latent(10_000, torch.Generator().manual_seed(config.seed))[0])
     print(f"stylegan2: generator {generator.size} px, {parameter_count(generator) / 1e6:.1f} M parameters, on {device}")
     options = GanOptions(**{f.name: getattr(config, f.name) for f in dataclasses.fields(GanOptions)})
     return StyleGAN2Method(

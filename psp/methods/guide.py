@@ -1,12 +1,12 @@
 """A fast start for a StyleGAN2 on small hardware: encoders that are trained together with the generator.
 
 A plain GAN spends most of its time discovering what faces are. Here a photo encoder E maps a training image to one w,
-the generator has to reconstruct the image from it (L1 + LPIPS), and the mapping network is pulled towards the
-distribution of those codes (sliced Wasserstein distance, Deshpande et al., CVPR 2018). To separate structure from
-colour, the coarse styles come from one recolouring of the image and the fine styles from another, which is the one to
-reconstruct. With a `structure` encoder (a pSp encoder of the task's source), most samples take their coarse styles from
-the sketch or label map instead, so that the generator learns at once to follow it. The adversarial loss, when on, works
-on top.
+the generator has to reconstruct the image from it (L1 + LPIPS, and both once more on the enlarged inner face), and the
+mapping network is pulled towards the distribution of those codes (sliced Wasserstein distance, Deshpande et al., CVPR
+2018). To separate structure from colour, the coarse styles come from one recolouring of the image and the fine styles
+from another, which is the one to reconstruct. With a `structure` encoder (a pSp encoder of the task's source), most
+samples take their coarse styles from the sketch or label map instead, so that the generator learns at once to follow
+it. The adversarial loss, when on, works on top.
 """
 
 from __future__ import annotations
@@ -34,6 +34,18 @@ def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 128) -> Tensor:
     """Squared 2-Wasserstein distance of two point sets [N,D], averaged over random directions."""
     directions = F.normalize(torch.randn(a.shape[1], projections, device=a.device), dim=0)
     return ((a @ directions).sort(dim=0).values - (b @ directions).sort(dim=0).values).square().mean()
+
+
+def features_of_the_face(images: Tensor) -> Tensor:
+    """The rows and columns with eyes, nose and mouth in FFHQ framing: [B,3,S,S] -> [B,3,h,w]."""
+    side = images.shape[-1]
+    top, bottom, left, right = (round(side * part) for part in (0.375, 0.8125, 0.22, 0.78))
+    return images[:, :, top:bottom, left:right]
+
+
+def enlarged(images: Tensor) -> Tensor:
+    """Three times the size, so that the perceptual network sees eyes as more than a few pixels."""
+    return F.interpolate(images, scale_factor=3, mode="bilinear", align_corners=False)
 
 
 class Guide(nn.Module):
@@ -90,6 +102,9 @@ class Guide(nn.Module):
         rebuilt = generator.synthesize(codes, randomize_noise=True).float()
         losses["guide_l1"] = F.l1_loss(rebuilt, wanted)
         losses["guide_lpips"] = self._perceptual[0](rebuilt, wanted).mean()
+        inner, target = features_of_the_face(rebuilt), features_of_the_face(wanted)
+        losses["guide_inner_l1"] = 2 * F.l1_loss(inner, target)
+        losses["guide_inner_lpips"] = self._perceptual[0](enlarged(inner), enlarged(target)).mean()
         self.queue = torch.cat([style.detach(), self.queue])[:QUEUE]
         if len(self.queue) >= MATCHED:
             known = self.queue[torch.randperm(len(self.queue), device=self.queue.device)[:MATCHED]]
