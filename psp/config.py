@@ -74,7 +74,9 @@ class TrainConfig:
     )
 
     # optimisation
-    learning_rate: float | None = option(None, "default: 1e-4 for psp, 2e-3 for stylegan2 and for the short run on the examples")
+    learning_rate: float | None = option(
+        None, "default: 1e-4 for psp, 2e-3 for stylegan2 and for the short run on the examples"
+    )
     optim_name: str = option("ranger", "optimiser of psp", ("ranger", "adam"))
     max_steps: int | None = option(None, "default: 500000, or a short schedule when the example data is used")
     grad_accumulation: int = option(1, "batches per optimiser step")
