@@ -110,7 +110,9 @@ def _why_not(error: Exception) -> str:
         return f"holds Python objects ({found[1]}), which are never loaded"
     if "Weights only" in text or "weights_only" in text:
         return "is damaged, or a pickle that torch did not write, which is never loaded"
-    return f"is damaged or not a checkpoint ({text.strip().splitlines()[0][:120] if text.strip() else 'it ends early'})"
+    if isinstance(error, KeyError) or not text.strip():  # the unpickler met a byte it does not know, or the end
+        return "is damaged or not a checkpoint"
+    return f"is damaged or not a checkpoint ({text.strip().splitlines()[0][:120]})"
 
 
 def _from_mapping(path: Path, content: Mapping[str, Any]) -> Weights:
@@ -342,11 +344,17 @@ def save_torch(content: Mapping[str, Any], path: str | Path) -> None:
 def save_safetensors(
     tensors: Mapping[str, Tensor], config: Mapping[str, Any], path: str | Path, *, dtype: torch.dtype | None = None
 ) -> None:
-    """Write tensors with their config (JSON metadata), atomically; floating-point ones in `dtype` if given."""
-    out = {
-        key: (value.to(dtype) if dtype and value.is_floating_point() else value).detach().cpu().contiguous()
-        for key, value in tensors.items()
-    }
+    """Write tensors with their config (JSON metadata), atomically.
+
+    dtype: for floating-point weights of two dimensions and more. Vectors (biases, BatchNorm statistics, which can be
+    too large for float16) weigh little and keep theirs.
+    """
+
+    def stored(value: Tensor) -> Tensor:
+        smaller = dtype is not None and value.is_floating_point() and value.dim() > 1
+        return (value.to(dtype) if smaller else value).detach().cpu().contiguous()
+
+    out = {key: stored(value) for key, value in tensors.items()}
     with atomic_open(path) as file:
         file.write(
             safetensors.torch.save(out, metadata={"config": json.dumps(dict(config), sort_keys=True), "format": "pt"})

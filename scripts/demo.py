@@ -38,7 +38,7 @@ def main() -> int:
         options = parse(
             ["--dataset_type", task, "--data_path", str(ROOT / "examples" / folder), "--exp_dir", str(exp_dir),
              "--n_outputs_to_generate", str(flags.n_outputs_to_generate), "--seed", str(flags.seed),
-             "--device", flags.device, "--resize_outputs", "--save_grid", "--overwrite"],
+             "--truncation", "0.8", "--device", flags.device, "--resize_outputs", "--save_grid", "--overwrite"],
             mixing=True,
         )  # fmt: skip
         status = max(status, run(options, open_source, root=ROOT, mixing=True))
