@@ -14,7 +14,7 @@ from psp.device import device_name, pick_device
 from psp.errors import UserError
 from psp.inference import OUTPUT_FOLDERS, FolderRun, Item, Layout, Reading, Report, Source, save_stats
 from psp.inference_options import InferenceOptions
-from psp.mixing import check_alpha, describe_layers, fine_layers, parse_layers
+from psp.mixing import check_alpha, describe_layers, parse_layers
 from psp.model import PSP
 from psp.outputs import check_settings, file_hash, prepare_folder, save_image
 from psp.preprocess import open_image, parse_factors, prepare_target
@@ -119,7 +119,7 @@ def choose_styles(options: InferenceOptions, model: PSP, *, mixing: bool) -> Cho
     if options.latent_mask is not None:
         layers = parse_layers(options.latent_mask, model.n_styles)
     elif mixing or styled:
-        layers = task.mixing_layers(model.n_styles) or fine_layers(model.n_styles)
+        layers = model.mixing_layers()
     else:
         return Chosen(Styles(), 1, {"layers": ""}, "each image's own (--latent_mask or --style_seed mixes in another)")
     n_outputs = options.n_outputs_to_generate if mixing else 1

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from psp.encoders import ENCODERS, INPUT_SIZE
 from psp.errors import UserError
+from psp.mixing import fine_layers, parse_layers
 from psp.photo_encoder import PhotoEncoder
 from psp.stylegan2 import Generator
 from psp.tasks import Task
@@ -95,6 +96,17 @@ class PSP(nn.Module):
         """z [B,D] ~ N(0,1) -> W+ codes [B,N,D] with equal rows; `truncation` < 1 pulls them to the average latent."""
         codes = self.decoder.map(z).unsqueeze(1).expand(-1, self.n_styles, -1)
         return codes if truncation == 1.0 else self.latent_avg.lerp(codes, truncation)
+
+    def mixing_layers(self) -> list[int]:
+        """The W+ layers that style mixing replaces unless told otherwise.
+
+        Those that the model was trained to take from elsewhere (`latent_mask` in its config), else its task's, else
+        pSp's 8-17 of 18 in proportion.
+        """
+        trained = self.config.get("latent_mask")
+        if trained:
+            return parse_layers(str(trained), self.n_styles)
+        return (self.task.mixing_layers(self.n_styles) if self.task else []) or fine_layers(self.n_styles)
 
     @property
     def photo_encoder(self) -> PhotoEncoder | None:

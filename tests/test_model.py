@@ -9,6 +9,7 @@ from tiny_training import STYLE_DIM, encoder, generator, model, sketch_batch
 from torch import Tensor
 
 from psp.errors import UserError
+from psp.mixing import fine_layers
 from psp.model import PSP, build_encoder
 from psp.tasks import get_task
 
@@ -172,3 +173,16 @@ def test_attributes_follow_the_generator() -> None:
 def test_unknown_encoder_is_named() -> None:
     with pytest.raises(UserError, match="GradualStyleEncoder"):
         build_encoder("os.system", 6, 3, 512)
+
+
+def test_mixing_layers_come_from_the_model_then_the_task_then_psp() -> None:
+    psp = model()
+    psp.task = None
+    assert psp.mixing_layers() == fine_layers(psp.n_styles)
+    psp.task = get_task("celebs_sketch_to_face")
+    assert psp.mixing_layers() == psp.task.mixing_layers(psp.n_styles)
+    psp.config["latent_mask"] = "5"
+    assert psp.mixing_layers() == [5]
+    psp.config["latent_mask"] = "99"
+    with pytest.raises(UserError, match="99"):
+        psp.mixing_layers()
