@@ -19,7 +19,7 @@ from psp.tasks import get_task
 
 def test_terms_follow_the_schedule() -> None:
     method = tiny.gan_method(guided=True, r1_interval=2, path_interval=3, adversarial_from=1)
-    guide = {"guide_l1", "guide_lpips", "guide_scale"}
+    guide = {"guide_l1", "guide_lpips", "guide_inner_l1", "guide_inner_lpips", "guide_scale"}
     found = [set(method.training_step([tiny.sketch_batch(i)], i)) - guide for i in range(5)]
     usual = {"generator", "discriminator", "score_real", "score_fake", "augment"}
     assert found == [set(), usual, usual | {"r1"}, usual | {"path"}, usual | {"r1"}]
