@@ -30,6 +30,8 @@ EXAMPLES = CHECKOUT / "examples" / "train_data"
 def main() -> int:
     config = parse()
     examples = config.data_root is None
+    if examples:
+        config = dataclasses.replace(config, checkpoint_path=example_start(config))
     config = resolve(
         dataclasses.replace(
             config,
@@ -79,6 +81,17 @@ def main() -> int:
     return status
 
 
+def example_start(config: TrainConfig) -> str | None:
+    """What a run on the example portraits starts from: 48 pairs teach a new encoder little, so the bundled one is
+    trained on, unless the flags name other weights or another encoder."""
+    from psp.checkpoint import BUNDLED
+
+    chosen = config.checkpoint_path or config.stylegan_weights or config.encoder_type or config.irse50_weights
+    if chosen or config.learn_in_w or config.method != "psp" or config.dataset_type not in BUNDLED:
+        return config.checkpoint_path
+    return str(BUNDLED[config.dataset_type])
+
+
 def open_data(config: TrainConfig) -> tuple[PairedImages, PairedImages]:
     """Training and test pairs of `--data_root`, with everything that was left out printed."""
     from datasets.pairs import PairedImages
@@ -114,6 +127,7 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
     from psp.optim import make_optimizer
 
     task = get_task(config.dataset_type)
+    inherited: dict[str, Any] = {}
     if config.checkpoint_path:
         if config.stylegan_weights or config.irse50_weights:
             raise UserError("--checkpoint_path holds all weights; leave --stylegan_weights and --irse50_weights out")
@@ -122,6 +136,8 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
         encoder, decoder, photo_encoder = model.encoder, model.decoder, model.photo_encoder
         latent_avg: torch.Tensor | None = model.latent_avg
         encoder_type, channels = type(encoder).__name__, model.input_nc
+        if config.latent_mask is None and model.config.get("latent_mask"):  # its style mixing stays as it is
+            inherited["latent_mask"] = model.config["latent_mask"]
         if config.encoder_type not in (None, encoder_type):
             raise UserError(
                 f"--encoder_type {config.encoder_type}, but {config.checkpoint_path} holds a {encoder_type}"
@@ -161,7 +177,7 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
         start_from_latent_avg=config.start_from_latent_avg,
         train_decoder=config.train_decoder,
         photo_encoder=photo_encoder,
-        config={k: v for k, v in dataclasses.asdict(config).items() if k != "exp_dir"},
+        config={k: v for k, v in dataclasses.asdict(config).items() if k != "exp_dir"} | inherited,
     ).to(device)
     own = []
     if (config.use_latent_mask or config.code_lambda) and photo_encoder is None and task.source != "photo":
