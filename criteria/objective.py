@@ -15,17 +15,8 @@ from criteria.identity import IdentityLoss, IdNet
 from criteria.lpips import LPIPS, Trunk
 from criteria.moco import MocoLoss
 from criteria.w_norm import w_norm
+from psp.config import LAMBDAS
 from psp.errors import UserError
-
-LAMBDAS = (
-    "l2_lambda",
-    "lpips_lambda",
-    "id_lambda",
-    "w_norm_lambda",
-    "lpips_lambda_crop",
-    "l2_lambda_crop",
-    "moco_lambda",
-)
 
 
 @dataclass(frozen=True)
