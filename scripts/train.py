@@ -30,12 +30,11 @@ EXAMPLES = CHECKOUT / "examples" / "train_data"
 def main() -> int:
     config = parse()
     examples = config.data_root is None
-    if examples:
-        config = dataclasses.replace(config, checkpoint_path=example_start(config))
     config = resolve(
         dataclasses.replace(
             config,
             data_root=config.data_root or str(EXAMPLES),
+            checkpoint_path=example_start(config) if examples else config.checkpoint_path,
             exp_dir=config.exp_dir or f"experiments/{_run_name(config)}",
         ),
         examples=examples,

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny_training as tiny
 import torch
-from torch import Tensor
+from tiny_checkpoints import Content, outputs, published, refused, written
 
 from psp import checkpoint
 from psp.checkpoint import (
@@ -26,25 +24,8 @@ from psp.checkpoint import (
     save_torch,
 )
 from psp.discriminator import Discriminator
-from psp.errors import UserError
 from psp.model import PSP
 from psp.photo_encoder import PhotoEncoder
-
-Content = dict[str, Any]
-
-
-def refused(action: Callable[[], object]) -> str:
-    """The message of the UserError that `action` raises; one line."""
-    with pytest.raises(UserError) as caught:
-        action()
-    message = str(caught.value)
-    assert "\n" not in message and len(message) < 600, message
-    return message
-
-
-def outputs(psp: PSP) -> Tensor:
-    with torch.no_grad():
-        return psp.eval()(tiny.sketch_batch(5).source)
 
 
 @pytest.fixture
@@ -54,18 +35,9 @@ def psp() -> PSP:
 
 @pytest.fixture
 def content(psp: PSP) -> Content:
-    """A pSp checkpoint: state_dict, opts as the published ones have them, latent_avg."""
-    options = {
-        "dataset_type": "celebs_sketch_to_face", "encoder_type": "CompactStyleEncoder", "device": "cuda:0",
-        "input_nc": 1, "label_nc": 1, "output_size": 16, "start_from_latent_avg": True, "learn_in_w": False,
-        "exp_dir": "/somewhere/else", "stylegan_weights": "x.pt", "batch_size": 8, "max_steps": 500000,
-    }  # fmt: skip
-    return psp_state(psp) | {"opts": options}
+    return published(psp)
 
 
-def written(path: Path, content: Content) -> Path:
-    torch.save(content, path)
-    return path
 
 
 # ---- pSp's layout ------------------------------------------------------------------------------------

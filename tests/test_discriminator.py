@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from differences import agrees_with_differences
 from test_stylegan2 import shapes
 
 from psp.discriminator import Discriminator, EqualConv2d, ResBlock, discriminator_config, minibatch_stddev
@@ -106,15 +107,7 @@ def test_r1_has_the_right_gradient() -> None:
     ]
     gradients = torch.autograd.grad(penalty(), weights)
     for weight, gradient in zip(weights, gradients):
-        index = tuple(int(i) for i in torch.unravel_index(gradient.abs().argmax(), gradient.shape))
-        values = []
-        for step in (1e-6, -1e-6):
-            with torch.no_grad():
-                weight[index] += step
-            values.append(float(penalty().detach()))
-            with torch.no_grad():
-                weight[index] -= step
-        assert (values[0] - values[1]) / 2e-6 == pytest.approx(float(gradient[index]), rel=1e-3)
+        agrees_with_differences(penalty, weight, gradient)
 
 
 def test_without_statistics_samples_do_not_see_each_other() -> None:

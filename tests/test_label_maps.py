@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
@@ -10,27 +9,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_images import label_file, round_trip
 
 from psp.errors import UserError
-from psp.image_io import open_image
-from psp.palette import COLOURS, LABELS, colourise, flat_palette, get_label_map, mirror_labels
+from psp.palette import COLOURS, LABELS, colourise, get_label_map, mirror_labels
 from psp.preprocess import prepare_source, source_pixels, to_network
 from psp.tasks import TASKS
 
 LABEL, PHOTO = TASKS["celebs_seg_to_face"], TASKS["ffhq_encode"]
-
-
-def label_file(ids: np.ndarray) -> Image.Image:
-    image = Image.fromarray(ids.astype(np.uint8))
-    image.putpalette(flat_palette())
-    return image
-
-
-def round_trip(image: Image.Image, kind: str = "PNG", **options: object) -> Image.Image:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    buffer.seek(0)
-    return open_image(buffer, name="memory." + kind.lower())
 
 
 def test_every_form_of_a_label_map_gives_the_same_ids() -> None:

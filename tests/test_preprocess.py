@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from tiny_images import label_file, round_trip
 
 from psp.errors import UserError
 from psp.image_io import open_image, to_grey, to_rgb
-from psp.palette import flat_palette
 from psp.preprocess import (
     choose_fit,
     degrade,
@@ -44,19 +44,6 @@ def drawing(size: int = 512, ink: int = 0, ground: int = 255, width: int = 6) ->
     draw.line([size * 0.55, size * 0.4, size * 0.65, size * 0.4], fill=ink, width=width)
     draw.line([size * 0.4, size * 0.7, size * 0.6, size * 0.7], fill=ink, width=width)
     return image
-
-
-def label_file(ids: np.ndarray) -> Image.Image:
-    image = Image.fromarray(ids.astype(np.uint8))
-    image.putpalette(flat_palette())
-    return image
-
-
-def round_trip(image: Image.Image, kind: str = "PNG", **options: object) -> Image.Image:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    buffer.seek(0)
-    return open_image(buffer, name="memory." + kind.lower())
 
 
 # --- agreement with pSp -------------------------------------------------------------------------------------------
