@@ -1,32 +1,30 @@
-"""Weights in and out: every format that is read, and the two that are written, in one file.
+"""Weights into networks and back: what a file (`psp.formats`) holds is checked against itself, built and filled.
 
-Reading builds nothing but tensors and plain containers: safetensors, or `torch.load(weights_only=True)`.
+Sizes, widths and channels come from the tensors; what the file's options say about them has to agree.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from psp.atomic import atomic_open
 from psp.discriminator import Discriminator, discriminator_config
 from psp.encoders import ENCODERS, compact_widths
 from psp.errors import UserError
+from psp.formats import Weights, read_weights
 from psp.model import PSP, build_encoder
 from psp.photo_encoder import PhotoEncoder
-from psp.stylegan2 import Generator, generator_config
+from psp.safe_load import checksum, read_torch
+from psp.stylegan2 import Generator, fir_kernel, generator_config, style_count
 from psp.tasks import TASKS, get_task
 
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
@@ -37,113 +35,6 @@ BUNDLED = {
     "cufs_sketch_to_face": PRETRAINED / "psp_sketch_to_face.safetensors",
     "celebs_seg_to_face": PRETRAINED / "psp_seg_to_face.safetensors",
 }
-
-
-@dataclass
-class Weights:
-    """What a weights file holds. tensors: flat, with prefixes; config: pSp's options or ours; path: for messages."""
-
-    path: Path
-    tensors: dict[str, Tensor]
-    config: dict[str, Any]
-
-    def part(self, name: str) -> dict[str, Tensor]:
-        """Tensors below `name.`, without the prefix."""
-        return {key[len(name) + 1 :]: value for key, value in self.tensors.items() if key.startswith(name + ".")}
-
-
-def read_weights(path: str | Path) -> Weights:
-    """Read any supported file. UserError in one line: missing, not a checkpoint, damaged, or not loadable safely."""
-    path = Path(path)
-    try:
-        if path.is_dir():
-            raise UserError(f"{path} is a folder; give the checkpoint file itself")
-        if not path.exists():
-            raise UserError(f"checkpoint {path} does not exist; check --checkpoint_path or --stylegan_weights")
-        if not path.is_file():
-            raise UserError(f"{path} is not a regular file; give a checkpoint file")
-        with path.open("rb") as file:
-            head = file.read(512)
-        size = path.stat().st_size
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {str(path)[:200]!r}: {getattr(error, 'strerror', None) or error}") from error
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
-        raise UserError(f"{path} is a web page, not weights: the download failed; fetch it again")
-    if path.suffix == ".safetensors" or (head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size):
-        return _read_safetensors(path)
-    return _from_mapping(path, _load_torch(path))
-
-
-def _read_safetensors(path: Path) -> Weights:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        config = json.loads(metadata.get("config", "{}"))
-    except (SafetensorError, ValueError, RecursionError, OSError) as error:
-        raise UserError(f"{path} is a damaged safetensors file ({error})") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: its config is not a JSON object")
-    return Weights(path, dequantise(tensors, where=path), config)
-
-
-def _load_torch(path: Path) -> Mapping[str, Any]:
-    version = tuple(int(n) for n in re.findall(r"\d+", torch.__version__)[:2])
-    if version < (2, 10):
-        raise UserError(
-            f"torch {torch.__version__} cannot read {path} safely (CVE-2026-24747); upgrade to torch 2.10 or newer"
-        )
-    try:  # files of StyleGAN2 training runs hold their argparse options, a plain record of values
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can raise anything
-        raise UserError(f"{path} {_why_not(error)}") from error
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
-    return content
-
-
-def _why_not(error: Exception) -> str:
-    text = str(error)
-    if found := re.search(r"GLOBAL ([\w.]+)", text):
-        return f"holds Python objects ({found[1]}), which are never loaded"
-    if "Weights only" in text or "weights_only" in text:
-        return "is damaged, or a pickle that torch did not write, which is never loaded"
-    if isinstance(error, KeyError) or not text.strip():  # the unpickler met a byte it does not know, or the end
-        return "is damaged or not a checkpoint"
-    return f"is damaged or not a checkpoint ({text.strip().splitlines()[0][:120]})"
-
-
-def _from_mapping(path: Path, content: Mapping[str, Any]) -> Weights:
-    def part(name: str, prefix: str = "") -> dict[str, Any]:
-        found = content.get(name)
-        return {prefix + str(key): value for key, value in found.items()} if isinstance(found, Mapping) else {}
-
-    options = content.get("opts")
-    config = vars(options) if isinstance(options, argparse.Namespace) else part("opts")
-    if "state_dict" in content:  # pSp, and ours, which may add a photo encoder
-        tensors = part("state_dict") | part("photo_encoder", "photo_encoder.")
-    elif "g_ema" in content:  # rosinality's StyleGAN2, and ours
-        tensors = part("g_ema", "decoder.") | part("d", "discriminator.")
-        tensors |= part("photo_encoder", "photo_encoder.") | part("encoder", "encoder.")
-    elif "training" in content:
-        raise UserError(f"{path} is the state of a training run; give the best_model.pt or iteration_*.pt beside it")
-    elif content and all(isinstance(value, Tensor) for value in content.values()):  # a bare state dict
-        tensors = {str(key): value for key, value in content.items()}
-        if "input.input" in tensors:
-            tensors = {f"decoder.{key}": value for key, value in tensors.items()}
-    else:
-        names = sorted(map(str, content))[:6]
-        raise UserError(f"{path} has the entries {names}; expected state_dict (pSp) or g_ema (StyleGAN2)")
-    if isinstance(content.get("latent_avg"), Tensor):
-        tensors["latent_avg"] = content["latent_avg"]
-    for key, value in tensors.items():
-        if not isinstance(value, Tensor):
-            raise UserError(f"{path}: {key} is a {type(value).__name__}, not a tensor")
-        if value.layout != torch.strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise UserError(f"{path}: the tensor {key} is not stored in full")
-    return Weights(path, tensors, config)
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
@@ -204,12 +95,25 @@ def _generator_of(weights: Weights) -> GeneratorFile:
             discriminator = Discriminator(**discriminator_config(critic)) if critic else None
     except (KeyError, ValueError, IndexError, RuntimeError, ArithmeticError) as error:
         raise UserError(f"{path}: its generator has an unknown structure ({error})") from error
-    load_strictly(generator, state, where=f"the generator in {path}")
+    load_strictly(generator, _with_buffers(generator, state, path), where=f"the generator in {path}")
     if discriminator is not None:
         load_strictly(discriminator, critic, where=f"the discriminator in {path}")
     if style:
         load_strictly(photo_encoder, style, where=f"the photo encoder in {path}")
     return GeneratorFile(generator, weights.tensors.get("latent_avg"), discriminator, photo_encoder if style else None)
+
+
+def _with_buffers(generator: Generator, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The state with what old conversions leave out and training never changes: filter kernels, fixed noise."""
+    own = dict(generator.named_buffers())
+    missing = [key for key in own if key not in state]
+    kernels = {key: fir_kernel(4.0) for key in missing if key.endswith(".kernel")}
+    noises = [key for key in missing if key.startswith("noises.")]
+    if len(noises) == generator.n_noises:
+        warnings.warn(f"{path} has no fixed noise images; new ones are used, the same for every run", stacklevel=2)
+        random = torch.Generator().manual_seed(0)
+        kernels |= {key: torch.randn(own[key].shape, generator=random) for key in noises}
+    return {**state, **kernels}
 
 
 def load_model(path: str | Path | None = None, *, task: str | None = None, device: str | torch.device = "cpu") -> PSP:
@@ -242,7 +146,7 @@ def load_model(path: str | Path | None = None, *, task: str | None = None, devic
             f"{path} was trained for {model_task}, not for {task}; change --dataset_type or --checkpoint_path"
         )
     task_name = task or (model_task if model_task in TASKS else None)
-    encoder_type, input_nc = encoder_kind(encoder_state, config)
+    encoder_type, input_nc = encoder_kind(encoder_state, config, path)
     if task_name and get_task(task_name).input_nc != input_nc:
         raise UserError(
             f"{path} takes {input_nc}-channel input, {task_name} gives {get_task(task_name).input_nc} channels; "
@@ -250,6 +154,7 @@ def load_model(path: str | Path | None = None, *, task: str | None = None, devic
         )
     try:
         widths = compact_widths(encoder_state) if encoder_type == "CompactStyleEncoder" else {}
+        check_options(config, path, size=decoder.size, input_nc=input_nc)
         with torch.device("meta"):
             encoder = build_encoder(encoder_type, decoder.n_styles, input_nc, decoder.style_dim, **widths)
     except (KeyError, ValueError, IndexError, RuntimeError, ArithmeticError) as error:
@@ -265,6 +170,25 @@ def load_model(path: str | Path | None = None, *, task: str | None = None, devic
         photo_encoder=found.photo_encoder,
     )
     return model.eval().to(device)
+
+
+def check_options(config: Mapping[str, Any], path: str | Path, *, size: int, input_nc: int) -> None:
+    """UserError in one line where the options of a file contradict its tensors or cannot be meant."""
+    facts = {"output_size": size, "input_nc": input_nc, "n_styles": style_count(size)}
+    for name, wanted in facts.items():
+        said = config.get(name)
+        if said is not None and (isinstance(said, bool) or said != wanted):
+            raise UserError(f"{path} says {name} {str(said)[:40]!r}, its tensors say {wanted}; one of them is wrong")
+    kinds: dict[str, tuple[type, ...]] = {
+        "start_from_latent_avg": (bool,), "learn_in_w": (bool,), "dataset_type": (str,), "latent_mask": (str,),
+        "label_nc": (int,), "generator": (str,), "device": (str, int), "n_iters_per_batch": (int,),
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        said = config.get(name)
+        if said is not None and not isinstance(said, kind):
+            raise UserError(f"{path} says {name} {str(said)[:40]!r}; a {kind[0].__name__} is needed there")
+    if not 0 <= int(config.get("label_nc") or 0) <= 1000:
+        raise UserError(f"{path} says label_nc {config['label_nc']}; 0 to 1000 classes are possible")
 
 
 def _serves(model_task: str, task: str) -> bool:
@@ -284,7 +208,9 @@ def bundled(task: str) -> Path:
     return BUNDLED[task]
 
 
-def encoder_kind(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> tuple[str, int]:
+def encoder_kind(
+    state: Mapping[str, Tensor], config: Mapping[str, Any], where: object = "the checkpoint"
+) -> tuple[str, int]:
     """(encoder_type, input channels) read from the tensors; UserError when the config says otherwise."""
     if any(key.startswith("trunks.") for key in state):
         kind = "CompactStyleEncoder"
@@ -297,25 +223,12 @@ def encoder_kind(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> tupl
     else:
         raise UserError(f"unknown encoder with tensors like {sorted(state)[:3]}; known ones: {', '.join(ENCODERS)}")
     if config.get("encoder_type") not in (None, kind):
-        raise UserError(f"the checkpoint says encoder_type {config['encoder_type']!r}, its tensors are those of {kind}")
+        said = str(config["encoder_type"])[:80]
+        raise UserError(f"{where} says encoder_type {said!r}, its tensors are those of {kind}")
     first = state.get("input_layer.0.weight")
     if first is None or first.dim() != 4:
         raise UserError(f"the {kind} has no usable input_layer.0.weight")
     return kind, int(first.shape[1])
-
-
-def dequantise(tensors: Mapping[str, Tensor], *, where: object = "the file") -> dict[str, Tensor]:
-    """fp32 tensors of a file stored in fp16, or in int8 with a per-output-channel `<name>.scale` beside each tensor."""
-    result = {}
-    for key, value in tensors.items():
-        if value.dtype == torch.int8:
-            scale = tensors.get(f"{key}.scale")
-            if scale is None or value.dim() == 0 or scale.numel() not in (1, value.shape[0]):
-                raise UserError(f"{where}: the int8 tensor {key} has no fitting {key}.scale")
-            result[key] = value.float() * scale.float().reshape(-1, *[1] * (value.dim() - 1))
-        elif not (key.endswith(".scale") and key[:-6] in tensors):
-            result[key] = value.float() if value.is_floating_point() else value
-    return result
 
 
 def psp_state(model: PSP) -> dict[str, Any]:
@@ -355,15 +268,14 @@ def save_safetensors(
         return (value.to(dtype) if smaller else value).detach().cpu().contiguous()
 
     out = {key: stored(value) for key, value in tensors.items()}
+    metadata = {"config": json.dumps(dict(config), sort_keys=True), "format": "pt", "crc32": checksum(out)}
     with atomic_open(path) as file:
-        file.write(
-            safetensors.torch.save(out, metadata={"config": json.dumps(dict(config), sort_keys=True), "format": "pt"})
-        )
+        file.write(safetensors.torch.save(out, metadata=metadata))
 
 
 def read_training_state(path: str | Path) -> dict[str, Any]:
     """The `training` record of a `last.pt`; UserError when the file is damaged or is something else."""
-    content = _load_torch(Path(path))
+    content = read_torch(Path(path), mmap=False)
     training = content.get("training")
     if not isinstance(training, dict) or not {"step", "options", "method"} <= training.keys():
         raise UserError(f"{path} is not a training state of this program; move it away to start anew")

@@ -119,7 +119,8 @@ def open_data(config: TrainConfig) -> tuple[PairedImages, PairedImages]:
 def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
     """Encoder, frozen generator, objective and optimiser."""
     from criteria.objective import PspObjective
-    from psp.checkpoint import BUNDLED_GENERATOR, load_generator, load_model, read_weights
+    from psp.checkpoint import BUNDLED_GENERATOR, load_generator, load_model
+    from psp.formats import read_weights
     from psp.methods.psp import PspMethod, start_from_face_recognition
     from psp.mixing import parse_layers
     from psp.model import PSP, build_encoder, parameter_count

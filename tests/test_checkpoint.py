@@ -14,16 +14,15 @@ from tiny_checkpoints import Content, outputs, published, refused, written
 
 from psp import checkpoint
 from psp.checkpoint import (
-    dequantise,
     load_generator,
     load_model,
     psp_state,
     read_training_state,
-    read_weights,
     save_safetensors,
     save_torch,
 )
 from psp.discriminator import Discriminator
+from psp.formats import dequantise, read_weights
 from psp.model import PSP
 from psp.photo_encoder import PhotoEncoder
 
@@ -36,8 +35,6 @@ def psp() -> PSP:
 @pytest.fixture
 def content(psp: PSP) -> Content:
     return published(psp)
-
-
 
 
 # ---- pSp's layout ------------------------------------------------------------------------------------

@@ -19,10 +19,10 @@ from psp.checkpoint import (
     load_model,
     load_strictly,
     read_training_state,
-    read_weights,
     save_safetensors,
 )
 from psp.encoders import ENCODERS
+from psp.formats import read_weights
 from psp.model import PSP
 
 
@@ -34,8 +34,6 @@ def psp() -> PSP:
 @pytest.fixture
 def content(psp: PSP) -> Content:
     return published(psp)
-
-
 
 
 # ---- files that are no checkpoint --------------------------------------------------------------------
@@ -192,17 +190,40 @@ def test_average_latents_that_do_not_fit(content: Content, tmp_path: Path) -> No
     "options",
     [
         {"encoder_type": "os.system"}, {"encoder_type": 3}, {"encoder_type": "GradualStyleEncoder"},
-        {"dataset_type": "x" * 50}, {"dataset_type": ["a"]}, {"output_size": 2**20}, {"output_size": -1},
-        {"input_nc": 10**9}, {"start_from_latent_avg": "yes"}, {"generator": "../../etc/passwd"},
+        {"dataset_type": ["a"]}, {"output_size": 2**20}, {"output_size": -1}, {"output_size": "1024"},
+        {"output_size": 100}, {"output_size": True}, {"output_size": 16.5}, {"input_nc": 10**9}, {"input_nc": 0},
+        {"n_styles": 18}, {"start_from_latent_avg": "yes"}, {"learn_in_w": "no"}, {"label_nc": -3},
+        {"label_nc": 10**9}, {"latent_mask": [8]}, {"generator": 5}, {"x": torch.ones(3)}, {"big": 1 << 70},
+        {"text": "x" * 20_000}, {"many": list(range(20_000))},
     ],
+    ids=lambda options: "-".join(options),
 )  # fmt: skip
-def test_hostile_options_do_no_harm(options: Content, psp: PSP, content: Content, tmp_path: Path) -> None:
+def test_options_that_cannot_be_meant_are_refused(options: Content, content: Content, tmp_path: Path) -> None:
     content["opts"] |= options
     path = written(tmp_path / "m.pt", content)
-    if "encoder_type" in options:
-        assert "encoder_type" in refused(lambda: load_model(path))
-    else:  # sizes and widths are read from the tensors
-        assert torch.equal(outputs(load_model(path)), outputs(psp))
+    message = refused(lambda: load_model(path))
+    assert next(iter(options)) in message and str(path) in message
+
+
+def test_options_nested_or_repeated_absurdly(content: Content, tmp_path: Path) -> None:
+    deep: list[object] = []
+    for _ in range(50):
+        deep = [deep]
+    wide: list[object] = [1]
+    for _ in range(60):  # 2**60 values when written out, 60 in the file
+        wide = [wide, wide]
+    for hostile in (deep, wide):
+        path = written(tmp_path / "m.pt", {**content, "opts": {**content["opts"], "nested": hostile}})
+        assert "absurdly" in refused(lambda path=path: load_model(path))
+    assert "record" in refused(lambda: load_model(written(path, {**content, "opts": [1, 2]})))
+
+
+@pytest.mark.parametrize("options", [{"dataset_type": "my_own"}, {"device": "cuda:3"}, {"unknown": {"a": [1, None]}}])
+def test_options_that_do_no_harm(options: Content, psp: PSP, content: Content, tmp_path: Path) -> None:
+    content["opts"] |= options
+    model = load_model(written(tmp_path / "m.pt", content))
+    assert torch.equal(outputs(model), outputs(psp))
+    assert model.config.items() >= options.items()
 
 
 @pytest.mark.parametrize(
