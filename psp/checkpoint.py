@@ -275,7 +275,7 @@ def save_safetensors(
 
 def read_training_state(path: str | Path) -> dict[str, Any]:
     """The `training` record of a `last.pt`; UserError when the file is damaged or is something else."""
-    content = read_torch(Path(path), mmap=False)
+    content = read_torch(Path(path))
     training = content.get("training")
     if not isinstance(training, dict) or not {"step", "options", "method"} <= training.keys():
         raise UserError(f"{path} is not a training state of this program; move it away to start anew")

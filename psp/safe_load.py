@@ -1,7 +1,7 @@
 """Files from strangers to tensors and plain values: nothing in them runs, nothing takes more memory than the file has.
 
 PyTorch files are looked through before torch opens them: the zip's directory and checksums, and which names its pickle
-asks for. `torch.load(weights_only=True)` then maps the tensors from the disk instead of copying them.
+asks for. What is left is `torch.load(weights_only=True)`, which compares the tensors with the records they lie in.
 """
 
 from __future__ import annotations
@@ -38,20 +38,16 @@ _ALLOWED = re.compile(
 _OPCODES_OF_CALLS = {"INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "STACK_GLOBAL"}
 
 
-def read_torch(path: Path, *, mmap: bool = True) -> Mapping[str, Any]:
-    """Content of a PyTorch file, zip or legacy, whose top is a dict. UserError in one line for anything else.
-
-    mmap: the tensors of a zip file are views of the file, which cost memory once they are touched.
-    """
+def read_torch(path: Path) -> Mapping[str, Any]:
+    """Content of a PyTorch file, zip or legacy, whose top is a dict. UserError in one line for anything else."""
     require_safe_torch(path)
-    zipped = zipfile.is_zipfile(path)
     try:
         with path.open("rb") as file:
-            _check_zip(path, file) if zipped else _check_legacy(path, file)
+            _check_zip(path, file) if zipfile.is_zipfile(file) else _check_legacy(path, file)
         # files of StyleGAN2 training runs hold their argparse options, a plain record of values
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipped)
+            content = torch.load(path, map_location="cpu", weights_only=True)  # mmap would leave sizes unchecked
     except UserError:
         raise
     except Exception as error:  # a damaged pickle can raise anything
@@ -100,6 +96,7 @@ def _check_zip(path: Path, file: IO[bytes]) -> None:
 def _check_legacy(path: Path, file: IO[bytes]) -> None:
     """The four pickles at the head of a file of torch before 1.6: magic number, protocol, machine, content, keys."""
     size = os.fstat(file.fileno()).st_size
+    file.seek(0)
     head = file.read(len(LEGACY_MAGIC))
     if head != LEGACY_MAGIC:
         raise UserError(f"{path} is damaged, or a pickle that torch did not write, which is never loaded")
