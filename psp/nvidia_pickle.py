@@ -42,8 +42,8 @@ def read_nvidia_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Tensors: `decoder.<name>` as in `psp.stylegan2.Generator` (G_ema, or G where there is none), `latent_avg` [D], and
     `discriminator.<name>` as in `psp.discriminator.Discriminator` when the file holds one that fits.
-    Second: size, style_dim, n_mlp, channels {resolution: width}, network (which one was taken), conv_clamp, and for a
-    discriminator stddev_group, or discriminator_left_out with the reason.
+    Second: size, style_dim, n_mlp, channels {resolution: width}, network (which one was taken), conv_clamp (or None),
+    and for a discriminator stddev_group (None: the whole batch), or discriminator_left_out with the reason.
     UserError in one line: damaged, hostile, a contradiction, or a network that is no unconditional RGB StyleGAN2.
     """
     version = tuple(int(n) for n in re.findall(r"\d+", torch.__version__)[:2])
@@ -81,7 +81,7 @@ def _read(file: BufferedReader, size: int) -> tuple[dict[str, Tensor], dict[str,
         dim = config["style_dim"]
         plan.append(Step("latent_avg", generator.take("mapping.w_avg", dim), (dim,)))
     generator.nothing_left()
-    config |= {"network": found[0], "conv_clamp": generator.option("synthesis.b4.conv1", "conv_clamp")}
+    config |= {"network": found[0], "conv_clamp": generator.number("synthesis.b4.conv1", "conv_clamp")}
     found = first_network(content, "D")
     if found is not None:
         critic = _Part("D", flatten(found[1]))
@@ -91,7 +91,7 @@ def _read(file: BufferedReader, size: int) -> tuple[dict[str, Tensor], dict[str,
         else:
             plan += [step.below("discriminator") for step in _discriminator_plan(critic, config["size"])]
             critic.nothing_left()
-            config["stddev_group"] = critic.option("b4.mbstd", "group_size")
+            config["stddev_group"] = critic.number("b4.mbstd", "group_size")
     total = sum(step.stored.nbytes for step in plan)
     if total > min(size, MAX_TENSOR_BYTES):
         raise PickleRefused(f"needs {total} bytes of tensors, more than it holds or than a StyleGAN2 has")
@@ -148,6 +148,10 @@ class _Part:
         """A plain attribute of a module; None where it has none."""
         value = self.network.options.get(module, {}).get(name)
         return value if type(value) in (int, float, str, bool) else None
+
+    def number(self, module: str, name: str) -> int | float | None:
+        value = self.option(module, name)
+        return value if type(value) in (int, float) else None
 
     def expect(self, module: str, **wanted: int | float | str) -> None:
         """Refuse where the file says something else; what it does not say is not asked."""

@@ -115,7 +115,7 @@ class RestrictedUnpickler:
             while (code := self.take(1)[0]) != STOP:
                 self.budget.spend(OP_COST)
                 if code not in INSTRUCTIONS:
-                    raise PickleRefused(f"uses the pickle instruction {_instruction(code)}, which is never followed")
+                    raise PickleRefused(_unknown_instruction(code, self.at - 1))
                 INSTRUCTIONS[code](self)
             return self.stack.pop()
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
@@ -225,10 +225,13 @@ def _key(value: Any) -> Any:
     raise TypeError
 
 
-def _instruction(code: int) -> str:
+def _unknown_instruction(code: int, place: int) -> str:
     import pickletools
 
-    return next((known.name for known in pickletools.opcodes if known.code == chr(code)), f"0x{code:02x}")
+    for known in pickletools.opcodes:
+        if known.code == chr(code):
+            return f"uses the pickle instruction {known.name}, which is never followed"
+    return f"is a damaged pickle (0x{code:02x} at byte {place} is no instruction)"
 
 
 def _long(reader: RestrictedUnpickler) -> None:
@@ -265,7 +268,8 @@ def _dict(reader: RestrictedUnpickler) -> None:
 
 
 def _frozenset(reader: RestrictedUnpickler) -> None:
-    reader.stack.append(frozenset(map(_key, reader.pop_mark())))
+    items = reader.pop_mark()
+    reader.stack.append(frozenset(map(_key, items)))
 
 
 def _set_item(reader: RestrictedUnpickler) -> None:

@@ -50,7 +50,8 @@ _reconstruct_persistent_obj.__module__ = "torch_utils.persistence"
 @contextlib.contextmanager
 def nvidia_modules() -> Iterator[None]:
     """While it lasts, the names that the pickles use can be imported, as in NVIDIA's checkout."""
-    made = {name: types.ModuleType(name) for name in ("torch_utils", "torch_utils.persistence", "dnnlib", "dnnlib.util")}
+    names = ("torch_utils", "torch_utils.persistence", "dnnlib", "dnnlib.util")
+    made = {name: types.ModuleType(name) for name in names}
     made["torch_utils.persistence"].__dict__[NETWORK] = _reconstruct_persistent_obj
     made["dnnlib.util"].__dict__["EasyDict"] = EasyDict
     sys.modules.update(made)
@@ -246,7 +247,7 @@ class MappingNetwork(Persistent):
 
 
 class Generator(Persistent):
-    """ada: the options as stylegan2-ada-pytorch nests them, else as the stylegan3 repository does. clamp is not applied."""
+    """ada: options nested as in stylegan2-ada-pytorch, else flat as in the stylegan3 repository. Clamps nothing."""
 
     def __init__(
         self, size: int = 16, z_dim: int = 16, *, w_dim: int | None = None, layers: int = 2, base: int = 128,

@@ -7,7 +7,6 @@ import json
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +71,10 @@ def test_same_pictures(options: dict[str, Any], protocol: int, tmp_path: Path, m
     monkeypatch.setattr(nvidia.Persistent, "old", protocol != 4)
     theirs = nvidia.Generator(**options)
     tensors, config = read_nvidia_pickle(written(tmp_path / "g.pkl", snapshot(theirs), protocol))
+    blocks = {s: theirs.synthesis.get_submodule(f"b{s}") for s in theirs.synthesis.block_resolutions}
     assert config == {
         "size": theirs.img_resolution, "style_dim": theirs.w_dim, "n_mlp": theirs.mapping.num_layers,
-        "channels": {s: getattr(theirs.synthesis, f"b{s}").torgb.weight.shape[1] for s in theirs.synthesis.block_resolutions},
+        "channels": {s: block.torgb.weight.shape[1] for s, block in blocks.items()},
         "network": "G_ema", "conv_clamp": options.get("clamp", 256),
     }  # fmt: skip
     assert all(value.dtype == torch.float32 and value.is_contiguous() for value in tensors.values())
@@ -160,6 +160,15 @@ def test_tensors_have_memory_of_their_own(tmp_path: Path) -> None:
     assert first.data_ptr() != second.data_ptr() and first.untyped_storage().nbytes() == 48
 
 
+def test_a_file_cannot_become_larger_in_memory(tmp_path: Path) -> None:
+    """One stored weight in the place of 60."""
+    theirs = nvidia.Generator(8, 64, layers=60)
+    for layer in theirs.mapping.children():
+        layer.weight = theirs.mapping.fc0.weight
+    message = refused(written(tmp_path / "g.pkl", snapshot(theirs)))
+    assert "bytes of tensors, more than it holds" in message
+
+
 def test_the_source_in_the_file_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mark = tmp_path / "it ran"
     monkeypatch.setattr(nvidia.Persistent, "source", f"open({str(mark)!r}, 'w').close()\n")
@@ -230,7 +239,6 @@ def test_tensorflow_pickles_say_so(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_other_pickles_say_what_is_missing(content: Any, wanted: str, tmp_path: Path) -> None:
     assert wanted in refused(written(tmp_path / "g.pkl", content))
-
 
 
 @pytest.mark.parametrize(
