@@ -12,18 +12,17 @@ The numbers are the same ones, under other names and in other shapes; nothing is
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-import torch
 from torch import Tensor
 
 from psp.errors import UserError
 from psp.pickled_networks import Network, StoredTensor, first_network, flatten, read_pickle, read_tensor
 from psp.restricted_pickle import ForbiddenGlobal, PickleRefused, Record, printable
+from psp.safe_load import require_safe_torch
 from psp.stylegan2 import LR_MLP, SQRT2, resolutions
 
 MAX_WIDTH = 4096
@@ -46,9 +45,7 @@ def read_nvidia_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     and for a discriminator stddev_group (None: the whole batch), or discriminator_left_out with the reason.
     UserError in one line: damaged, hostile, a contradiction, or a network that is no unconditional RGB StyleGAN2.
     """
-    version = tuple(int(n) for n in re.findall(r"\d+", torch.__version__)[:2])
-    if version < (2, 10):
-        raise UserError(f"torch {torch.__version__} is too old to read {path}; upgrade to torch 2.10 or newer")
+    require_safe_torch(path)
     try:
         with path.open("rb") as file:
             return _read(file, path.stat().st_size)
