@@ -21,7 +21,7 @@ setup(
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
     license="MIT",
-    packages=["psp", "psp.methods", "stylegan2_ops"],
+    packages=["psp", "psp.benchmark", "psp.methods", "stylegan2_ops"],
     package_data={"stylegan2_ops": ["csrc/*"]},
     python_requires=">=3.10",
     install_requires=[

@@ -42,6 +42,7 @@ class InferenceOptions:
     shard_index: int
     device: str
     precision: str
+    compile: bool
     seed: int
 
 
@@ -100,11 +101,13 @@ def build_parser(*, mixing: bool) -> Parser:
     add_bool(write, "save_grid", False, "also save a contact sheet of the first results, grid.png")
     add_bool(write, "overwrite", False, "make results again that are there already, or were made with other settings")
 
-    add = parser.add_argument_group("running").add_argument
+    running = parser.add_argument_group("running")
+    add = running.add_argument
     add("--test_batch_size", type=int, default=2, metavar="N", help="images the network works on at a time")
     add("--test_workers", type=int, default=2, metavar="N", help="threads that read images (0: none)")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="fp16 on GPUs only")
+    add_bool(running, "compile", False, "torch.compile: a minute more at the start, faster from then on")
     add("--num_shards", type=int, default=1, metavar="N", help="share a folder among N runs into the same --exp_dir")
     add("--shard_index", type=int, default=0, metavar="K", help="which of the shards this run does, from 0")
     return parser

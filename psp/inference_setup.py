@@ -61,7 +61,12 @@ def run(options: InferenceOptions, open_source: Callable[[str | Path], Source], 
     chosen = choose_styles(options, model, mixing=mixing)
     size = 256 if options.resize_outputs else None
     translator = Translator(
-        model, styles=chosen.styles, n_outputs=chosen.n_outputs, pool=size is not None, precision=options.precision
+        model,
+        styles=chosen.styles,
+        n_outputs=chosen.n_outputs,
+        pool=size is not None,
+        precision=options.precision,
+        compile=options.compile,
     )
     layout = Layout(exp_dir, mixing, options.couple_outputs, options.save_latents, size)
     folder_run = FolderRun(

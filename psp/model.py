@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -87,9 +87,12 @@ class PSP(nn.Module):
     def device(self) -> torch.device:
         return self.latent_avg.device
 
-    def encode(self, source: Tensor) -> Tensor:
-        """Network input [B,C,256,256] (see `preprocess.to_network`) -> W+ codes [B,N,D], with the average latent."""
-        codes = self.encoder(source)
+    def encode(self, source: Tensor, *, encoder: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Network input [B,C,256,256] (see `preprocess.to_network`) -> W+ codes [B,N,D], with the average latent.
+
+        encoder: another form of `self.encoder`, compiled or in half precision (`psp.engine`).
+        """
+        codes = (self.encoder if encoder is None else encoder)(source)
         return codes + self.latent_avg.to(codes.dtype) if self.start_from_latent_avg else codes
 
     def map(self, z: Tensor, truncation: float = 1.0) -> Tensor:

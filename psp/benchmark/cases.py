@@ -1,0 +1,185 @@
+"""The cases of the benchmark: for each, pSp's way and ours on the same weights and inputs.
+
+A case hands out functions without arguments; `scripts/benchmark.py` runs them in turns. The first way is the reference.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from psp.benchmark import original
+from psp.benchmark.measure import Run
+from psp.encoders import ENCODERS
+from psp.engine import Engine
+from psp.methods.psp import PspMethod
+from psp.mixing import fine_layers
+from psp.model import PSP, build_encoder
+from psp.optim import make_optimizer
+from psp.stylegan2 import Generator
+from psp.tasks import get_task
+from psp.types import Batch
+from stylegan2_ops import bias_act, upfirdn2d
+from stylegan2_ops.upfirdn2d import upfirdn2d_reference
+
+REFERENCE = "pSp's structure"
+Objective = Callable[..., Any]
+
+
+@dataclass
+class Case:
+    """name: what is done; images: how many come out of one run. ways: name -> function; the first is the reference.
+
+    Each returns what it made, so that the results can be compared. moved: bytes that have to be read and written at
+    least, for cases that are bound by memory.
+    """
+
+    name: str
+    images: int
+    ways: dict[str, Run] = field(default_factory=dict)
+    moved: float | None = None
+    note: str = ""
+
+
+def random_model(size: int, device: torch.device, *, encoder_type: str = "GradualStyleEncoder") -> PSP:
+    """pSp's sketch model of this output size with random weights and pSp's widths, seeded."""
+    if encoder_type not in ENCODERS:
+        raise ValueError(encoder_type)
+    torch.manual_seed(0)
+    generator = Generator(size)
+    for layer in (generator.conv1, *generator.convs):
+        layer.noise.weight.data.fill_(0.1)
+    encoder = build_encoder(encoder_type, generator.n_styles, 1, 512)
+    average = generator.mean_latent(1000, torch.Generator().manual_seed(0))
+    return PSP(encoder, generator, latent_avg=average, task=get_task("celebs_sketch_to_face")).eval().to(device)
+
+
+def sketches(batch: int, device: torch.device) -> Tensor:
+    return torch.rand(batch, 1, 256, 256, generator=torch.Generator().manual_seed(1)).to(device)
+
+
+def inference(model: PSP, batch: int, precisions: Sequence[str], *, compiled: bool) -> list[Case]:
+    """Encoder, generator, and both together."""
+    source = sketches(batch, model.device)
+    with torch.inference_mode():
+        codes = model.encode(source)
+    plain = copy.deepcopy(model.encoder)  # keeps pSp's memory layout
+    average = model.latent_avg
+    encoder = Case("encoder", batch, {REFERENCE: lambda: plain(source) + average})
+    decoder = Case(
+        f"generator {model.output_size}", batch, {REFERENCE: lambda: original.synthesize(model.decoder, codes)}
+    )
+    both = Case(
+        f"end to end {model.output_size}", batch,
+        {REFERENCE: lambda: original.synthesize(model.decoder, plain(source) + average)},
+    )  # fmt: skip
+    for precision in precisions:
+        for compile in (False, True) if compiled else (False,):
+            engine = Engine(model, precision=precision, compile=compile)
+            name = f"ours, {precision}" + (", compiled" if compile else "")
+            encoder.ways[name] = lambda engine=engine: engine.encode(source)  # type: ignore[misc]
+            decoder.ways[name] = lambda engine=engine: engine.decode(codes)  # type: ignore[misc]
+            both.ways[name] = lambda engine=engine: engine.decode(engine.encode(source))  # type: ignore[misc]
+    return [encoder, decoder, both]
+
+
+def mixing(model: PSP, outputs: int, precisions: Sequence[str]) -> Case:
+    """Several faces for one sketch: pSp encodes and generates twice for each, we encode once."""
+    source, layers = sketches(1, model.device), fine_layers(model.n_styles)
+    plain = copy.copy(model)
+    plain._modules = dict(model._modules) | {"encoder": copy.deepcopy(model.encoder)}
+    z = torch.randn(outputs, model.style_dim, generator=torch.Generator().manual_seed(2)).to(model.device)
+    case = Case(
+        f"mixing, {outputs} outputs, {model.output_size}",
+        outputs,
+        {REFERENCE: lambda: original.mix(plain, source, z, layers)},
+    )
+
+    def ours(engine: Engine) -> Tensor:
+        codes = engine.encode(source).repeat(outputs, 1, 1)
+        codes[:, layers] = model.map(z)[:, layers]
+        return engine.decode(codes)
+
+    for precision in precisions:
+        engine = Engine(model, precision=precision)
+        case.ways[f"ours, {precision}"] = lambda engine=engine: ours(engine)  # type: ignore[misc]
+    return case
+
+
+def training(model: PSP, batch: int, objective: Objective, precisions: Sequence[str]) -> Case:
+    """One training step of the encoder: forward, losses, gradients, Ranger. Each way trains a copy of its own."""
+    source, task = sketches(batch, model.device), get_task("celebs_sketch_to_face")
+    target = torch.rand(batch, 3, 256, 256, generator=torch.Generator().manual_seed(3)).to(model.device) * 2 - 1
+    case = Case(f"training step {model.output_size}", batch)
+
+    reference = copy.deepcopy(model).train()
+    original.trainable(reference)
+    optimiser = make_optimizer("ranger", list(reference.encoder.parameters()), 1e-4)
+
+    def psp() -> Tensor:
+        torch.manual_seed(4)
+        codes = reference.encoder(source) + reference.latent_avg
+        images = reference.resize(original.synthesize(reference.decoder, codes, randomize_noise=True))
+        losses = objective(images, target, codes, reference.latent_avg, None)
+        optimiser.zero_grad()
+        losses.total.backward()
+        optimiser.step()
+        for value in losses.terms.values():
+            float(value)
+        return losses.total.detach()
+
+    case.ways[REFERENCE] = psp
+    for precision in precisions:
+        own = copy.deepcopy(model)
+        own.train()
+        trained = [p for p in own.parameters() if p.requires_grad]
+        method = PspMethod(own, objective, make_optimizer("ranger", trained, 1e-4), task=task, precision=precision)
+
+        def step(method: PspMethod = method) -> Tensor:
+            torch.manual_seed(4)
+            return method.training_step([Batch(source, target)], 0)["loss"]
+
+        case.ways[f"ours, {precision}"] = step
+    return case
+
+
+def operations(device: torch.device, dtype: torch.dtype, size: int, channels: int, batch: int = 1) -> list[Case]:
+    """The memory-bound steps of one large layer: bias and activation, filter, enlarge, reduce."""
+    x = torch.randn(batch, channels, size, size, device=device, dtype=dtype)
+    bias = torch.randn(channels, device=device, dtype=dtype)
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device=device)
+    kernel = taps[:, None] * taps[None, :] / 64
+    item, name = x.element_size(), str(dtype).removeprefix("torch.")
+    label = f"{channels}x{size}x{size}, {name}"
+
+    def unfused() -> Tensor:
+        return F.leaky_relu(x + bias[:, None, None], 0.2) * 2**0.5
+
+    found = [
+        Case(
+            f"bias_act {label}",
+            batch,
+            {"torch, unfused": unfused, "ours": lambda: bias_act(x, bias)},
+            2 * x.numel() * item,
+        )
+    ]
+    for what, up, down, pad in (("blur", 1, 1, (2, 1)), ("up 2x", 2, 1, (2, 1)), ("down 2x", 1, 2, (1, 1))):
+        out = x.numel() * up**2 // down**2
+        found.append(
+            Case(
+                f"upfirdn2d {what} {label}",
+                batch,
+                {
+                    "torch, unfused": lambda u=up, d=down, p=pad: upfirdn2d_reference(x, kernel, u, d, (*p, *p)),  # type: ignore[misc]
+                    "ours": lambda u=up, d=down, p=pad: upfirdn2d(x, kernel, u, d, p),  # type: ignore[misc]
+                },
+                (x.numel() + out) * item,
+            )
+        )
+    return found

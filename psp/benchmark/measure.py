@@ -1,0 +1,159 @@
+"""Times of several ways to do the same, taken in turns in one process; what the machine can do at most."""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+Run = Callable[[], object]
+
+
+@dataclass
+class Timing:
+    """seconds: wall time of each round; cpu_seconds: CPU time of the process, which other programs disturb less.
+
+    On a GPU `seconds` are those between two CUDA events and `cpu_seconds` is empty. peak_mb: memory at its highest,
+    allocated tensors on a GPU, the whole process on a CPU (None where the system does not tell).
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
+    peak_mb: float | None = None
+
+    @property
+    def median(self) -> float:
+        """The figure to compare: CPU seconds on a CPU, device seconds on a GPU."""
+        return statistics.median(self.cpu_seconds or self.seconds)
+
+
+def in_turns(ways: Mapping[str, Run], device: torch.device, *, rounds: int, warmup: int = 1) -> dict[str, Timing]:
+    """Run every way once per round, in the same order, so that what disturbs one disturbs all."""
+    timings = {name: Timing() for name in ways}
+    for run in ways.values():
+        for _ in range(warmup):
+            run()
+    for number in range(rounds):
+        for name, run in ways.items():
+            if number == 0:
+                _reset_peak(device)
+            _one(run, device, timings[name])
+            if number == 0:
+                timings[name].peak_mb = _peak_mb(device)
+    return timings
+
+
+def _one(run: Run, device: torch.device, timing: Timing) -> None:
+    if device.type == "cuda":
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize(device)
+        start.record()
+        run()
+        end.record()
+        torch.cuda.synchronize(device)
+        timing.seconds.append(start.elapsed_time(end) / 1000)
+        return
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    timing.cpu_seconds.append(time.process_time() - cpu)
+    timing.seconds.append(time.perf_counter() - wall)
+
+
+def _reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts at what is in use now
+    except OSError:
+        pass
+
+
+def _peak_mb(device: torch.device) -> float | None:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def gflop(run: Run) -> float:
+    """Arithmetic of one run in GFLOP (a multiply-add is two), convolutions and matrix products alone."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() / 1e9
+
+
+def relative_error(found: Tensor, wanted: Tensor) -> float:
+    """Largest difference as a fraction of the largest value."""
+    return float((found.float() - wanted.float()).abs().max() / wanted.float().abs().max().clamp(min=1e-30))
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What the device reached on the best case: TFLOP/s of a square matrix product per type, GB/s of a copy."""
+
+    tflops: dict[str, float]
+    copy_gb: float
+
+
+def ceilings(device: torch.device) -> Ceilings:
+    """Measured here and now; a copy counts what is read and what is written."""
+    side, size = (8192, 1 << 28) if device.type == "cuda" else (1536, 1 << 25)
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    if device.type == "cuda":
+        dtypes["fp16"] = torch.float16
+    found = {}
+    for name, dtype in dtypes.items():
+        a = torch.randn(side, side, device=device, dtype=dtype)
+        found[name] = 2 * side**3 / _best(lambda a=a: a @ a, device) / 1e12  # type: ignore[misc]
+    source = torch.empty(size, device=device)
+    target = torch.empty_like(source)
+    return Ceilings(found, 8 * size / _best(lambda: target.copy_(source), device) / 1e9)
+
+
+def _best(run: Run, device: torch.device) -> float:
+    timing = in_turns({"it": run}, device, rounds=7, warmup=2)["it"]
+    return min(timing.seconds)
+
+
+def machine(device: torch.device) -> dict[str, object]:
+    """Device, versions, threads, and the clock as found, for the record."""
+    record: dict[str, object] = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32,
+        "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
+    }
+    if device.type == "cuda":
+        record |= {"device": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+        try:
+            record["clock_mhz"] = torch.cuda.clock_rate(device)
+        except Exception:  # needs NVIDIA's management library
+            record["clock_mhz"] = None
+    else:
+        record["device"] = _processor()
+    return record
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return "CPU"

@@ -1,0 +1,127 @@
+"""How fast the networks run beside pSp's structure, in one process, with equal weights and results compared.
+
+python scripts/benchmark.py [--cases ops,inference,mixing,training] [--sizes 256,1024] [--batches 1,8] [--out DIR] ...
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from argparse import Namespace
+
+from psp.cli import Parser, add_bool
+from psp.errors import UserError, run_main
+
+CASES = ("ops", "inference", "mixing", "training")
+
+
+def parser() -> Parser:
+    parser = Parser("Times of this project's networks beside pSp's structure, taken in turns; random weights.")
+    add = parser.add_argument
+    add("--cases", default=",".join(CASES), metavar="LIST", help=f"which of {', '.join(CASES)}")
+    add("--sizes", default="256,1024", metavar="LIST", help="output sides of the generator")
+    add("--batches", default="1", metavar="LIST", help="batch sizes for inference")
+    add("--train_batch", type=int, default=2, metavar="N", help="batch size of the training step")
+    add("--precisions", default="fp32,bf16", metavar="LIST", help="fp32, bf16, fp16 (GPU)")
+    add("--n_outputs", type=int, default=5, metavar="N", help="outputs of style mixing")
+    add("--rounds", type=int, default=5, metavar="N", help="how often everything runs; medians are reported")
+    add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
+    add("--threads", type=int, metavar="N", help="CPU threads (default: torch's)")
+    add_bool(parser, "compile", False, "torch.compile as well (minutes)")
+    add_bool(parser, "tf32", True, "on GPUs: let fp32 use TF32, as torch's convolutions do")
+    add("--out", default="output/benchmark", metavar="DIR", help="where benchmark.json, .md and .png go")
+    return parser
+
+
+def numbers(text: str, flag: str) -> list[int]:
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or min(found) < 1:
+        raise UserError(f"{flag} {text!r}: a list of whole numbers like 1,8 is needed")
+    return found
+
+
+def main() -> int:
+    options = parser().parse_args()
+    unknown = [name for name in options.cases.split(",") if name not in CASES]
+    if unknown:
+        raise UserError(f"--cases {unknown[0]!r} is not known; choose from {','.join(CASES)}")
+    for flag in ("sizes", "batches"):
+        setattr(options, flag, numbers(getattr(options, flag), f"--{flag}"))
+    return run(options)
+
+
+def run(options: Namespace) -> int:
+    import json
+
+    import torch
+
+    from psp.atomic import make_folder, write_text
+    from psp.benchmark import cases
+    from psp.benchmark.measure import ceilings, gflop, in_turns, machine, relative_error
+    from psp.benchmark.report import Row, markdown, plot, record, rows_of
+    from psp.device import device_name, pick_device
+
+    device = pick_device(options.device)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.tf32
+    out = make_folder(options.out)
+    precisions = options.precisions.split(",")
+    limits = ceilings(device)
+    reached = ", ".join(f"{name} {value:.3g} TFLOP/s" for name, value in limits.tflops.items())
+    print(f"{device_name(device)}: matrix products reach {reached}, a copy {limits.copy_gb:.3g} GB/s", flush=True)
+    rows: list[Row] = []
+
+    def measure(case: cases.Case, *, work: bool = True) -> None:
+        reference, *others = case.ways
+        grad = case.name.startswith("training")
+        with torch.inference_mode(not grad):
+            results = {name: case.ways[name]() for name in case.ways}
+            errors = {n: relative_error(results[n], results[reference]) for n in others}  # type: ignore[arg-type]
+            del results
+            arithmetic = (
+                gflop(case.ways[others[0]]) if work and case.moved is None and "compiled" not in others[0] else None
+            )
+            timings = in_turns(case.ways, device, rounds=options.rounds)
+        found = rows_of(case, timings, dict(errors), arithmetic, limits)
+        rows.extend(found)
+        print(markdown(found, cpu=device.type == "cpu"), flush=True)
+
+    chosen = options.cases.split(",")
+    if "ops" in chosen:
+        wide = 1024 if device.type == "cuda" else 256
+        for dtype in (torch.float32, torch.float16) if device.type == "cuda" else (torch.float32,):
+            for case in cases.operations(device, dtype, wide, 32):
+                measure(case)
+    for size in options.sizes if len(chosen) > chosen.count("ops") else []:
+        model = cases.random_model(size, device)
+        if "inference" in chosen:
+            for batch in options.batches:
+                for case in cases.inference(model, batch, precisions, compiled=options.compile):
+                    measure(case)
+        if "mixing" in chosen:
+            measure(cases.mixing(model, options.n_outputs, precisions))
+        if "training" in chosen:
+            from criteria.objective import PspObjective
+
+            objective = PspObjective({"l2_lambda": 1.0, "lpips_lambda": 0.8}, device=device)
+            measure(cases.training(model, options.train_batch, objective, [p for p in precisions if p != "fp16"]))
+        del model
+    info = machine(device)
+    command = "python scripts/benchmark.py " + " ".join(sys.argv[1:])
+    write_text(out / "benchmark.json", json.dumps(record(rows, info, limits, command), indent=1) + "\n")
+    write_text(out / "benchmark.md", markdown(rows, cpu=device.type == "cpu"))
+    plot(rows, out / "benchmark.png", f"{info['device']}, torch {torch.__version__}, {info['threads']} threads")
+    print(f"written to {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
