@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from psp.errors import UserError
+from psp.nvidia_pickle import looks_like_nvidia_pickle, read_nvidia_pickle
 from psp.safe_load import check_stored, plain_options, read_json, read_safetensors, read_torch
 
 Content = Mapping[str, Any]
@@ -96,6 +97,8 @@ def read_weights(path: str | Path) -> Weights:
         check_stored(path, tensors)
         config = plain_options(read_json(metadata.get("config", "{}"), where=f"{path}: its config"), where=str(path))
         return Weights(path, dequantise(tensors, where=path), config)
+    if looks_like_nvidia_pickle(head):
+        return Weights(path, *read_nvidia_pickle(path), "StyleGAN2 (NVIDIA)")
     return _from_torch(path, read_torch(path))
 
 
