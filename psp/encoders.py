@@ -1,87 +1,71 @@
-"""Encoders from an image to W+ style vectors: pSp's three (Richardson et al., CVPR 2021, section 3) and a compact one.
+"""Encoders from an image to W+ style vectors: pSp's three, e4e's, and a compact one; the registry of all.
 
-All take [B,input_nc,256,256] and return codes [B,n_styles,style_dim], before the average latent is added. The three of
-pSp keep the parameter names of the released checkpoints; their convolutional heads are 512 wide, as published, and only
-the last linear layer follows `style_dim`.
+All take [B,input_nc,256,256] and return codes [B,n_styles,style_dim], before the average latent is added. Those of
+pSp (Richardson et al., "Encoding in Style", CVPR 2021, section 3), e4e and ReStyle keep the parameter names of the
+released checkpoints; their convolutional heads are 512 wide, as published, and only the last linear layer follows
+`style_dim`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import accumulate
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from psp.irse import DEPTHS, BottleneckIR, Mode, input_layer, ir_body
+from psp.encoders_restyle import (
+    BackboneEncoder,
+    ProgressiveBackboneEncoder,
+    ResNetBackboneEncoder,
+    ResNetGradualStyleEncoder,
+    ResNetProgressiveBackboneEncoder,
+)
+from psp.irse import BottleneckIR, IRTrunk, Mode, input_layer, ir_body
+from psp.map2style import (
+    COARSE_IND,
+    INPUT_SIZE,
+    MIDDLE_IND,
+    FeaturePyramid,
+    GradualStyleBlock,
+    absolute_codes,
+    check_input_size,
+    code_and_deltas,
+    upsample_add,
+)
 from psp.stylegan2 import EqualLinear
 
-INPUT_SIZE = 256
+__all__ = ["ENCODERS", "INPUT_SIZE", "GradualStyleBlock", "upsample_add"]
 
 
-def upsample_add(coarse: Tensor, fine: Tensor) -> Tensor:
-    """Feature pyramid step: bilinear upsampling with aligned corners, as in released models, plus the side branch."""
-    return F.interpolate(coarse, size=fine.shape[2:], mode="bilinear", align_corners=True) + fine
-
-
-def check_input_size(x: Tensor) -> None:
-    if x.shape[-2:] != (INPUT_SIZE, INPUT_SIZE):
-        raise ValueError(
-            f"the encoder takes {INPUT_SIZE}x{INPUT_SIZE} images, got {x.shape[-1]}x{x.shape[-2]} (width x height)"
-        )
-
-
-class GradualStyleBlock(nn.Module):
-    """map2style: strided convolutions from `spatial` px down to one pixel, then a linear layer -> [B,style_dim]."""
-
-    def __init__(self, in_ch: int, width: int, spatial: int, style_dim: int):
-        super().__init__()
-        layers: list[nn.Module] = []
-        for i in range(spatial.bit_length() - 1):
-            layers += [nn.Conv2d(in_ch if i == 0 else width, width, 3, stride=2, padding=1), nn.LeakyReLU()]
-        self.convs = nn.Sequential(*layers)
-        self.linear = EqualLinear(width, style_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear(self.convs(x).flatten(1))
-
-
-class GradualStyleEncoder(nn.Module):
-    """pSp's encoder: IR body, feature pyramid at 16, 32 and 64 px, one map2style block per style.
-
-    The first 3 styles look at 16 px, the next 4 at 32 px, the others at 64 px.
-    """
-
-    coarse_ind, middle_ind = 3, 7
+class GradualStyleEncoder(IRTrunk, FeaturePyramid):
+    """pSp's encoder: IR body, feature pyramid at 16, 32 and 64 px, one map2style block per style."""
 
     def __init__(
         self, n_styles: int, input_nc: int = 3, style_dim: int = 512, *, num_layers: int = 50, mode: Mode = "ir_se"
     ):
-        super().__init__()
-        self.input_layer = input_layer(input_nc)
-        self.body = ir_body(num_layers, mode)
-        # the last unit of the 128-, 256- and 512-channel stages: 6, 20 and 23 in the 50-layer body
-        self.taps = tuple(end - 1 for end in accumulate(DEPTHS[num_layers]))[1:]
-        spatial = [16 if i < self.coarse_ind else 32 if i < self.middle_ind else 64 for i in range(n_styles)]
-        self.styles = nn.ModuleList(GradualStyleBlock(512, 512, s, style_dim) for s in spatial)
-        self.latlayer1 = nn.Conv2d(256, 512, 1)
-        self.latlayer2 = nn.Conv2d(128, 512, 1)
+        super().__init__(input_nc, num_layers, mode)
+        self.add_pyramid(n_styles, style_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         check_input_size(x)
-        x = self.input_layer(x)
-        features = []
-        for i, unit in enumerate(self.body):
-            x = unit(x)
-            if i in self.taps:
-                features.append(x)
-        c1, c2, c3 = features
-        p2 = upsample_add(c3, self.latlayer1(c2))
-        p1 = upsample_add(p2, self.latlayer2(c1))
-        levels = [c3 if i < self.coarse_ind else p2 if i < self.middle_ind else p1 for i in range(len(self.styles))]
-        return torch.stack([block(level) for block, level in zip(self.styles, levels, strict=True)], dim=1)
+        return absolute_codes(self.styles, self.levels(self.features(x)))
+
+
+class Encoder4Editing(GradualStyleEncoder):
+    """e4e: pSp's network, read as one w and small differences to it, which keeps the codes editable.
+
+    The parameters have the names and shapes of `GradualStyleEncoder`; nothing in a state dict tells the two apart.
+    Wiring: Tov et al., SIGGRAPH 2021, section 4, and github.com/omertov/encoder4editing (models/encoders).
+
+    n_deltas: how many differences are added while training progresses; None, as in every finished model, adds all.
+    """
+
+    n_deltas: int | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_input_size(x)
+        return code_and_deltas(self.styles, self.levels(self.features(x)), self.n_deltas)
 
 
 class BackboneEncoderUsingLastLayerIntoW(nn.Module):
@@ -149,7 +133,7 @@ class CompactStyleEncoder(nn.Module):
     widths, units: per stage, of which the first works at 64 px. `compact_widths` reads all of them from a state dict.
     """
 
-    coarse_ind, middle_ind = 3, 7
+    coarse_ind, middle_ind = COARSE_IND, MIDDLE_IND
 
     def __init__(
         self,
@@ -218,8 +202,17 @@ def compact_widths(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
-    "GradualStyleEncoder": GradualStyleEncoder,
-    "BackboneEncoderUsingLastLayerIntoW": BackboneEncoderUsingLastLayerIntoW,
-    "BackboneEncoderUsingLastLayerIntoWPlus": BackboneEncoderUsingLastLayerIntoWPlus,
-    "CompactStyleEncoder": CompactStyleEncoder,
+    encoder.__name__: encoder
+    for encoder in (
+        GradualStyleEncoder,
+        BackboneEncoderUsingLastLayerIntoW,
+        BackboneEncoderUsingLastLayerIntoWPlus,
+        CompactStyleEncoder,
+        Encoder4Editing,
+        BackboneEncoder,
+        ResNetBackboneEncoder,
+        ResNetGradualStyleEncoder,
+        ProgressiveBackboneEncoder,
+        ResNetProgressiveBackboneEncoder,
+    )
 }

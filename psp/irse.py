@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -71,6 +72,26 @@ def ir_body(num_layers: int, mode: Mode) -> nn.Sequential:
             units.append(BottleneckIR(in_ch, width, 2 if i == 0 else 1, se=mode == "ir_se"))
             in_ch = width
     return nn.Sequential(*units)
+
+
+class IRTrunk(nn.Module):
+    """Base of encoders: input layer and IR body. taps: the last units of the 128-, 256- and 512-channel stages."""
+
+    def __init__(self, input_nc: int, num_layers: int, mode: Mode):
+        super().__init__()
+        self.input_layer = input_layer(input_nc)
+        self.body = ir_body(num_layers, mode)
+        self.taps = tuple(end - 1 for end in accumulate(DEPTHS[num_layers]))[1:]  # 6, 20 and 23 of 50 layers
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """[B,C,256,256] -> the maps [B,128,64,64], [B,256,32,32] and [B,512,16,16]."""
+        x = self.input_layer(x)
+        found = []
+        for i, unit in enumerate(self.body):
+            x = unit(x)
+            if i in self.taps:
+                found.append(x)
+        return found
 
 
 class Backbone(nn.Module):
