@@ -23,6 +23,7 @@ from psp.errors import UserError
 from psp.formats import Weights, read_weights
 from psp.model import PSP, build_encoder
 from psp.photo_encoder import PhotoEncoder
+from psp.refinement import INPUT_NC
 from psp.safe_load import checksum, read_torch
 from psp.stylegan2 import Generator, fir_kernel, generator_config, style_count
 from psp.tasks import TASKS, get_task
@@ -149,9 +150,10 @@ def load_model(path: str | Path | None = None, *, task: str | None = None, devic
         )
     task_name = task or (model_task if model_task in TASKS else None)
     encoder_type, input_nc = encoder_kind(encoder_state, config, path)
-    if task_name and get_task(task_name).input_nc != input_nc:
+    source_nc = INPUT_NC // 2 if input_nc == INPUT_NC else input_nc  # ReStyle's encoder sees its own result too
+    if task_name and get_task(task_name).input_nc != source_nc:
         raise UserError(
-            f"{path} takes {input_nc}-channel input, {task_name} gives {get_task(task_name).input_nc} channels; "
+            f"{path} takes {source_nc}-channel input, {task_name} gives {get_task(task_name).input_nc} channels; "
             f"change --dataset_type"
         )
     try:
@@ -210,27 +212,45 @@ def bundled(task: str) -> Path:
     return BUNDLED[task]
 
 
+# What an encoder's tensors are called -> the encoders that have such tensors, the first where the options name none.
+ENCODER_LAYOUTS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("trunks.0.",), ("CompactStyleEncoder",)),
+    (("styles.0.", "latlayer1.", "conv1."), ("ResNetGradualStyleEncoder",)),
+    (("styles.0.", "latlayer1."), ("GradualStyleEncoder", "Encoder4Editing")),
+    (("styles.0.", "conv1."), ("ResNetBackboneEncoder", "ResNetProgressiveBackboneEncoder")),
+    (("styles.0.",), ("BackboneEncoder", "ProgressiveBackboneEncoder")),
+    (("output_layer_2.",), ("BackboneEncoderUsingLastLayerIntoWPlus",)),
+    (("linear.weight",), ("BackboneEncoderUsingLastLayerIntoW",)),
+)
+
+
 def encoder_kind(
     state: Mapping[str, Tensor], config: Mapping[str, Any], where: object = "the checkpoint"
 ) -> tuple[str, int]:
-    """(encoder_type, input channels) read from the tensors; UserError when the config says otherwise."""
-    if any(key.startswith("trunks.") for key in state):
-        kind = "CompactStyleEncoder"
-    elif any(key.startswith("styles.") for key in state):
-        kind = "GradualStyleEncoder"
-    elif any(key.startswith("output_layer_2.") for key in state):
-        kind = "BackboneEncoderUsingLastLayerIntoWPlus"
-    elif "linear.weight" in state:
-        kind = "BackboneEncoderUsingLastLayerIntoW"
-    else:
+    """(encoder_type, input channels) of an encoder's tensors; UserError when the config says otherwise.
+
+    Where the same tensors belong to several encoders (pSp's and e4e's), the config's `encoder_type` decides.
+    """
+    kinds = next(
+        (
+            kinds
+            for names, kinds in ENCODER_LAYOUTS
+            if all(any(key.startswith(name) for key in state) for name in names)
+        ),
+        None,
+    )
+    if kinds is None:
         raise UserError(f"unknown encoder with tensors like {sorted(state)[:3]}; known ones: {', '.join(ENCODERS)}")
-    if config.get("encoder_type") not in (None, kind):
-        said = str(config["encoder_type"])[:80]
-        raise UserError(f"{where} says encoder_type {said!r}, its tensors are those of {kind}")
-    first = state.get("input_layer.0.weight")
-    if first is None or first.dim() != 4:
-        raise UserError(f"the {kind} has no usable input_layer.0.weight")
-    return kind, int(first.shape[1])
+    said = config.get("encoder_type")
+    if said not in (None, *kinds):
+        raise UserError(f"{where} says encoder_type {str(said)[:80]!r}, its tensors are those of {' or '.join(kinds)}")
+    kind = kinds[0] if said is None else str(said)
+    if config.get("learn_in_w") and kind != "BackboneEncoderUsingLastLayerIntoW":
+        raise UserError(f"{where} says learn_in_w, one w for all layers, but its tensors are those of {kind}")
+    name = "conv1.weight" if "conv1.weight" in state else "input_layer.0.weight"
+    if name not in state or state[name].dim() != 4:
+        raise UserError(f"the {kind} has no usable {name}")
+    return kind, int(state[name].shape[1])
 
 
 def psp_state(model: PSP) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 from psp.errors import UserError
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+CHUNK_PIXELS = {"cpu": 1 << 20, "cuda": 16 << 20}  # how much of a batch a generator works on at a time
 
 
 def pick_device(name: str) -> torch.device:
@@ -47,6 +48,11 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     if precision == "fp16" and device.type == "cpu":
         raise UserError("--precision fp16 needs a GPU; on a CPU use --precision bf16 or fp32")
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
+
+
+def images_at_once(device: torch.device, size: int, pixels: int | None = None) -> int:
+    """How many images of `size` px a generator makes at a time, to bound its memory; `pixels`: another bound."""
+    return max(1, (pixels or CHUNK_PIXELS.get(device.type, 1 << 20)) // size**2)
 
 
 def synchronize(device: torch.device) -> None:

@@ -33,6 +33,7 @@ class Engine:
         self.dtype = DTYPES[precision]
         self.encoder: Callable[[Tensor], Tensor]
         self.decoder: Callable[[Tensor], Tensor]
+        self.average_image: Tensor | None = None
         encoder = model.encoder.eval()
         if precision != "fp32":
             encoder = copy.deepcopy(encoder).to(self.dtype)
@@ -51,7 +52,10 @@ class Engine:
     @torch.inference_mode()
     def encode(self, inputs: Tensor) -> Tensor:
         """Network input [B,C,256,256] -> W+ codes [B,N,D]."""
-        return self._run(lambda: self.model.encode(inputs.to(self.dtype), encoder=self.encoder).float())
+        if self.model.refines and self.average_image is None:
+            self.average_image = self.model.average_image(self.decode)
+        other = {"encoder": self.encoder, "decode": self.decode, "average_image": self.average_image}
+        return self._run(lambda: self.model.encode(inputs.to(self.dtype), **other).float())
 
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:

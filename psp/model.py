@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from psp.device import images_at_once
 from psp.encoders import ENCODERS, INPUT_SIZE
 from psp.errors import UserError
 from psp.mixing import fine_layers, parse_layers
 from psp.photo_encoder import PhotoEncoder
+from psp.refinement import DEFAULT_ITERS, INPUT_NC, check_iters, image_of, refine
 from psp.stylegan2 import Generator
 from psp.tasks import Task
 
@@ -32,7 +36,8 @@ class PSP(nn.Module):
     encoder: [B,C,256,256] -> codes. decoder: generator; gets no gradients (`requires_grad` off, always in eval mode)
     unless `train_decoder`. latent_avg: mean w, [D] or [1,D] or [N,D]; None when the model does not know it yet.
     start_from_latent_avg: the encoder predicts the difference to it. task: what the model was trained for, if known.
-    config: the options saved with the weights (pSp's names).
+    config: the options saved with the weights (pSp's names). n_iters: passes of a ReStyle model, from the config's
+    `n_iters_per_batch`, else 5.
     """
 
     latent_avg: Tensor
@@ -61,6 +66,10 @@ class PSP(nn.Module):
         self.start_from_latent_avg = start_from_latent_avg
         self.train_decoder = train_decoder
         self.config = dict(config or {})
+        if type(encoder).__name__ in ENCODERS:  # e4e's tensors do not say that they are not pSp's
+            self.config.setdefault("encoder_type", type(encoder).__name__)
+        said = self.config.get("n_iters_per_batch")
+        self.n_iters = check_iters(DEFAULT_ITERS if said is None else said, "n_iters_per_batch") if self.refines else 1
         decoder.requires_grad_(train_decoder)
         self.train(self.training)
 
@@ -79,21 +88,49 @@ class PSP(nn.Module):
         return self
 
     @property
+    def refines(self) -> bool:
+        """Whether this is a ReStyle model: its encoder also sees what the codes so far give, and corrects them."""
+        return self._encoder_nc == INPUT_NC
+
+    @property
     def input_nc(self) -> int:
-        """Channels of the network input, read from the encoder's first convolution."""
+        """Channels of the source, as the encoder's first convolution has them; 3 of ReStyle's 6."""
+        return INPUT_NC // 2 if self.refines else self._encoder_nc
+
+    @property
+    def _encoder_nc(self) -> int:
         return next(m.in_channels for m in self.encoder.modules() if isinstance(m, nn.Conv2d))
 
     @property
     def device(self) -> torch.device:
         return self.latent_avg.device
 
-    def encode(self, source: Tensor, *, encoder: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    def encode(
+        self,
+        source: Tensor,
+        *,
+        encoder: Callable[[Tensor], Tensor] | None = None,
+        decode: Callable[[Tensor], Tensor] | None = None,
+        average_image: Tensor | None = None,
+    ) -> Tensor:
         """Network input [B,C,256,256] (see `preprocess.to_network`) -> W+ codes [B,N,D], with the average latent.
 
-        encoder: another form of `self.encoder`, compiled or in half precision (`psp.engine`).
+        A ReStyle model takes `n_iters` passes, the first of them beside `self.average_image()`. encoder, decode: other
+        forms of `self.encoder` and `self.decode`, compiled or in half precision (`psp.engine`).
         """
-        codes = (self.encoder if encoder is None else encoder)(source)
+        encoder = encoder or self.encoder
+        if self.refines:
+            first = self.average_image(decode) if average_image is None else average_image
+            at_once = images_at_once(self.device, self.output_size)
+            see = functools.partial(image_of, decode=decode or self.decode, at_once=at_once)
+            passes = refine(source, first, encoder=encoder, see=see, start=self.latent_avg)
+            return next(itertools.islice(passes, self.n_iters - 1, None))
+        codes = encoder(source)
         return codes + self.latent_avg.to(codes.dtype) if self.start_from_latent_avg else codes
+
+    def average_image(self, decode: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """What the average latent gives with fixed noise, at 256 px: RGB [1,3,256,256]. ReStyle starts from it."""
+        return image_of(self.latent_avg[None], decode or self.decode)
 
     def map(self, z: Tensor, truncation: float = 1.0) -> Tensor:
         """z [B,D] ~ N(0,1) -> W+ codes [B,N,D] with equal rows; `truncation` < 1 pulls them to the average latent."""

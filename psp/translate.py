@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from psp.device import memory_errors, synchronize
+from psp.device import images_at_once, memory_errors, synchronize
 from psp.engine import Engine
 from psp.errors import UserError
 from psp.mixing import mix, seeded_noise
@@ -22,7 +22,6 @@ from psp.model import PSP
 from psp.preprocess import to_network
 from psp.visualize import to_pixels
 
-CHUNK_PIXELS = {"cpu": 1 << 20, "cuda": 16 << 20}  # how much of a batch the generator works on at a time
 MAX_CODE_BYTES = 64 << 20
 
 
@@ -86,8 +85,7 @@ class Translator:
         self.styles = styles or Styles()
         self.n_outputs, self.pool, self.precision = n_outputs, pool, precision
         self.engine = Engine(model, precision=precision, compile=compile)
-        pixels = chunk_pixels or CHUNK_PIXELS.get(self.device.type, 1 << 20)
-        self.chunk = max(1, pixels // model.output_size**2)
+        self.chunk = images_at_once(self.device, model.output_size, chunk_pixels)
         self.timings = Timings()
         self._shared: Tensor | None = None
 
