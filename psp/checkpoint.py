@@ -148,9 +148,13 @@ def load_model(path: str | Path | None = None, *, task: str | None = None, devic
         raise UserError(
             f"{path} was trained for {model_task}, not for {task}; change --dataset_type or --checkpoint_path"
         )
-    task_name = task or (model_task if model_task in TASKS else None)
     encoder_type, input_nc = encoder_kind(encoder_state, config, path)
     source_nc = INPUT_NC // 2 if input_nc == INPUT_NC else input_nc  # ReStyle's encoder sees its own result too
+    task_name = task or (model_task if model_task in TASKS else None)
+    if model_task == "cars_encode":  # e4e's and ReStyle's
+        raise UserError(f"{path} was trained on pictures of 256x192 pixels; only square ones can be encoded")
+    if task_name is None and model_task.endswith("_encode") and source_nc == 3:  # churches, horses, wild animals, ...
+        task_name = "ffhq_encode"
     if task_name and get_task(task_name).input_nc != source_nc:
         raise UserError(
             f"{path} takes {source_nc}-channel input, {task_name} gives {get_task(task_name).input_nc} channels; "

@@ -6,6 +6,7 @@ The choices were measured: docs/performance.md has the tables, and what did not 
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 
 import torch
@@ -54,8 +55,10 @@ class Engine:
         """Network input [B,C,256,256] -> W+ codes [B,N,D]."""
         if self.model.refines and self.average_image is None:
             self.average_image = self.model.average_image(self.decode)
-        other = {"encoder": self.encoder, "decode": self.decode, "average_image": self.average_image}
-        return self._run(lambda: self.model.encode(inputs.to(self.dtype), **other).float())
+        encode = functools.partial(
+            self.model.encode, encoder=self.encoder, decode=self.decode, average_image=self.average_image
+        )
+        return self._run(lambda: encode(inputs.to(self.dtype)).float())
 
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:

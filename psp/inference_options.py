@@ -22,6 +22,7 @@ class InferenceOptions:
     resize_outputs: bool
     test_batch_size: int
     test_workers: int
+    n_iters_per_batch: int | None
     n_images: int | None
     n_outputs_to_generate: int
     mix_alpha: float | None
@@ -105,6 +106,12 @@ def build_parser(*, mixing: bool) -> Parser:
     add = running.add_argument
     add("--test_batch_size", type=int, default=2, metavar="N", help="images the network works on at a time")
     add("--test_workers", type=int, default=2, metavar="N", help="threads that read images (0: none)")
+    add(
+        "--n_iters_per_batch",
+        type=int,
+        metavar="N",
+        help="ReStyle models: passes that refine a result (default: the checkpoint's, usually 5)",
+    )
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="fp16 on GPUs only")
     add_bool(running, "compile", False, "torch.compile: a minute more at the start, faster from then on")
@@ -123,6 +130,7 @@ def parse(argv: Sequence[str] | None = None, *, mixing: bool) -> InferenceOption
         ("n_images", 1),
         ("n_outputs_to_generate", 1),
         ("num_shards", 1),
+        ("n_iters_per_batch", 1),
     ):
         value = getattr(options, name)
         if value is not None and value < least:

@@ -18,6 +18,7 @@ from psp.mixing import check_alpha, describe_layers, parse_layers
 from psp.model import PSP
 from psp.outputs import check_settings, file_hash, prepare_folder, save_image
 from psp.preprocess import open_image, parse_factors, prepare_target
+from psp.refinement import check_iters
 from psp.tasks import Task
 from psp.translate import Styles, Translator, load_codes
 from psp.visualize import sheet, source_to_image
@@ -47,6 +48,10 @@ def run(options: InferenceOptions, open_source: Callable[[str | Path], Source], 
     task_name = options.dataset_type or (None if options.checkpoint_path else DEFAULT_TASK)
     path = Path(options.checkpoint_path) if options.checkpoint_path else bundled(task_name or DEFAULT_TASK)
     model = load_model(path, task=task_name, device=device)
+    if options.n_iters_per_batch is not None:
+        if not model.refines:
+            raise UserError(f"--n_iters_per_batch is for ReStyle models; {path} encodes in one pass: leave it out")
+        model.n_iters = check_iters(options.n_iters_per_batch, "--n_iters_per_batch")
     if model.task is None:
         raise UserError(f"{path} does not say what it was trained for; add --dataset_type")
     task = model.task
@@ -82,13 +87,17 @@ def run(options: InferenceOptions, open_source: Callable[[str | Path], Source], 
         "model": _hashes(path, model), "task": task.name, "data_path": str(source.path.resolve()),
         "precision": options.precision, "size": folder_run.size, **chosen.record, **_reading_record(reading, task),
     }  # fmt: skip
+    if model.refines:
+        settings["n_iters_per_batch"] = model.n_iters
     prepare_folder(exp_dir, min_age=0.0 if options.num_shards == 1 else 60.0)
     record = exp_dir / ("style_mixing.json" if mixing else "inference.json")
     folder_run.since = check_settings(record, settings, overwrite=options.overwrite, may_change=options.exp_dir is None)
 
     wanted = names[: options.n_images][options.shard_index :: options.num_shards]
     items = [Item(name, factor) for factor in factors for name in wanted]
-    print(f"model   {path}: {task.name}, {model.output_size} px, {model.n_styles} styles, on {device_name(device)}")
+    passes = f"{_several(model.n_iters, 'pass', 'passes')} of refinement, " if model.refines else ""
+    form = f"{model.output_size} px, {model.n_styles} styles"
+    print(f"model   {path}: {task.name}, {form}, {passes}on {device_name(device)}")
     shard = f", shard {options.shard_index} of {options.num_shards}" if options.num_shards > 1 else ""
     print(f"input   {source.path}: {_images(len(wanted))}{shard}")
     print(f"styles  {chosen.words}", flush=True)
@@ -227,5 +236,5 @@ def _images(n: int) -> str:
     return _several(n, "image")
 
 
-def _several(n: int, what: str) -> str:
-    return f"{n} {what}" + ("" if n == 1 else "s")
+def _several(n: int, what: str, plural: str | None = None) -> str:
+    return f"{n} {what if n == 1 else plural or what + 's'}"

@@ -142,6 +142,10 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
             raise UserError(
                 f"--encoder_type {config.encoder_type}, but {config.checkpoint_path} holds a {encoder_type}"
             )
+        if model.refines:
+            raise UserError(f"{config.checkpoint_path} is a ReStyle model, which cannot be trained on here, only used")
+        if config.learn_in_w and encoder_type != "BackboneEncoderUsingLastLayerIntoW":
+            raise UserError(f"--learn_in_w, but {config.checkpoint_path} holds a {encoder_type}; leave the flag out")
         if channels != task.input_nc:
             raise UserError(
                 f"{config.checkpoint_path} takes {channels}-channel input, {task.name} gives {task.input_nc}"
