@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from criteria.crop import inner_face, resize
 from criteria.dlib_resnet import SAME_PERSON, DlibFaceResNet
 from criteria.similarity import SimilarityLoss
-from criteria.weights import find_weights, hub_weights, load_strictly, read_tensors, require_weights
+from criteria.weights import hub_weights, load_strictly, read_tensors, require_weights
 from psp.errors import UserError
+from psp.weight_files import find_weights
 
 IdNet = Literal["dlib", "ir_se50", "facenet"]
 

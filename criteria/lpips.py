@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from criteria.crop import resize
-from criteria.weights import find_weights, hub_weights, load_strictly, read_tensors
+from criteria.weights import hub_weights, load_strictly, read_tensors
 from psp.errors import UserError
+from psp.weight_files import find_weights
 
 Trunk = Literal["alex", "vgg"]
 MIN_SIZE = 32

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,24 +11,7 @@ import torch
 from torch import Tensor
 
 from psp.errors import UserError
-
-_ROOT = Path(__file__).resolve().parent.parent
-
-
-def weight_folders() -> list[Path]:
-    """The folders searched, in order: $PSP_WEIGHTS_DIR, pretrained/ and its auxiliary/, pretrained_models/ (pSp's)."""
-    own = os.environ.get("PSP_WEIGHTS_DIR")
-    folders = [Path(own).expanduser()] if own else []
-    return [*folders, _ROOT / "pretrained", _ROOT / "pretrained" / "auxiliary", _ROOT / "pretrained_models"]
-
-
-def find_weights(*names: str) -> Path | None:
-    """The first existing file with one of these names in `weight_folders()`, or None. Folders come before names."""
-    for folder in weight_folders():
-        for name in names:
-            if (folder / name).is_file():
-                return folder / name
-    return None
+from psp.weight_files import find_weights
 
 
 def require_weights(names: Sequence[str], purpose: str, source: str) -> Path:

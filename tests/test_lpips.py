@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from criteria.lpips import LPIPS, _unit_length, _vgg16
-from criteria.weights import find_weights, read_tensors
+from criteria.weights import read_tensors
 from psp.compat import prepare_torchvision
 from psp.errors import UserError
+from psp.weight_files import find_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 

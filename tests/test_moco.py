@@ -67,7 +67,7 @@ def test_encoder_tensors_of_both_formats() -> None:
 
 
 def test_missing_or_wrong_weights_are_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("criteria.weights.weight_folders", lambda: [tmp_path])
+    monkeypatch.setattr("psp.weight_files.weight_folders", lambda: [tmp_path])
     with pytest.raises(UserError, match="moco_v2_800ep_pretrain"):
         MocoLoss()
     torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, tmp_path / "moco_v2_800ep_pretrain.pth.tar")
