@@ -78,9 +78,9 @@ class GeneratorFile:
     photo_encoder: PhotoEncoder | None
 
 
-def load_generator(path: str | Path) -> GeneratorFile:
+def load_generator(path: str | Path | Weights) -> GeneratorFile:
     """Generator of any supported file (StyleGAN2, pSp, ours), on the CPU; size and widths are read from its tensors."""
-    return _generator_of(read_weights(path))
+    return _generator_of(path if isinstance(path, Weights) else read_weights(path))
 
 
 def _generator_of(weights: Weights) -> GeneratorFile:
@@ -119,7 +119,9 @@ def _with_buffers(generator: Generator, state: Mapping[str, Tensor], path: Path)
     return {**state, **kernels}
 
 
-def load_model(path: str | Path | None = None, *, task: str | None = None, device: str | torch.device = "cpu") -> PSP:
+def load_model(
+    path: str | Path | Weights | None = None, *, task: str | None = None, device: str | torch.device = "cpu"
+) -> PSP:
     """Model of a pSp checkpoint, of a file of ours, or the bundled one of `task` when `path` is None.
 
     Size, styles, channels and mapping depth come from the tensors. UserError in one line when the file does not fit,
@@ -127,7 +129,8 @@ def load_model(path: str | Path | None = None, *, task: str | None = None, devic
     """
     if path is None:
         path = bundled(task or "celebs_sketch_to_face")
-    weights = read_weights(path)
+    weights = path if isinstance(path, Weights) else read_weights(path)
+    path = weights.path  # the file itself, where a folder or a bare name was given
     encoder_state = weights.part("encoder")
     if not encoder_state:
         raise UserError(
@@ -140,7 +143,7 @@ def load_model(path: str | Path | None = None, *, task: str | None = None, devic
         name = str(config.get("generator", ""))
         if Path(name).name != name or not name:
             raise UserError(f"{path} holds no generator and names none beside it")
-        found = load_generator(Path(path).parent / name)
+        found = load_generator(path.parent / name)
     decoder = found.generator
     latent_avg = weights.tensors.get("latent_avg", found.latent_avg)
     model_task = str(config.get("dataset_type", ""))

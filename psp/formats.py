@@ -6,6 +6,7 @@ Whatever the format, the result is `Weights`: flat tensors under `encoder.`, `de
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from psp.errors import UserError
 from psp.nvidia_pickle import looks_like_nvidia_pickle, read_nvidia_pickle
-from psp.safe_load import check_stored, plain_options, read_json, read_safetensors, read_torch
+from psp.safe_load import check_stored, plain_options, read_json, read_safetensors, read_text, read_torch
+from psp.weight_files import FOLDER_WEIGHTS, config_beside, is_published, locate
 
 Content = Mapping[str, Any]
 Tensors = dict[str, Tensor]
@@ -24,12 +26,17 @@ Tensors = dict[str, Tensor]
 
 @dataclass
 class Weights:
-    """What a weights file holds. tensors: flat, with prefixes; config: pSp's options or ours; path: for messages."""
+    """What a weights file holds. tensors: flat, with prefixes; config: pSp's options or ours; path: the file itself.
+
+    dtypes: how the file stores its numbers (tensors are float32). left_out: entries of the file that are not read.
+    """
 
     path: Path
     tensors: Tensors
     config: dict[str, Any]
     format: str = "safetensors"
+    dtypes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def part(self, name: str) -> Tensors:
         """Tensors below `name.`, without the prefix."""
@@ -77,6 +84,8 @@ PYTORCH_FORMATS: tuple[tuple[str, Callable[[Content], bool], Callable[[Content],
     ("StyleGAN2 (rosinality)", lambda content: "g_ema" in content or "g" in content, _stylegan2),
     ("state dict", _is_bare, _bare),  # IR-SE50, a generator or an encoder alone
 )
+# Entries of PyTorch files that become tensors or options; so does `g`, where there is no average of it, `g_ema`.
+READ = {"state_dict", "opts", "latent_avg", "photo_encoder", "g_ema", "d", "encoder"}
 PSP_FAMILY = {  # opts.encoder_type -> whose checkpoint it is
     "Encoder4Editing": "e4e",
     "ProgressiveBackboneEncoder": "ReStyle (e4e)",
@@ -87,18 +96,26 @@ PSP_FAMILY = {  # opts.encoder_type -> whose checkpoint it is
 
 
 def read_weights(path: str | Path) -> Weights:
-    """Read any supported file. UserError in one line: missing, not a checkpoint, damaged, or not loadable safely."""
-    path = Path(path)
+    """Read any supported file. UserError in one line: missing, not a checkpoint, damaged, or not loadable safely.
+
+    path: the file; a folder with model.safetensors and config.json, as Hugging Face lays them out; or the bare name of
+    a file in a weights folder (`psp.weight_files`).
+    """
+    path = locate(path)
     head, size = _look(path)
     if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
         raise UserError(f"{path} is a web page, not weights: the download failed; fetch it again")
     if path.suffix == ".safetensors" or (head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size):
         tensors, metadata = read_safetensors(path)
         check_stored(path, tensors)
-        config = plain_options(read_json(metadata.get("config", "{}"), where=f"{path}: its config"), where=str(path))
-        return Weights(path, dequantise(tensors, where=path), config)
+        text, where = metadata.get("config", "{}"), f"{path}: its config"
+        if (beside := config_beside(path)) is not None:
+            text, where = read_text(beside), str(beside)
+        config = plain_options(read_json(text, where=where), where=where)
+        return Weights(path, dequantise(tensors, where=path), config, dtypes=dtypes_of(tensors))
     if looks_like_nvidia_pickle(head):
-        return Weights(path, *read_nvidia_pickle(path), "StyleGAN2 (NVIDIA)")
+        tensors, config = read_nvidia_pickle(path)
+        return Weights(path, tensors, config, "StyleGAN2 (NVIDIA)", dtypes_of(tensors))
     return _from_torch(path, read_torch(path))
 
 
@@ -106,9 +123,12 @@ def _look(path: Path) -> tuple[bytes, int]:
     """First bytes and size of a regular file; UserError when it is none or cannot be read."""
     try:
         if path.is_dir():
-            raise UserError(f"{path} is a folder; give the checkpoint file itself")
+            raise UserError(f"{path} is a folder without {FOLDER_WEIGHTS}; give the checkpoint file itself")
         if not path.exists():
-            raise UserError(f"checkpoint {path} does not exist; check --checkpoint_path or --stylegan_weights")
+            hint = f"python scripts/fetch_pretrained.py {path.name} fetches it" if is_published(path.name) else ""
+            raise UserError(
+                f"checkpoint {path} does not exist; {hint or 'check --checkpoint_path or --stylegan_weights'}"
+            )
         if not path.is_file():
             raise UserError(f"{path} is not a regular file; give a checkpoint file")
         with path.open("rb") as file:
@@ -131,10 +151,21 @@ def _from_torch(path: Path, content: Content) -> Weights:
     config = plain_options(content.get("opts"), where=str(path))
     check_stored(path, tensors)
     family = PSP_FAMILY.get(str(config.get("encoder_type")), name) if name == "pSp" else name
-    return Weights(path, in_float32(tensors), config, family)
+    read = content.keys() if name == "state dict" else READ if "g_ema" in content else READ | {"g"}
+    left_out = tuple(str(key)[:80] for key in content if key not in read)
+    return Weights(path, in_float32(tensors), config, family, dtypes_of(tensors), left_out)
 
 
 # ---- number formats ------------------------------------------------------------------------------------
+
+
+def dtypes_of(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """The number formats of the tensors by name, the most used first; counters are left out where there are others."""
+    count = Counter[torch.dtype]()
+    for value in tensors.values():
+        count[value.dtype] += value.numel()
+    floating = [dtype for dtype, _ in count.most_common() if dtype.is_floating_point or dtype == torch.int8]
+    return tuple(str(dtype).removeprefix("torch.") for dtype in floating or count)
 
 
 def in_float32(tensors: Mapping[str, Tensor]) -> Tensors:

@@ -60,7 +60,7 @@ def build_parser(*, mixing: bool) -> Parser:
         "--data_path", metavar="PATH", help="folder (with sub-folders), zip file or one image (default: examples/...)"
     )
     where("--exp_dir", metavar="DIR", help="folder for the results (default: output/<task>)")
-    where("--checkpoint_path", metavar="FILE", help="pSp checkpoint (.pt) or one of ours (default: the bundled model)")
+    where("--checkpoint_path", metavar="FILE", help="weights of any format, or a folder with them (default: bundled)")
     where(
         "--dataset_type",
         metavar="TASK",

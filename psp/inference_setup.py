@@ -22,6 +22,7 @@ from psp.refinement import check_iters
 from psp.tasks import Task
 from psp.translate import Styles, Translator, load_codes
 from psp.visualize import sheet, source_to_image
+from psp.weight_files import config_beside, locate
 
 DEFAULT_TASK = "celebs_sketch_to_face"
 EXAMPLES = {"sketch": "examples/sketches", "labels": "examples/labels", "photo": "examples/photos"}
@@ -46,7 +47,7 @@ def run(options: InferenceOptions, open_source: Callable[[str | Path], Source], 
     device = pick_device(options.device)
     given = open_source(options.data_path) if options.data_path else None  # before a large model is read
     task_name = options.dataset_type or (None if options.checkpoint_path else DEFAULT_TASK)
-    path = Path(options.checkpoint_path) if options.checkpoint_path else bundled(task_name or DEFAULT_TASK)
+    path = locate(options.checkpoint_path) if options.checkpoint_path else bundled(task_name or DEFAULT_TASK)
     model = load_model(path, task=task_name, device=device)
     if options.n_iters_per_batch is not None:
         if not model.refines:
@@ -211,8 +212,8 @@ def _summary(report: Report, layout: Layout) -> None:
 
 
 def _hashes(path: Path, model: PSP) -> dict[str, str]:
-    """File name -> SHA-256 of the weights, with the generator that an encoder's file names beside it."""
-    files = [path]
+    """File name -> SHA-256 of the weights, with the generator or options that belong to them but lie beside them."""
+    files = [path, config_beside(path) or path]
     if beside := model.config.get("generator"):
         files.append(path.parent / str(beside))
     return {file.name: file_hash(file) for file in files if file.is_file()}

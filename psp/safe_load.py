@@ -163,6 +163,20 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
     return f"{value:08x}"
 
 
+def read_text(path: Path) -> str:
+    """A small UTF-8 text file; UserError when it is none, is too large for a record of options, or cannot be read."""
+    try:
+        if not path.is_file():
+            raise UserError(f"{path} is not a regular file")
+        if path.stat().st_size > MAX_HEADER:
+            raise UserError(f"{path} is larger than {MAX_HEADER >> 20} MiB; a record of options is not")
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is damaged: not UTF-8 text") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
 def read_json(text: str, *, where: str) -> dict[str, Any]:
     """A JSON object; UserError in one line for anything else."""
     try:

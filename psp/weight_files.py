@@ -48,6 +48,12 @@ def locate(path: str | Path) -> Path:
     return path
 
 
+def config_beside(path: Path) -> Path | None:
+    """The config.json that belongs to a model.safetensors, and is what counts; None for files of other names."""
+    config = path.with_name(FOLDER_CONFIG)
+    return config if path.name == FOLDER_WEIGHTS and config.exists() else None
+
+
 @dataclass(frozen=True)
 class Published:
     """A weights file as `pretrained/manifest.json` knows it; None where nobody has published it.
@@ -76,6 +82,14 @@ def read_manifest(path: Path = PRETRAINED / "manifest.json") -> dict[str, Publis
         return {entry["name"]: _entry(entry) for entry in entries}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is missing or damaged ({str(error)[:100]}); run from a complete checkout") from error
+
+
+def is_published(name: str) -> bool:
+    """Whether `scripts/fetch_pretrained.py` knows where a file of this name is; False without the manifest."""
+    try:
+        return bool(read_manifest()[name].urls)
+    except (UserError, KeyError):
+        return False
 
 
 def _entry(entry: dict) -> Published:

@@ -1,0 +1,94 @@
+"""Weights from one layout into another: pSp, e4e, ReStyle, rosinality, NVIDIA -> our safetensors, and back.
+
+python scripts/convert_checkpoint.py IN OUT [--to safetensors|psp|stylegan2] [--dtype fp32|fp16] [--overwrite]
+python scripts/convert_checkpoint.py IN --info
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from psp.cli import Parser
+from psp.errors import UserError, run_main
+
+LAYOUTS = ("safetensors", "psp", "stylegan2")
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        "Convert weights that this project reads, whatever their format, bit for bit: to safetensors with the options "
+        "inside, or back to pSp's or rosinality's layout. --info says what a file is."
+    )
+    parser.add_argument("source", metavar="IN", help="weights file, or a folder with model.safetensors and config.json")
+    parser.add_argument("target", metavar="OUT", nargs="?", help="file to write: .safetensors, or .pt for the others")
+    parser.add_argument(
+        "--to",
+        choices=LAYOUTS,
+        help="safetensors: ours; psp: state_dict, opts and latent_avg, as pSp, e4e and ReStyle load them; stylegan2: "
+        "g_ema and latent_avg, as rosinality's code does (default: by the ending of OUT)",
+    )
+    parser.add_argument("--dtype", choices=("fp32", "fp16"), default="fp32", help="of matrices and convolutions")
+    parser.add_argument("--info", action="store_true", help="only say what IN is")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    flags = build_parser().parse_args(argv)
+    if flags.info:
+        if flags.target:
+            raise UserError("--info writes nothing; leave out the second file name")
+        return info(flags.source)
+    if not flags.target:
+        raise UserError("a second file name is missing: where to write (or --info to only look)")
+    target = check_target(Path(flags.target), flags.to, overwrite=flags.overwrite)
+
+    from psp.convert import convert
+    from psp.describe import size
+
+    layout, notes = convert(flags.source, target, flags.to, half=flags.dtype == "fp16")
+    print(f"wrote   {target} ({size(target.stat().st_size)}), {layout} layout, {flags.dtype}")
+    for note in notes:
+        print(f"note    {note}")
+    return 0
+
+
+def check_target(target: Path, layout: str | None, *, overwrite: bool) -> Path:
+    """OUT, where it can be written and its ending fits; UserError otherwise, before anything large is read."""
+    if target.is_dir():
+        raise UserError(f"{target} is a folder; give the name of the file to write")
+    ours = target.suffix == ".safetensors"
+    if layout is not None and ours != (layout == "safetensors"):
+        wanted = ".safetensors" if layout == "safetensors" else ".pt"
+        raise UserError(f"{target} does not end in {wanted}, as --to {layout} needs; change one of them")
+    if layout is None and not ours and target.suffix not in (".pt", ".pth"):
+        raise UserError(f"{target} ends in neither .safetensors nor .pt; change it or say --to {'|'.join(LAYOUTS)}")
+    if target.exists() and not target.is_file():
+        raise UserError(f"{target} is not a regular file; give another name")
+    if target.exists() and not overwrite:
+        raise UserError(f"{target} is there already; --overwrite replaces it")
+    if not target.parent.is_dir():
+        raise UserError(f"{target.parent} does not exist; make the folder first")
+    return target
+
+
+def info(source: str) -> int:
+    """Print what a file is, then try to load it: what does not fit together is said as the error it would be."""
+    from psp.convert import check
+    from psp.describe import describe
+    from psp.formats import read_weights
+
+    weights = read_weights(source)
+    for name, words in describe(weights):
+        print(f"{name:<10}{words}")
+    sys.stdout.flush()
+    print(f"{'loads':<10}{check(weights)}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
