@@ -1,0 +1,136 @@
+"""Published weights onto this machine, resumed, verified and ready for --checkpoint_path by their bare names.
+
+python scripts/fetch_pretrained.py --list
+python scripts/fetch_pretrained.py psp_celebs_sketch_to_face.pt [NAME ...] [--out DIR] [--from MIRROR]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import difflib
+import os
+from typing import Any
+
+from psp.cli import Parser
+from psp.errors import UserError, run_main
+from psp.weight_files import DOWNLOADS, Published, find_weights, read_manifest
+
+
+def build_parser() -> Parser:
+    parser = Parser("Fetch published weights: pSp, e4e, ReStyle, StyleGAN2 generators, and the losses' networks.")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="files to fetch, with or without their ending")
+    parser.add_argument("--list", action="store_true", help="names, what they are, sources, sizes, hashes and licences")
+    parser.add_argument("--out", metavar="DIR", help="where to (default: $PSP_WEIGHTS_DIR, or pretrained/downloads)")
+    parser.add_argument(
+        "--from", dest="mirror", metavar="DIR", help="take the files from this folder, not from the web"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="fetch again what is there")
+    parser.add_argument("--timeout", type=float, default=30.0, metavar="S", help="seconds that a server may be silent")
+    parser.add_argument("--attempts", type=int, default=5, metavar="N", help="connections without progress, then stop")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    flags = build_parser().parse_args(argv)
+    known = read_manifest()
+    if flags.list:
+        show(known)
+        return 0
+    if not flags.names:
+        raise UserError("name what to fetch; --list shows what there is")
+    if flags.timeout <= 0 or flags.attempts < 1:
+        raise UserError(f"--timeout {flags.timeout} --attempts {flags.attempts} must be positive")
+    entries = list(dict.fromkeys(choose(name, known) for name in flags.names))
+    folder = Path(flags.out or os.environ.get("PSP_WEIGHTS_DIR") or DOWNLOADS).expanduser()
+    failed = 0
+    for entry in entries:
+        try:
+            get(entry, folder, flags)
+        except UserError as error:
+            if len(entries) == 1:
+                raise
+            failed += 1
+            print(f"error: {entry.name}: {' '.join(str(error).split())}", file=sys.stderr)
+    if failed:
+        print(f"{len(entries) - failed} fetched, {failed} failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def choose(name: str, known: dict[str, Published]) -> Published:
+    """The entry of a file name or of its stem; UserError naming near ones."""
+    stems = {entry.name.split(".")[0]: entry for entry in reversed(known.values())}  # the first of a stem counts
+    entry = known.get(name) or stems.get(name)
+    if entry is None:
+        near = difflib.get_close_matches(name, [*known, *stems], n=1)
+        hint = f"did you mean {near[0]}?" if near else "--list shows what there is"
+        raise UserError(f"{name!r} is no file that is known here; {hint}")
+    return entry
+
+
+def get(entry: Published, folder: Path, flags: Any) -> None:
+    """Fetch one file and say how to use it."""
+    if entry.committed:
+        print(f"{entry.name} is part of the repository: {find_weights(entry.name) or 'but missing here'}")
+        return
+    print(f"{entry.name}: {entry.use}\n  licence: {entry.licence}", flush=True)
+
+    from tqdm import tqdm
+
+    from psp.download import Patience
+    from psp.fetch import fetch
+
+    patience = Patience(timeout=flags.timeout, attempts=flags.attempts)
+    with tqdm(unit="B", unit_scale=True, unit_divisor=1000, disable=None, leave=False, desc=entry.name) as bar:
+
+        def progress(have: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(have - bar.n)
+
+        def say(line: str) -> None:
+            bar.clear()
+            print(f"  {line}", flush=True)
+
+        mirror = Path(flags.mirror).expanduser() if flags.mirror else None
+        path = fetch(
+            entry, folder, mirror=mirror, overwrite=flags.overwrite, patience=patience, read=read, progress=progress,
+            say=say,
+        )  # fmt: skip
+    print(f"  {path}")
+
+
+def read(path: Path) -> None:
+    """Open the file as weights; UserError when it is none."""
+    from psp.formats import read_weights
+
+    read_weights(path)
+
+
+def show(known: dict[str, Published]) -> None:
+    """The list: what is known of each file, and what is not."""
+    for entry in known.values():
+        here = "  (here)" if find_weights(entry.name) else ""
+        size = f"{entry.size:,} bytes" if entry.size else "not published"
+        print(f"{entry.name}{here}\n  for      {entry.use}\n  from     {entry.source}\n  licence  {entry.licence}")
+        print(f"  size     {size}\n  hash     {hash_words(entry)}")
+        for url in entry.urls:
+            print(f"  url      {url}")
+        print()
+
+
+def hash_words(entry: Published) -> str:
+    if entry.sha256:
+        return f"sha256 {entry.sha256}"
+    if entry.prefixes:
+        return ", ".join(f"{name} begins with {value}" for name, value in entry.prefixes)
+    return "sha256 not published" + (
+        f" (one other copy: {entry.seen[0]}, {entry.seen[1]:,} bytes)" if entry.seen else ""
+    )
+
+
+if __name__ == "__main__":
+    run_main(main)
