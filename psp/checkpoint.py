@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +26,7 @@ from psp.refinement import INPUT_NC
 from psp.safe_load import checksum, read_torch
 from psp.stylegan2 import Generator, fir_kernel, generator_config, style_count
 from psp.tasks import TASKS, get_task
+from psp.tensor_file import write_safetensors
 
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 BUNDLED_GENERATOR = PRETRAINED / "stylegan2_faces.safetensors"
@@ -299,7 +299,7 @@ def save_safetensors(
     out = {key: stored(value) for key, value in tensors.items()}
     metadata = {"config": json.dumps(dict(config), sort_keys=True), "format": "pt", "crc32": checksum(out)}
     with atomic_open(path) as file:
-        file.write(safetensors.torch.save(out, metadata=metadata))
+        write_safetensors(file, out, metadata)
 
 
 def read_training_state(path: str | Path) -> dict[str, Any]:
