@@ -11,16 +11,18 @@ import torch
 from torch import Tensor
 
 from psp.errors import UserError
-from psp.weight_files import find_weights
+from psp.weight_files import find_weights, is_published
 
 
 def require_weights(names: Sequence[str], purpose: str, source: str) -> Path:
     """As `find_weights`, but UserError saying what the file is for and where it comes from when it is not there."""
     path = find_weights(*names)
     if path is None:
+        known = next((name for name in names if is_published(name)), None)
+        fetch = f"python scripts/fetch_pretrained.py {known}, or " if known else ""
         raise UserError(
             f"{purpose} needs {' or '.join(names)}, which is not in $PSP_WEIGHTS_DIR or pretrained/: "
-            f"get it from {source}"
+            f"{fetch}get it from {source}"
         )
     return path
 

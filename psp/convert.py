@@ -83,6 +83,8 @@ def convert(
         others = "stylegan2" if kind == "generator" else "psp"
         layout = "safetensors" if target.suffix == ".safetensors" else others
     notes = [f"left out: {', '.join(weights.left_out)}"] if weights.left_out else []
+    if reason := weights.config.get("discriminator_left_out"):  # of a NVIDIA pickle
+        notes.append(f"left out: the discriminator ({reason})")
     if kind == "model":
         model = load_model(weights)
         _refuse_the_source(target, weights, model.config)

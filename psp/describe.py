@@ -57,6 +57,8 @@ def describe(weights: Weights) -> Lines:
     if kind == "model":
         lines.append(("task", _task(config.get("dataset_type"))))
     lines.append(("options", f"{len(config)}{': ' if config else ''}{', '.join(sorted(config))[:400]}"))
+    if reason := config.get("discriminator_left_out"):
+        lines.append(("not read", f"the discriminator: {reason}"))
     if weights.left_out:
         lines.append(("not read", ", ".join(weights.left_out)))
     return lines

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from types import ModuleType
 
+import nvidia_networks as nvidia
 import pytest
 import tiny_training as tiny
 import torch
@@ -161,6 +162,25 @@ def test_rosinality_to_ours_and_home_again(average: str, tmp_path: Path) -> None
     assert home["opts"] == {"mine": 3}
     assert ("latent_avg" in home) == (average != "none")
     assert average == "none" or torch.equal(home["latent_avg"], row)
+
+
+@pytest.mark.parametrize("critic_fits", [True, False])
+def test_nvidia_pickles(critic_fits: bool, tmp_path: Path) -> None:
+    critic = nvidia.Discriminator()
+    critic.c_dim = 0 if critic_fits else 5
+    source = nvidia.written(tmp_path / "a.pkl", nvidia.snapshot(nvidia.Generator(), critic))
+    wanted = read_weights(source)
+    _, notes = convert(source, tmp_path / "b.safetensors")
+    assert any("the discriminator (" in note for note in notes) != critic_fits
+    found = read_weights(tmp_path / "b.safetensors")
+    assert same(found.tensors, wanted.tensors) and ("discriminator.convs.0.0.weight" in found.tensors) == critic_fits
+    assert found.config.items() >= {"kind": "stylegan2", "size": 16, "n_mlp": 2}.items()
+    convert(tmp_path / "b.safetensors", tmp_path / "c.pt")
+    home = read(tmp_path / "c.pt")
+    assert same(home["g_ema"], wanted.part("decoder")) and home["latent_avg"].shape == (16,)
+    said = dict(describe(wanted))
+    assert said["format"] == "StyleGAN2 (NVIDIA)" and said["numbers"] == "float32"
+    assert ("not read" in said) != critic_fits
 
 
 def test_average_that_differs_from_layer_to_layer(tmp_path: Path) -> None:
