@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from psp.checkpoint import (
     GeneratorFile,
@@ -117,20 +117,26 @@ def _refuse_the_source(target: Path, weights: Weights, config: Mapping[str, Any]
 
 
 def _model(model: PSP, weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
-    config = {name: value for name, value in model.config.items() if name != "generator"}  # it is in the file now
     critic = weights.part("discriminator")
     if layout == "safetensors":
+        config = {name: value for name, value in model.config.items() if name != "generator"}  # it is in the file now
         return {"tensors": model_tensors(model) | _prefixed("discriminator", critic), "config": config}, []
     if layout == "stylegan2":
         found = GeneratorFile(model.decoder, model.latent_avg, None, model.photo_encoder)
         content, notes = _rosinality(found, {})
         return content | ({"d": critic} if critic else {}), [*notes, "left out: the encoder and its options"]
-    content = psp_state(model)
-    content["opts"] = psp_options(model, config)
-    if content["opts"]["learn_in_w"]:
-        content["latent_avg"] = model.latent_avg[:1].clone()  # pSp adds it to codes [B,D]
+    content = psp_layout(model)
     notes = limits_of_psp(model, content["opts"])
     return content, notes + (["left out: the discriminator"] if critic else [])
+
+
+def psp_layout(model: PSP) -> dict[str, Any]:
+    """A model as pSp's own code loads it: state_dict, complete opts, and latent_avg [N,D], or [1,D] with learn_in_w."""
+    content = psp_state(model)
+    content["opts"] = psp_options(model)
+    if content["opts"]["learn_in_w"]:
+        content["latent_avg"] = content["latent_avg"][:1].clone()  # pSp adds it to codes [B,D]
+    return content
 
 
 def model_tensors(model: PSP) -> dict[str, Tensor]:
@@ -142,7 +148,7 @@ def model_tensors(model: PSP) -> dict[str, Tensor]:
 def structure(model: PSP) -> dict[str, Any]:
     """The options that a model as it is decides, whatever its config says; pSp's names."""
     found = {
-        "input_nc": model.input_nc,
+        "input_nc": _input_nc(model),
         "output_size": model.output_size,
         "n_styles": model.n_styles,
         "start_from_latent_avg": model.start_from_latent_avg,
@@ -150,13 +156,18 @@ def structure(model: PSP) -> dict[str, Any]:
     return found | ({"dataset_type": model.task.name, "label_nc": model.task.label_nc} if model.task else {})
 
 
-def psp_options(model: PSP, config: Mapping[str, Any]) -> dict[str, Any]:
+def _input_nc(model: PSP) -> int:
+    """Channels of the encoder's first convolution (6 of a ReStyle encoder, which also sees its own output)."""
+    return next(module.in_channels for module in model.encoder.modules() if isinstance(module, nn.Conv2d))
+
+
+def psp_options(model: PSP) -> dict[str, Any]:
     """`opts` with every name that pSp, e4e and ReStyle look up when they load a checkpoint; those given stay as given.
 
     None counts as not given. `device` has to be one that torch knows: ours may be "auto", pSp's was "cuda:0".
     """
-    options = dict(config)
-    kind, input_nc = type(model.encoder).__name__, model.input_nc
+    options = {name: value for name, value in model.config.items() if name != "generator"}  # it is in the file now
+    kind, input_nc = type(model.encoder).__name__, _input_nc(model)
     wanted = {
         "encoder_type": kind,
         "learn_in_w": kind.endswith("IntoW"),

@@ -15,10 +15,11 @@ import torch
 from tiny_checkpoints import Content, outputs, published, refused, written
 from torch import Tensor
 
-from psp.checkpoint import BUNDLED, BUNDLED_GENERATOR, load_generator, load_model, save_safetensors
-from psp.convert import convert, kind_of
+from psp.checkpoint import BUNDLED, BUNDLED_GENERATOR, load_generator, load_model, save_safetensors, save_torch
+from psp.convert import convert, kind_of, psp_layout
 from psp.describe import describe, parameters, size
 from psp.discriminator import Discriminator
+from psp.encoders import BackboneEncoderUsingLastLayerIntoW
 from psp.formats import Weights, read_weights
 from psp.irse import Backbone
 from psp.model import PSP
@@ -101,12 +102,22 @@ def test_opts_have_what_psp_reads(options: str, content: Content, psp: PSP, tmp_
         getattr(psp, part).load_state_dict(own, strict=True)
 
 
-def test_one_style_for_all_layers_has_one_average(content: Content, tmp_path: Path) -> None:
-    content["opts"]["learn_in_w"] = True
-    convert(written(tmp_path / "a.pt", content), tmp_path / "b.pt")
-    average = read(tmp_path / "b.pt")["latent_avg"]
-    assert average.shape == (1, tiny.STYLE_DIM) and torch.equal(average, content["latent_avg"][:1])
-    assert torch.equal(load_model(tmp_path / "b.pt").latent_avg, content["latent_avg"])
+def test_one_style_for_all_layers_has_one_average(psp: PSP) -> None:
+    psp.config["learn_in_w"] = True
+    average = psp_layout(psp)["latent_avg"]
+    assert average.shape == (1, tiny.STYLE_DIM) and torch.equal(average, psp.latent_avg[:1])
+
+
+@pytest.mark.slow
+def test_encoder_into_w_to_ours_and_home_again(tmp_path: Path) -> None:
+    encoder = BackboneEncoderUsingLastLayerIntoW(6, 3, tiny.STYLE_DIM)
+    model = PSP(encoder, tiny.generator(), latent_avg=torch.randn(tiny.STYLE_DIM))
+    save_torch(psp_layout(model), tmp_path / "a.pt")
+    convert(tmp_path / "a.pt", tmp_path / "b.safetensors")
+    convert(tmp_path / "b.safetensors", tmp_path / "c.pt")
+    one, other = read(tmp_path / "a.pt"), read(tmp_path / "c.pt")
+    assert same(one["state_dict"], other["state_dict"]) and torch.equal(one["latent_avg"], other["latent_avg"])
+    assert other["latent_avg"].shape == (1, tiny.STYLE_DIM) and other["opts"]["learn_in_w"] is True
 
 
 def test_photo_encoder_and_discriminator_travel_along(tmp_path: Path) -> None:
