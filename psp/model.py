@@ -132,7 +132,7 @@ class PSP(nn.Module):
         A ReStyle model takes `n_iters` passes, the first of them beside `self.average_image()`. encoder, decode: other
         forms of `self.encoder` and `self.decode`, compiled or in half precision (`psp.engine`).
         """
-        encoder = encoder or self.encoder
+        encoder = self.encoder if encoder is None else encoder  # a compiled one has no truth value
         if self.refines:
             first = self.average_image(decode) if average_image is None else average_image
             at_once = images_at_once(self.device, self.output_size)
