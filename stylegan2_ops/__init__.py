@@ -1,10 +1,12 @@
-"""The two operations of StyleGAN2 that torch does not have: `bias_act` and `upfirdn2d`.
+"""The operations of StyleGAN2 that torch does not have: `upfirdn2d`, `bias_act`, and the `layer_epilogue` around it.
 
-Both are differentiable twice and run on any device. The reference is plain torch; `loader` decides, when a CUDA tensor
+All are differentiable twice and run on any device. The reference is plain torch; `loader` decides, when a CUDA tensor
 first arrives, whether compiled kernels take over. Importing needs no compiler, no ninja and no CUDA.
 """
 
+from stylegan2_ops import operators  # declares torch.ops.stylegan2_ops
 from stylegan2_ops.bias_act import bias_act
+from stylegan2_ops.epilogue import layer_epilogue
 from stylegan2_ops.upfirdn2d import upfirdn2d
 
-__all__ = ["bias_act", "upfirdn2d"]
+__all__ = ["bias_act", "layer_epilogue", "operators", "upfirdn2d"]

@@ -25,10 +25,10 @@ def bias_act(
     Errors: TypeError (not floating point), ValueError (wrong shape, device, slope or gain).
     """
     _check(x, bias, negative_slope, gain)
-    kernels = loader.kernels_for(x)
-    if kernels is not None:
-        result: Tensor = kernels.bias_act(x, bias, negative_slope, gain)
-        return result
+    if x.ndim <= 4 and loader.use_kernels(x):
+        image = x if x.ndim == 4 else x.reshape(*x.shape, *[1] * (4 - x.ndim))
+        y: Tensor = torch.ops.stylegan2_ops.epilogue(image, None, None, None, bias, negative_slope, gain, None)
+        return y if x.ndim == 4 else y.reshape(x.shape)
     return bias_act_reference(x, bias, negative_slope, gain)
 
 

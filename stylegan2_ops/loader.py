@@ -2,37 +2,38 @@
 
 The environment variable PSP_OPS chooses:
 
-auto (default)  CPU tensors: the reference. The first CUDA tensor loads the kernels: the prebuilt module
-                `stylegan2_ops._kernels`, else one compiled from `stylegan2_ops/csrc`. Where neither is to be had, one
-                warning says why and the reference runs on the GPU.
+auto (default)  CPU tensors: the reference. The first CUDA tensor loads the kernels: those compiled when the package was
+                installed (PSP_BUILD_OPS=1), else those in the cache, compiled on first use. Where neither is to be had,
+                one warning says why and the reference runs on the GPU.
 cuda            the kernels or an error, never the reference.
 ref             always the reference.
 
-A kernel module has `bias_act(x, bias, negative_slope, gain)` and `upfirdn2d(x, kernel, up, down, (x0, x1, y0, y1))`,
-both differentiable twice. They get arguments that the public operations have checked.
+PSP_OPS_CACHE is the folder of builds (default ~/.cache/psp-faces/ops), PSP_OPS_BUILD_TIMEOUT the seconds that compiling,
+or waiting for another process that compiles, may take (default 600).
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
-import importlib.util
+import json
+import logging
 import os
-import platform
-import sysconfig
-import tempfile
+import shutil
+import time
 import warnings
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from stylegan2_ops import build
+from stylegan2_ops.build import BuildError, Capability
+from stylegan2_ops.lock import Lock
+
 MODES = ("auto", "cuda", "ref")
-CSRC = Path(__file__).parent / "csrc"
-PREBUILT = "stylegan2_ops._kernels"
-OPERATIONS = ("bias_act", "upfirdn2d")
+PREBUILT = Path(__file__).parent / "_kernels"
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class OpsError(RuntimeError):
@@ -41,40 +42,48 @@ class OpsError(RuntimeError):
     is_user_error = True
 
 
-def kernels_for(x: Tensor) -> ModuleType | None:
-    """The kernel module that must compute on x, or None: use the reference.
+def use_kernels(x: Tensor) -> bool:
+    """Whether the kernels must compute on x; else the reference. float64 has no kernels.
 
     Raises OpsError where PSP_OPS is not one of MODES, or is `cuda` and kernels cannot be used on x.
     """
+    return _decide(x.device.type, x.dtype in DTYPES)
+
+
+def _decide(device: str, known: bool) -> bool:
     mode = os.environ.get("PSP_OPS", "auto")
     if mode not in MODES:
         raise OpsError(f"PSP_OPS={mode}: allowed are {', '.join(MODES)}")
-    if mode == "ref" or (mode == "auto" and not x.is_cuda):
-        return None
-    if not x.is_cuda:
-        raise OpsError(f"PSP_OPS=cuda, but a tensor is on {x.device}: use a CUDA device, or PSP_OPS=auto")
-    kernels, reason = load_kernels()
-    if kernels is None:
+    if mode == "ref" or (mode == "auto" and not (device == "cuda" and known)):
+        return False
+    if device != "cuda":
+        raise OpsError(f"PSP_OPS=cuda, but a tensor is on {device}: use a CUDA device, or PSP_OPS=auto")
+    if not known:
+        raise OpsError("PSP_OPS=cuda, but there are no kernels for float64: PSP_OPS=auto computes it without them")
+    loaded, reason = load_kernels()
+    if not loaded:
         if mode == "cuda":
             raise OpsError(f"PSP_OPS=cuda, but there are no CUDA kernels: {reason}; PSP_OPS=auto runs without them")
         _warn_once(reason)
-    return kernels
+    return loaded
+
+
+# torch.compile takes the answer as it is and does not look inside: torch.compiler.assume_constant_result, without the
+# seconds that importing the compiler takes.
+_decide._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.cache
-def load_kernels() -> tuple[ModuleType | None, str]:
-    """Load the kernels, once per process. Returns (module, "") or (None, why not: one line)."""
+def load_kernels() -> tuple[bool, str]:
+    """Load the kernels, once per process. Returns (True, "") or (False, why not: one line)."""
     reasons = []
-    for load in (_import_prebuilt, _build):
+    for find in (_prebuilt, _cached):
         try:
-            kernels = load()
-            missing = [name for name in OPERATIONS if not hasattr(kernels, name)]
-            if not missing:
-                return kernels, ""
-            reasons.append(f"{kernels.__name__} lacks {', '.join(missing)}")
+            _load(find(device_capabilities()))
+            return True, ""
         except Exception as error:  # a compiler, a driver or a linker can fail in any way: the reference still works
-            reasons.append(" ".join(str(error).split())[:300])
-    return None, "; ".join(reasons)
+            reasons.append(" ".join(str(error).split())[:400])
+    return False, "; ".join(reasons)
 
 
 @functools.cache
@@ -82,52 +91,89 @@ def _warn_once(reason: str) -> None:
     warnings.warn(
         f"stylegan2_ops: no CUDA kernels ({reason}); the slower plain-torch reference runs on the GPU. "
         "PSP_OPS=ref silences this.",
-        stacklevel=4,
+        stacklevel=5,
     )
 
 
-def _import_prebuilt() -> ModuleType:
-    if importlib.util.find_spec(PREBUILT) is None:
-        raise ImportError("none prebuilt")
-    return importlib.import_module(PREBUILT)
+def device_capabilities() -> list[Capability]:
+    """Compute capabilities of all visible devices, each once."""
+    return sorted({torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())})
 
 
-def _build() -> ModuleType:
-    """Compile csrc with torch's C++ extension tools, or import what an earlier process compiled.
+def _load(library: Path) -> None:
+    from stylegan2_ops.operators import OPERATIONS
 
-    Each process compiles in a folder of its own and then renames the result into the cache, so that no lock file of a
-    process that died can make a later one wait for ever. TORCH_EXTENSIONS_DIR moves the cache.
+    torch.ops.load_library(str(library))
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    missing = [name for name in OPERATIONS if not has_kernel(f"stylegan2_ops::{name}", "CUDA")]
+    if missing:
+        raise BuildError(f"{library} lacks {', '.join(missing)}")
+
+
+def _prebuilt(capabilities: list[Capability]) -> Path:
+    if not PREBUILT.exists():
+        raise BuildError("none prebuilt")
+    return build.check(PREBUILT, capabilities)
+
+
+def _cached(capabilities: list[Capability]) -> Path:
+    """The library of a build in the cache that fits, compiled now if there is none.
+
+    One process compiles, the others wait. Nothing depends on their doing so: each build is made under a name of its own
+    and renamed when it is complete.
     """
-    sources = sorted(path for path in CSRC.glob("*") if path.suffix in (".cpp", ".cu"))
-    if not sources:
-        raise FileNotFoundError("no kernel sources in stylegan2_ops/csrc")
-    from torch.utils import cpp_extension
+    if not capabilities:
+        raise BuildError("no CUDA device")
+    archs = [f"{major}.{minor}" for major, minor in capabilities]
+    key = hashlib.sha256(json.dumps(build.fingerprint(archs)).encode()).hexdigest()[:16]
+    root = cache_folder()
+    folder = root / key
+    limit = _timeout()
+    begun = time.time()
+    try:
+        return build.check(folder, capabilities)
+    except BuildError:
+        pass
+    with Lock(root / f"{key}.lock", limit):
+        failure = root / f"{key}.failed"
+        try:
+            return build.check(folder, capabilities)  # another process was quicker
+        except BuildError:
+            if folder.exists():
+                shutil.rmtree(folder)  # half of a build, or not for here in spite of its name
+        if failure.exists() and failure.stat().st_mtime >= begun:  # and another tried while this one waited
+            raise BuildError(failure.read_text(encoding="utf-8"))
+        logging.getLogger("stylegan2_ops").warning(
+            "compiling CUDA kernels for compute capability %s into %s (once, about a minute)", ", ".join(archs), folder
+        )
+        try:
+            build.build(folder, archs, limit)
+        except BuildError as error:
+            failure.write_text(str(error), encoding="utf-8")
+            raise
+        return build.check(folder, capabilities)
 
-    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "torch_extensions")
-    name = f"stylegan2_ops_{_fingerprint(sources)}"
-    library = root / "stylegan2_ops" / (name + (sysconfig.get_config_var("EXT_SUFFIX") or ".so"))
-    if not library.exists():
-        library.parent.mkdir(parents=True, exist_ok=True)
-        scripts = sysconfig.get_path("scripts")  # ninja lies there; PATH names it only in an activated environment
-        if scripts not in os.environ.get("PATH", "").split(os.pathsep):
-            os.environ["PATH"] = scripts + os.pathsep + os.environ.get("PATH", "")
-        with tempfile.TemporaryDirectory(dir=library.parent, ignore_cleanup_errors=True) as folder:
-            built = cpp_extension.load(name, [str(path) for path in sources], build_directory=folder)
-            os.replace(built.__file__, library)
-            return built
-    spec = importlib.util.spec_from_file_location(name, library)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+
+def cache_folder() -> Path:
+    """The folder of builds, made if need be; BuildError where others could put code into it."""
+    given = os.environ.get("PSP_OPS_CACHE")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    root = Path(given) if given else cache / "psp-faces" / "ops"
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise BuildError(f"{root} cannot be made ({error.strerror}): set PSP_OPS_CACHE to a folder of yours") from None
+    if root.stat().st_mode & 0o002:
+        raise BuildError(f"anybody may write to {root}: chmod o-w, or set PSP_OPS_CACHE to a folder of yours")
+    return root.resolve()
 
 
-def _fingerprint(sources: list[Path]) -> str:
-    """Names a build: the sources, their headers, and everything whose change makes an old build unusable."""
-    digest = hashlib.sha256()
-    capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else None
-    parts = (torch.__version__, torch.version.cuda, capability, os.environ.get("TORCH_CUDA_ARCH_LIST"))
-    digest.update(repr((*parts, platform.python_version(), platform.machine())).encode())
-    for path in sorted({*sources, *CSRC.glob("*.h"), *CSRC.glob("*.cuh")}):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
+def _timeout() -> float:
+    given = os.environ.get("PSP_OPS_BUILD_TIMEOUT", "600")
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = -1.0
+    if not seconds > 0:
+        raise BuildError(f"PSP_OPS_BUILD_TIMEOUT={given}: must be a number of seconds")
+    return seconds

@@ -27,10 +27,9 @@ def upfirdn2d(
     Errors: TypeError (dtype, numbers that are not whole), ValueError (wrong shape, device or factor; kernel larger than
     the padded image).
     """
-    box = _check(x, kernel, up, down, pad)
-    kernels = loader.kernels_for(x)
-    if kernels is not None:
-        result: Tensor = kernels.upfirdn2d(x, kernel, up, down, box)
+    box = checked_box(x, kernel, up, down, pad)
+    if loader.use_kernels(x) and not kernel.requires_grad:
+        result: Tensor = torch.ops.stylegan2_ops.upfirdn2d(x, kernel, up, down, *box, True)
         return result
     return upfirdn2d_reference(x, kernel, up, down, box)
 
@@ -83,8 +82,8 @@ def _pad(x: Tensor, pad: tuple[int, int, int, int]) -> Tensor:
     return F.pad(x, [min(n, 0) for n in pad] if min(pad) < 0 else pad)
 
 
-def _check(x: Tensor, kernel: Tensor, up: int, down: int, pad: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Refuse what cannot be computed; return the padding as (left, right, top, bottom)."""
+def checked_box(x: Tensor, kernel: Tensor, up: int, down: int, pad: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Refuse what `upfirdn2d` cannot compute; return the padding as (left, right, top, bottom)."""
     if not (x.is_floating_point() and kernel.is_floating_point()):
         raise TypeError(f"upfirdn2d: x and kernel must be floating point, got {x.dtype} and {kernel.dtype}")
     if x.ndim != 4 or 0 in x.shape[1:]:

@@ -1,0 +1,127 @@
+"""What ends a StyleGAN2 synthesis layer: blur, demodulation, noise, bias, leaky ReLU, gain, clamp, in one operation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stylegan2_ops import loader
+from stylegan2_ops.upfirdn2d import checked_box, upfirdn2d
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+def layer_epilogue(
+    x: Tensor,
+    *,
+    fir: Tensor | None = None,
+    pad: tuple[int, int] = (0, 0),
+    demodulation: Tensor | None = None,
+    noise: Tensor | None = None,
+    strength: Tensor | None = None,
+    bias: Tensor | None = None,
+    negative_slope: float = 0.2,
+    gain: float = 2**0.5,
+    clamp: float | None = None,
+) -> Tensor:
+    """clamp(gain * leaky_relu(blur(x) * demodulation + strength * noise + bias)); each part may be left out.
+
+    x: [B, C, H, W], floating point, B may be 0: what a convolution returned. fir: [kh, kw], the filter that follows an
+    upsampling convolution, with `pad` zeros (before, after) on both axes; see `upfirdn2d`. demodulation: [B, C].
+    noise: [1 or B, 1, H', W'] for a blurred x of H' x W'; strength: one number in a tensor, given with the noise.
+    bias: [C]. All of them on the device of x, of any floating dtype. negative_slope: at least 0; gain: above 0; clamp:
+    above 0, results lie in [-clamp, clamp].
+    Returns [B, C, H', W'] in the dtype and memory format of x. fp16 and bf16 are computed in fp32 and rounded once, under
+    autocast too. Differentiable twice in every tensor; at exactly 0 the slope is `negative_slope`.
+    Errors: TypeError (not floating point), ValueError (wrong shape, device or number).
+    """
+    height, width = x.shape[2:] if x.ndim == 4 else (0, 0)
+    if fir is not None:
+        left, right, top, bottom = checked_box(x, fir, 1, 1, pad)
+        height, width = height + top + bottom - fir.shape[0] + 1, width + left + right - fir.shape[1] + 1
+    _check(x, demodulation, noise, strength, bias, (height, width))
+    if not (negative_slope >= 0 and gain > 0 and (clamp is None or clamp > 0)):
+        raise ValueError(
+            "layer_epilogue: needs negative_slope >= 0, gain > 0 and clamp > 0, "
+            f"got {negative_slope}, {gain} and {clamp}"
+        )
+    parts = (demodulation, noise, strength, bias, negative_slope, gain, clamp)
+    kernels = loader.use_kernels(x)
+    result: Tensor
+    if fir is not None:
+        if kernels and fir.shape == (4, 4) and not fir.requires_grad:
+            result = torch.ops.stylegan2_ops.blur_epilogue(x, fir, left, right, top, bottom, *parts)
+            return result
+        x = upfirdn2d(x, fir, pad=pad)
+    if kernels:
+        result = torch.ops.stylegan2_ops.epilogue(x, *parts)
+        return result
+    return layer_epilogue_reference(x, *parts)
+
+
+def layer_epilogue_reference(
+    x: Tensor,
+    demodulation: Tensor | None,
+    noise: Tensor | None,
+    strength: Tensor | None,
+    bias: Tensor | None,
+    negative_slope: float,
+    gain: float,
+    clamp: float | None,
+) -> Tensor:
+    """`layer_epilogue` after the blur in plain torch, for arguments that it has checked.
+
+    gain > 0, so it may go in front of the leaky ReLU, into numbers of which there are few. One new tensor, one to three
+    passes over memory; what is done in place keeps no result that a gradient needs.
+    """
+    value = x.float() if x.dtype in HALF else x
+    shifts = []
+    if noise is not None and strength is not None:
+        shifts.append(noise.to(value.dtype) * (strength.to(value.dtype) * gain))
+    if bias is not None:
+        shifts.append((bias.to(value.dtype) * gain).view(-1, 1, 1))
+    if demodulation is not None:
+        factor = (demodulation.to(value.dtype) * gain)[:, :, None, None]
+        value = torch.addcmul(shifts.pop(0), value, factor) if shifts else value * factor
+    else:
+        value = torch.add(shifts.pop(0), value, alpha=gain) if shifts else value * gain
+    for shift in shifts:
+        value.add_(shift)
+    value = F.leaky_relu_(value, negative_slope)
+    if clamp is not None:
+        value = value.clamp(-clamp, clamp)
+    return value.to(x.dtype)
+
+
+def _check(
+    x: Tensor,
+    demodulation: Tensor | None,
+    noise: Tensor | None,
+    strength: Tensor | None,
+    bias: Tensor | None,
+    size: tuple[int, int],
+) -> None:
+    if x.ndim != 4:
+        raise ValueError(f"layer_epilogue: x must be [B, C, H, W], got shape {tuple(x.shape)}")
+    batch, channels = x.shape[:2]
+    tensors = {"x": x, "demodulation": demodulation, "noise": noise, "strength": strength, "bias": bias}
+    shapes: dict[str, list[tuple[int, ...]]] = {
+        "demodulation": [(batch, channels)],
+        "noise": [(1, 1, *size), (batch, 1, *size)],
+        "bias": [(channels,)],
+    }
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        if not tensor.is_floating_point():
+            raise TypeError(f"layer_epilogue: {name} must be floating point, got {tensor.dtype}")
+        if tensor.device != x.device:
+            raise ValueError(f"layer_epilogue: x is on {x.device}, {name} on {tensor.device}")
+        if name in shapes and tensor.shape not in shapes[name]:
+            allowed = " or ".join(str(list(shape)) for shape in shapes[name])
+            raise ValueError(
+                f"layer_epilogue: {name} must be {allowed} for x {tuple(x.shape)}, got {tuple(tensor.shape)}"
+            )
+    if (noise is None) != (strength is None) or (strength is not None and strength.numel() != 1):
+        raise ValueError("layer_epilogue: noise comes with a strength, one number")

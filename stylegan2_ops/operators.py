@@ -1,0 +1,259 @@
+"""The operations that compiled kernels implement, as torch knows them: `torch.ops.stylegan2_ops.*`.
+
+Here are their signatures, their results' shapes (for torch.compile), their gradients, and on the CPU their values by the
+references: the CPU implementation is what a kernel has to compute, and lets tests check the gradients without a GPU. The
+CUDA implementation is csrc/binding.cpp. Nothing decides here which one runs, and nothing is checked: the functions
+`bias_act`, `layer_epilogue` and `upfirdn2d` do that.
+
+    epilogue            clamp(gain * leaky_relu(x * scale + strength * noise + bias))
+    epilogue_slope      grad times the derivative of leaky ReLU, gain and clamp: du
+    epilogue_backward   in one pass dx = du * scale and the sums of du * x, du * noise and du that are wanted (else
+                        empty tensors), in float32
+    upfirdn2d           flip: convolution; without: correlation, its gradient
+    blur_epilogue       upfirdn2d with up = down = 1, then epilogue
+
+`saved` is the x of the epilogue, or its result: without scale and clamp the result's sign tells all, and since the next
+layer keeps it anyway, x can be freed.
+
+Second derivatives: the backward pass of `epilogue` consists of the fused operation when nobody asks for its gradient, else
+of epilogue_slope, which is linear, and torch operations. So any order follows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stylegan2_ops.epilogue import layer_epilogue_reference
+from stylegan2_ops.upfirdn2d import upfirdn2d_reference
+
+PARTS = "Tensor? scale, Tensor? noise, Tensor? strength, Tensor? bias, float slope, float gain, float? clamp"
+BOX = "SymInt left, SymInt right, SymInt top, SymInt bottom"
+SIGNATURES = {
+    "epilogue": f"(Tensor x, {PARTS}) -> Tensor",
+    "epilogue_slope": f"(Tensor grad, Tensor saved, {PARTS}, bool saved_is_output) -> Tensor",
+    "epilogue_backward": f"(Tensor grad, Tensor saved, {PARTS}, bool saved_is_output, "
+    "bool want_scale, bool want_strength, bool want_bias) -> (Tensor, Tensor, Tensor, Tensor)",
+    "upfirdn2d": f"(Tensor x, Tensor kernel, SymInt up, SymInt down, {BOX}, bool flip) -> Tensor",
+    "blur_epilogue": f"(Tensor x, Tensor kernel, {BOX}, {PARTS}) -> Tensor",
+}
+OPERATIONS = tuple(SIGNATURES)
+Gradients = tuple[Tensor | None, ...]
+
+
+def layout(x: Tensor) -> torch.memory_format:
+    """The memory format of a result for an input [B, C, H, W]: channels_last if x is that and nothing else."""
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    """What sums over x are kept in."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+# ---- shapes ---------------------------------------------------------------------------------------
+
+
+def _epilogue_fake(x: Tensor, *parts: Any) -> Tensor:
+    return torch.empty_like(x, memory_format=layout(x))
+
+
+def _epilogue_slope_fake(grad: Tensor, saved: Tensor, *parts: Any) -> Tensor:
+    return torch.empty_like(saved, memory_format=layout(saved))
+
+
+def _epilogue_backward_fake(grad: Tensor, saved: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    want_scale, want_strength, want_bias = rest[-3:]
+    batch, channels = saved.shape[:2]
+    dx = torch.empty_like(saved, memory_format=layout(saved))
+    dscale = saved.new_empty((batch, channels) if want_scale else (0,), dtype=_wide(saved))
+    dstrength = saved.new_empty((1,) if want_strength else (0,), dtype=_wide(saved))
+    return dx, dscale, dstrength, saved.new_empty((channels,) if want_bias else (0,), dtype=_wide(saved))
+
+
+def _upfirdn2d_fake(
+    x: Tensor, kernel: Tensor, up: int, down: int, left: int, right: int, top: int, bottom: int, flip: bool
+) -> Tensor:
+    height = (x.shape[2] * up + top + bottom - kernel.shape[0]) // down + 1
+    width = (x.shape[3] * up + left + right - kernel.shape[1]) // down + 1
+    return x.new_empty(x.shape[0], x.shape[1], height, width).contiguous(memory_format=layout(x))
+
+
+def _blur_epilogue_fake(
+    x: Tensor, kernel: Tensor, left: int, right: int, top: int, bottom: int, *parts: Any
+) -> Tensor:
+    return _upfirdn2d_fake(x, kernel, 1, 1, left, right, top, bottom, True)
+
+
+# ---- values on the CPU ----------------------------------------------------------------------------
+
+
+def _epilogue_cpu(x: Tensor, *parts: Any) -> Tensor:
+    return layer_epilogue_reference(x, *parts).contiguous(memory_format=layout(x))
+
+
+def _slope(saved: Tensor, parts: tuple[Any, ...], saved_is_output: bool) -> Tensor:
+    """The derivative of leaky ReLU, gain and clamp, in fp32 for half precision."""
+    slope, gain, clamp = parts[4:]
+    u = saved.to(_wide(saved))
+    if not saved_is_output:
+        u = layer_epilogue_reference(u, *parts[:4], 1.0, 1.0, None)
+    derivative = torch.where(u > 0, gain, gain * slope)
+    return derivative if clamp is None else derivative.masked_fill((u * derivative).abs() > clamp, 0.0)
+
+
+def _epilogue_slope_cpu(grad: Tensor, saved: Tensor, *rest: Any) -> Tensor:
+    du = grad * _slope(saved, rest[:7], rest[7])
+    return du.to(saved.dtype).contiguous(memory_format=layout(saved))
+
+
+def _epilogue_backward_cpu(grad: Tensor, saved: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    parts, (saved_is_output, want_scale, want_strength, want_bias) = rest[:7], rest[7:]
+    scale, noise = parts[:2]
+    du = grad * _slope(saved, parts, saved_is_output)
+    dx = du if scale is None else du * scale[:, :, None, None]
+    none = du.new_empty(0)
+    sums = (
+        (du * saved).sum((2, 3)) if want_scale else none,
+        (du * noise).sum().reshape(1) if want_strength else none.clone(),
+        du.sum((0, 2, 3)) if want_bias else none.clone(),
+    )
+    dscale, dstrength, dbias = (total.to(_wide(saved)) for total in sums)
+    return dx.to(saved.dtype).contiguous(memory_format=layout(saved)), dscale, dstrength, dbias
+
+
+def _upfirdn2d_cpu(
+    x: Tensor, kernel: Tensor, up: int, down: int, left: int, right: int, top: int, bottom: int, flip: bool
+) -> Tensor:
+    y = upfirdn2d_reference(x, kernel if flip else kernel.flip(0, 1), up, down, (left, right, top, bottom))
+    return y.contiguous(memory_format=layout(x))
+
+
+def _blur_epilogue_cpu(
+    x: Tensor, kernel: Tensor, left: int, right: int, top: int, bottom: int, *parts: Any
+) -> Tensor:
+    wide = _upfirdn2d_cpu(x.to(_wide(x)), kernel, 1, 1, left, right, top, bottom, True)
+    return layer_epilogue_reference(wide, *parts).to(x.dtype).contiguous(memory_format=layout(x))
+
+
+# ---- gradients ------------------------------------------------------------------------------------
+
+
+def _epilogue_gradients(
+    grad: Tensor, saved: Tensor, parts: tuple[Any, ...], saved_is_output: bool, needs: tuple[bool, ...]
+) -> Gradients:
+    """Of x, scale, noise, strength and bias; `needs` says which of the last four."""
+    ops = torch.ops.stylegan2_ops
+    scale, noise, strength, bias = parts[:4]
+    need_scale, need_noise, need_strength, need_bias = needs
+    again = torch.is_grad_enabled()  # the gradient is to be differentiated: create_graph=True
+    du = ops.epilogue_slope(grad, saved, *parts, saved_is_output) if again or need_noise else None
+    if again:
+        wide = du.to(_wide(du))
+        dx = du if scale is None else (wide * scale[:, :, None, None]).to(du.dtype)
+        dscale = (wide * saved).sum((2, 3)) if need_scale else None
+        dstrength = (wide * noise).sum() if need_strength else None
+        dbias = wide.sum((0, 2, 3)) if need_bias else None
+    else:
+        dx, dscale, dstrength, dbias = ops.epilogue_backward(
+            grad, saved, *parts, saved_is_output, need_scale, need_strength, need_bias
+        )
+    dnoise = None
+    if need_noise:
+        over = (1,) if noise.shape[0] == saved.shape[0] else (0, 1)
+        dnoise = (du.sum(over, dtype=_wide(du)).view_as(noise) * strength).to(noise.dtype)
+    return (
+        dx,
+        dscale.to(scale.dtype) if need_scale else None,
+        dnoise,
+        dstrength.to(strength.dtype).reshape(strength.shape) if need_strength else None,
+        dbias.to(bias.dtype) if need_bias else None,
+    )
+
+
+def _epilogue_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, scale, noise, strength, bias, slope, gain, clamp = inputs
+    ctx.from_output = scale is None and clamp is None
+    ctx.save_for_backward(output if ctx.from_output else x, scale, noise, strength, bias)
+    ctx.numbers = (slope, gain, clamp)
+
+
+def _epilogue_backward(ctx: Any, grad: Tensor) -> Gradients:
+    saved, *tensors = ctx.saved_tensors
+    parts = (*tensors, *ctx.numbers)
+    return (*_epilogue_gradients(grad, saved, parts, ctx.from_output, ctx.needs_input_grad[1:5]), None, None, None)
+
+
+def _epilogue_slope_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, saved, scale, noise, strength, bias, *ctx.numbers = inputs
+    ctx.save_for_backward(saved, scale, noise, strength, bias)
+
+
+def _epilogue_slope_backward(ctx: Any, grad: Tensor) -> Gradients:
+    # Linear in its first argument; piecewise constant in all others.
+    saved, *tensors = ctx.saved_tensors
+    du = torch.ops.stylegan2_ops.epilogue_slope(grad, saved, *tensors, *ctx.numbers)
+    return (du, *[None] * 9)
+
+
+def _not_again(ctx: Any, *grads: Tensor) -> Gradients:
+    raise NotImplementedError("stylegan2_ops::epilogue_backward is not differentiable: create_graph=True avoids it")
+
+
+def _upfirdn2d_adjoint(
+    g: Tensor, size: tuple[int, int], kernel: Tensor, numbers: tuple[int, ...], flip: bool
+) -> Tensor:
+    """The gradient of an input of `size` from that of the result: up and down change places, the kernel is turned."""
+    up, down, left, _, top, _ = numbers
+    kh, kw = kernel.shape
+    left, right = kw - 1 - left, size[1] * up - g.shape[3] * down + left - up + 1
+    top, bottom = kh - 1 - top, size[0] * up - g.shape[2] * down + top - up + 1
+    result: Tensor = torch.ops.stylegan2_ops.upfirdn2d(g, kernel, down, up, left, right, top, bottom, not flip)
+    return result
+
+
+def _upfirdn2d_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, kernel, *numbers, ctx.flip = inputs
+    ctx.save_for_backward(kernel)
+    ctx.numbers = tuple(numbers)
+    ctx.size = x.shape[2:]
+
+
+def _upfirdn2d_backward(ctx: Any, grad: Tensor) -> Gradients:
+    (kernel,) = ctx.saved_tensors
+    return (_upfirdn2d_adjoint(grad, ctx.size, kernel, ctx.numbers, ctx.flip), *[None] * 8)
+
+
+def _blur_epilogue_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, kernel, left, right, top, bottom, scale, noise, strength, bias, slope, gain, clamp = inputs
+    ctx.from_output = scale is None and clamp is None
+    ctx.save_for_backward(x, kernel, output if ctx.from_output else None, scale, noise, strength, bias)
+    ctx.box, ctx.numbers = (left, right, top, bottom), (slope, gain, clamp)
+
+
+def _blur_epilogue_backward(ctx: Any, grad: Tensor) -> Gradients:
+    # The blurred image is computed again: it costs the pass that the fused forward saved, and no memory in between.
+    x, kernel, saved, *tensors = ctx.saved_tensors
+    if saved is None:
+        saved = torch.ops.stylegan2_ops.upfirdn2d(x, kernel, 1, 1, *ctx.box, True)
+    parts = (*tensors, *ctx.numbers)
+    blurred, *others = _epilogue_gradients(grad, saved, parts, ctx.from_output, ctx.needs_input_grad[6:10])
+    dx = _upfirdn2d_adjoint(blurred, x.shape[2:], kernel, (1, 1, *ctx.box), True) if ctx.needs_input_grad[0] else None
+    return (dx, None, None, None, None, None, *others, None, None, None)
+
+
+for _name, _signature in SIGNATURES.items():
+    torch.library.define(f"stylegan2_ops::{_name}", _signature)
+    torch.library.register_fake(f"stylegan2_ops::{_name}", globals()[f"_{_name}_fake"])
+    torch.library.impl(f"stylegan2_ops::{_name}", "CPU", globals()[f"_{_name}_cpu"])
+for _name, _backward, _setup in (
+    ("epilogue", _epilogue_backward, _epilogue_setup),
+    ("epilogue_slope", _epilogue_slope_backward, _epilogue_slope_setup),
+    ("epilogue_backward", _not_again, None),
+    ("upfirdn2d", _upfirdn2d_backward, _upfirdn2d_setup),
+    ("blur_epilogue", _blur_epilogue_backward, _blur_epilogue_setup),
+):
+    torch.library.register_autograd(f"stylegan2_ops::{_name}", _backward, setup_context=_setup)
