@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylegan2_ops import bias_act, upfirdn2d
+from stylegan2_ops import bias_act, layer_epilogue, upfirdn2d
 
 SQRT2 = math.sqrt(2.0)
 FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
@@ -121,30 +121,33 @@ class ModulatedConv2d(nn.Module):
         if up:
             self.blur = Blur((1, 1), gain=4.0)
 
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+    def convolve(self, x: Tensor, style: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The convolution alone, without blur and demodulation: its result and the demodulation [B,out] or None."""
         weight = self.weight[0] * self.scale
         modulation = self.modulation(style)
         x = x * modulation[:, :, None, None].to(x.dtype)
         if self.up:
             x = F.conv_transpose2d(x, weight.transpose(0, 1).to(x.dtype), stride=2)
-            x = self.blur(x)
         else:
             x = F.conv2d(x, weight.to(x.dtype), padding=self.pad)
-        if self.demodulate:
-            energy = modulation.square() @ weight.square().sum(dim=(2, 3)).t()
-            x = x * torch.rsqrt(energy + 1e-8)[:, :, None, None].to(x.dtype)
-        return x
+        if not self.demodulate:
+            return x, None
+        energy = modulation.square() @ weight.square().sum(dim=(2, 3)).t()
+        return x, torch.rsqrt(energy + 1e-8)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        x, demodulation = self.convolve(x, style)
+        if self.up:
+            x = self.blur(x)
+        return x if demodulation is None else x * demodulation[:, :, None, None].to(x.dtype)
 
 
 class NoiseInjection(nn.Module):
+    """One image of noise for all channels, times a learned strength."""
+
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
-
-    def forward(self, x: Tensor, noise: Tensor | None) -> Tensor:
-        if noise is None:
-            noise = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device, dtype=x.dtype)
-        return x + self.weight.to(x.dtype) * noise.to(x.dtype)
 
 
 class ActivationBias(nn.Module):
@@ -159,6 +162,8 @@ class ActivationBias(nn.Module):
 
 
 class StyledConv(nn.Module):
+    """Modulated convolution, noise, bias and activation; noise [1 or B,1,H,W], or None: N(0,1) drawn per sample."""
+
     def __init__(self, in_ch: int, out_ch: int, style_dim: int, *, up: bool = False):
         super().__init__()
         self.conv = ModulatedConv2d(in_ch, out_ch, 3, style_dim, up=up)
@@ -166,7 +171,19 @@ class StyledConv(nn.Module):
         self.activate = ActivationBias(out_ch)
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
-        return self.activate(self.noise(self.conv(x, style), noise))
+        if noise is None:
+            size = [side * 2 if self.conv.up else side for side in x.shape[2:]]
+            noise = torch.randn(x.shape[0], 1, *size, device=x.device, dtype=x.dtype)
+        x, demodulation = self.conv.convolve(x, style)
+        return layer_epilogue(
+            x,
+            fir=self.conv.blur.kernel if self.conv.up else None,
+            pad=self.conv.blur.pad if self.conv.up else (0, 0),
+            demodulation=demodulation,
+            noise=noise,
+            strength=self.noise.weight,
+            bias=self.activate.bias,
+        )
 
 
 class ToRGB(nn.Module):

@@ -3,7 +3,8 @@
 // Built and called by test_kernels_emulated.py. The code of the threads, the plans and the index arithmetic are those
 // of the device; only the launches and the sums over a block are written again. Each function returns null, or says
 // which rule was broken: an access outside of the tensors or not aligned to its size, an element written twice (a race)
-// or not at all.
+// or not at all. `rounds` and `rows` are the work of a thread, which a plan otherwise chooses by the size of the whole:
+// so small tensors can stand for large ones.
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
 
@@ -114,7 +115,7 @@ void watch_epilogue(const Epilogue& e, int64_t n, int64_t c, int64_t hw) {
 extern "C" {
 
 const char* emulate_epilogue(int type, const EpilogueShape* shape, const Epilogue* e, const void* x, void* y,
-                             int* vector) {
+                             int rounds, int* vector) {
   watch = Watch();
   with_type(type, [&](auto t) {
     using T = decltype(t);
@@ -122,7 +123,7 @@ const char* emulate_epilogue(int type, const EpilogueShape* shape, const Epilogu
     watch_epilogue(*e, shape->n, shape->c, shape->hw);
     watch.read(x, bytes);
     watch.write(y, bytes);
-    const EpiloguePlan plan = plan_epilogue(*shape, vector_length<T>(), *e, x, y, nullptr);
+    const EpiloguePlan plan = plan_epilogue(*shape, vector_length<T>(), *e, x, y, nullptr, rounds);
     *vector = plan.vector;
     with_layout<T>(plan, [&](auto v, auto planar) {
       for (int64_t block = 0; block < plan.blocks; ++block) {
@@ -138,7 +139,8 @@ const char* emulate_epilogue(int type, const EpilogueShape* shape, const Epilogu
 
 // sums: of du, du * x and du * noise, [3, N, C], from the partial sums in their places.
 const char* emulate_epilogue_backward(int type, const EpilogueShape* shape, const Epilogue* e, const void* grad,
-                                      const void* saved, bool saved_is_output, bool keep_du, void* dx, float* sums) {
+                                      const void* saved, bool saved_is_output, bool keep_du, void* dx, float* sums,
+                                      int rounds) {
   watch = Watch();
   with_type(type, [&](auto t) {
     using T = decltype(t);
@@ -147,7 +149,7 @@ const char* emulate_epilogue_backward(int type, const EpilogueShape* shape, cons
     watch.read(grad, bytes);
     watch.read(saved, bytes);
     watch.write(dx, bytes);
-    const EpiloguePlan plan = plan_epilogue(*shape, vector_length<T>(), *e, grad, saved, dx);
+    const EpiloguePlan plan = plan_epilogue(*shape, vector_length<T>(), *e, grad, saved, dx, rounds);
     const int64_t nc = shape->n * shape->c, chunks = epilogue_chunks(plan), size = nc * chunks;
     std::vector<float> partial(3 * size, std::numeric_limits<float>::quiet_NaN());
     with_layout<T>(plan, [&](auto v, auto planar) {
@@ -200,7 +202,8 @@ const char* emulate_epilogue_backward(int type, const EpilogueShape* shape, cons
 
 // x_begin, x_bytes: the memory that x lies in. plan_out: vector, fast, wide_store, rows.
 const char* emulate_fir(int type, const FirShape* shape, const float* taps, const Epilogue* e, const void* x,
-                        const void* x_begin, int64_t x_bytes, void* y, int* plan_out) {
+                        const void* x_begin, int64_t x_bytes, void* y, int rows,
+                        int* plan_out) {
   watch = Watch();
   with_type(type, [&](auto t) {
     using T = decltype(t);
@@ -208,7 +211,7 @@ const char* emulate_fir(int type, const FirShape* shape, const float* taps, cons
     watch.read(x_begin, x_bytes);
     if (e) watch_epilogue(*e, shape->n, shape->c, shape->oh * shape->ow);
     watch.write(y, shape->n * shape->c * shape->oh * shape->ow * sizeof(T));
-    const FirPlan plan = plan_fir(*shape, vector_length<T>(), x, y, e);
+    const FirPlan plan = plan_fir(*shape, vector_length<T>(), x, y, e, rows);
     plan_out[0] = plan.vector;
     plan_out[1] = plan.fast;
     plan_out[2] = plan.wide_store;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from psp.stylegan2 import (
     Generator,
     ModulatedConv2d,
     PixelNorm,
+    StyledConv,
+    ToRGB,
     default_channels,
     fir_kernel,
     generator_config,
@@ -180,10 +183,21 @@ def test_equal_linear_scales_weight_and_bias() -> None:
 def test_whole_generator_equals_the_grouped_form() -> None:
     generator = small(32).double()
     codes = torch.randn(2, generator.n_styles, 16, dtype=torch.float64)
+
+    def layer(x: Tensor, style: Tensor, noise: Tensor, layer: StyledConv) -> Tensor:
+        y = grouped_reference(layer.conv, x, style) + layer.noise.weight * noise
+        return F.leaky_relu(y + layer.activate.bias[:, None, None], 0.2) * math.sqrt(2)
+
+    for module in generator.modules():
+        if isinstance(module, StyledConv):
+            nn.init.normal_(module.noise.weight)
+            nn.init.normal_(module.activate.bias)
     ours = generator.synthesize(codes)
     for module in generator.modules():
-        if isinstance(module, ModulatedConv2d):
-            module.forward = lambda x, style, conv=module: grouped_reference(conv, x, style)  # type: ignore[method-assign]
+        if isinstance(module, StyledConv):
+            module.forward = partial(layer, layer=module)  # type: ignore[method-assign]
+        elif isinstance(module, ToRGB):
+            module.conv.forward = partial(grouped_reference, module.conv)  # type: ignore[method-assign]
     wanted = generator.synthesize(codes)
     assert (ours - wanted).abs().max() <= 1e-10 * wanted.abs().max()
 
@@ -220,10 +234,10 @@ def test_each_style_reaches_its_layers() -> None:
     for name, module in generator.named_modules():
         if isinstance(module, ModulatedConv2d):
 
-            def note(_: nn.Module, args: tuple[Tensor, Tensor], name: str = name) -> None:
-                seen.setdefault(int(args[1].unique().item()), []).append(name.removesuffix(".conv"))
+            def note(_: nn.Module, args: tuple[Tensor], name: str = name) -> None:
+                seen.setdefault(int(args[0].unique().item()), []).append(name.removesuffix(".conv"))
 
-            module.register_forward_pre_hook(note)
+            module.modulation.register_forward_pre_hook(note)
     generator.synthesize(codes)
     assert {k: sorted(v) for k, v in seen.items()} == {k: sorted(v) for k, v in ROUTING.items()}
 

@@ -1,0 +1,179 @@
+"""The CUDA kernels run thread by thread on a CPU: values, gradients, bounds, alignment and races on random shapes.
+
+The emulator fails at an access outside of a tensor or not aligned, and when an element of a result is written twice or
+never. What it cannot see: the launches, the sums over a block, and the binding; tests/test_kernels_gpu.py has those.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch import Tensor
+
+from stylegan2_ops.epilogue import layer_epilogue_reference
+from stylegan2_ops.operators import _slope
+from stylegan2_ops.upfirdn2d import upfirdn2d_reference
+from tests import kernels_emulator as emulator
+from tests.kernels_emulator import Parts
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+TOLERANCE = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 5e-3}
+BINOMIAL = torch.outer(torch.tensor([1.0, 3, 3, 1]), torch.tensor([1.0, 3, 3, 1])) / 64
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled() -> None:
+    emulator.library()
+
+
+def difference(ours: Tensor, wanted: Tensor) -> float:
+    """|ours - wanted| / |wanted| in float64; NaN counts as infinite."""
+    error = (ours.double() - wanted).norm() / wanted.norm().clamp(min=1e-30)
+    return error.nan_to_num(float("inf")).item() if wanted.numel() else 0.0
+
+
+def image(rng: random.Random, dtype: torch.dtype, *, small: bool = False) -> Tensor:
+    """Dense, of odd and even sizes, in both layouts, sometimes not at an aligned address."""
+    side = 9 if small else 40
+    n, c = rng.choice([0, 1, 1, 2, 3]), rng.choice([1, 2, 3, 4, 8, 16, 24, 40])
+    h, w = rng.choice([(1, 1), (4, 4), (16, 16), (rng.randint(1, side), rng.randint(1, side))])
+    offset = rng.choice([0, 0, 0, 1, 3])
+    flat = torch.randn(n * c * h * w + offset).to(dtype)[offset:]
+    if rng.random() < 0.5:
+        return flat.view(n, h, w, c).permute(0, 3, 1, 2)
+    return flat.view(n, c, h, w)
+
+
+def random_parts(rng: random.Random, x: Tensor, size: tuple[int, int]) -> Parts:
+    n, c = x.shape[:2]
+    has = [rng.random() < 0.7 for _ in range(4)]
+    noise = torch.randn(rng.choice([1, n]), 1, *size) if has[1] else None
+    if noise is not None and rng.random() < 0.2:  # not aligned
+        noise = torch.cat([torch.zeros(1), noise.flatten()])[1:].view(noise.shape)
+    return Parts(
+        torch.rand(n, c) + 0.5 if has[0] else None,
+        noise,
+        torch.randn(1) if has[1] else None,
+        torch.randn(c) if has[2] else None,
+        slope=rng.choice([0.2, 0.0, 1.0]),
+        gain=rng.choice([2**0.5, 1.0]),
+        clamp=rng.choice([None, None, 1.0]) if has[3] else None,
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_epilogue_forward(seed: int) -> None:
+    rng, vectors = random.Random(seed), set()
+    for case in range(60):
+        x = image(rng, rng.choice(DTYPES))
+        parts = random_parts(rng, x, x.shape[2:])
+        y, vector = emulator.epilogue(x, parts, rounds=rng.choice([0, 2, 8]), offset=rng.choice([0, 0, 1]))
+        wanted = layer_epilogue_reference(x.double(), *parts.reference())
+        assert difference(y, wanted) < TOLERANCE[x.dtype], (seed, case, x.shape, x.stride(), x.dtype)
+        vectors.add(vector)
+    assert 1 in vectors and vectors & {4, 8}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_epilogue_backward(seed: int) -> None:
+    rng = random.Random(seed)
+    for case in range(60):
+        x = image(rng, rng.choice(DTYPES))
+        parts = random_parts(rng, x, x.shape[2:])
+        scale, noise, _, _ = parts.tensors
+        grad = torch.empty_like(x).copy_(torch.randn(x.shape))
+        is_output = scale is None and parts.numbers[2] is None and rng.random() < 0.8
+        saved = emulator.epilogue(x, parts)[0] if is_output else x
+        keep_du = rng.random() < 0.3
+        dx, sums = emulator.epilogue_backward(
+            grad, saved, parts, is_output=is_output, keep_du=keep_du, rounds=rng.choice([0, 2, 8])
+        )
+        du = grad.double() * _slope(saved.double(), parts.reference(), is_output)
+        context = (seed, case, x.shape, x.stride(), x.dtype)
+        wanted = du if scale is None or keep_du else du * scale.double()[:, :, None, None]
+        assert difference(dx, wanted) < TOLERANCE[x.dtype], context
+        assert difference(sums[0], du.sum((2, 3))) < 1e-4, context
+        assert difference(sums[1], (du * saved.double()).sum((2, 3))) < 1e-4, context
+        if noise is not None:
+            assert difference(sums[2], (du * noise.double()).sum((2, 3))) < 1e-4, context
+
+
+def random_fir(rng: random.Random) -> tuple[Tensor, Tensor, int, int, tuple[int, int, int, int]]:
+    """An image, also one without dense strides, a kernel that fits, up, down and padding."""
+    while True:
+        x = image(rng, rng.choice(DTYPES), small=rng.random() < 0.5)
+        if rng.random() < 0.2 and x.shape[2] > 2:
+            x = rng.choice([x[:, :, ::2, :], x[:, :, 1:, :], x.transpose(2, 3), x[:, :1].expand(-1, 5, -1, -1)])
+        up, down = rng.choice([(1, 1), (1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (1, 3)])
+        kernel = rng.choice([BINOMIAL, 4 * BINOMIAL, torch.randn(4, 4), torch.randn(3, 5), torch.randn(1, 1)])
+        left, right, top, bottom = (rng.randint(-2, 5) for _ in range(4))
+        height, width = x.shape[2] * up + top + bottom, x.shape[3] * up + left + right
+        if height >= kernel.shape[0] and width >= kernel.shape[1]:
+            return x, kernel.contiguous(), up, down, (left, right, top, bottom)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_upfirdn2d(seed: int) -> None:
+    rng, plans = random.Random(seed), set()
+    for case in range(60):
+        x, kernel, up, down, pad = random_fir(rng)
+        flip = rng.random() < 0.5
+        y, plan = emulator.fir(
+            x, kernel, up, down, pad, flip=flip, rows=rng.choice([0, 8, 32]), offset=rng.choice([0, 0, 1])
+        )
+        turned = kernel if flip else kernel.flip(0, 1)
+        wanted = upfirdn2d_reference(x.double(), turned.double(), up, down, pad)
+        context = (seed, case, x.shape, x.stride(), x.dtype, tuple(kernel.shape), up, down, pad, plan)
+        assert difference(y, wanted) < TOLERANCE[x.dtype], context
+        plans.add((plan["fast"], plan["vector"] > 1, plan["wide_store"]))
+    assert len(plans) >= 3, plans
+
+
+def test_the_layers_of_stylegan2_take_the_fast_paths() -> None:
+    up = torch.randn(1, 16, 9, 9).half()  # what an upsampling convolution returns: odd rows
+    for x, vector, wide in ((up, 1, 1), (up.contiguous(memory_format=torch.channels_last), 8, 0)):
+        _, plan = emulator.fir(x, BINOMIAL, 1, 1, (1, 1, 1, 1), parts=Parts(bias=torch.zeros(16)))
+        assert (plan["fast"], plan["vector"], plan["wide_store"]) == (1, vector, wide)
+        blurred = torch.empty(1, 16, 8, 8, dtype=x.dtype).contiguous(memory_format=emulator.layout(x)).normal_()
+        assert emulator.epilogue(blurred, Parts(bias=torch.zeros(16)))[1] == 8
+    skip = torch.randn(2, 3, 8, 8)
+    _, plan = emulator.fir(skip, 4 * BINOMIAL, 2, 1, (2, 1, 2, 1))
+    assert (plan["fast"], plan["wide_store"]) == (1, 1)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_blur_with_epilogue(seed: int) -> None:
+    rng = random.Random(seed)
+    done = 0
+    while done < 20:
+        x, kernel, up, down, pad = random_fir(rng)
+        if (up, down) != (1, 1) or kernel.shape != (4, 4):
+            continue
+        done += 1
+        blurred = upfirdn2d_reference(x.double(), kernel.double(), 1, 1, pad)
+        parts = random_parts(rng, x, blurred.shape[2:])
+        y, _ = emulator.fir(x, kernel, 1, 1, pad, parts=parts, rows=rng.choice([0, 8]))
+        wanted = layer_epilogue_reference(blurred, *parts.reference())
+        assert difference(y, wanted) < TOLERANCE[x.dtype], (seed, x.shape, x.stride(), x.dtype, pad)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_nan_and_infinity_stay_visible(channels_last: bool) -> None:
+    x = torch.tensor([float("nan"), float("inf"), -float("inf"), 1.0]).view(1, 1, 1, 4).expand(1, 8, 2, 4)
+    x = x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    y, _ = emulator.epilogue(x, Parts(clamp=256.0))
+    assert y[..., 0].isnan().all() and (y[..., 1] == 256).all() and (y[..., 2] == -256).all()
+
+
+def test_the_emulator_notices_what_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(2, 2, 4, 4)
+    with pytest.raises(AssertionError, match="read outside"):
+        emulator.fir(x, BINOMIAL, 1, 1, (1, 2, 1, 2), readable=x.untyped_storage().nbytes() - 4)
+    odd = torch.frombuffer(bytearray(66), dtype=torch.float32, offset=2, count=16).view(1, 1, 4, 4)
+    with pytest.raises(AssertionError, match="misaligned"):
+        emulator.epilogue(x, Parts(noise=odd, strength=torch.ones(1)))
+    monkeypatch.setattr(emulator, "result_like", lambda x, size, offset=0: torch.zeros(1, *size[1:]).expand(size))
+    with pytest.raises(AssertionError, match="twice"):
+        emulator.fir(x, BINOMIAL, 1, 1, (1, 2, 1, 2))
