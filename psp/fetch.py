@@ -12,7 +12,7 @@ from urllib.parse import urlparse
 from psp.atomic import make_folder
 from psp.download import Patience, Progress, check_space, download, record_of
 from psp.errors import UserError
-from psp.web import SourceError
+from psp.web import SourceError, is_page, page_reason
 from psp.weight_files import Published
 
 CHUNK = 1 << 20
@@ -40,7 +40,7 @@ def fetch(
     final, part = folder / entry.name, folder / f"{entry.name}.part"
     if final.exists() and not overwrite:
         verify(final, entry, say, advice="--overwrite fetches it again")
-        say(f"{final} is there already")
+        say("there already")
         return final
     make_folder(folder)
     if mirror is not None:
@@ -57,6 +57,9 @@ def fetch(
     try:
         read(part)
     except UserError as error:
+        if mirror is not None:
+            part.unlink(missing_ok=True)
+            raise
         if not trusted:  # perhaps this program is at fault and not the file: a gigabyte is not thrown away
             raise UserError(f"what came is not readable as weights, and stays as {part.name}: {error}") from error
         say(f"note: the file is what was published, but cannot be read here: {error}")
@@ -130,10 +133,15 @@ def _copy(source: Path, part: Path, progress: Progress) -> None:
     try:
         with source.open("rb") as old, part.open("wb") as new:
             while chunk := old.read(CHUNK):
+                if new.tell() == 0 and is_page(chunk):
+                    raise SourceError(page_reason(str(source), chunk))
                 new.write(chunk)
                 progress(new.tell(), total)
             new.flush()
             os.fsync(new.fileno())
+    except SourceError:
+        part.unlink(missing_ok=True)
+        raise
     except OSError as error:
         with suppress(OSError):
             part.unlink()

@@ -76,7 +76,7 @@ def is_page(data: bytes) -> bool:
 
 
 def page_reason(url: str, page: bytes, came_from: str = "") -> str:
-    """Why a web page came instead of a file, and what to do, in one line. page: its beginning."""
+    """Why a web page came from `url` (or lies there) instead of a file, and what to do. page: its beginning."""
     text = page.decode("utf-8", "replace")
     found = re.search(r"<title[^>]*>(.*?)</title", text, re.IGNORECASE | re.DOTALL)
     title = plain(html.unescape(found[1]))[:100] if found else ""

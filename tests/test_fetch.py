@@ -74,7 +74,7 @@ def test_fetched_verified_and_under_its_name(web: Web, tmp_path: Path) -> None:
     assert path.read_bytes() == web.body and os.listdir(path.parent) == ["g.pt"] and said == []
     asked = len(web.asked)
     assert fetch(wanted, path.parent, say=said.append) == path and len(web.asked) == asked
-    assert said == [f"{path} is there already"]
+    assert said == ["there already"]
     path.write_bytes(b"?" + web.body[1:])
     message = refused(lambda: fetch(wanted, path.parent))
     assert "sha256" in message and "--overwrite" in message and path.exists()
@@ -130,9 +130,11 @@ def test_mirror_folder(web: Web, tmp_path: Path) -> None:
     assert fetch(wanted, out, mirror=mirror, read=read_weights).read_bytes() == web.body and web.asked == []
     _file(mirror / "g.pt", b"<html>Quota exceeded</html>")
     os.remove(out / "g.pt")
-    assert "bytes" in refused(lambda: fetch(wanted, out, mirror=mirror, read=read_weights))
-    page = replace(wanted, size=None, sha256=None)
-    assert "web page" in refused(lambda: fetch(page, out, mirror=mirror, read=read_weights))
+    assert "quota is used up" in refused(lambda: fetch(wanted, out, mirror=mirror, read=read_weights))
+    _file(mirror / "g.pt", b"no weights")
+    unknown = replace(wanted, size=None, sha256=None)
+    assert "damaged" in refused(lambda: fetch(unknown, out, mirror=mirror, read=read_weights))
+    assert "10 bytes" in refused(lambda: fetch(wanted, out, mirror=mirror)) and os.listdir(out) == []
     assert "target folder" in refused(lambda: fetch(wanted, mirror, mirror=mirror, overwrite=True))
 
 
