@@ -90,7 +90,7 @@ def _generator_of(weights: Weights) -> GeneratorFile:
     try:
         config = generator_config(state)
         with torch.device("meta"):
-            generator = Generator(**config)
+            generator = Generator(**config, conv_clamp=_conv_clamp(weights))
             style = weights.part("photo_encoder")
             body = discriminator_config(weights.part("photo_encoder.body")) if style else config
             photo_encoder = PhotoEncoder(body["size"], config["style_dim"], channels=body["channels"])
@@ -104,6 +104,16 @@ def _generator_of(weights: Weights) -> GeneratorFile:
     if style:
         load_strictly(photo_encoder, style, where=f"the photo encoder in {path}")
     return GeneratorFile(generator, weights.tensors.get("latent_avg"), discriminator, photo_encoder if style else None)
+
+
+def _conv_clamp(weights: Weights) -> float | None:
+    """The limit of the layers' results that the file names; only NVIDIA's pickles, and what came from them, have it."""
+    said = weights.config.get("conv_clamp")
+    if said is None:
+        return None
+    if isinstance(said, bool) or not isinstance(said, (int, float)) or not 0 < said < 1e6:
+        raise UserError(f"{weights.path} says conv_clamp {str(said)[:40]!r}; a number above 0 is needed there")
+    return float(said)
 
 
 def _with_buffers(generator: Generator, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:

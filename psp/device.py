@@ -9,7 +9,7 @@ import torch
 
 from psp.errors import UserError
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 CHUNK_PIXELS = {"cpu": 1 << 20, "cuda": 16 << 20}  # how much of a batch a generator works on at a time
 
 
@@ -40,10 +40,10 @@ def device_name(device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
-    """The autocast context of `--precision`; none for fp32. UserError for fp16 on a CPU, where it takes minutes."""
+    """The autocast context of `--precision`; none for fp32, tf32. UserError for fp16 on a CPU, where it takes minutes."""
     if precision not in PRECISIONS:
         raise UserError(f"precision {precision!r} is not known; --precision takes {', '.join(PRECISIONS)}")
-    if precision == "fp32":
+    if precision in ("fp32", "tf32"):
         return contextlib.nullcontext()
     if precision == "fp16" and device.type == "cpu":
         raise UserError("--precision fp16 needs a GPU; on a CPU use --precision bf16 or fp32")

@@ -113,7 +113,7 @@ def build_parser(*, mixing: bool) -> Parser:
         help="ReStyle models: passes that refine a result (default: the checkpoint's, usually 5)",
     )
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
-    add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="fp16 on GPUs only")
+    add("--precision", choices=("fp32", "tf32", "bf16", "fp16"), default="fp32", help="tf32, fp16: on GPUs")
     add_bool(running, "compile", False, "torch.compile: a minute more at the start, faster from then on")
     add("--num_shards", type=int, default=1, metavar="N", help="share a folder among N runs into the same --exp_dir")
     add("--shard_index", type=int, default=0, metavar="K", help="which of the shards this run does, from 0")

@@ -69,6 +69,8 @@ class PSP(nn.Module):
         self.config = dict(config or {})
         if type(encoder).__name__ in ENCODERS:  # e4e's tensors do not say that they are not pSp's
             self.config.setdefault("encoder_type", type(encoder).__name__)
+        if decoder.conv_clamp is not None:  # nor that layers are clamped
+            self.config.setdefault("conv_clamp", decoder.conv_clamp)
         said = self.config.get("n_iters_per_batch")
         self.n_iters = check_iters(DEFAULT_ITERS if said is None else said, "n_iters_per_batch") if self.refines else 1
         decoder.requires_grad_(train_decoder)

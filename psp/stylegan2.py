@@ -166,6 +166,7 @@ class StyledConv(nn.Module):
 
     def __init__(self, in_ch: int, out_ch: int, style_dim: int, *, up: bool = False):
         super().__init__()
+        self.clamp: float | None = None
         self.conv = ModulatedConv2d(in_ch, out_ch, 3, style_dim, up=up)
         self.noise = NoiseInjection()
         self.activate = ActivationBias(out_ch)
@@ -183,12 +184,14 @@ class StyledConv(nn.Module):
             noise=noise,
             strength=self.noise.weight,
             bias=self.activate.bias,
+            clamp=self.clamp,
         )
 
 
 class ToRGB(nn.Module):
     def __init__(self, in_ch: int, style_dim: int, *, up: bool = True):
         super().__init__()
+        self.clamp: float | None = None
         if up:
             self.upsample = Blur((2, 1), gain=4.0, up=2)
         self.conv = ModulatedConv2d(in_ch, 3, 1, style_dim, demodulate=False)
@@ -196,6 +199,8 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, skip: Tensor | None) -> Tensor:
         out = self.conv(x, style) + self.bias.to(x.dtype)
+        if self.clamp is not None:
+            out = out.clamp(-self.clamp, self.clamp)
         return out if skip is None else out + self.upsample(skip)
 
 
@@ -212,7 +217,8 @@ class Generator(nn.Module):
     """StyleGAN2 generator.
 
     size: output side in pixels, a power of two from 8 to 1024. style_dim: D of z and w. n_mlp: mapping depth.
-    channels: width per resolution, e.g. {4: 512, ..., 1024: 32}; default: the released config-f widths.
+    channels: width per resolution, e.g. {4: 512, ..., 1024: 32}; default: the released config-f widths. conv_clamp:
+    limit of what layers return, 256 in NVIDIA's networks that were trained in half precision, None in others.
     `map` turns z [B,D] into w [B,D]; `synthesize` turns W+ [B,N,D], N = `n_styles`, into images [B,3,size,size] around
     [-1,1].
     """
@@ -225,6 +231,7 @@ class Generator(nn.Module):
         *,
         channels: Mapping[int, int] | None = None,
         lr_mlp: float = LR_MLP,
+        conv_clamp: float | None = None,
     ):
         super().__init__()
         channels = dict(default_channels() if channels is None else channels)
@@ -248,6 +255,10 @@ class Generator(nn.Module):
             self.to_rgbs.append(ToRGB(channels[res], style_dim))
             for _ in range(2):
                 self.noises.register_buffer(f"noise_{self.n_noises}", torch.randn(1, 1, res, res))
+
+        self.conv_clamp = conv_clamp
+        for layer in (self.conv1, *self.convs, self.to_rgb1, *self.to_rgbs):
+            layer.clamp = conv_clamp
 
     def set_mapping_rate(self, lr_mlp: float) -> None:
         """Change the learning-rate factor of the mapping network; weights are rescaled so that `map` stays as it is.
@@ -323,7 +334,8 @@ def grow(generator: Generator, channels: Mapping[int, int], size: int) -> Genera
 
     channels: width per resolution; those of the given generator have to agree with it.
     """
-    grown = Generator(size, generator.style_dim, generator.n_mlp, channels=channels, lr_mlp=generator.lr_mlp)
+    options = {"lr_mlp": generator.lr_mlp, "conv_clamp": generator.conv_clamp}
+    grown = Generator(size, generator.style_dim, generator.n_mlp, channels=channels, **options)  # type: ignore[arg-type]
     grown.load_state_dict(generator.state_dict(), strict=False)
     with torch.no_grad():
         for to_rgb in list(grown.to_rgbs)[len(generator.to_rgbs) :]:

@@ -33,9 +33,22 @@ def test_all_forms_of_the_generator_agree(size: int, batch: int) -> None:
     net = generator(size)
     codes = torch.randn(batch, net.n_styles, 16)
     with torch.inference_mode():
-        plain, frozen, psp = net.synthesize(codes), FrozenGenerator(net)(codes), original.synthesize(net, codes)
-    assert frozen.shape == plain.shape and frozen.dtype == torch.float32
-    assert difference(frozen, plain) < 1e-5 and difference(psp, plain) < 1e-5
+        plain, psp = net.synthesize(codes), original.synthesize(net, codes)
+        alone, batched = FrozenGenerator(net)(codes), FrozenGenerator(net, batched=True)(codes)
+    assert alone.shape == plain.shape and alone.dtype == torch.float32
+    assert all(difference(form, plain) < 1e-5 for form in (psp, alone, batched))
+
+
+def test_clamped_layers_are_clamped_in_every_form() -> None:
+    net = Generator(16, 16, 2, channels={4: 12, 8: 10, 16: 8}, conv_clamp=0.8).eval().requires_grad_(False)
+    free = generator(16, {4: 12, 8: 10, 16: 8})
+    net.load_state_dict(free.state_dict())
+    codes = torch.randn(2, net.n_styles, 16)
+    with torch.inference_mode():
+        plain = net.synthesize(codes)
+        assert difference(free.synthesize(codes), plain) > 0.01  # it matters here
+        assert difference(FrozenGenerator(net)(codes), plain) < 1e-5
+        assert difference(FrozenGenerator(net, batched=True)(codes), plain) < 1e-5
 
 
 def test_a_sample_does_not_depend_on_its_batch() -> None:
@@ -61,7 +74,9 @@ def test_bfloat16_is_close() -> None:
     net = generator()
     codes = torch.randn(2, net.n_styles, 16)
     with torch.inference_mode():
-        assert difference(FrozenGenerator(net, torch.bfloat16)(codes), net.synthesize(codes)) < 0.05
+        for batched in (False, True):
+            form = FrozenGenerator(net, torch.bfloat16, batched=batched)
+            assert difference(form(codes), net.synthesize(codes)) < 0.05
 
 
 @pytest.mark.parametrize(("precision", "allowed"), [("fp32", 2e-5), ("bf16", 0.2)])  # a small random net amplifies
@@ -103,3 +118,21 @@ def test_pairs_of_psps_steps_agree_with_ours() -> None:
         mixed = codes.repeat(3, 1, 1)
         mixed[:, [4, 5]] = model.map(z)[:, [4, 5]]
         assert difference(original.mix(model, source, z, [4, 5]), model.decode(mixed)) < 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", 2e-5), ("tf32", 5e-3), ("bf16", 0.2), ("fp16", 0.05)])
+def test_on_a_gpu(precision: str, allowed: float) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    model = tiny_psp().eval()
+    source = torch.rand(3, 1, 256, 256)
+    with torch.no_grad():
+        codes = model.encode(source)
+        images = model.decode(codes)
+    engine = Engine(model.cuda(), precision=precision)
+    for _ in range(2):  # recorded, replayed
+        for n in (3, 1):
+            assert difference(engine.encode(source[:n].cuda()).cpu(), codes[:n]) < allowed
+            assert difference(engine.decode(codes[:n].cuda()).cpu(), images[:n]) < allowed
+    assert engine.decoder.works and engine.encoder.works  # type: ignore[union-attr]
