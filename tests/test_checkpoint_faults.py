@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import safetensors.torch
 import tiny_training as tiny
 import torch
 from tiny_checkpoints import Content, outputs, published, refused, written
-from torch import nn
+from torch import Tensor, nn
 
 from psp.checkpoint import (
     encoder_kind,
@@ -243,10 +244,19 @@ def test_hostile_names_and_shapes_are_refused_quickly(change: Content, content: 
 
 
 def test_kind_of_encoder_is_read_from_the_tensors() -> None:
-    for name, build in ENCODERS.items():
-        with torch.device("meta"):
-            state = build(6, 3, 32).state_dict()
-        assert encoder_kind(state, {}) == (name, 3)
+    with torch.device("meta"):
+        states = {name: build(6, 3, 32).state_dict() for name, build in ENCODERS.items()}
+
+    def kind(state: Mapping[str, Tensor], **options: object) -> tuple[str, int]:
+        return encoder_kind(state, options)
+
+    for name, state in states.items():
+        assert kind(state, encoder_type=name) == (name, 3)
+        for other in ENCODERS:
+            if states[other].keys() != state.keys():
+                assert other in refused(functools.partial(kind, state, encoder_type=other))
+        if name != "BackboneEncoderUsingLastLayerIntoW":
+            assert "learn_in_w" in refused(functools.partial(kind, state, encoder_type=name, learn_in_w=True))
     assert "known ones" in refused(lambda: encoder_kind({"x": torch.ones(1)}, {}))
 
 
