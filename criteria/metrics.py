@@ -12,6 +12,14 @@ def mse(a: Tensor, b: Tensor) -> Tensor:
     return (a.float() - b.float()).square().mean((1, 2, 3))
 
 
+def l2_norm(a: Tensor, b: Tensor) -> Tensor:
+    """L2 norm [B]: the Euclidean length of the whole difference of two images [B,C,H,W], not divided by their size.
+
+    The custom is to take it of images in 0..255: with P pixels and C channels it is sqrt(P * C * mse).
+    """
+    return (a.double() - b.double()).square().sum((1, 2, 3)).sqrt()
+
+
 def psnr(a: Tensor, b: Tensor, *, data_range: float = 2.0) -> Tensor:
     """Peak signal-to-noise ratio [B] in dB, 10 log10(range^2 / mse); infinite for equal images. [-1,1]: range 2."""
     return 10 * torch.log10(data_range**2 / mse(a, b))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EXTENSIONS", "FORMATS", "MAX_PIXELS", "Fit", "LabelResize", "choose_fit", "degrade", "describe_source",
-    "open_image", "parse_factors", "photo_tensor", "pixels_to_source", "prepare_source", "prepare_target",
+    "label_ids", "open_image", "parse_factors", "photo_tensor", "pixels_to_source", "prepare_source", "prepare_target",
     "source_pixels", "target_pixels", "to_network",
 ]  # fmt: skip
 
@@ -97,12 +97,13 @@ def source_pixels(
         return np.asarray(_square(grey, size, way, _BILINEAR, _GROUND["sketch"]))
     if label_resize not in get_args(LabelResize):
         raise UserError(f"label resize {label_resize!r} is not known; --label_resize takes nearest or bilinear")
-    ids = _label_ids(image, get_label_map(label_map), task.label_nc, name)
+    ids = label_ids(image, get_label_map(label_map), task.label_nc, name)
     resample = _NEAREST if label_resize == "nearest" else _BILINEAR
     return np.asarray(_square(Image.fromarray(ids), size, way, resample, _GROUND["labels"]))
 
 
-def _label_ids(image: Image_, label_map: LabelMap, n_labels: int, name: str) -> np.ndarray:
+def label_ids(image: Image_, label_map: LabelMap, n_labels: int, name: str) -> np.ndarray:
+    """A label image of any mode, in its own size, as ids uint8 [H,W] below `n_labels`; UserError as `source_pixels`."""
     numbers, coloured = to_numbers(image, by_colour=label_map.by_colour)
     if coloured or (label_map.by_colour and numbers.ndim == 2):
         colours = numbers if coloured else np.repeat(numbers[..., None].astype(np.uint8), 3, axis=-1)

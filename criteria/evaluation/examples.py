@@ -1,0 +1,114 @@
+"""What is judged: each result with the ground truth, input and variants that belong to it, brought to one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from psp.errors import UserError
+from psp.image_io import to_grey, to_rgb
+from psp.palette import LABELS, get_label_map
+from psp.preprocess import label_ids
+
+ROLES = ("result", "target", "source", "mixed")
+MAX_SIDE = 256
+
+
+class Images(Protocol):
+    """Named images; `datasets.open_source` gives one."""
+
+    path: Path
+    names: list[str]
+
+    def open(self, name: str) -> Image.Image: ...
+
+    def label(self, name: str) -> str: ...
+
+
+@dataclass(frozen=True)
+class Example:
+    """One result and the names of what belongs to it, by role."""
+
+    name: str
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Opens an `Example`: every role as uint8 pixels of the result's shape.
+
+    images: role -> where its files are. size: side of the square that everything is brought to; None keeps each
+    result's own shape, its longer side reduced to 256 where it is larger. The ground truth is cut around its centre to
+    the result's proportions, then resized (bilinear, filtered when shrinking, as pSp's scripts do). source_kind:
+    "sketch" gives grey [H,W], "labels" ids [H,W] (nearest neighbour), "photo" RGB. mixed: a strip of squares, the
+    input first, as `scripts/style_mixing.py` writes; [n,H,W,3] without the input.
+    """
+
+    images: Mapping[str, Images]
+    size: int | None = None
+    source_kind: str = "sketch"
+    label_map: str = "celebamask"
+
+    def read(self, example: Example) -> dict[str, np.ndarray]:
+        """Pixels by role; UserError naming the file that cannot be read."""
+        result = self._open("result", example)
+        shape = self._shape(result.size)
+        pixels = {"result": _fitted(to_rgb(result), shape, Image.Resampling.BILINEAR)}
+        for role in example.files:
+            if role == "target":
+                pixels[role] = _fitted(to_rgb(self._open(role, example)), shape, Image.Resampling.BILINEAR)
+            elif role == "source":
+                pixels[role] = self._source(example, shape)
+            elif role == "mixed":
+                pixels[role] = self._mixed(example, shape)
+        return pixels
+
+    def _open(self, role: str, example: Example) -> Image.Image:
+        return self.images[role].open(example.files[role])
+
+    def _shape(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) at which an example is compared."""
+        if self.size is not None:
+            return (self.size, self.size)
+        scale = min(1.0, MAX_SIDE / max(size))
+        return (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+
+    def _source(self, example: Example, shape: tuple[int, int]) -> np.ndarray:
+        image = self._open("source", example)
+        if self.source_kind == "photo":
+            return _fitted(to_rgb(image), shape, Image.Resampling.BILINEAR)
+        if self.source_kind == "sketch":
+            return _fitted(to_grey(image), shape, Image.Resampling.BILINEAR)
+        name = self.images["source"].label(example.files["source"])
+        ids = label_ids(image, get_label_map(self.label_map), len(LABELS), name)
+        return _fitted(Image.fromarray(ids), shape, Image.Resampling.NEAREST)
+
+    def _mixed(self, example: Example, shape: tuple[int, int]) -> np.ndarray:
+        strip = to_rgb(self._open("mixed", example))
+        side = strip.height
+        if strip.width % side or strip.width < 3 * side:
+            label = self.images["mixed"].label(example.files["mixed"])
+            raise UserError(
+                f"{label}: {strip.width}x{strip.height} is no strip of the input and two or more squares; "
+                f"--mixed takes what scripts/style_mixing.py writes"
+            )
+        parts = [strip.crop((x, 0, x + side, side)) for x in range(side, strip.width, side)]
+        return np.stack([_fitted(part, shape, Image.Resampling.BILINEAR) for part in parts])
+
+
+def _fitted(image: Image.Image, shape: tuple[int, int], resample: Image.Resampling) -> np.ndarray:
+    """The image cut around its centre to the proportions of `shape` (2 % off is none), then resized to it."""
+    if image.size != shape:
+        width, height = image.size
+        wanted = shape[0] / shape[1]
+        if abs(width / height - wanted) > 0.02 * wanted:
+            new = (min(width, round(height * wanted)), min(height, round(width / wanted)))
+            left, top = (width - new[0]) // 2, (height - new[1]) // 2
+            image = image.crop((left, top, left + max(1, new[0]), top + max(1, new[1])))
+        image = image.resize(shape, resample)
+    return np.asarray(image)
