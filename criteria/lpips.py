@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from criteria.crop import resize
-from criteria.weights import hub_weights, load_strictly, read_tensors
+from criteria.weights import hub_weights, load_strictly, local_weights, read_tensors
 from psp.errors import UserError
-from psp.weight_files import find_weights
 
 Trunk = Literal["alex", "vgg"]
 MIN_SIZE = 32
@@ -37,22 +36,27 @@ class LPIPS(nn.Module):
 
     Weights: the trunk from $PSP_WEIGHTS_DIR or pretrained/ ({alexnet,vgg16}_features.safetensors or torchvision's own
     .pth; see criteria.weights), else torch hub's cache, else a download; the linear heads from inside the `lpips`
-    package. UserError: an unknown trunk, or weights that cannot be had.
+    package. UserError: an unknown trunk, or weights that cannot be had (or, without `download`, are not here yet).
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, net: Trunk = "alex") -> None:
+    def __init__(self, net: Trunk = "alex", *, download: bool = True) -> None:
         super().__init__()
         if net not in _TAPS:
             raise UserError(f"unknown LPIPS network {net!r}: alex or vgg (--lpips_net)")
         self.net: Trunk = net
         self.taps = _TAPS[net]
         self.trunk = _alexnet() if net == "alex" else _vgg16()
-        path = find_weights(_FILES[net], Path(_URLS[net]).name) or hub_weights(_URLS[net], f"LPIPS ({net})")
-        tensors = {k.removeprefix("features."): v for k, v in read_tensors(path).items() if k.startswith("features.")}
-        load_strictly(self.trunk, tensors, path)
+        path = local_weights(_URLS[net], _FILES[net])
+        if path is None and not download:
+            raise UserError(
+                f"LPIPS ({net}) has no weights here: put {_FILES[net]} or {Path(_URLS[net]).name} ({_URLS[net]}) into "
+                f"$PSP_WEIGHTS_DIR or pretrained/auxiliary/"
+            )
+        self.weights_file = path or hub_weights(_URLS[net], f"LPIPS ({net})")
+        _fill(self.trunk, self.weights_file)
         for i, head in enumerate(_heads(net)):
             self.register_buffer(f"head{i}", head)
         self.register_buffer("mean", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))
@@ -129,6 +133,18 @@ def _vgg16() -> nn.Sequential:
         else:
             layers.append(nn.MaxPool2d(2, 2))
     return nn.Sequential(*layers)
+
+
+def vgg16_trunk(path: Path) -> nn.Sequential:
+    """VGG16 up to relu5_3 with torchvision's weights: ImageNet-normalised [B,3,S,S] -> [B,512,S/16,S/16]; frozen."""
+    trunk = _vgg16()
+    _fill(trunk, path)
+    return trunk.requires_grad_(False).eval()
+
+
+def _fill(trunk: nn.Sequential, path: Path) -> None:
+    tensors = {k.removeprefix("features."): v for k, v in read_tensors(path).items() if k.startswith("features.")}
+    load_strictly(trunk, tensors, path)
 
 
 def _heads(net: str) -> list[Tensor]:

@@ -14,6 +14,13 @@ from psp.errors import UserError
 from psp.weight_files import find_weights, is_published
 
 
+def local_weights(url: str, *names: str) -> Path | None:
+    """As `find_weights`, then the file of that URL in torch hub's cache; None instead of a download."""
+    name = Path(urlparse(url).path).name
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
+    return find_weights(*names, name) or (cached if cached.is_file() else None)
+
+
 def require_weights(names: Sequence[str], purpose: str, source: str) -> Path:
     """As `find_weights`, but UserError saying what the file is for and where it comes from when it is not there."""
     path = find_weights(*names)

@@ -83,6 +83,12 @@ def open_data_root(path: str | Path, task: Task, *, test_share: float = TEST_SHA
     return DataRoot(train_source, train_target, test_source, test_target, notes)
 
 
+def open_pair_folders(path: str | Path, task: Task) -> tuple[ImageSource | None, ImageSource]:
+    """(source, target) of a folder or zip that holds both kinds of images, without a split; otherwise as
+    `open_data_root`. A source of None means: make it from the target."""
+    return _two_sides(open_source(path), None, task, path, [])
+
+
 def _last(folder: str) -> str:
     return PurePosixPath(folder).name.lower()
 

@@ -28,7 +28,11 @@ class TrainConfig:
 
     # what and where
     dataset_type: str = option("celebs_sketch_to_face", "task", tuple(TASKS))
-    method: str = option("psp", "what to train: psp (encoder) or stylegan2 (generator)", ("psp", "stylegan2"))
+    method: str = option(
+        "psp",
+        "what to train: psp (encoder), stylegan2 (generator) or parser (photo to label map)",
+        ("psp", "stylegan2", "parser"),
+    )
     data_root: str | None = option(
         None, "folder or zip with train/ and test/, or just the two image folders (default: the examples)"
     )
@@ -63,6 +67,7 @@ class TrainConfig:
     test_batch_size: int = option(4, "validation batch")
     workers: int = option(2, "loader processes for training (0: in the main process)")
     test_workers: int = option(0, "loader processes for validation")
+    cache_mb: int = option(0, "decoded pixels kept in memory, per loader process, up to this many megabytes")
     resize_factors: str | None = option(None, "super-resolution factors, e.g. 1,2,4,8 (default: from the task)")
     label_resize: str = option(
         "nearest", "how label maps are resized; bilinear reproduces pSp", ("nearest", "bilinear")
@@ -172,7 +177,7 @@ def resolve(config: TrainConfig, *, examples: bool) -> TrainConfig:
     """Fill every None that does not depend on the weights. `examples`: it is the example data; keep it short."""
     task = get_task(config.dataset_type)
     filled: dict[str, Any] = {
-        "learning_rate": 2e-3 if config.method == "stylegan2" else 3e-4 if examples else 1e-4,
+        "learning_rate": 2e-3 if config.method in ("stylegan2", "parser") else 3e-4 if examples else 1e-4,
         "input_nc": task.input_nc,
         "label_nc": task.label_nc,
         "resize_factors": task.resize_factors,
@@ -197,7 +202,7 @@ AT_LEAST_ONE = (
     "r1_interval", "path_interval",
 )  # fmt: skip
 NOT_NEGATIVE = (
-    "seed", "workers", "test_workers", *LAMBDAS, "code_lambda", "r1_gamma", "path_lambda", "ema_kimg",
+    "seed", "workers", "test_workers", "cache_mb", *LAMBDAS, "code_lambda", "r1_gamma", "path_lambda", "ema_kimg",
     "adversarial_lambda", "adversarial_from", "guide_lambda",
 )  # fmt: skip
 

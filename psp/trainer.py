@@ -31,8 +31,8 @@ from psp.visualize import grid
 
 # Options that may differ when a run is resumed: they change how fast or how long it runs, not what is computed.
 RESUMABLE = {
-    "exp_dir", "device", "workers", "test_workers", "test_batch_size", "max_steps", "image_interval", "board_interval",
-    "val_interval", "save_interval", "keep_checkpoints", "dry_run", "max_bad_steps",
+    "exp_dir", "device", "workers", "test_workers", "cache_mb", "test_batch_size", "max_steps", "image_interval",
+    "board_interval", "val_interval", "save_interval", "keep_checkpoints", "dry_run", "max_bad_steps",
 }  # fmt: skip
 
 

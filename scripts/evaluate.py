@@ -1,6 +1,7 @@
-"""How good are the results? A folder of results against the ground truth, or a checkpoint on pairs.
+"""How good are the results? Any folder of results against the ground truth, or a checkpoint on pairs.
 
 python scripts/evaluate.py --results FOLDER --ground_truth FOLDER [--sources FOLDER] [--metrics lpips_alex,ssim]
+python scripts/evaluate.py --checkpoint_path FILE --data_root FOLDER
 """
 
 from __future__ import annotations
@@ -11,25 +12,56 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from psp.cli import Parser
+from psp.cli import Parser, add_bool
 from psp.errors import UserError, run_main
+from psp.tasks import TASKS, get_task
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from criteria.evaluation.examples import Images
+
+EXAMPLES = ROOT / "examples" / "train_data"
+SHOWN = 20
+RESULT_FOLDERS = ("inference_results", "results", "style_mixing")
 
 
 def build_parser() -> Parser:
-    parser = Parser(description="Measure results against ground truth, input and each other.")
-    what = parser.add_argument_group("what is judged").add_argument
-    what("--results", metavar="DIR", help="folder or zip of results, whoever made them")
-    what("--ground_truth", metavar="DIR", help="folder or zip of the wanted photos, matched by name")
-    what("--sources", metavar="DIR", help="folder or zip of the sketches or label maps, matched by name")
-    what("--metrics", metavar="LIST", help="comma-separated names (default: all that can be had)")
-    what("--size", type=int, metavar="N", help="compare at N x N (default: the results' own size, at most 256)")
-    write = parser.add_argument_group("output").add_argument
-    write("--exp_dir", metavar="DIR", help="folder for the report (default: output/evaluation/<name>)")
-    write("--name", metavar="TEXT", help="what the row is called (default: the name of the results' folder)")
+    parser = Parser(
+        "Measure results against ground truth, inputs and each other. Without flags: the bundled model on the example "
+        "pairs. The same command again continues where it stopped."
+    )
+    what = parser.add_argument_group("results that are there already").add_argument
+    what("--results", metavar="PATH", help="folder or zip of results, whoever made them")
+    what("--ground_truth", metavar="PATH", help="folder or zip of the wanted photos, matched by name")
+    what("--sources", metavar="PATH", help="folder or zip of the sketches or label maps, matched by name")
+    what("--mixed", metavar="PATH", help="folder or zip of strips that style_mixing.py wrote, for the diversity")
+    make = parser.add_argument_group("results that are made first, by the code of inference.py").add_argument
+    make("--checkpoint_path", metavar="FILE", help="a checkpoint of any method (default: the bundled model)")
+    make("--data_root", metavar="PATH", help="folder or zip as for training: its test pairs are used")
+    make("--data_path", metavar="PATH", help="folder or zip of pairs, all used; or of inputs, with --ground_truth")
+    make("--dataset_type", metavar="TASK", help=f"{', '.join(TASKS)}: where the checkpoint does not say it")
+    make("--n_images", type=int, metavar="N", help="only the first N pairs (default: all)")
+    make("--n_outputs_to_generate", type=int, default=5, metavar="N", help="faces per input, for the diversity")
+    make("--truncation", type=float, default=1.0, metavar="T", help="of the random styles, for the diversity")
+    make("--resize_factors", metavar="F", help="super-resolution: shrink the inputs first")
+    make("--fit", choices=("auto", "stretch", "crop", "letterbox"), default="auto", help="images that are not square")
+    make("--label_map", default="celebamask", metavar="MAP", help="celebamask, zllrunning, color or a .json file")
+    make("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the model; fp16 on GPUs only")
+    make("--seed", type=int, default=0, metavar="SEED", help="for the random styles")
+    judge = parser.add_argument_group("measuring")
+    add = judge.add_argument
+    add("--metrics", metavar="LIST", help="names with commas; --metrics help lists them (default: all that can be had)")
+    add("--features", default="auto", metavar="NAME", help="auto, inception_fid, inception_torchvision or vgg16")
+    add("--size", type=int, metavar="N", help="compare at N x N (default: the results' own size, at most 256)")
+    add("--exp_dir", metavar="DIR", help="folder for the report (default: output/evaluation/<name>)")
+    add("--name", metavar="TEXT", help="what the row is called (default: from the results or the checkpoint)")
+    add_bool(judge, "psp_scores", False, "also write what pSp's metric scripts write (compares at 256 px, as they do)")
+    add_bool(judge, "overwrite", False, "results made with other settings are made again")
     run = parser.add_argument_group("running").add_argument
-    run("--test_batch_size", type=int, default=8, metavar="N", help="images measured at a time; changes no result")
+    run("--test_batch_size", type=int, default=4, metavar="N", help="images at a time; changes no number on a CPU")
     run("--test_workers", type=int, default=2, metavar="N", help="threads that read images")
     run("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     return parser
@@ -37,74 +69,235 @@ def build_parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> int:
     flags = build_parser().parse_args(argv)
-    if not flags.results:
-        raise UserError("nothing to judge: give --results and --ground_truth")
-    if flags.size is not None and not 11 <= flags.size <= 4096:
-        raise UserError(f"--size {flags.size} is not possible; it goes from 11 to 4096")
+    if flags.metrics == "help":
+        return list_metrics()
+    check(flags)
 
-    from criteria.evaluation import report
-    from criteria.evaluation.cache import Cache
-    from criteria.evaluation.examples import Example, Reader
-    from criteria.evaluation.registry import choose, parse_metrics
-    from criteria.evaluation.run import measure
+    from criteria.evaluation.registry import parse_metrics
     from datasets import open_source
-    from datasets.matching import match_names
-    from psp.device import device_name, pick_device
-    from psp.outputs import prepare_folder, save_bytes, save_json
+    from psp.device import pick_device
 
     names = parse_metrics(flags.metrics)
     device = pick_device(flags.device)
-    images: dict[str, Any] = {"result": open_source(flags.results)}
-    partners: dict[str, dict[str, str]] = {}
+    label = flags.name or label_of(flags)
+    exp_dir = Path(flags.exp_dir or Path("output") / "evaluation" / label).expanduser()
+    images: dict[str, Images]
     problems: list[str] = []
-    for role, where in (("target", flags.ground_truth), ("source", flags.sources)):
-        if where:
-            images[role] = open_source(where)
-            found = match_names(images["result"].names, images[role].names)
-            partners[role] = dict(found.pairs)
-            problems += [f"{images['result'].label(n)}: nothing of that name in {where}" for n in found.unmatched_source]
-            problems += [f"{images[role].label(n)}: no result of that name" for n in found.unmatched_target]
-            problems += [f"{n}: left out, another file has the same stem" for n in found.duplicates]
-    examples = [
-        Example(name, {"result": name, **{role: found[name] for role, found in partners.items()}})
-        for name in images["result"].names
-        if all(name in found for found in partners.values())
-    ]
+    if flags.results:
+        given = {"result": flags.results, "target": flags.ground_truth, "source": flags.sources, "mixed": flags.mixed}
+        images = {role: open_source(path) for role, path in given.items() if path}
+        kind = get_task(flags.dataset_type).source if flags.dataset_type else kind_of(images.get("source"))
+        label_map = flags.label_map
+    else:
+        images, kind, problems = made_first(flags, exp_dir, with_mixed="diversity" in names)
+        label_map = "celebamask"
+    return evaluate(flags, names, images, kind, label_map, exp_dir, label, device, problems)
+
+
+def check(flags: Namespace) -> None:
+    """UserError for flags that cannot work together."""
+    made = [name for name in ("checkpoint_path", "data_root", "data_path") if getattr(flags, name)]
+    if flags.results and made:
+        raise UserError(f"--results judges what is there already; leave --{made[0]} out, or --results")
+    if flags.results and not (flags.ground_truth or flags.sources):
+        raise UserError(
+            "--results needs something to compare with: --ground_truth, and --sources for what follows them"
+        )
+    if not flags.results and (flags.sources or flags.mixed):
+        raise UserError("--sources and --mixed go with --results; a checkpoint takes --data_root or --data_path")
+    if flags.data_root and (flags.data_path or flags.ground_truth):
+        raise UserError("--data_root holds inputs and photos; leave --data_path and --ground_truth out, or --data_root")
+    if flags.ground_truth and not (flags.results or flags.data_path):
+        raise UserError("--ground_truth needs --results, or --data_path with the inputs")
+    if flags.dataset_type:
+        get_task(flags.dataset_type)
+    if flags.size is not None and not 16 <= flags.size <= 4096:
+        raise UserError(f"--size {flags.size} is not possible; it goes from 16 to 4096")
+    for name, least in (("n_images", 1), ("n_outputs_to_generate", 2), ("test_batch_size", 1), ("test_workers", 0)):
+        value = getattr(flags, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name} {value} is too small; the least is {least}")
+
+
+def list_metrics() -> int:
+    from criteria.evaluation.registry import METRICS
+
+    for name, metric in METRICS.items():
+        print(f"{name:14s} {metric.better} is better: {metric.definition}")
+    return 0
+
+
+def label_of(flags: Namespace) -> str:
+    """A name for the row: of the results' folder (or the one around `inference_results`), or of the checkpoint."""
+    if flags.results:
+        path = Path(flags.results).expanduser().resolve()
+        return path.parent.name if path.name in RESULT_FOLDERS else path.stem
+    if flags.checkpoint_path:
+        path = Path(flags.checkpoint_path).expanduser().resolve()
+        return path.parents[1].name if path.parent.name == "checkpoints" else path.stem
+    return f"bundled_{flags.dataset_type or 'celebs_sketch_to_face'}"
+
+
+def kind_of(source: Images | None) -> str:
+    """What the inputs are, judged by the first one: label maps are palette or grey images of ids below 19."""
+    if source is None:
+        return "sketch"
+    import numpy as np
+
+    image = source.open(source.names[0])
+    labels = image.mode == "P" or (image.mode == "L" and np.asarray(image).max(initial=0) < 19)
+    return "labels" if labels else "sketch"
+
+
+def made_first(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tuple[dict[str, Images], str, list[str]]:
+    """The checkpoint's results on the pairs, as inference.py makes them: images by role, kind of input, problems."""
+    from datasets import open_source
+    from datasets.pairs import PairedImages
+    from datasets.prepared import PreparedSide
+    from datasets.roots import open_data_root, open_pair_folders
+    from psp.inference_options import parse
+    from psp.inference_setup import run
+
+    task = get_task(flags.dataset_type or task_of(flags.checkpoint_path))
+    if flags.data_path and flags.ground_truth:
+        source, target = open_source(flags.data_path), open_source(flags.ground_truth)
+    elif flags.data_path:
+        source, target = open_pair_folders(flags.data_path, task)  # type: ignore[assignment]
+    else:
+        root = open_data_root(flags.data_root or EXAMPLES, task)
+        source, target = root.test_source, root.test_target  # type: ignore[assignment]
+    pairs = PairedImages(
+        task, source, target, fit=flags.fit, label_map=flags.label_map, resize_factors=flags.resize_factors
+    )
+    problems = [line for line in pairs.report.lines()[1:] if line not in pairs.report.notes]
+    inputs = PreparedSide(pairs, "source", flags.n_images)
+    where = str(flags.data_path or flags.data_root or EXAMPLES)
+    batch = 1 if flags.device == "cpu" else flags.test_batch_size  # one by one the pictures are the same to the bit
+    common = [
+        "--data_path", where, "--exp_dir", str(exp_dir), "--dataset_type", task.name, "--fit", "stretch",
+        "--precision", flags.precision, "--test_batch_size", str(batch), "--test_workers", str(flags.test_workers),
+        "--device", flags.device, "--seed", str(flags.seed), f"--overwrite={flags.overwrite}", "--cleanup=false",
+    ]  # fmt: skip
+    if flags.checkpoint_path:
+        common += ["--checkpoint_path", flags.checkpoint_path]
+
+    def make(mixing: bool, *more: str) -> None:
+        run(parse([*common, *more], mixing=mixing), lambda _: inputs, root=ROOT, mixing=mixing)
+
+    make(False)
+    images: dict[str, Images] = {
+        "result": open_source(exp_dir / "inference_results"), "target": PreparedSide(pairs, "target", flags.n_images),
+        "source": inputs,
+    }  # fmt: skip
+    if with_mixed and task.fine_from is not None:
+        try:
+            outputs = ["--n_outputs_to_generate", str(flags.n_outputs_to_generate)]
+            make(True, *outputs, "--truncation", str(flags.truncation))
+            images["mixed"] = open_source(exp_dir / "style_mixing")
+        except UserError as error:
+            print(f"no diversity: {error}", file=sys.stderr)
+    return images, task.source, problems
+
+
+def task_of(checkpoint: str | None) -> str:
+    """The task that a checkpoint names; UserError where it names none."""
+    if checkpoint is None:
+        return "celebs_sketch_to_face"
+    from psp.formats import read_weights
+
+    name = str(read_weights(checkpoint).config.get("dataset_type", ""))
+    if name not in TASKS:
+        raise UserError(f"{checkpoint} does not say what it was trained for; add --dataset_type")
+    return name
+
+
+def evaluate(
+    flags: Namespace, names: list[str], images: dict[str, Images], kind: str, label_map: str, exp_dir: Path, label: str,
+    device: Any, problems: list[str],
+) -> int:  # fmt: skip
+    """Match, measure, write the report; 0, or 1 when something was left out."""
+    from criteria.evaluation import pictures, report
+    from criteria.evaluation.cache import Cache
+    from criteria.evaluation.examples import Example, Reader
+    from criteria.evaluation.registry import Setup, choose
+    from criteria.evaluation.run import measure
+    from datasets.matching import match_names
+    from psp.device import device_name
+    from psp.outputs import prepare_folder, save_bytes, save_json
+
+    results = images["result"]
+    partners: dict[str, dict[str, str]] = {}
+    for role in [role for role in images if role != "result"]:
+        found = match_names(results.names, images[role].names)
+        partners[role] = dict(found.pairs)
+        word = {"target": "ground truth", "source": "input", "mixed": "strip of variants"}[role]
+        problems += [f"{results.label(name)}: no {word} of that name" for name in found.unmatched_source]
+        problems += [f"{images[role].label(name)}: no result of that name" for name in found.unmatched_target]
+        problems += [f"{name}: another file has the same stem" for name in found.duplicates]
+    complete = [name for name in results.names if all(name in found for found in partners.values())]
+    examples = {
+        name: Example(name, {"result": name, **{role: found[name] for role, found in partners.items()}})
+        for name in complete[: flags.n_images]
+    }
     if not examples:
-        raise UserError(f"no name in {flags.results} matches one in {flags.ground_truth or flags.sources}")
-    label = flags.name or Path(flags.results).resolve().name
-    exp_dir = Path(flags.exp_dir or Path("output") / "evaluation" / label)
-    prepare_folder(exp_dir)
-    chosen = choose(names, set(images), device)
+        other = next(iter(images[role] for role in images if role != "result"))
+        raise UserError(
+            f"no names match: {results.path} has {results.names[0]}, ..., {other.path} {other.names[0]}, ..."
+        )
+
+    chosen = choose(names, Setup(device, frozenset(images), kind, flags.features))
     if not chosen.metrics:
-        raise UserError("no metric can be had: " + "; ".join(f"{k}: {v}" for k, v in chosen.unavailable.items()))
+        raise UserError("no metric can be had: " + "; ".join(f"{k}: {why}" for k, why in chosen.unavailable.items()))
+    prepare_folder(exp_dir)
+    size = flags.size or (256 if flags.psp_scores else None)
+    reader = Reader(images, size, kind, label_map)
     cache = Cache(exp_dir / "measured.sqlite")
     measured = measure(
-        examples, Reader(images, flags.size), chosen.measurements, cache,
+        list(examples.values()), reader, list(chosen.measurements.values()), cache,
         batch_size=flags.test_batch_size, workers=flags.test_workers,
     )  # fmt: skip
     cache.close()
-    problems += measured.failed.values()
+    problems += list(measured.failed.values())
+
     values = report.columns(chosen.metrics, measured)
-    summary = report.summarise(chosen.metrics, measured)
-    targets = partners.get("target", {})
-    report.save_table(values, measured.names, [targets.get(n, "") for n in measured.names], exp_dir / "per_image.csv")
+    summary = report.summarise(chosen, measured, values)
+    targets = [partners.get("target", {}).get(name, "") for name in measured.names]
+    report.save_table(values, measured.names, targets, exp_dir / "per_image.csv")
     row = report.markdown(label, chosen.metrics, summary, len(measured.names))
     save_bytes(row.encode(), exp_dir / "row.md")
-    save_json(
-        {
-            "name": label, "images": len(measured.names), "compared_at": measured.shapes, "metrics": summary,
-            "not_available": chosen.unavailable, "left_out": problems, "device": device_name(device),
-        },
-        exp_dir / "metrics.json",
-    )  # fmt: skip
+    record = {
+        "name": label, "images": len(measured.names), "compared_at": measured.shapes, "metrics": summary,
+        "not_available": chosen.unavailable, "left_out": problems, "device": device_name(device),
+        "from": {role: str(source.path) for role, source in images.items()}, "checkpoint": flags.checkpoint_path,
+    }  # fmt: skip
+    if flags.psp_scores:
+        record["psp_scores"] = report.save_psp_scores(values, measured.names, targets, exp_dir / "inference_metrics")
+    save_json(record, exp_dir / "metrics.json")
+    pictures.save_histograms(chosen.metrics, values, summary, exp_dir / "histograms.png", title=label)
+    if values:
+        by = "lpips_alex" if "lpips_alex" in values else next(iter(values))
+        sheet = exp_dir / "worst_and_best.png"
+        pictures.save_extremes(examples, reader, measured.names, values[by], chosen.metrics[by], sheet, title=label)
+
     print(row, end="")
-    for name, reason in chosen.unavailable.items():
-        print(f"{name}: not available: {reason}", file=sys.stderr)
-    for line in problems[:20]:
+    for reason, same in by_reason(chosen.unavailable).items():
+        print(f"not available: {', '.join(same)}: {reason}", file=sys.stderr)
+    for line in problems[:SHOWN]:
         print(f"left out: {line}", file=sys.stderr)
-    print(f"report {exp_dir}")
-    return 1 if problems else 0
+    if len(problems) > SHOWN:
+        print(f"... all {len(problems)} of them are listed in {exp_dir / 'metrics.json'}", file=sys.stderr)
+    kept = f", {measured.kept} of them measured before" if measured.kept else ""
+    print(f"report  {exp_dir}: {len(measured.names)} images{kept}")
+    wanted = flags.metrics not in (None, "all") and chosen.unavailable
+    return 1 if problems or wanted or not measured.names else 0
+
+
+def by_reason(unavailable: dict[str, str]) -> dict[str, list[str]]:
+    """Reason -> the metrics that it holds for."""
+    found: dict[str, list[str]] = {}
+    for name, reason in unavailable.items():
+        found.setdefault(reason, []).append(name)
+    return found
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def main() -> int:
         )
     train, test = open_data(config)
     torch.manual_seed(config.seed)
-    build = {"psp": build_psp, "stylegan2": build_stylegan2}[config.method]
+    build = {"psp": build_psp, "stylegan2": build_stylegan2, "parser": build_parser}[config.method]
     if config.dry_run:
         print(json.dumps(dataclasses.asdict(config), indent=2))
         return 0
@@ -105,6 +105,7 @@ def open_data(config: TrainConfig) -> tuple[PairedImages, PairedImages]:
         "label_resize": config.label_resize,
         "label_map": config.label_map,
         "resize_factors": config.resize_factors,
+        "cache_mb": config.cache_mb,
     }
     train = PairedImages(task, root.train_source, root.train_target, augment=True, roughen=config.roughen, **common)
     test = PairedImages(task, root.test_source, root.test_target, **common)
@@ -258,6 +259,19 @@ def build_stylegan2(config: TrainConfig, device: Any) -> tuple[Method, TrainConf
         task=task,
         device=device,
     ), dataclasses.replace(config, size=size)
+
+
+def build_parser(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
+    """A new face parser, on the pairs of the label-map task."""
+    from psp.methods.parser import ParserMethod
+
+    task = get_task(config.dataset_type)
+    if task.source != "labels":
+        raise UserError(f"--method parser learns from label maps: --dataset_type celebs_seg_to_face, not {task.name}")
+    assert config.learning_rate is not None and config.max_steps is not None
+    return ParserMethod(
+        task, learning_rate=config.learning_rate, max_steps=config.max_steps, device=device, precision=config.precision
+    ), config
 
 
 def _run_name(config: TrainConfig) -> str:

@@ -1,1 +1,1 @@
-"""How good are these results? Pictures against ground truth, input and each other; `scripts/evaluate.py` is the door."""
+"""How good are results? Compared with ground truth, input and each other; `scripts/evaluate.py` is the door."""

@@ -40,13 +40,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Reader:
-    """Opens an `Example`: every role as uint8 pixels of the result's shape.
+    """Opens an `Example`: every role as uint8 pixels.
 
     images: role -> where its files are. size: side of the square that everything is brought to; None keeps each
     result's own shape, its longer side reduced to 256 where it is larger. The ground truth is cut around its centre to
     the result's proportions, then resized (bilinear, filtered when shrinking, as pSp's scripts do). source_kind:
-    "sketch" gives grey [H,W], "labels" ids [H,W] (nearest neighbour), "photo" RGB. mixed: a strip of squares, the
-    input first, as `scripts/style_mixing.py` writes; [n,H,W,3] without the input.
+    "sketch" gives grey [H,W], "labels" ids [H,W] (nearest neighbour), "photo" RGB, the longer side always 256. mixed: a
+    strip of squares, the input first, as `scripts/style_mixing.py` writes; [n,H,W,3] without the input.
     """
 
     images: Mapping[str, Images]
@@ -63,7 +63,7 @@ class Reader:
             if role == "target":
                 pixels[role] = _fitted(to_rgb(self._open(role, example)), shape, Image.Resampling.BILINEAR)
             elif role == "source":
-                pixels[role] = self._source(example, shape)
+                pixels[role] = self._source(example, _enlarged(shape))
             elif role == "mixed":
                 pixels[role] = self._mixed(example, shape)
         return pixels
@@ -99,6 +99,12 @@ class Reader:
             )
         parts = [strip.crop((x, 0, x + side, side)) for x in range(side, strip.width, side)]
         return np.stack([_fitted(part, shape, Image.Resampling.BILINEAR) for part in parts])
+
+
+def _enlarged(shape: tuple[int, int]) -> tuple[int, int]:
+    """The same proportions with the longer side at 256: what the networks see of an input."""
+    scale = MAX_SIDE / max(shape)
+    return (max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale)))
 
 
 def _fitted(image: Image.Image, shape: tuple[int, int], resample: Image.Resampling) -> np.ndarray:

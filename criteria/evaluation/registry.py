@@ -1,27 +1,66 @@
-"""The metrics by name, in one table: what each says, what it needs, and how it is made from the measured numbers."""
+"""The metrics by name, in one table: what each says, what it needs, and how it follows from the measured numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 
+from criteria.distributions import covered, frechet_of_features, kid
 from criteria.dlib_resnet import SAME_PERSON
 from criteria.evaluation import measurements as m
+from criteria.extractors import Extractor, open_extractor
 from psp.errors import UserError
+from psp.palette import LABELS
 
 Numbers = Mapping[str, np.ndarray]  # measurement -> [N,K]
 
 
 @dataclass(frozen=True)
-class Metric:
-    """title: for tables. better: "lower" or "higher". definition: in words, into metrics.json.
+class Setup:
+    """What measurements are built from. roles: those that there are images for. source_kind: sketch, labels or photo.
+    features: kind of extractor."""
 
-    needs: roles. measurements: names in `MEASUREMENTS`. per_image: numbers -> one value per image [N], or None where
-    the metric only exists for a whole set. overall: numbers -> what goes into metrics.json; default: the mean.
+    device: torch.device
+    roles: frozenset[str]
+    source_kind: str = "sketch"
+    features: str = "auto"
+
+    @property
+    def parsed_against(self) -> str:
+        """The role that the parsed result is compared with: the label map where that was the input."""
+        return "source" if self.source_kind == "labels" and "source" in self.roles else "target"
+
+
+@lru_cache(maxsize=1)
+def _extractor(kind: str, device: torch.device) -> Extractor:
+    return open_extractor(kind, device)
+
+
+MEASUREMENTS: dict[str, Callable[[Setup], m.Measurement]] = {
+    "pixels": lambda s: m.pixel_errors(s.device),
+    "lpips_alex": lambda s: m.lpips_distance("alex", s.device),
+    "lpips_vgg": lambda s: m.lpips_distance("vgg", s.device),
+    "identity": lambda s: m.identity_distance(s.device),
+    "features_result": lambda s: m.features_of("result", _extractor(s.features, s.device), s.device),
+    "features_target": lambda s: m.features_of("target", _extractor(s.features, s.device), s.device),
+    "diversity": lambda s: m.diversity(s.device),
+    "edges": lambda s: m.edges(),
+    "parsing": lambda s: m.parsing(s.parsed_against, s.device),
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """title: for tables. better: "lower" or "higher". definition: in words, for metrics.json.
+
+    needs: roles. measurements: names in `MEASUREMENTS`. per_image: numbers -> one value per image [N]; None where the
+    metric only exists for a whole set. overall: numbers -> what is added to (or replaces) the mean and spread.
+    digits: in the Markdown row. source_kind: the only kind of input that it has a meaning for.
     """
 
     title: str
@@ -32,14 +71,7 @@ class Metric:
     per_image: Callable[[Numbers], np.ndarray] | None = None
     overall: Callable[[Numbers], dict[str, Any]] | None = None
     digits: int = 4
-
-
-MEASUREMENTS: dict[str, Callable[[torch.device], m.Measurement]] = {
-    "pixels": m.pixel_errors,
-    "lpips_alex": lambda device: m.lpips_distance("alex", device),
-    "lpips_vgg": lambda device: m.lpips_distance("vgg", device),
-    "identity": m.identity_distance,
-}
+    source_kind: str | None = None
 
 
 def _column(measurement: str, index: int = 0) -> Callable[[Numbers], np.ndarray]:
@@ -50,7 +82,66 @@ def _verified(numbers: Numbers) -> np.ndarray:
     return (numbers["identity"][:, 0] < SAME_PERSON).astype(np.float64)
 
 
+def _sets(numbers: Numbers) -> tuple[np.ndarray, np.ndarray]:
+    return numbers["features_result"], numbers["features_target"]
+
+
+def _counts(numbers: Numbers) -> dict[str, Any]:
+    results, real = _sets(numbers)
+    return {"n_results": len(results), "n_real": len(real), "dimensions": results.shape[1]}
+
+
+def _frechet(numbers: Numbers) -> dict[str, Any]:
+    return {"value": frechet_of_features(*_sets(numbers)), **_counts(numbers)}
+
+
+def _kid(numbers: Numbers) -> dict[str, Any]:
+    mean, std = kid(*_sets(numbers))
+    size = min(1000, *(len(x) for x in _sets(numbers)))
+    return {"value": mean, "std": std, "subsets": 100, "subset_size": size, "seed": 0, **_counts(numbers)}
+
+
+def _precision(numbers: Numbers) -> dict[str, Any]:
+    return {"value": covered(*_sets(numbers)), **_counts(numbers)}
+
+
+def _recall(numbers: Numbers) -> dict[str, Any]:
+    results, real = _sets(numbers)
+    return {"value": covered(real, results), **_counts(numbers)}
+
+
+def _edge_sides(numbers: Numbers) -> dict[str, Any]:
+    known = numbers["edges"][np.isfinite(numbers["edges"][:, 2])]
+    return {"precision": float(known[:, 0].mean()), "recall": float(known[:, 1].mean())} if len(known) else {}
+
+
+def _parsed(numbers: Numbers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """[N,19] each: pixels in common, in either, in the reference."""
+    common, either, reference = np.split(numbers["parsing"].astype(np.float64), 3, axis=1)
+    return common, either, reference
+
+
+def _image_miou(numbers: Numbers) -> np.ndarray:
+    common, either, reference = _parsed(numbers)
+    present = reference > 0
+    return (np.where(present, common / np.maximum(either, 1), 0).sum(1)) / np.maximum(present.sum(1), 1)
+
+
+def _set_miou(numbers: Numbers) -> dict[str, Any]:
+    common, either, reference = (part.sum(0) for part in _parsed(numbers))
+    present = reference > 0
+    iou = common / np.maximum(either, 1)
+    per_class = {name: float(iou[i]) if present[i] else None for i, name in enumerate(LABELS)}
+    mean_of_images = float(_image_miou(numbers).mean())
+    accuracy = float(common.sum() / max(reference.sum(), 1))
+    return {
+        "value": float(iou[present].mean()), "mean_per_image": mean_of_images, "pixel_accuracy": accuracy,
+        "per_class": per_class,
+    }  # fmt: skip
+
+
 _PAIR = ("result", "target")
+_FEATURES = ("features_result", "features_target")
 METRICS: dict[str, Metric] = {
     "mse": Metric(
         "MSE", "lower", "mean squared difference of the 8-bit values (0..255) over all pixels and channels",
@@ -73,18 +164,61 @@ METRICS: dict[str, Metric] = {
         _PAIR, ("pixels",), _column("pixels", 3), digits=1,
     ),
     "lpips_alex": Metric(
-        "LPIPS (alex)", "lower", "LPIPS v0.1, AlexNet", _PAIR, ("lpips_alex",), _column("lpips_alex")
+        "LPIPS (alex)", "lower", "LPIPS v0.1, AlexNet (Zhang et al. 2018)",
+        _PAIR, ("lpips_alex",), _column("lpips_alex"),
     ),
-    "lpips_vgg": Metric("LPIPS (vgg)", "lower", "LPIPS v0.1, VGG16", _PAIR, ("lpips_vgg",), _column("lpips_vgg")),
+    "lpips_vgg": Metric(
+        "LPIPS (vgg)", "lower", "LPIPS v0.1, VGG16 (Zhang et al. 2018)", _PAIR, ("lpips_vgg",), _column("lpips_vgg")
+    ),
     "id_distance": Metric(
         "ID distance", "lower",
-        "Euclidean distance of the descriptors of dlib's face recognition ResNet, on its chip cut out of the "
+        "Euclidean distance of the descriptors of dlib's face recognition ResNet, on its own chip cut out of the "
         "FFHQ-aligned square",
         _PAIR, ("identity",), _column("identity"),
     ),
     "verification": Metric(
-        "same person", "higher", f"share of results whose ID distance is below dlib's threshold {SAME_PERSON}",
-        _PAIR, ("identity",), _verified,
+        "same person", "higher", f"share of the results whose ID distance is below dlib's threshold {SAME_PERSON}",
+        _PAIR, ("identity",), _verified, digits=3,
+    ),
+    "fid": Metric(
+        "Fréchet distance", "lower",
+        "squared Fréchet distance of the Gaussians fitted to the feature vectors of results and ground truth; it "
+        "depends on the network, the weights and the number of images, all named here",
+        _PAIR, _FEATURES, None, _frechet, digits=2,
+    ),
+    "kid": Metric(
+        "KID", "lower",
+        "unbiased squared MMD of the feature vectors, kernel (x.y / dimensions + 1)^3, mean over random subsets",
+        _PAIR, _FEATURES, None, _kid, digits=5,
+    ),
+    "precision": Metric(
+        "precision", "higher",
+        "share of results inside the ground truth's manifold of 3rd nearest neighbours (Kynkaanniemi et al. 2019)",
+        _PAIR, _FEATURES, None, _precision, digits=3,
+    ),
+    "recall": Metric(
+        "recall", "higher",
+        "share of the ground truth inside the results' manifold of 3rd nearest neighbours (Kynkaanniemi et al. 2019)",
+        _PAIR, _FEATURES, None, _recall, digits=3,
+    ),
+    "diversity": Metric(
+        "diversity", "higher", "mean LPIPS (alex) over all pairs of the faces made from one input with other styles",
+        ("mixed",), ("diversity",), _column("diversity"),
+    ),
+    "edge_f1": Metric(
+        "edge F1", "higher",
+        "do the lines of the result follow the sketch's? As many line pixels as the sketch has, where the result is "
+        "most like a line; F1 of precision and recall within 2 px of 256, per image. For comparison, photos against "
+        "drawings of themselves: 0.78 (Sobel), 0.94 (pencil), 0.98 (XDoG), 0.52 (CUFS artists); of another person: "
+        "0.23 to 0.40",
+        ("result", "source"), ("edges",), _column("edges", 2), _edge_sides, digits=3, source_kind="sketch",
+    ),
+    "parser_miou": Metric(
+        "parser mIoU", "higher",
+        "the result, parsed by the bundled face parser, against the label map that was the input (else the parsed "
+        "ground truth): intersection over union per class, over the pixels of all images together, then the mean over "
+        "the classes present in the reference; in the table per image the same for that image alone",
+        ("result",), ("parsing",), _image_miou, _set_miou, digits=3,
     ),
 }  # fmt: skip
 
@@ -94,30 +228,8 @@ class Chosen:
     """The metrics that can be had, the measurements that they need, and why the others cannot."""
 
     metrics: dict[str, Metric] = field(default_factory=dict)
-    measurements: list[m.Measurement] = field(default_factory=list)
+    measurements: dict[str, m.Measurement] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
-
-
-def choose(names: Sequence[str], roles: set[str], device: torch.device) -> Chosen:
-    """Load what the named metrics need. A metric without its weights or images gets a reason instead."""
-    chosen = Chosen()
-    built: dict[str, m.Measurement] = {}
-    for name in names:
-        metric = METRICS[name]
-        lacking = [role for role in metric.needs if role not in roles]
-        if lacking:
-            chosen.unavailable[name] = "needs " + " and ".join(_FLAGS[role] for role in lacking)
-            continue
-        try:
-            for key in metric.measurements:
-                if key not in built:
-                    built[key] = MEASUREMENTS[key](device)
-        except UserError as error:
-            chosen.unavailable[name] = str(error)
-            continue
-        chosen.metrics[name] = metric
-    chosen.measurements = [built[key] for key in built if any(key in v.measurements for v in chosen.metrics.values())]
-    return chosen
 
 
 _FLAGS = {
@@ -125,6 +237,31 @@ _FLAGS = {
     "source": "the inputs (--sources)",
     "mixed": "several outputs per input (--mixed)",
 }
+
+
+def choose(names: Sequence[str], setup: Setup) -> Chosen:
+    """Load what the named metrics need. A metric without its weights or images gets a reason instead."""
+    chosen, built = Chosen(), dict[str, m.Measurement]()
+    for name in names:
+        metric = METRICS[name]
+        needs = {*metric.needs, *([setup.parsed_against] if "parsing" in metric.measurements else [])}
+        if lacking := [role for role in ("target", "source", "mixed") if role in needs - setup.roles]:
+            chosen.unavailable[name] = "needs " + " and ".join(_FLAGS[role] for role in lacking)
+            continue
+        if metric.source_kind not in (None, setup.source_kind):
+            chosen.unavailable[name] = f"is for {metric.source_kind} inputs, these are {setup.source_kind}"
+            continue
+        try:
+            for key in metric.measurements:
+                if key not in built:
+                    built[key] = MEASUREMENTS[key](setup)
+        except UserError as error:
+            chosen.unavailable[name] = str(error)
+            continue
+        chosen.metrics[name] = metric
+    used = {key for metric in chosen.metrics.values() for key in metric.measurements}
+    chosen.measurements = {key: value for key, value in built.items() if key in used}
+    return chosen
 
 
 def parse_metrics(text: str | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Every example through every measurement: read once, measured in batches, kept as it goes, continued where it stopped."""
+"""Every example through every measurement: read once, measured in batches, kept at once, continued after a stop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Numbers = dict[str, np.ndarray]  # measurement -> [K]
 
 @dataclass
 class Measured:
-    """numbers: measurement -> float64 [N,K], one row per name, in the order of the examples whatever was kept or batched.
+    """numbers: measurement -> [N,K], one row per name, in the order of the examples whatever was kept or batched.
 
     failed: name -> why it could not be read. shapes: "WxH" -> how many results were compared at it.
     """
@@ -67,9 +67,9 @@ def measure(
         def store(item: Example, _: object, numbers: Numbers) -> None:
             found[item.name] = numbers
 
-        Pipeline(
-            reader.read, compute, store, failed, batch_size=batch_size, workers=workers, progress=bar.update
-        ).run(examples)
+        Pipeline(reader.read, compute, store, failed, batch_size=batch_size, workers=workers, progress=bar.update).run(
+            examples
+        )
 
     report.names = [example.name for example in examples if example.name in found]
     for measurement in measurements:
@@ -103,12 +103,8 @@ def _measure_batch(
     return rows, len(inputs) - len(worked)
 
 
-def _by_shape(
-    indices: Sequence[int], inputs: Sequence[dict[str, np.ndarray]], roles: Sequence[str]
-) -> list[list[int]]:
+def _by_shape(indices: Sequence[int], inputs: Sequence[dict[str, np.ndarray]], roles: Sequence[str]) -> list[list[int]]:
     groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
     for i in indices:
         groups.setdefault(tuple(inputs[i][role].shape for role in roles), []).append(i)
     return list(groups.values())
-
-

@@ -1,0 +1,114 @@
+"""The report for the eye: how the numbers are spread, and which results are the worst and the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from criteria.evaluation.examples import Example, Reader
+from criteria.evaluation.registry import Metric
+from psp.atomic import atomic_open
+from psp.errors import UserError
+from psp.outputs import save_image
+from psp.palette import colourise
+from psp.visualize import FAINT, INK, PAPER, font, resized
+
+SHOWN = 6
+
+
+def save_histograms(
+    metrics: Mapping[str, Metric], values: Mapping[str, np.ndarray], summary: Mapping[str, Mapping[str, Any]],
+    path: Path, *, title: str,
+) -> bool:  # fmt: skip
+    """One histogram per metric that differs between images, its mean marked; False where there is nothing to draw."""
+    drawn = {name: column[np.isfinite(column)] for name, column in values.items() if name != "verification"}
+    drawn = {name: column for name, column in drawn.items() if len(column)}
+    if not drawn:
+        return False
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    columns = min(3, len(drawn))
+    rows = math.ceil(len(drawn) / columns)
+    figure = Figure(figsize=(4.2 * columns, 2.7 * rows + 0.4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    for k, (name, column) in enumerate(drawn.items()):
+        axes = figure.add_subplot(rows, columns, k + 1)
+        axes.hist(column, bins=min(40, max(5, round(2 * len(column) ** 0.5))), color="#3b6ea8", alpha=0.85)
+        mean = float(column.mean())
+        axes.axvline(mean, color="#d1662b", linewidth=1.5)
+        metric = metrics[name]
+        axes.set_title(f"{metric.title} ({metric.better} is better), mean {mean:.4g}", fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    n = len(next(iter(drawn.values())))
+    figure.suptitle(f"{title}: {n} images", fontsize=11)
+    with atomic_open(path) as file:
+        figure.savefig(file, format="png")
+    return True
+
+
+def save_extremes(
+    examples: Mapping[str, Example], reader: Reader, names: Sequence[str], column: np.ndarray, metric: Metric,
+    path: Path, *, title: str, shown: int = SHOWN,
+) -> bool:  # fmt: skip
+    """The best results on the left, the worst on the right, each with its input and ground truth; False without any."""
+    order = [int(i) for i in np.argsort(column, kind="stable") if np.isfinite(column[i])]
+    if metric.better == "higher":
+        order.reverse()
+    count = min(shown, (len(order) + 1) // 2)
+    if count == 0:
+        return False
+    sides = {"best": order[:count], "worst": order[::-1][: min(count, len(order) - count)]}
+    roles = [role for role in ("source", "result", "target") if role in reader.images]
+    words = {"source": "input", "result": "result", "target": "ground truth"}
+    cell, gap, line, wide = 144, 6, 20, 36
+    width = len(roles) * cell + (len(roles) - 1) * gap
+    top = 16 + 26 + 2 * line
+    canvas = Image.new("RGB", (32 + 2 * width + wide, top + count * (cell + line + gap) + 8), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    draw.text((16, 12), f"{title}, by {metric.title}", INK, font=font(16))
+    for side, (word, chosen) in enumerate(sides.items()):
+        left = 16 + side * (width + wide)
+        draw.text((left, 16 + 26), f"{word} {len(chosen)} of {len(order)}", INK, font=font(13))
+        for k, role in enumerate(roles):
+            draw.text((left + k * (cell + gap), 16 + 26 + line), words[role], FAINT, font=font(12))
+        for row, i in enumerate(chosen):
+            y = top + row * (cell + line + gap)
+            for k, picture in enumerate(_pictures(examples[names[i]], reader, roles)):
+                canvas.paste(resized(picture, cell), (left + k * (cell + gap), y))
+            text = f"{column[i]:.4g}  {names[i]}"
+            draw.text((left, y + cell + 2), text if len(text) < 60 else text[:57] + "...", FAINT, font=font(12))
+    save_image(canvas, path)
+    return True
+
+
+def _pictures(example: Example, reader: Reader, roles: Sequence[str]) -> list[Image.Image]:
+    try:
+        pixels = reader.read(example)
+    except UserError:  # it was there when it was measured
+        return []
+    found = []
+    for role in roles:
+        array = pixels[role]
+        if role == "source" and array.ndim == 2 and reader.source_kind == "labels":
+            array = colourise(array)
+        found.append(_squared(Image.fromarray(array).convert("RGB")))
+    return found
+
+
+def _squared(picture: Image.Image) -> Image.Image:
+    side = max(picture.size)
+    if picture.size == (side, side):
+        return picture
+    square = Image.new("RGB", (side, side), PAPER)
+    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    return square

@@ -1,0 +1,63 @@
+"""The pairs of a data set as two sources of pictures, just as training and validation see them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from PIL import Image
+
+from psp.errors import UserError
+from psp.outputs import output_names
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from datasets.pairs import PairedImages
+
+
+class PreparedSide:
+    """One side of `PairedImages` behind the interface of `ImageSource`.
+
+    names: the targets' with the ending .png (so that results are stored without loss), the same for both sides.
+
+    side: "source" gives what the network sees as a 256 px picture (sketch L, label ids L, photo RGB; drawn from the
+    photo or made smaller where the task does that), "target" the wanted photo. The pairs are taken unaugmented.
+    """
+
+    def __init__(self, pairs: PairedImages, side: Literal["source", "target"], n_images: int | None = None):
+        self.pairs, self.side = pairs, side
+        images = pairs.target if side == "target" or pairs.source is None else pairs.source
+        self.path: Path = images.path
+        renamed = output_names((target for _, target in pairs.pairs), ".png")
+        self.names = [renamed[target] for _, target in pairs.pairs[:n_images]]
+        self._index = {name: i for i, name in enumerate(self.names)}
+
+    def label(self, name: str) -> str:
+        """What messages call this image: path and name of the file that it comes from."""
+        source, target = self.pairs.pairs[self._index[name]]
+        if self.side == "target" or self.pairs.source is None:
+            return self.pairs.target.label(target)
+        return self.pairs.source.label(source)
+
+    def open(self, name: str) -> Image.Image:
+        """The prepared picture; UserError naming the file when the pair cannot be read."""
+        try:
+            index = self._index[name]
+        except KeyError:
+            raise UserError(f"{self.path}: {name} is not one of its pairs") from None
+        if self.side == "target":
+            return Image.fromarray(self.pairs.load(index)[1])
+        source, _, _ = self.pairs[index]
+        return Image.fromarray(_pixels(source))
+
+
+def _pixels(source: Tensor) -> np.ndarray:
+    """`psp.preprocess.pixels_to_source` undone: uint8 [H,W] or [H,W,3]."""
+    array = source.numpy()
+    if array.dtype == np.uint8:
+        return array
+    if len(array) == 1:
+        return np.rint(array[0] * 255).astype(np.uint8)
+    return np.rint((array.transpose(1, 2, 0) + 1) * 127.5).astype(np.uint8)

@@ -1,0 +1,99 @@
+"""A small face parser: photo -> the 19 classes of CelebAMask-HQ, for judging results and for drawing label maps."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from psp.errors import UserError
+from psp.palette import LABELS, MIRROR
+from psp.safe_load import read_safetensors
+
+INPUT_SIZE = 128
+BUNDLED = Path(__file__).resolve().parents[1] / "pretrained" / "auxiliary" / "face_parser.safetensors"
+WIDTHS = (32, 48, 88, 128)
+
+
+class FaceParser(nn.Module):
+    """U-Net on 2x2 blocks: FFHQ-aligned faces [B,3,128,128] in [-1,1] -> logits [B,19,128,128].
+
+    Every 2x2 block of pixels becomes one position of 12 channels, and the last layer predicts the four pixels of a
+    block at once: a quarter of the positions, no detail lost. Four levels (64 to 8 px) of two convolutions with batch
+    normalisation, skip connections (Ronneberger et al. 2015), and dilated convolutions at the bottom that see the
+    whole face, which it takes to tell a left eye from a right one.
+    """
+
+    def __init__(self, widths: tuple[int, ...] = WIDTHS, n_classes: int = len(LABELS)) -> None:
+        super().__init__()
+        levels = list(zip((12, *widths[:-1]), widths, strict=True))
+        self.down = nn.ModuleList(nn.Sequential(_conv(a, b), _conv(b, b)) for a, b in levels)
+        deepest = widths[-1]
+        self.context = nn.ModuleList(_conv(deepest, deepest, dilation=d) for d in (2, 4))
+        self.up = nn.ModuleList(_conv(a + b, a) for a, b in reversed(list(pairwise(widths))))
+        self.head = nn.Conv2d(widths[0], 4 * n_classes, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = F.pixel_unshuffle(images, 2)
+        skips: list[Tensor] = []
+        for i, level in enumerate(self.down):
+            x = level(F.max_pool2d(x, 2) if i else x)
+            skips.append(x)
+        for layer in self.context:
+            x = x + layer(x)
+        for layer, skip in zip(self.up, reversed(skips[:-1]), strict=True):
+            x = layer(torch.cat([F.interpolate(x, scale_factor=2, mode="bilinear"), skip], dim=1))
+        return F.pixel_shuffle(self.head(x), 2)
+
+    @torch.no_grad()
+    def scores(self, images: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
+        """Logits [B,19,h,w] of faces [B,3,H,W] in [-1,1] of any size, the mean over the picture and its mirror image.
+
+        size: (h, w), by default that of the images.
+        """
+        size = size or (images.shape[-2], images.shape[-1])
+        x = images.float()
+        if x.shape[-2:] != (INPUT_SIZE, INPUT_SIZE):
+            x = F.interpolate(x, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", antialias=True)
+        mirrored = self(x.flip(-1)).flip(-1)[:, list(MIRROR)]
+        logits = (self(x) + mirrored) / 2
+        return logits if size == (INPUT_SIZE, INPUT_SIZE) else F.interpolate(logits, size=size, mode="bilinear")
+
+    def parse(self, images: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
+        """Faces [B,3,H,W] in [-1,1] -> class ids uint8 [B,h,w]; see `scores`."""
+        return self.scores(images, size=size).argmax(1).to(torch.uint8)
+
+
+def _conv(c_in: int, c_out: int, dilation: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(c_in, c_out, 3, padding=dilation, dilation=dilation, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(c_out), nn.ReLU(inplace=True))
+
+
+def load_face_parser(path: str | Path | None = None) -> FaceParser:
+    """The parser in a file (default: the bundled one), frozen. UserError: not there, damaged, or something else."""
+    from psp.checkpoint import load_strictly
+
+    path = Path(path or BUNDLED)
+    if not path.is_file():
+        raise UserError(f"the face parser {path} is missing; run from a complete checkout")
+    tensors, _ = read_safetensors(path)
+    net = FaceParser()
+    load_strictly(net, tensors, where=f"the face parser in {path}")
+    return net.requires_grad_(False).eval()
+
+
+@lru_cache(maxsize=2)
+def _bundled(device: str) -> FaceParser:
+    return load_face_parser().to(device)
+
+
+def parse_faces(images: Tensor) -> Tensor:
+    """Class ids uint8 [B,H,W], 0..18 as `psp.palette.LABELS`, of FFHQ-aligned faces [B,3,H,W] in [-1,1].
+
+    By the bundled parser, on the images' device; it sees 128 px whatever their size. UserError: its file is missing.
+    """
+    return _bundled(str(images.device)).parse(images)
