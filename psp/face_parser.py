@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from psp.errors import UserError
 from psp.palette import LABELS, MIRROR
-from psp.safe_load import read_safetensors
+from psp.safe_load import read_safetensors, read_torch
 
 INPUT_SIZE = 128
 BUNDLED = Path(__file__).resolve().parents[1] / "pretrained" / "auxiliary" / "face_parser.safetensors"
@@ -74,13 +75,18 @@ def _conv(c_in: int, c_out: int, dilation: int = 1) -> nn.Sequential:
 
 
 def load_face_parser(path: str | Path | None = None) -> FaceParser:
-    """The parser in a file (default: the bundled one), frozen. UserError: not there, damaged, or something else."""
+    """The parser in a .safetensors file (default: the bundled one) or a checkpoint of `--method parser`, frozen.
+
+    UserError: not there, damaged, or something else.
+    """
     from psp.checkpoint import load_strictly
 
     path = Path(path or BUNDLED)
     if not path.is_file():
         raise UserError(f"the face parser {path} is missing; run from a complete checkout")
-    tensors, _ = read_safetensors(path)
+    tensors = read_safetensors(path)[0] if path.suffix == ".safetensors" else read_torch(path).get("state_dict")
+    if not isinstance(tensors, Mapping):
+        raise UserError(f"{path} is no face parser: its state_dict holds no tensors")
     net = FaceParser()
     load_strictly(net, tensors, where=f"the face parser in {path}")
     return net.requires_grad_(False).eval()

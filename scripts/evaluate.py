@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from psp.cli import Parser, add_bool
 from psp.errors import UserError, run_main
@@ -21,7 +21,7 @@ from psp.tasks import TASKS, get_task
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from criteria.evaluation.examples import Images
+    from criteria.evaluation.examples import Example, Images
 
 EXAMPLES = ROOT / "examples" / "train_data"
 SHOWN = 20
@@ -37,6 +37,9 @@ def build_parser() -> Parser:
     what("--results", metavar="PATH", help="folder or zip of results, whoever made them")
     what("--ground_truth", metavar="PATH", help="folder or zip of the wanted photos, matched by name")
     what("--sources", metavar="PATH", help="folder or zip of the sketches or label maps, matched by name")
+    what(
+        "--real", metavar="PATH", help="photos of any names, for the metrics of whole sets (default: the ground truth)"
+    )
     what("--mixed", metavar="PATH", help="folder or zip of strips that style_mixing.py wrote, for the diversity")
     make = parser.add_argument_group("results that are made first, by the code of inference.py").add_argument
     make("--checkpoint_path", metavar="FILE", help="a checkpoint of any method (default: the bundled model)")
@@ -73,13 +76,13 @@ def main(argv: list[str] | None = None) -> int:
         return list_metrics()
     check(flags)
 
+    from criteria.evaluation.examples import Reader
+    from criteria.evaluation.judge import Order, judge
     from criteria.evaluation.registry import parse_metrics
     from datasets import open_source
     from psp.device import pick_device
 
-    names = parse_metrics(flags.metrics)
-    device = pick_device(flags.device)
-    label = flags.name or label_of(flags)
+    names, device, label = parse_metrics(flags.metrics), pick_device(flags.device), flags.name or label_of(flags)
     exp_dir = Path(flags.exp_dir or Path("output") / "evaluation" / label).expanduser()
     images: dict[str, Images]
     problems: list[str] = []
@@ -91,7 +94,29 @@ def main(argv: list[str] | None = None) -> int:
     else:
         images, kind, problems = made_first(flags, exp_dir, with_mixed="diversity" in names)
         label_map = "celebamask"
-    return evaluate(flags, names, images, kind, label_map, exp_dir, label, device, problems)
+    if flags.real:
+        images["real"] = open_source(flags.real)
+    size = flags.size or (256 if flags.psp_scores else None)
+    order = Order(
+        names, Reader(images, size, kind, label_map), exp_dir, label, device, features=flags.features,
+        psp_scores=flags.psp_scores, batch_size=flags.test_batch_size, workers=flags.test_workers,
+        record={"checkpoint": flags.checkpoint_path},
+    )  # fmt: skip
+    examples, unmatched = match(images, flags)
+    verdict = judge(order, examples, [*problems, *unmatched])
+
+    print(verdict.row, end="")
+    missing, measured = verdict.chosen.unavailable, verdict.measured
+    for reason, same in by_reason(missing).items():
+        print(f"not available: {', '.join(same)}: {reason}", file=sys.stderr)
+    for line in verdict.left_out[:SHOWN]:
+        print(f"left out: {line}", file=sys.stderr)
+    if len(verdict.left_out) > SHOWN:
+        print(f"... all {len(verdict.left_out)} of them are listed in {exp_dir / 'metrics.json'}", file=sys.stderr)
+    kept = f", {measured.kept} of them measured before" if measured.kept else ""
+    print(f"report  {exp_dir}: {len(measured.names)} images{kept}")
+    asked_for = flags.metrics not in (None, "all") and missing
+    return 1 if verdict.left_out or asked_for or not measured.names else 0
 
 
 def check(flags: Namespace) -> None:
@@ -99,10 +124,8 @@ def check(flags: Namespace) -> None:
     made = [name for name in ("checkpoint_path", "data_root", "data_path") if getattr(flags, name)]
     if flags.results and made:
         raise UserError(f"--results judges what is there already; leave --{made[0]} out, or --results")
-    if flags.results and not (flags.ground_truth or flags.sources):
-        raise UserError(
-            "--results needs something to compare with: --ground_truth, and --sources for what follows them"
-        )
+    if flags.results and not (flags.ground_truth or flags.sources or flags.real or flags.mixed):
+        raise UserError("--results needs something to compare with: --ground_truth, --sources, --real or --mixed")
     if not flags.results and (flags.sources or flags.mixed):
         raise UserError("--sources and --mixed go with --results; a checkpoint takes --data_root or --data_path")
     if flags.data_root and (flags.data_path or flags.ground_truth):
@@ -155,6 +178,7 @@ def made_first(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tuple[di
     from datasets.pairs import PairedImages
     from datasets.prepared import PreparedSide
     from datasets.roots import open_data_root, open_pair_folders
+    from psp.device import pick_device
     from psp.inference_options import parse
     from psp.inference_setup import run
 
@@ -172,7 +196,8 @@ def made_first(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tuple[di
     problems = [line for line in pairs.report.lines()[1:] if line not in pairs.report.notes]
     inputs = PreparedSide(pairs, "source", flags.n_images)
     where = str(flags.data_path or flags.data_root or EXAMPLES)
-    batch = 1 if flags.device == "cpu" else flags.test_batch_size  # one by one the pictures are the same to the bit
+    one_by_one = pick_device(flags.device).type == "cpu"  # there the pictures are then the same to the bit
+    batch = 1 if one_by_one else flags.test_batch_size
     common = [
         "--data_path", where, "--exp_dir", str(exp_dir), "--dataset_type", task.name, "--fit", "stretch",
         "--precision", flags.precision, "--test_batch_size", str(batch), "--test_workers", str(flags.test_workers),
@@ -211,85 +236,31 @@ def task_of(checkpoint: str | None) -> str:
     return name
 
 
-def evaluate(
-    flags: Namespace, names: list[str], images: dict[str, Images], kind: str, label_map: str, exp_dir: Path, label: str,
-    device: Any, problems: list[str],
-) -> int:  # fmt: skip
-    """Match, measure, write the report; 0, or 1 when something was left out."""
-    from criteria.evaluation import pictures, report
-    from criteria.evaluation.cache import Cache
-    from criteria.evaluation.examples import Example, Reader
-    from criteria.evaluation.registry import Setup, choose
-    from criteria.evaluation.run import measure
+def match(images: dict[str, Images], flags: Namespace) -> tuple[list[Example], list[str]]:
+    """Results with what belongs to them by name, and a line for everything that has no partner."""
+    from criteria.evaluation.examples import Example
     from datasets.matching import match_names
-    from psp.device import device_name
-    from psp.outputs import prepare_folder, save_bytes, save_json
 
     results = images["result"]
+    words = {"target": "ground truth", "source": "input", "mixed": "strip of variants"}
     partners: dict[str, dict[str, str]] = {}
-    for role in [role for role in images if role != "result"]:
+    problems: list[str] = []
+    for role in [role for role in images if role in words]:
         found = match_names(results.names, images[role].names)
         partners[role] = dict(found.pairs)
-        word = {"target": "ground truth", "source": "input", "mixed": "strip of variants"}[role]
-        problems += [f"{results.label(name)}: no {word} of that name" for name in found.unmatched_source]
+        problems += [f"{results.label(name)}: no {words[role]} of that name" for name in found.unmatched_source]
         problems += [f"{images[role].label(name)}: no result of that name" for name in found.unmatched_target]
         problems += [f"{name}: another file has the same stem" for name in found.duplicates]
     complete = [name for name in results.names if all(name in found for found in partners.values())]
-    examples = {
-        name: Example(name, {"result": name, **{role: found[name] for role, found in partners.items()}})
-        for name in complete[: flags.n_images]
-    }
-    if not examples:
-        other = next(iter(images[role] for role in images if role != "result"))
+    if not complete:
+        other = next(images[role] for role in partners)
         raise UserError(
             f"no names match: {results.path} has {results.names[0]}, ..., {other.path} {other.names[0]}, ..."
         )
-
-    chosen = choose(names, Setup(device, frozenset(images), kind, flags.features))
-    if not chosen.metrics:
-        raise UserError("no metric can be had: " + "; ".join(f"{k}: {why}" for k, why in chosen.unavailable.items()))
-    prepare_folder(exp_dir)
-    size = flags.size or (256 if flags.psp_scores else None)
-    reader = Reader(images, size, kind, label_map)
-    cache = Cache(exp_dir / "measured.sqlite")
-    measured = measure(
-        list(examples.values()), reader, list(chosen.measurements.values()), cache,
-        batch_size=flags.test_batch_size, workers=flags.test_workers,
-    )  # fmt: skip
-    cache.close()
-    problems += list(measured.failed.values())
-
-    values = report.columns(chosen.metrics, measured)
-    summary = report.summarise(chosen, measured, values)
-    targets = [partners.get("target", {}).get(name, "") for name in measured.names]
-    report.save_table(values, measured.names, targets, exp_dir / "per_image.csv")
-    row = report.markdown(label, chosen.metrics, summary, len(measured.names))
-    save_bytes(row.encode(), exp_dir / "row.md")
-    record = {
-        "name": label, "images": len(measured.names), "compared_at": measured.shapes, "metrics": summary,
-        "not_available": chosen.unavailable, "left_out": problems, "device": device_name(device),
-        "from": {role: str(source.path) for role, source in images.items()}, "checkpoint": flags.checkpoint_path,
-    }  # fmt: skip
-    if flags.psp_scores:
-        record["psp_scores"] = report.save_psp_scores(values, measured.names, targets, exp_dir / "inference_metrics")
-    save_json(record, exp_dir / "metrics.json")
-    pictures.save_histograms(chosen.metrics, values, summary, exp_dir / "histograms.png", title=label)
-    if values:
-        by = "lpips_alex" if "lpips_alex" in values else next(iter(values))
-        sheet = exp_dir / "worst_and_best.png"
-        pictures.save_extremes(examples, reader, measured.names, values[by], chosen.metrics[by], sheet, title=label)
-
-    print(row, end="")
-    for reason, same in by_reason(chosen.unavailable).items():
-        print(f"not available: {', '.join(same)}: {reason}", file=sys.stderr)
-    for line in problems[:SHOWN]:
-        print(f"left out: {line}", file=sys.stderr)
-    if len(problems) > SHOWN:
-        print(f"... all {len(problems)} of them are listed in {exp_dir / 'metrics.json'}", file=sys.stderr)
-    kept = f", {measured.kept} of them measured before" if measured.kept else ""
-    print(f"report  {exp_dir}: {len(measured.names)} images{kept}")
-    wanted = flags.metrics not in (None, "all") and chosen.unavailable
-    return 1 if problems or wanted or not measured.names else 0
+    return [
+        Example(name, {"result": name, **{role: found[name] for role, found in partners.items()}})
+        for name in complete[: flags.n_images]
+    ], problems
 
 
 def by_reason(unavailable: dict[str, str]) -> dict[str, list[str]]:

@@ -262,16 +262,19 @@ def build_stylegan2(config: TrainConfig, device: Any) -> tuple[Method, TrainConf
 
 
 def build_parser(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
-    """A new face parser, on the pairs of the label-map task."""
+    """The face parser, new or from `--checkpoint_path`, on the pairs of the label-map task."""
+    from psp.face_parser import load_face_parser
     from psp.methods.parser import ParserMethod
 
     task = get_task(config.dataset_type)
     if task.source != "labels":
         raise UserError(f"--method parser learns from label maps: --dataset_type celebs_seg_to_face, not {task.name}")
     assert config.learning_rate is not None and config.max_steps is not None
-    return ParserMethod(
-        task, learning_rate=config.learning_rate, max_steps=config.max_steps, device=device, precision=config.precision
-    ), config
+    start = load_face_parser(config.checkpoint_path) if config.checkpoint_path else None
+    rate, steps, precision = config.learning_rate, config.max_steps, config.precision
+    method = ParserMethod(task, learning_rate=rate, max_steps=steps, device=device, precision=precision, start=start)
+    print(f"face parser: {'continuing from ' + str(config.checkpoint_path) if start else 'new'}, on {device}")
+    return method, config
 
 
 def _run_name(config: TrainConfig) -> str:

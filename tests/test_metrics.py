@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from criteria.metrics import image_metrics, mse, psnr, ssim
+from criteria.metrics import image_metrics, l2_norm, mse, psnr, ssim
 
 
 def noise(batch: int, size: int = 24, seed: int = 0) -> torch.Tensor:
@@ -68,3 +68,39 @@ def test_batch_size_does_not_change_a_value_and_output_is_clamped() -> None:
 def test_ssim_refuses_tiny_images() -> None:
     with pytest.raises(ValueError, match="11 x 11"):
         ssim(torch.zeros(1, 3, 10, 10), torch.zeros(1, 3, 10, 10))
+
+
+def bytes_and_noise() -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    a = random.integers(0, 256, (2, 61, 47, 3)).astype(np.uint8)
+    return a, np.clip(a + random.normal(0, 30, a.shape), 0, 255).astype(np.uint8)
+
+
+def test_8_bit_metrics_as_scikit_image_measures_them() -> None:
+    """Recorded with scikit-image 0.26.0 (gaussian_weights, sigma 1.5, no sample covariance, channel_axis)."""
+    a, b = (torch.from_numpy(x).permute(0, 3, 1, 2).double() for x in bytes_and_noise())
+    assert ssim(a, b, data_range=255.0).tolist() == pytest.approx([0.9287231760005819, 0.9286147009304514], abs=1e-6)
+    assert psnr(a, b, data_range=255.0).tolist() == pytest.approx([19.26861729984286, 19.233217861062112], abs=1e-4)
+    assert mse(a, b).tolist() == pytest.approx([769.5177304964539, 775.81571910243], rel=1e-6)
+    sums = [769.5177304964539 * 61 * 47 * 3, 775.81571910243 * 61 * 47 * 3]
+    assert l2_norm(a, b).tolist() == pytest.approx([value**0.5 for value in sums], rel=1e-6)
+
+
+def test_8_bit_metrics_equal_scikit_image_live() -> None:
+    theirs = pytest.importorskip("skimage.metrics")
+    x, y = bytes_and_noise()
+    a, b = (torch.from_numpy(part).permute(0, 3, 1, 2).double() for part in (x, y))
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    for i in range(2):
+        value = theirs.structural_similarity(x[i], y[i], data_range=255, channel_axis=2, **options)
+        assert ssim(a, b, data_range=255.0)[i].item() == pytest.approx(value, abs=1e-6)
+        assert psnr(a, b, data_range=255.0)[i].item() == pytest.approx(
+            theirs.peak_signal_noise_ratio(x[i], y[i], data_range=255), abs=1e-4
+        )
+
+
+def test_l2_norm_closed_form() -> None:
+    a, b = torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
+    b[0] = 10.0
+    b[1, 0, 0, 0], b[1, 2, 3, 3] = 3.0, 4.0
+    assert l2_norm(a, b).tolist() == pytest.approx([10 * 48**0.5, 5.0])

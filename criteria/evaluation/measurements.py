@@ -35,12 +35,18 @@ class Measurement:
 
     roles: what it looks at. function: role -> uint8 [B,...] arrays of one shape, to [B,K] numbers.
     settings: networks, weights, version; they are recorded, and what was kept under others is not used.
+    shared: the name under which its numbers are kept, where several compute the same (default: its own).
     """
 
     name: str
     roles: tuple[str, ...]
     function: Callable[[Arrays], np.ndarray]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    shared: str = ""
+
+    @property
+    def kind(self) -> str:
+        return self.shared or self.name
 
 
 def rgb(pixels: np.ndarray, device: torch.device) -> Tensor:
@@ -131,7 +137,8 @@ def features_of(role: str, extractor: Extractor, device: torch.device) -> Measur
         return in_fixed_batches(extractor.features, rgb(pixels[role], device)).astype(np.float32)
 
     settings = {"version": 1, "extractor": extractor.name, "weights": extractor.weights}
-    return Measurement(f"features_{role}", (role,), measure, settings)
+    name = "features_result" if role == "result" else "features_real"
+    return Measurement(name, (role,), measure, settings, shared="features")
 
 
 def edges() -> Measurement:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -21,10 +20,7 @@ from psp.visualize import FAINT, INK, PAPER, font, resized
 SHOWN = 6
 
 
-def save_histograms(
-    metrics: Mapping[str, Metric], values: Mapping[str, np.ndarray], summary: Mapping[str, Mapping[str, Any]],
-    path: Path, *, title: str,
-) -> bool:  # fmt: skip
+def save_histograms(metrics: Mapping[str, Metric], values: Mapping[str, np.ndarray], path: Path, *, title: str) -> bool:
     """One histogram per metric that differs between images, its mean marked; False where there is nothing to draw."""
     drawn = {name: column[np.isfinite(column)] for name, column in values.items() if name != "verification"}
     drawn = {name: column for name, column in drawn.items() if len(column)}

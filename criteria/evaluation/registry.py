@@ -31,6 +31,11 @@ class Setup:
     features: str = "auto"
 
     @property
+    def real(self) -> str:
+        """The role that the metrics of whole sets compare with: photos given for that, else the ground truth."""
+        return "real" if "real" in self.roles else "target"
+
+    @property
     def parsed_against(self) -> str:
         """The role that the parsed result is compared with: the label map where that was the input."""
         return "source" if self.source_kind == "labels" and "source" in self.roles else "target"
@@ -47,7 +52,7 @@ MEASUREMENTS: dict[str, Callable[[Setup], m.Measurement]] = {
     "lpips_vgg": lambda s: m.lpips_distance("vgg", s.device),
     "identity": lambda s: m.identity_distance(s.device),
     "features_result": lambda s: m.features_of("result", _extractor(s.features, s.device), s.device),
-    "features_target": lambda s: m.features_of("target", _extractor(s.features, s.device), s.device),
+    "features_real": lambda s: m.features_of(s.real, _extractor(s.features, s.device), s.device),
     "diversity": lambda s: m.diversity(s.device),
     "edges": lambda s: m.edges(),
     "parsing": lambda s: m.parsing(s.parsed_against, s.device),
@@ -83,7 +88,7 @@ def _verified(numbers: Numbers) -> np.ndarray:
 
 
 def _sets(numbers: Numbers) -> tuple[np.ndarray, np.ndarray]:
-    return numbers["features_result"], numbers["features_target"]
+    return numbers["features_result"], numbers["features_real"]
 
 
 def _counts(numbers: Numbers) -> dict[str, Any]:
@@ -141,7 +146,8 @@ def _set_miou(numbers: Numbers) -> dict[str, Any]:
 
 
 _PAIR = ("result", "target")
-_FEATURES = ("features_result", "features_target")
+_FEATURES = ("features_result", "features_real")
+_SETS = ("result", "real")
 METRICS: dict[str, Metric] = {
     "mse": Metric(
         "MSE", "lower", "mean squared difference of the 8-bit values (0..255) over all pixels and channels",
@@ -182,24 +188,24 @@ METRICS: dict[str, Metric] = {
     ),
     "fid": Metric(
         "Fréchet distance", "lower",
-        "squared Fréchet distance of the Gaussians fitted to the feature vectors of results and ground truth; it "
-        "depends on the network, the weights and the number of images, all named here",
-        _PAIR, _FEATURES, None, _frechet, digits=2,
+        "squared Fréchet distance of the Gaussians fitted to the feature vectors of results and ground truth (or "
+        "--real); it depends on the network, the weights and the number of images, all named here",
+        _SETS, _FEATURES, None, _frechet, digits=2,
     ),
     "kid": Metric(
         "KID", "lower",
         "unbiased squared MMD of the feature vectors, kernel (x.y / dimensions + 1)^3, mean over random subsets",
-        _PAIR, _FEATURES, None, _kid, digits=5,
+        _SETS, _FEATURES, None, _kid, digits=5,
     ),
     "precision": Metric(
         "precision", "higher",
         "share of results inside the ground truth's manifold of 3rd nearest neighbours (Kynkaanniemi et al. 2019)",
-        _PAIR, _FEATURES, None, _precision, digits=3,
+        _SETS, _FEATURES, None, _precision, digits=3,
     ),
     "recall": Metric(
         "recall", "higher",
         "share of the ground truth inside the results' manifold of 3rd nearest neighbours (Kynkaanniemi et al. 2019)",
-        _PAIR, _FEATURES, None, _recall, digits=3,
+        _SETS, _FEATURES, None, _recall, digits=3,
     ),
     "diversity": Metric(
         "diversity", "higher", "mean LPIPS (alex) over all pairs of the faces made from one input with other styles",
@@ -234,6 +240,7 @@ class Chosen:
 
 _FLAGS = {
     "target": "the ground truth (--ground_truth)",
+    "real": "real photos (--ground_truth or --real)",
     "source": "the inputs (--sources)",
     "mixed": "several outputs per input (--mixed)",
 }
@@ -245,7 +252,8 @@ def choose(names: Sequence[str], setup: Setup) -> Chosen:
     for name in names:
         metric = METRICS[name]
         needs = {*metric.needs, *([setup.parsed_against] if "parsing" in metric.measurements else [])}
-        if lacking := [role for role in ("target", "source", "mixed") if role in needs - setup.roles]:
+        there = setup.roles | ({"real"} if "target" in setup.roles else set())
+        if lacking := [role for role in _FLAGS if role in needs - there]:
             chosen.unavailable[name] = "needs " + " and ".join(_FLAGS[role] for role in lacking)
             continue
         if metric.source_kind not in (None, setup.source_kind):

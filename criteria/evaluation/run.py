@@ -88,7 +88,7 @@ def _measure_batch(
     fresh: dict[bytes, np.ndarray] = {}
     worked: set[int] = set()
     for measurement in measurements:
-        settings = {"measurement": measurement.name, **measurement.settings}
+        settings = {"measurement": measurement.kind, **measurement.settings}
         keys = [content_key(settings, [pixels[role] for role in measurement.roles]) for pixels in inputs]
         for row, key in zip(rows, keys, strict=True):
             if (known := cache.get(key)) is not None:
