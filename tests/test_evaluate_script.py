@@ -191,14 +191,9 @@ def test_mistakes_are_one_line(folders: Path) -> None:
         main([*results, "--ground_truth", str(folders / "other.png"), "--metrics", "mse"])
 
 
-def test_command_line() -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/evaluate.py"), "--metrics", "help"],
-        capture_output=True,
-        text=True,
-        cwd="/",
-    )
-    assert done.returncode == 0 and "l2_norm        lower is better: per image the Euclidean norm" in done.stdout
+def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--metrics", "help"]) == 0
+    assert "l2_norm        lower is better: per image the Euclidean norm" in capsys.readouterr().out
     wrong = subprocess.run(
         [sys.executable, str(ROOT / "scripts/evaluate.py"), "--result", "x"], capture_output=True, text=True, cwd="/"
     )

@@ -134,7 +134,8 @@ def features_of(role: str, extractor: Extractor, device: torch.device) -> Measur
     """The feature vector of one role, for the metrics of whole sets."""
 
     def measure(pixels: Arrays) -> np.ndarray:
-        return in_fixed_batches(extractor.features, rgb(pixels[role], device)).astype(np.float32)
+        (images,) = pixels.values()
+        return in_fixed_batches(extractor.features, rgb(images, device)).astype(np.float32)
 
     settings = {"version": 1, "extractor": extractor.name, "weights": extractor.weights}
     name = "features_result" if role == "result" else "features_real"
