@@ -13,7 +13,7 @@ from torch import Tensor
 from criteria.crop import resize
 from criteria.inception import InceptionV3
 from criteria.lpips import vgg16_trunk
-from criteria.weights import load_strictly, local_weights, read_tensors
+from criteria.weights import how_to_get, load_strictly, local_weights, read_tensors
 from psp.errors import UserError
 from psp.outputs import file_hash
 
@@ -46,10 +46,8 @@ def open_extractor(kind: str = "auto", device: torch.device | str = "cpu") -> Ex
         if path is not None:
             words, features = build(path, torch.device(device))
             return Extractor(words, {"file": path.name, "sha256": file_hash(path)}, features)
-    files = "; or ".join(f"{' or '.join(EXTRACTORS[k][0])} ({EXTRACTORS[k][1]})" for k in kinds)
-    raise UserError(
-        f"its feature network has no weights here: put {files} into $PSP_WEIGHTS_DIR or pretrained/auxiliary/"
-    )
+    ways = "; or ".join(how_to_get(url, *names) for names, url, _ in (EXTRACTORS[k] for k in kinds))
+    raise UserError(f"its feature network has no weights here: {ways}")
 
 
 Built = tuple[str, Callable[[Tensor], Tensor]]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from criteria.crop import resize
-from criteria.weights import hub_weights, load_strictly, local_weights, read_tensors
+from criteria.weights import how_to_get, hub_weights, load_strictly, local_weights, read_tensors
 from psp.errors import UserError
 
 Trunk = Literal["alex", "vgg"]
@@ -51,10 +51,7 @@ class LPIPS(nn.Module):
         self.trunk = _alexnet() if net == "alex" else _vgg16()
         path = local_weights(_URLS[net], _FILES[net])
         if path is None and not download:
-            raise UserError(
-                f"LPIPS ({net}) has no weights here: put {_FILES[net]} or {Path(_URLS[net]).name} ({_URLS[net]}) into "
-                f"$PSP_WEIGHTS_DIR or pretrained/auxiliary/"
-            )
+            raise UserError(f"LPIPS ({net}) has no weights here: {how_to_get(_URLS[net], _FILES[net])}")
         self.weights_file = path or hub_weights(_URLS[net], f"LPIPS ({net})")
         _fill(self.trunk, self.weights_file)
         for i, head in enumerate(_heads(net)):

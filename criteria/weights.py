@@ -21,6 +21,13 @@ def local_weights(url: str, *names: str) -> Path | None:
     return find_weights(*names, name) or (cached if cached.is_file() else None)
 
 
+def how_to_get(url: str, *names: str) -> str:
+    """Words for weights that are not here: which files would do, and where they come from."""
+    name = Path(urlparse(url).path).name
+    fetch = f"python scripts/fetch_pretrained.py {name}, or " if is_published(name) else ""
+    return f"{fetch}put {' or '.join(dict.fromkeys((*names, name)))} ({url}) into $PSP_WEIGHTS_DIR"
+
+
 def require_weights(names: Sequence[str], purpose: str, source: str) -> Path:
     """As `find_weights`, but UserError saying what the file is for and where it comes from when it is not there."""
     path = find_weights(*names)
