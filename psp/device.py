@@ -40,7 +40,7 @@ def device_name(device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
-    """The autocast context of `--precision`, none for fp32 and tf32. UserError: fp16 on a CPU, where it takes minutes."""
+    """The autocast context of `--precision`, none for fp32 and tf32. UserError: fp16 on a CPU, which takes minutes."""
     if precision not in PRECISIONS:
         raise UserError(f"precision {precision!r} is not known; --precision takes {', '.join(PRECISIONS)}")
     if precision in ("fp32", "tf32"):
