@@ -3,11 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint install
+.PHONY: demo studio test lint install
 .DELETE_ON_ERROR:
 
 demo: install
 	$(BIN)/python scripts/demo.py
+
+studio: install
+	$(BIN)/python scripts/studio.py
 
 test: install
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal

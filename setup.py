@@ -21,8 +21,8 @@ setup(
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
     license="MIT",
-    packages=["psp", "psp.benchmark", "psp.methods", "stylegan2_ops"],
-    package_data={"stylegan2_ops": ["csrc/*"]},
+    packages=["psp", "psp.benchmark", "psp.methods", "psp.studio", "stylegan2_ops"],
+    package_data={"stylegan2_ops": ["csrc/*"], "psp.studio": ["static/*"]},
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.10,<2.16",
@@ -34,4 +34,5 @@ setup(
         "safetensors>=0.5,<1",
         "pyyaml>=6,<7",
     ],
+    extras_require={"studio": ["flask>=3.1,<4", "waitress>=3,<4"]},
 )

@@ -98,7 +98,7 @@ class Translator:
             variants = self.variants(codes, names)
             synchronize(self.device)
             middle = time.perf_counter()
-            chunks = [self._pictures(part) for part in variants.flatten(0, 1).split(self.chunk)]
+            chunks = [self.pictures(part) for part in variants.flatten(0, 1).split(self.chunk)]
             synchronize(self.device)
         self.timings.encode.append(middle - start)
         self.timings.decode.append(time.perf_counter() - middle)
@@ -138,7 +138,8 @@ class Translator:
     def _mapped(self, z: Tensor) -> Tensor:
         return self.model.map(z.to(self.device), truncation=self.styles.truncation).float()
 
-    def _pictures(self, codes: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def pictures(self, codes: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """W+ codes [B,N,D], at most `chunk` of them -> (uint8 [B,S,S,3], bool [B]: all values finite)."""
         images = self.engine.decode(codes)
         if self.pool:
             images = self.model.resize(images)

@@ -1,0 +1,51 @@
+"""Who may talk to the studio, and what browsers are told about its pages. Plain functions on header values."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, Mapping
+
+from psp.studio.limits import Refused
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), interest-cohort=()",
+}
+
+
+def host_name(header: str) -> str:
+    """The name in a Host header without the port: "[::1]:5000" -> "::1"."""
+    name = header.strip().lower()
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    return name.rpartition(":")[0] if name.count(":") == 1 else name
+
+
+def check_host(header: str, allowed: Collection[str]) -> None:
+    """Refuse names that somebody else's DNS may point at this machine (DNS rebinding).
+
+    Addresses cannot be rebound and are fine, as are localhost and the names in `allowed`.
+    """
+    name = host_name(header)
+    if name in ("localhost", *allowed) or name.endswith(".localhost"):
+        return
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        raise Refused(421, "This studio does not answer to that host name; start it with --host or --allow_host.") from None
+
+
+def check_sender(method: str, headers: Mapping[str, str], host: str) -> None:
+    """Refuse what another web site's page sends: only GET may come from elsewhere."""
+    if method in ("GET", "HEAD", "OPTIONS"):
+        return
+    site = headers.get("Sec-Fetch-Site", "none")
+    origin = headers.get("Origin")
+    if site not in ("same-origin", "none") or (origin is not None and origin.partition("://")[2].lower() != host.lower()):
+        raise Refused(403, "Requests of other web sites are not answered.")

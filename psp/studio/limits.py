@@ -1,0 +1,46 @@
+"""How much one request and all requests together may ask for, and the exception that says no. Needs neither torch nor Flask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psp.errors import UserError
+from psp.image_io import MAX_PIXELS
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of the studio; every one of them is answered with a 4xx or 503 beyond it.
+
+    body: bytes of one request. bodies: bytes of all larger bodies being received or worked on at the same time.
+    pixels: of one uploaded image. parts: of one multipart form. text: bytes of its text fields together.
+    pictures: made by one request. frames: interpolated by one request. waiting: jobs before the one being worked on.
+    """
+
+    body: int = 16 << 20
+    bodies: int = 64 << 20
+    pixels: int = MAX_PIXELS
+    parts: int = 32
+    text: int = 2 << 20
+    pictures: int = 9
+    frames: int = 17
+    waiting: int = 8
+
+
+class Refused(Exception):
+    """A request that is answered with an error: status, one sentence, and after how many seconds to try again."""
+
+    def __init__(self, status: int, message: str, *, retry_after: int | None = None):
+        super().__init__(message)
+        self.status, self.message, self.retry_after = status, message, retry_after
+
+
+def plain_words(error: UserError) -> str:
+    """The message of a UserError without the advice about command-line flags, which a page's visitor does not have."""
+    message = " ".join(str(error).split())
+    clauses = [clause for clause in message.split("; ") if "--" not in clause]
+    words = "; ".join(clauses) or message
+    while "--" in words and "(" in words and ")" in words[words.rindex("(") :]:
+        start = words.rindex("(")
+        words = (words[:start].rstrip() + words[words.index(")", start) + 1 :]).strip()
+    return words

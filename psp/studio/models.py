@@ -1,0 +1,171 @@
+"""What the studio asks of a model, and the shelf of models that are read when they are first needed.
+
+To add a kind of model, write one class with `info`, `generate` and, where "latent" is among its features,
+`interpolate`, and hand a `Shelf` an entry whose `load` builds it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from PIL import Image
+
+from psp.errors import UserError
+from psp.studio.limits import Refused, plain_words
+
+Kind = Literal["sketch", "labels", "photo"]
+FEATURES = ("seed", "styles", "style_photo", "latent")
+"""seed: another seed, another picture. styles: strengths and truncation count. style_photo: a face can give the style.
+latent: pictures come with a code, from which they can be varied and interpolated."""
+KEPT = 3  # models in memory; the one that was not used for the longest time is dropped first
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What the page has to know. size: side of its pictures. layers: how many styles it has, 0 without.
+
+    bands: names of the groups of layers that can be mixed, with the layers as text.
+    """
+
+    input: Kind
+    size: int
+    task: str
+    output: str = "face"
+    layers: int = 0
+    features: tuple[str, ...] = ()
+    bands: Mapping[str, str] = field(default_factory=dict)
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request. source: the drawing, map or photo; or latent [N,D]: a picture to be varied. n: how many pictures.
+
+    Picture k has the seed `seed + k`. style: "random", "own" (what the input itself suggests) or the photo of a face,
+    cut out. strengths: of the new style in the coarse, middle and fine layers, 0 to 1.
+    """
+
+    source: Image.Image | None = None
+    latent: np.ndarray | None = None
+    n: int = 1
+    seed: int = 0
+    style: Literal["random", "own", "photo"] = "random"
+    style_photo: Image.Image | None = None
+    strengths: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    truncation: float = 0.8
+
+
+@dataclass(frozen=True)
+class Made:
+    """A picture, the seed that it was made with, and its code [N,D] where the model has codes."""
+
+    image: Image.Image
+    seed: int
+    latent: np.ndarray | None = None
+
+
+Check = Callable[[], None]
+"""Called between pictures; raises when nobody wants the rest any more."""
+
+
+class StudioModel(Protocol):
+    info: ModelInfo
+
+    def generate(self, ask: Ask, check: Check) -> list[Made]:
+        """The pictures that were asked for. UserError or Refused for what this model cannot do."""
+        ...
+
+    def interpolate(self, first: np.ndarray, second: np.ndarray, at: Sequence[float], check: Check) -> list[Made]:
+        """Pictures between two codes [N,D], at positions from 0 (the first) to 1 (the second)."""
+        ...
+
+
+State = Literal["cold", "loading", "ready", "failed"]
+
+
+@dataclass
+class Entry:
+    """A model of the menu. info: None until it is known. seconds: what one picture took lately, None before."""
+
+    key: str
+    title: str
+    load: Callable[[], StudioModel]
+    group: str = "Bundled"
+    input: Kind | None = None
+    info: ModelInfo | None = None
+    state: State = "cold"
+    error: str = ""
+    since: float = 0.0
+    seconds: float | None = None
+    model: StudioModel | None = None
+    used: float = 0.0
+
+    def record(self) -> dict[str, Any]:
+        """As `GET /api/models` says it."""
+        info = self.info
+        known: dict[str, Any] = {"input": self.input}
+        if info is not None:
+            known = {
+                "input": info.input, "output": info.output, "size": info.size, "layers": info.layers,
+                "task": info.task, "features": list(info.features), "bands": dict(info.bands), "words": info.words,
+            }  # fmt: skip
+        if self.state == "loading":
+            known["loading_for"] = round(time.monotonic() - self.since, 1)
+        if self.error:
+            known["error"] = self.error
+        if self.seconds is not None:
+            known["seconds_per_picture"] = round(self.seconds, 3)
+        return {"id": self.key, "title": self.title, "group": self.group, "state": self.state, **known}
+
+
+class Shelf:
+    """The models that can be chosen, in the order of the menu; at most `KEPT` of them are in memory."""
+
+    def __init__(self, entries: Sequence[Entry], *, log: Callable[[str], None] = lambda line: None):
+        if not entries:
+            raise UserError("there is no model to show; run from a complete checkout or give --checkpoint_path")
+        self.entries = {entry.key: entry for entry in entries}
+        self.log = log
+        self._lock = threading.RLock()
+
+    @property
+    def first(self) -> str:
+        return next(iter(self.entries))
+
+    def entry(self, key: str) -> Entry:
+        """Refused with 404 for a model that is not in the menu."""
+        if key not in self.entries:
+            raise Refused(404, f"There is no model {key[:60]!r}; GET /api/models lists those there are.")
+        return self.entries[key]
+
+    def model(self, key: str) -> StudioModel:
+        """The model, read now if need be; for the worker's thread only. Refused with 409 when it cannot be read."""
+        entry = self.entry(key)
+        if entry.model is None:
+            entry.state, entry.since, entry.error = "loading", time.monotonic(), ""
+            self.log(f"reading {entry.title}")
+            try:
+                entry.model = entry.load()
+            except UserError as error:
+                entry.state, entry.error = "failed", plain_words(error)
+                self.log(f"error: {' '.join(str(error).split())}")
+                raise Refused(409, f"This model cannot be used: {entry.error}") from None
+            except BaseException:
+                entry.state, entry.error = "failed", "It could not be read; the terminal says why."
+                raise
+            entry.info = entry.model.info
+            entry.state = "ready"
+            self.log(f"ready   {entry.title} after {time.monotonic() - entry.since:.1f} s")
+            self._drop_oldest(entry)
+        entry.used = time.monotonic()
+        return entry.model
+
+    def _drop_oldest(self, newest: Entry) -> None:
+        held = [entry for entry in self.entries.values() if entry.model is not None and entry is not newest]
+        for entry in sorted(held, key=lambda entry: entry.used)[: max(0, len(held) + 1 - KEPT)]:
+            entry.model, entry.state = None, "cold"

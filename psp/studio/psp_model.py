@@ -1,0 +1,112 @@
+"""pSp models in the studio: encode once, mix random styles into three bands of layers, decode picture by picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from psp.errors import UserError
+from psp.mixing import describe_layers, mix, seeded_noise
+from psp.model import PSP
+from psp.preprocess import prepare_source, prepare_target
+from psp.studio.models import Ask, Check, Made, ModelInfo
+from psp.translate import Translator
+
+PHOTO_SPREAD = 0.35  # how far the styles of further pictures go from that of a photo towards random ones
+OUTPUTS = {"ffhq_encode": "the same face", "ffhq_frontalize": "the face from the front"}
+
+
+def bands(model: PSP) -> dict[str, list[int]]:
+    """Layers by what they decide: coarse (pose, shape), middle (features, hair), fine (colour, light).
+
+    Fine are those that style mixing replaces by default; the others are halved. For 18 layers these are StyleGAN's own
+    groups 0-3, 4-7 and 8-17 (Karras et al., CVPR 2019, figure 3).
+    """
+    fine = model.mixing_layers()
+    rest = [layer for layer in range(model.n_styles) if layer not in fine]
+    half = (len(rest) + 1) // 2
+    return {"coarse": rest[:half], "middle": rest[half:], "fine": fine}
+
+
+class PspModel:
+    """A pSp checkpoint as `psp.studio.models.StudioModel`. UserError when it does not say its task."""
+
+    def __init__(self, model: PSP, *, words: str = ""):
+        self.model = model
+        self.translator = Translator(model)  # also asks for the task
+        self.task = self.translator.task
+        self.bands = bands(model)
+        photo_style = model.photo_encoder is not None or self.task.source == "photo"
+        self.info = ModelInfo(
+            input=self.task.source,
+            size=model.output_size,
+            task=self.task.name,
+            output=OUTPUTS.get(self.task.name, "face"),
+            layers=model.n_styles,
+            features=("seed", "styles", "latent", *(("style_photo",) if photo_style else ())),
+            bands={name: describe_layers(layers) for name, layers in self.bands.items()},
+            words=words,
+        )
+
+    @torch.inference_mode()
+    def generate(self, ask: Ask, check: Check) -> list[Made]:
+        """See `StudioModel.generate`. Seed S, first picture: as `scripts/inference.py --style_seed S` makes it."""
+        if ask.latent is not None:
+            codes = self._code(ask.latent)
+        elif ask.source is not None:
+            codes = self.translator.encode(prepare_source(ask.source, self.task, name="image")[None])
+        else:
+            raise UserError("nothing to start from: send an image or a latent")
+        check()
+        seeds = [ask.seed + k for k in range(ask.n)]
+        if ask.style == "own":
+            mixed = codes
+            seeds = seeds[:1]  # nothing random is left: further pictures would be the same
+        else:
+            mixed = codes.expand(len(seeds), -1, -1)
+            styles = self._styles(ask, seeds)
+            for layers, strength in zip(self.bands.values(), ask.strengths, strict=True):
+                if layers and strength > 0:
+                    mixed = mix(mixed, styles, layers, strength)
+        return self._made(mixed, seeds, check)
+
+    @torch.inference_mode()
+    def interpolate(self, first: np.ndarray, second: np.ndarray, at: Sequence[float], check: Check) -> list[Made]:
+        """See `StudioModel.interpolate`: straight lines in W+."""
+        start, end = self._code(first), self._code(second)
+        codes = torch.cat([start.lerp(end, position) for position in at])
+        return self._made(codes, [0] * len(at), check)
+
+    def _styles(self, ask: Ask, seeds: Sequence[int]) -> Tensor:
+        """[K,N,D], one per seed."""
+        noise = torch.cat([seeded_noise(1, self.model.style_dim, seed) for seed in seeds])
+        random = self.model.map(noise.to(self.model.device), truncation=ask.truncation).float()
+        if ask.style != "photo":
+            return random
+        if ask.style_photo is None:
+            raise UserError("the style is to come from a photo, and there is none")
+        photo = self.model.style_of(prepare_target(ask.style_photo)[None].to(self.model.device)).float()
+        return torch.cat([photo, photo.lerp(random[1:], PHOTO_SPREAD)])  # the first is the photo's own
+
+    def _code(self, latent: np.ndarray) -> Tensor:
+        wanted = (self.model.n_styles, self.model.style_dim)
+        if latent.shape != wanted:
+            raise UserError(f"the latent has the shape {list(latent.shape)}; this model takes {list(wanted)}")
+        return torch.from_numpy(np.ascontiguousarray(latent, dtype=np.float32))[None].to(self.model.device)
+
+    def _made(self, codes: Tensor, seeds: Sequence[int], check: Check) -> list[Made]:
+        made: list[Made] = []
+        for k in range(0, len(codes), self.translator.chunk):
+            check()
+            pixels, finite = self.translator.pictures(codes[k : k + self.translator.chunk])
+            if not finite.all():
+                raise UserError("the model's output is not finite: the picture cannot be shown")
+            made += [
+                Made(Image.fromarray(picture), seeds[k + i], codes[k + i].cpu().numpy())
+                for i, picture in enumerate(pixels)
+            ]
+        return made

@@ -1,0 +1,102 @@
+"""Bytes from strangers to pictures and codes, and back: checked before they are decoded, never written to a disk."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import math
+import threading
+import warnings
+
+import numpy as np
+from PIL import Image
+
+from psp.errors import UserError
+from psp.image_io import FORMATS, open_image
+from psp.studio.limits import Limits, Refused, plain_words
+
+LATENT_BYTES = 256 << 10  # a code of 18 x 512 floats has 37 kB
+LATENT_BOUND = 1e4  # codes of real models stay far below; their pictures would be noise long before
+_decoding = threading.Lock()  # one picture at a time: 64 megapixels take 256 MB while they are read
+
+
+def read_image(data: bytes, limits: Limits, *, name: str = "image") -> Image.Image:
+    """An uploaded picture, upright. Refused with 400, 413 or 415 for what is none, is too large, or is damaged."""
+    if not data:
+        raise Refused(400, f"The {name} is empty.")
+    width, height = _size(data, name)
+    if width * height > limits.pixels:
+        raise Refused(413, f"The {name} has {width} x {height} pixels; at most {limits.pixels // 10**6} million fit.")
+    with _decoding:
+        try:
+            return open_image(io.BytesIO(data), max_pixels=limits.pixels, name=name)
+        except UserError as error:
+            raise Refused(400, _sentence(plain_words(error))) from None
+
+
+def _size(data: bytes, name: str) -> tuple[int, int]:
+    """Width and height from the header alone."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                return image.size
+    except Image.DecompressionBombError:
+        raise Refused(413, f"The {name} has too many pixels.") from None
+    except Exception:  # decoders raise almost anything on damaged bytes
+        raise Refused(415, f"The {name} is no picture that can be read here ({', '.join(FORMATS)}).") from None
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """Lossless and quick rather than small."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=2)
+    return buffer.getvalue()
+
+
+def to_text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def from_text(text: str, *, name: str) -> bytes:
+    """base64, with or without `data:...;base64,` before it. Refused with 400 for anything else."""
+    head, comma, tail = text.partition(",")
+    if comma and head.startswith("data:"):
+        text = tail
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise Refused(400, f"The {name} is not base64.") from None
+
+
+def latent_bytes(latent: np.ndarray) -> bytes:
+    """A code as the .npy file that `--style_code` reads."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.asarray(latent, dtype=np.float32), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def read_latent(data: bytes, *, name: str = "latent") -> np.ndarray:
+    """float32 [N,D] of a small .npy file, all values finite and sane. Refused with 400 for anything else."""
+    try:
+        if len(data) > LATENT_BYTES:
+            raise ValueError
+        file = io.BytesIO(data)
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file, max_header_size=1000)
+        if dtype.kind != "f" or dtype.itemsize * math.prod(shape) != len(data) - file.tell():
+            raise ValueError
+        latent = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception:  # numpy's header parser raises a dozen kinds
+        raise Refused(400, f"The {name} is no .npy file of floats.") from None
+    if latent.ndim == 3 and len(latent) == 1:
+        latent = latent[0]
+    if latent.ndim != 2 or not bool(np.isfinite(latent).all()) or float(np.abs(latent).max(initial=0)) > LATENT_BOUND:
+        raise Refused(400, f"The {name} is no table of finite numbers, layers x width.")
+    return latent.astype(np.float32)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")

@@ -1,0 +1,100 @@
+"""The web studio: draw or paint in the browser, and see faces as you draw.
+
+python scripts/studio.py [--port 5000] [--checkpoint_path FILE ...]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from psp.cli import Parser
+from psp.errors import UserError, run_main
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from psp.studio.inputs import Tools
+
+EXAMPLES = {"sketch": ("sketches", "drawn"), "labels": ("labels",), "photo": ("photos",)}
+
+
+def build_parser() -> Parser:
+    parser = Parser("Draw or paint in the browser, and see faces as you draw. Without flags: http://localhost:5000.")
+    add = parser.add_argument
+    add(
+        "--checkpoint_path", nargs="+", default=[], metavar="FILE", help="checkpoints to choose from besides the bundled"
+    )
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 lets other machines in: anybody there may draw")
+    add("--port", type=int, default=5000, metavar="N", help="0 takes any that is free")
+    add("--allow_host", nargs="+", default=[], metavar="NAME", help="names that a proxy calls this machine by")
+    add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
+    add("--threads", type=int, default=None, metavar="N", help="CPU threads of the network (default: torch's choice)")
+    return parser
+
+
+def main() -> int:
+    flags = build_parser().parse_args()
+    if not 0 <= flags.port <= 65535:
+        raise UserError(f"--port {flags.port} is out of range; allowed are 0 to 65535")
+    if flags.threads is not None and flags.threads < 1:
+        raise UserError(f"--threads {flags.threads} is too small; the least is 1")
+
+    import torch
+
+    from psp.device import device_name, pick_device
+    from psp.studio.app import Studio, create_app
+    from psp.studio.catalogue import bundled_entries, checkpoint_entries
+    from psp.studio.guard import host_name
+    from psp.studio.models import Shelf
+    from psp.studio.server import make_server
+
+    if flags.threads:
+        torch.set_num_threads(flags.threads)
+    device = pick_device(flags.device)
+    entries = [*checkpoint_entries(flags.checkpoint_path, str(device)), *bundled_entries(str(device))]
+    shelf = Shelf(entries, log=functools.partial(print, flush=True))
+    studio = Studio(
+        shelf,
+        tools(),
+        device=device_name(device),
+        allowed_hosts=[name.lower() for name in (host_name(flags.host), *flags.allow_host)],
+    )
+    server = make_server(create_app(studio), host=flags.host, port=flags.port, limits=studio.limits)
+    shown = "localhost" if flags.host in ("127.0.0.1", "0.0.0.0", "::1", "::") else flags.host
+    print(f"studio  http://{shown}:{server.effective_port}  on {studio.device}; Ctrl-C ends it", flush=True)
+    server.run()
+    return 0
+
+
+def tools() -> Tools:
+    """What the studio needs from outside psp."""
+    from datasets.sketches import STYLES, sketch_from_photo
+    from psp.studio.inputs import Tools
+
+    styles: dict[str, Any] = {name: functools.partial(sketch_from_photo, style=name) for name in STYLES}
+    examples = {
+        kind: [path for folder in folders for path in sorted((ROOT / "examples" / folder).glob("*.[jp][pn]g"))]
+        for kind, folders in EXAMPLES.items()
+    }
+    return Tools(sketch_styles=styles, cut_face=cut_face, examples=examples)  # type: ignore[arg-type]
+
+
+def cut_face(photo: Image, side: int) -> tuple[Image, int] | None:
+    """The largest face as FFHQ cuts it, and how many faces there were; None where there is none."""
+    from datasets.align import cut, ffhq_crop, find_face
+
+    found = find_face(photo)
+    if found is None:
+        return None
+    return cut(photo, ffhq_crop(found, photo.size), side), found.n_faces
+
+
+if __name__ == "__main__":
+    run_main(main)
