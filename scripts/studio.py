@@ -29,7 +29,11 @@ def build_parser() -> Parser:
     parser = Parser("Draw or paint in the browser, and see faces as you draw. Without flags: http://localhost:5000.")
     add = parser.add_argument
     add(
-        "--checkpoint_path", nargs="+", default=[], metavar="FILE", help="checkpoints to choose from besides the bundled"
+        "--checkpoint_path",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="checkpoints to choose from besides the bundled",
     )
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 lets other machines in: anybody there may draw")
     add("--port", type=int, default=5000, metavar="N", help="0 takes any that is free")
@@ -49,11 +53,12 @@ def main() -> int:
     import torch
 
     from psp.device import device_name, pick_device
-    from psp.studio.app import Studio, create_app
+    from psp.studio.app import create_app
     from psp.studio.catalogue import bundled_entries, checkpoint_entries
     from psp.studio.guard import host_name
     from psp.studio.models import Shelf
     from psp.studio.server import make_server
+    from psp.studio.service import Studio
 
     if flags.threads:
         torch.set_num_threads(flags.threads)

@@ -7,199 +7,22 @@ import io
 import json
 import mimetypes
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from psp import __version__
 from psp.errors import UserError
-from psp.palette import COLOURS, LABELS, MIRROR
-from psp.studio import inputs
-from psp.studio.fields import MAX_SEED, Fields
+from psp.studio.fields import Fields
 from psp.studio.guard import HEADERS, check_host, check_sender
-from psp.studio.limits import Limits, Refused, plain_words
-from psp.studio.models import Ask, Made, Shelf
-from psp.studio.uploads import latent_bytes, png_bytes, read_image, read_latent, to_text
-from psp.studio.work import Job, Superseded, WorkQueue
+from psp.studio.limits import Refused, plain_words
+from psp.studio.service import Studio
+from psp.studio.work import Superseded
 
 if TYPE_CHECKING:
     from flask import Flask, Response
-    from PIL.Image import Image
 
 STATIC = Path(__file__).parent / "static"
-GENERATE = (
-    "model", "image", "latent", "n", "seed", "style", "style_photo", "coarse", "middle", "fine", "truncation",
-    "enhance", "session",
-)  # fmt: skip
-log: Callable[[str], None] = lambda line: print(line, flush=True)  # noqa: E731
-
-
-@dataclass
-class Studio:
-    """Everything behind the routes. allowed_hosts: names, besides localhost and addresses, that it answers to."""
-
-    shelf: Shelf
-    tools: inputs.Tools = field(default_factory=inputs.Tools)
-    limits: Limits = field(default_factory=Limits)
-    device: str = "cpu"
-    allowed_hosts: Collection[str] = ()
-    queue: WorkQueue = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.queue = WorkQueue(self.limits.waiting)
-        self.started = time.time()
-
-    def about(self) -> dict[str, Any]:
-        """What the page needs once."""
-        return {
-            "version": __version__,
-            "device": self.device,
-            "labels": [
-                {"id": k, "name": name, "colour": "#{:02x}{:02x}{:02x}".format(*COLOURS[k]), "mirror": MIRROR[k]}
-                for k, name in enumerate(LABELS)
-            ],
-            "sketch_styles": list(self.tools.sketch_styles),
-            "parser": self.tools.parse_face is not None,
-            "enhancer": self.tools.enhance_name or None,
-            "limits": {"body": self.limits.body, "pictures": self.limits.pictures, "pixels": self.limits.pixels},
-            "examples": [
-                {"kind": kind, "name": path.stem, "url": f"examples/{kind}/{k}"}
-                for kind, paths in self.tools.examples.items()
-                for k, path in enumerate(paths)
-            ],
-        }
-
-    def models(self) -> dict[str, Any]:
-        records = [entry.record() for entry in self.shelf.entries.values()]
-        return {"models": records, "default": self.shelf.first, "device": self.device, "queue": self.queue.length()}
-
-    def generate(self, fields: Fields, gone: Callable[[], bool]) -> dict[str, Any]:
-        """`POST /api/generate`."""
-        fields.only(GENERATE)
-        key = fields.text("model", self.shelf.first)
-        self.shelf.entry(key)
-        ask = self._ask(fields)
-        enhance = fields.flag("enhance")
-        if enhance and self.tools.enhance is None:
-            raise Refused(409, "There is no enhancer here: its weights were not found when the studio was started.")
-
-        def work(job: Job) -> tuple[list[Made], dict[str, float]]:
-            started = time.perf_counter()
-            model = self.shelf.model(key)
-            loaded = time.perf_counter()
-            job.check()
-            made = model.generate(ask, job.check)
-            network = time.perf_counter()
-            self.shelf.entry(key).seconds = (network - loaded) / max(1, len(made))
-            if enhance and self.tools.enhance is not None:
-                made = [_enhanced(one, self.tools.enhance, job) for one in made]
-            seconds = {"waiting": job.waited, "loading": loaded - started, "network": network - loaded}
-            if enhance:
-                seconds["enhancing"] = time.perf_counter() - network
-            return made, seconds
-
-        return self._answer(key, *self.queue.run(work, session=_session(fields), gone=gone))
-
-    def interpolate(self, fields: Fields, gone: Callable[[], bool]) -> dict[str, Any]:
-        """`POST /api/interpolate`."""
-        fields.only(("model", "a", "b", "t", "session"))
-        key = fields.text("model", self.shelf.first)
-        self.shelf.entry(key)
-        at = fields.numbers("t", [0.5], 0.0, 1.0, most=self.limits.frames)
-        ends = [fields.data(name) for name in ("a", "b")]
-        if ends[0] is None or ends[1] is None:
-            raise Refused(400, "Two latents are needed, as a and b.")
-        first, second = read_latent(ends[0], name="latent a"), read_latent(ends[1], name="latent b")
-
-        def work(job: Job) -> tuple[list[Made], dict[str, float]]:
-            model = self.shelf.model(key)
-            if "latent" not in model.info.features:
-                raise Refused(409, "This model has no codes to interpolate between.")
-            job.check()
-            started = time.perf_counter()
-            made = model.interpolate(first, second, at, job.check)
-            return made, {"waiting": job.waited, "network": time.perf_counter() - started}
-
-        return self._answer(key, *self.queue.run(work, session=_session(fields), gone=gone))
-
-    def load(self, fields: Fields) -> dict[str, Any]:
-        """`POST /api/load`: begin to read a model, without waiting for it."""
-        fields.only(("model",))
-        entry = self.shelf.entry(fields.text("model"))
-        if entry.model is None and entry.state != "loading":
-            entry.state, entry.since = "loading", time.monotonic()
-            self.queue.submit(lambda job: self.shelf.model(entry.key))
-        return entry.record()
-
-    def prepare(self, kind: str, fields: Fields, gone: Callable[[], bool]) -> dict[str, Any]:
-        """`POST /api/sketch`, `/api/labels` and `/api/photo`: a dropped picture becomes what a canvas shows."""
-        allowed = {"sketch": ("image", "read_as", "style", "align"), "labels": ("image", "read_as", "align")}
-        fields.only((*allowed.get(kind, ("image", "align")), "session"))
-        align = fields.flag("align", True)
-        reading = fields.choice("read_as", ("auto", "photo", "drawing" if kind == "sketch" else "map"), "auto")
-        styles = list(self.tools.sketch_styles)
-        style = fields.choice("style", styles, styles[-1]) if kind == "sketch" and styles else ""
-        image = self._image(fields, "image")
-        if image is None:
-            raise Refused(400, "The field 'image' is missing.")
-
-        def work(job: Job) -> inputs.Prepared:
-            if kind == "sketch":
-                return inputs.to_sketch(image, self.tools, read_as=reading, style=style, align=align)
-            if kind == "labels":
-                return inputs.to_labels(image, self.tools, read_as=reading, align=align)
-            return inputs.to_photo(image, self.tools, align=align)
-
-        made: inputs.Prepared = self.queue.run(work, session=_session(fields), gone=gone)
-        return {"png": to_text(png_bytes(made.image)), "guess": inputs.guess_kind(image), **made.record()}
-
-    def _image(self, fields: Fields, name: str) -> Image | None:
-        data = fields.data(name)
-        return None if data is None else read_image(data, self.limits, name=name.replace("_", " "))
-
-    def _ask(self, fields: Fields) -> Ask:
-        latent, source = fields.data("latent"), self._image(fields, "image")
-        if (latent is None) == (source is None):
-            raise Refused(400, "Send either an image or a latent to start from.")
-        photo = self._image(fields, "style_photo")
-        style = fields.choice("style", ("random", "own", "photo"), "random" if photo is None else "photo")
-        if (style == "photo") != (photo is not None):
-            raise Refused(400, "The style 'photo' and a style_photo belong together.")
-        n = fields.whole("n", 1, 1, self.limits.pictures)
-        return Ask(
-            source=source,
-            latent=None if latent is None else read_latent(latent),
-            n=n,
-            seed=fields.whole("seed", 0, 0, MAX_SEED - self.limits.pictures),
-            style=style,  # type: ignore[arg-type]
-            style_photo=photo,
-            strengths=(
-                fields.number("coarse", 0.0, 0.0, 1.0),
-                fields.number("middle", 0.0, 0.0, 1.0),
-                fields.number("fine", 1.0, 0.0, 1.0),
-            ),
-            truncation=fields.number("truncation", 0.8, 0.0, 2.0),
-        )
-
-    def _answer(self, key: str, made: list[Made], seconds: Mapping[str, float]) -> dict[str, Any]:
-        pictures = []
-        for one in made:
-            record: dict[str, Any] = {"seed": one.seed, "png": to_text(png_bytes(one.image))}
-            if one.latent is not None:
-                record["latent"] = to_text(latent_bytes(one.latent))
-            pictures.append(record | {"size": one.image.width})
-        rounded = {name: round(value, 4) for name, value in seconds.items()}
-        return {"model": key, "device": self.device, "seconds": rounded, "pictures": pictures}
-
-
-def _session(fields: Fields) -> str | None:
-    return fields.text("session", longest=64) if fields.has("session") else None
-
-
-def _enhanced(one: Made, enhance: Callable[[Image], Image], job: Job) -> Made:
-    job.check()
-    return Made(enhance(one.image), one.seed, one.latent)
 
 
 def create_app(studio: Studio) -> Flask:
@@ -273,8 +96,6 @@ def create_app(studio: Studio) -> Flask:
 
     @app.errorhandler(Exception)
     def crashed(error: Exception) -> Response:
-        import traceback
-
         traceback.print_exception(error)
         return answer({"error": "Something went wrong here; the terminal of the studio says what."}, 500)
 
@@ -331,7 +152,7 @@ def create_app(studio: Studio) -> Flask:
     def interpolate() -> Response:
         return answer(studio.interpolate(_fields(request), gone()))
 
-    @app.post("/api/<any(sketch, labels, photo):kind>")
+    @app.post("/api/<any(sketch, labels, photo, open):kind>")
     def prepare(kind: str) -> Response:
         return answer(studio.prepare(kind, _fields(request), gone()))
 

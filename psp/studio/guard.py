@@ -38,7 +38,9 @@ def check_host(header: str, allowed: Collection[str]) -> None:
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        raise Refused(421, "This studio does not answer to that host name; start it with --host or --allow_host.") from None
+        raise Refused(
+            421, "This studio does not answer to that host name; start it with --host or --allow_host."
+        ) from None
 
 
 def check_sender(method: str, headers: Mapping[str, str], host: str) -> None:
@@ -47,5 +49,7 @@ def check_sender(method: str, headers: Mapping[str, str], host: str) -> None:
         return
     site = headers.get("Sec-Fetch-Site", "none")
     origin = headers.get("Origin")
-    if site not in ("same-origin", "none") or (origin is not None and origin.partition("://")[2].lower() != host.lower()):
+    if site not in ("same-origin", "none") or (
+        origin is not None and origin.partition("://")[2].lower() != host.lower()
+    ):
         raise Refused(403, "Requests of other web sites are not answered.")

@@ -22,6 +22,7 @@ from psp.tasks import get_task
 
 SIDE = 256  # of the canvases, and of what pSp's encoders see
 SKETCH, LABELS = get_task("celebs_sketch_to_face"), get_task("celebs_seg_to_face")
+KINDS = ("sketch", "labels", "photo")
 Picture = Image.Image
 
 
@@ -70,6 +71,11 @@ def guess_kind(image: Picture) -> Kind:
 
 
 def _is_label_map(image: Picture) -> bool:
+    transparent = (
+        image.mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema()[0] < 255
+    )  # a drawing on glass
+    if transparent or image.mode == "1":
+        return False
     small = image.resize((128, 128), Image.Resampling.NEAREST)
     numbers, coloured = to_numbers(small)
     if coloured:
@@ -78,6 +84,14 @@ def _is_label_map(image: Picture) -> bool:
         return 2 <= len(colours) and colours <= set(LABEL_MAPS["celebamask"].colours)
     found = np.unique(numbers)
     return 2 <= len(found) and int(found.min()) >= 0 and int(found.max()) < LABELS.label_nc
+
+
+def choose_canvas(image: Picture, tools: Tools, prefer: str) -> str:
+    """The canvas that a picture belongs on; `prefer` is the one in front."""
+    kind = guess_kind(image)
+    if kind == "labels" or prefer == "photo":
+        return "labels" if kind == "labels" else "photo"
+    return "labels" if prefer == "labels" and kind == "photo" and tools.parse_face else "sketch"
 
 
 def to_photo(image: Picture, tools: Tools, *, align: bool = True) -> Prepared:
@@ -125,5 +139,3 @@ def palette_image(ids: np.ndarray) -> Picture:
     image = Image.fromarray(np.ascontiguousarray(ids, dtype=np.uint8))
     image.putpalette(flat_palette())
     return image
-
-

@@ -1,0 +1,126 @@
+// Pictures from outside: opened, dropped, pasted or an example. The server tells what they are and cuts them to size.
+import { ApiError, post } from './api.js';
+import { $, loadImage, make, pngUrl, toast } from './dom.js';
+import { setExample } from './settings.js';
+
+const READINGS = { sketch: [['photo', 'a photo, drawn over'], ['drawing', 'a drawing']], labels: [['photo', 'a photo'], ['map', 'a label map']] };
+
+export class Importer {
+  /** hooks: tab() -> kind, show(kind, image, base64): put a picture onto a canvas; kinds() -> kinds that have a model. */
+  constructor(about, hooks) {
+    Object.assign(this, { about, hooks, file: null });
+    $('open').addEventListener('click', () => $('file').click());
+    $('file').addEventListener('change', () => { this.take($('file').files[0]); $('file').value = ''; });
+    addEventListener('paste', (event) => {
+      const file = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith('image/'));
+      if (file) { event.preventDefault(); this.take(file); }
+    });
+    let depth = 0;
+    const carries = (event) => [...(event.dataTransfer?.types ?? [])].includes('Files');
+    addEventListener('dragenter', (event) => { if (carries(event)) { depth += 1; $('drop-veil').hidden = false; } });
+    addEventListener('dragleave', (event) => { if (carries(event)) { depth -= 1; if (depth <= 0) $('drop-veil').hidden = true; } });
+    addEventListener('dragover', (event) => carries(event) && event.preventDefault());
+    addEventListener('drop', (event) => {
+      if (!carries(event)) return;
+      event.preventDefault();
+      depth = 0;
+      $('drop-veil').hidden = true;
+      this.take(event.dataTransfer.files[0]);
+    });
+    const style = $('source-style').querySelector('select');
+    style.append(...about.sketch_styles.map((name) => make('option', { value: name }, name)));
+    style.value = about.sketch_styles.at(-1);
+    for (const select of [style, $('source-reading').querySelector('select')]) {
+      select.addEventListener('change', () => this.again());
+    }
+    $('examples-button').addEventListener('click', () => {
+      const open = $('examples').hidden;
+      $('examples').hidden = !open;
+      $('examples-button').setAttribute('aria-expanded', open);
+    });
+  }
+
+  /** Thumbnails for the kind of input; clicking one opens it. */
+  fillShelf(box, kind, most, choose = (example) => this.example(example)) {
+    const found = this.about.examples.filter((example) => example.kind === kind);
+    box.replaceChildren(...found.slice(0, most).map((example) => {
+      const image = make('img', { src: example.url, alt: `Example ${example.name.replaceAll('_', ' ')}`, loading: 'lazy' });
+      const button = make('button', { type: 'button', title: example.name.replaceAll('_', ' ') }, image);
+      button.addEventListener('click', () => choose(example));
+      return button;
+    }));
+  }
+
+  async example(example) {
+    await this.take(await fileOf(example), { example: `${example.kind}/${example.name}` });
+  }
+
+  async named(name) {
+    const example = this.about.examples.find((one) => `${one.kind}/${one.name}` === name);
+    if (example) await this.example(example);
+  }
+
+  /** A file of any kind onto the canvas that suits it. */
+  async take(file, { example = '' } = {}) {
+    if (!file) return;
+    if (file.size > this.about.limits.body - 100000) {
+      toast(`${file.name} has ${Math.round(file.size / 1e6)} MB; at most ${Math.floor(this.about.limits.body / 1e6)} MB fit.`, { wrong: true });
+      return;
+    }
+    const made = await this.ask('api/open', { image: file, prefer: this.hooks.tab() });
+    if (!made) return;
+    this.file = file;
+    this.kind = made.kind;
+    await this.use(made);
+    setExample(example);
+  }
+
+  /** The same file, read in the way that the two menus say. */
+  async again() {
+    const style = $('source-style').querySelector('select').value;
+    const values = { image: this.file, read_as: $('source-reading').querySelector('select').value };
+    if (this.kind === 'sketch') values.style = style;
+    const made = await this.ask(`api/${this.kind}`, values);
+    if (!made) return;
+    await this.use({ ...made, kind: this.kind });
+    setExample('');
+  }
+
+  async ask(path, values) {
+    const slow = setTimeout(() => { this.dismiss = toast('Reading the picture…', { seconds: 60 }); }, 500);
+    try {
+      return await post(path, values);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      toast(error.message, { wrong: true, seconds: 9 });
+      return null;
+    } finally {
+      clearTimeout(slow);
+      this.dismiss?.();
+    }
+  }
+
+  async use(made) {
+    this.hooks.show(made.kind, await loadImage(pngUrl(made.png)), made.png);
+    const readings = READINGS[made.kind] ?? [];
+    const select = $('source-reading').querySelector('select');
+    const offered = made.kind === 'labels' && !this.about.parser ? readings.filter(([name]) => name === 'map') : readings;
+    select.replaceChildren(...offered.map(([name, words]) => make('option', { value: name }, `Read as ${words}`)));
+    select.value = made.read_as;
+    $('source-reading').hidden = offered.length < 2;
+    $('source-style').hidden = made.kind !== 'sketch' || made.read_as !== 'photo';
+    $('source-words').replaceChildren(make('strong', {}, this.file.name), made.notes.length ? `: ${made.notes.join(', ')}` : '');
+    $('source').hidden = false;
+  }
+
+  /** What stands below the canvas belongs to the picture on it: away with it when that is gone. */
+  forget() {
+    $('source').hidden = true;
+    setExample('');
+  }
+}
+
+export async function fileOf(example) {
+  const blob = await (await fetch(example.url)).blob();
+  return new File([blob], `${example.name}.${blob.type === 'image/png' ? 'png' : 'jpg'}`, { type: blob.type });
+}

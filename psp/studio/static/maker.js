@@ -1,0 +1,99 @@
+// When faces are asked for: soon after the hand rests, again while it moves if the model is quick, never more than one
+// request at a time, and the newest wins.
+import { ApiError, post, session } from './api.js';
+import { $, toast } from './dom.js';
+import { change, settings } from './settings.js';
+
+const REST = 160; // ms after the last stroke
+const WHILE_MOVING = 90; // ms between two requests while the pen is down
+const QUICK = 0.7; // seconds; slower models wait for the end of the stroke
+
+export class Maker {
+  /**
+   * source(): {image} or {latent} as blobs, or null when there is nothing to start from. model(): the chosen model's record.
+   * stylePhoto(): blob or null. made(answer, explicit): faces arrived. busy(words or null): for the reader.
+   */
+  constructor(hooks) {
+    Object.assign(this, { hooks, timer: 0, running: null, again: null });
+  }
+
+  /** Ask for faces. how: 'moving' (the hand is still busy), 'done', or 'now' (a button was pressed). */
+  ask(how = 'done') {
+    if (!settings.live && how !== 'now') return;
+    if (how === 'moving') {
+      if ((this.hooks.model()?.seconds_per_picture ?? 9) * settings.n > QUICK) return;
+      if (this.running || this.timer) { this.again = this.again ?? 'moving'; return; }
+    }
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => { this.timer = 0; this.run(how); }, { moving: WHILE_MOVING, done: REST, now: 0 }[how]);
+  }
+
+  cancel() {
+    clearTimeout(this.timer);
+    this.timer = 0;
+    this.again = null;
+    this.running?.abort();
+    this.running = null;
+    this.progress(false);
+  }
+
+  async run(how) {
+    if (how === 'moving' && this.running) { this.again = 'moving'; return; }
+    const source = await this.hooks.source();
+    if (!source) { this.cancel(); return; }
+    this.running?.abort();
+    const controller = (this.running = new AbortController());
+    this.again = null;
+    this.progress(true);
+    const started = performance.now();
+    const { model, n, seed, style, coarse, middle, fine, truncation, enhance } = settings;
+    const photo = style === 'photo' ? this.hooks.stylePhoto() : null;
+    const mixing = source.latent ? { coarse: 0, middle: 0, fine } : { coarse, middle, fine };
+    try {
+      const answer = await post('api/generate', {
+        ...source, model, n, seed, style: photo ? 'photo' : style === 'own' ? 'own' : 'random', style_photo: photo, ...mixing,
+        truncation, enhance: enhance || null, session,
+      }, controller.signal);
+      if (this.running !== controller) return;
+      await this.hooks.made({ ...answer, took: (performance.now() - started) / 1000 }, how);
+    } catch (error) {
+      if (error.name === 'AbortError' || this.running !== controller) return;
+      this.failed(error);
+    } finally {
+      if (this.running === controller) {
+        this.running = null;
+        this.progress(false);
+        if (this.again) this.ask(this.again);
+      }
+    }
+  }
+
+  failed(error) {
+    if (!(error instanceof ApiError)) throw error;
+    if (error.status === 409 && error.message.startsWith('A newer request')) return;
+    if (error.status === 503 || error.status === 429) {
+      toast('The studio is busy; this page asks again by itself.', { seconds: 3 });
+      setTimeout(() => this.running || this.timer || this.run('done'), 1000 * Math.max(1, error.retryAfter));
+      return;
+    }
+    toast(error.message, { wrong: true, action: ['Try again', () => this.ask('now')] });
+  }
+
+  /** A bar that fills in about the time that the model took lately, or one that only moves when that is unknown. */
+  progress(on) {
+    const bar = $('progress');
+    clearTimeout(this.barTimer);
+    bar.classList.remove('on', 'timed');
+    if (!on) return;
+    const seconds = (this.hooks.model()?.seconds_per_picture ?? 0) * settings.n;
+    this.barTimer = setTimeout(() => {
+      bar.style.setProperty('--seconds', `${seconds * 1.15}s`);
+      bar.classList.add(seconds > 0.6 ? 'timed' : 'on');
+      if (seconds > 1.5) $('grid').classList.add('stale');
+    }, 250);
+  }
+}
+
+export function anotherSeed() {
+  change({ seed: Math.floor(Math.random() * 1e6) });
+}

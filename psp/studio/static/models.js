@@ -1,0 +1,104 @@
+// The model menu: which there are, which one is chosen, and how far its reading has come.
+import { get, post } from './api.js';
+import { $, make } from './dom.js';
+
+const GROUPS_FIRST = 'Yours';
+const KINDS = { sketch: 'from a sketch', labels: 'from labels', photo: 'from a photo' };
+
+export class Models {
+  /** hooks: changed() after anything about the chosen model changed; failed(model) when it could not be read. */
+  constructor(hooks) {
+    Object.assign(this, { hooks, all: [], chosen: null, preferred: {} });
+    this.select = $('model');
+  }
+
+  async start(wanted) {
+    await this.refresh();
+    const first = this.find(wanted) ?? this.find(this.standard) ?? this.all[0];
+    this.chosen = first.id;
+  }
+
+  get current() { return this.find(this.chosen); }
+  find(id) { return this.all.find((model) => model.id === id); }
+  kinds() { return new Set(this.all.map((model) => model.input).filter(Boolean)); }
+
+  /** The model of this kind that was chosen last, or the first there is. */
+  forKind(kind) {
+    const last = this.find(this.preferred[kind]);
+    return last ?? this.all.find((model) => model.input === kind && model.state !== 'failed') ?? null;
+  }
+
+  choose(id) {
+    this.chosen = id;
+    if (this.current.input) this.preferred[this.current.input] = id;
+    this.draw();
+    this.hooks.changed();
+    this.load();
+  }
+
+  /** Have the chosen model read, and follow that until it is done. */
+  async load() {
+    const id = this.chosen;
+    if (this.current.state === 'ready') return;
+    try { Object.assign(this.find(id), await post('api/load', { model: id })); } catch { /* the next request will say it */ }
+    this.draw();
+    this.hooks.changed();
+    this.follow();
+  }
+
+  follow() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(async () => {
+      const known = this.current.input;
+      const before = this.current.state;
+      try { await this.refresh(); } catch { /* the server is gone: whoever asks for faces says so */ }
+      const now = this.current;
+      if (now.input && !known) this.preferred[now.input] = now.id;
+      this.hooks.changed();
+      if (now.state === 'failed' && before !== 'failed') this.hooks.failed(now);
+      if (this.all.some((model) => model.state === 'loading')) this.follow();
+    }, 400);
+  }
+
+  async refresh() {
+    const { models, default: standard, device } = await get('api/models');
+    Object.assign(this, { all: models, standard, device });
+    this.draw();
+  }
+
+  note(id, values) { Object.assign(this.find(id) ?? {}, values); }
+
+  draw() {
+    const key = JSON.stringify(this.all.map((model) => [model.id, model.input, model.state === 'failed']));
+    if (key !== this.drawn) {
+      this.drawn = key;
+      const groups = new Map();
+      for (const model of this.all) groups.set(model.group, [...(groups.get(model.group) ?? []), model]);
+      const sorted = [...groups].sort(([a], [b]) => (b === GROUPS_FIRST) - (a === GROUPS_FIRST));
+      this.select.replaceChildren(...sorted.map(([label, models]) => {
+        const options = models.map((model) => make('option', { value: model.id, disabled: model.state === 'failed' },
+          model.group === GROUPS_FIRST && model.input ? `${model.title}, ${KINDS[model.input]}` : model.title));
+        return sorted.length > 1 ? grouped(label, options) : options;
+      }).flat());
+    }
+    this.select.value = this.chosen ?? '';
+  }
+
+  /** What is known about the chosen model, for the line below the settings. */
+  facts() {
+    const model = this.current;
+    const words = [];
+    if (model.size) words.push(`${model.size} px`, model.layers ? `${model.layers} styles` : '');
+    words.push(this.device);
+    if (model.seconds_per_picture) words.push(`${model.seconds_per_picture.toFixed(2)} s per face`);
+    if (model.state === 'loading') words.push(`being read${model.loading_for ? `, ${Math.round(model.loading_for)} s so far` : ''}`);
+    if (model.state === 'failed') words.push(model.error);
+    return words.filter(Boolean).join(' · ');
+  }
+}
+
+function grouped(label, options) {
+  const group = make('optgroup', { label });
+  group.append(...options);
+  return group;
+}

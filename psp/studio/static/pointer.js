@@ -1,0 +1,96 @@
+// Mouse, touch, pen and keys on a canvas become strokes in canvas units (0 to 256), smoothed and with every point the
+// browser collected between two frames.
+export const SIDE = 256;
+
+/**
+ * hooks: start(point, event), move(points), end(), hover(point or null). A point is {x, y, pressure}; pressure is null
+ * for devices that have none. Returns {cancel}.
+ */
+export function strokes(canvas, hooks) {
+  let pointer = null; // id of the finger, pen or mouse that draws
+  let rectangle = null;
+  const at = (event) => ({
+    x: ((event.clientX - rectangle.left) / rectangle.width) * SIDE,
+    y: ((event.clientY - rectangle.top) / rectangle.height) * SIDE,
+    pressure: event.pointerType === 'pen' && event.pressure > 0 ? event.pressure : null,
+  });
+  canvas.addEventListener('pointerdown', (event) => {
+    if (pointer !== null || event.button > 0 && event.pointerType === 'mouse') return;
+    liftPen();
+    pointer = event.pointerId;
+    rectangle = canvas.getBoundingClientRect();
+    try { canvas.setPointerCapture(pointer); } catch { /* a made-up event */ }
+    canvas.focus({ preventScroll: true });
+    event.preventDefault();
+    hooks.start(at(event), event);
+  });
+  canvas.addEventListener('pointermove', (event) => {
+    if (pointer === null) {
+      rectangle = canvas.getBoundingClientRect();
+      hooks.hover?.(event.pointerType === 'touch' ? null : at(event));
+      return;
+    }
+    if (event.pointerId !== pointer) return;
+    const all = event.getCoalescedEvents?.() ?? [];
+    const points = (all.length ? all : [event]).map(at);
+    hooks.move(points);
+    hooks.hover?.(event.pointerType === 'touch' ? null : points.at(-1));
+  });
+  const end = (event) => {
+    if (event.pointerId !== pointer) return;
+    pointer = null;
+    hooks.end();
+  };
+  canvas.addEventListener('pointerup', end);
+  canvas.addEventListener('pointercancel', end);
+  canvas.addEventListener('pointerleave', () => pointer === null && hooks.hover?.(null));
+  canvas.addEventListener('contextmenu', (event) => event.pointerType !== 'mouse' && event.preventDefault());
+
+  // keys
+  let pen = null;
+  let down = false;
+  function liftPen() {
+    if (down) hooks.end();
+    down = false;
+    if (pen) hooks.hover?.(null);
+    pen = null;
+  }
+  canvas.addEventListener('keydown', (event) => {
+    const step = event.shiftKey ? 16 : event.altKey ? 1 : 4;
+    const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [0, 0];
+    if (!dx && !dy && event.key !== ' ') return;
+    if (event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    pen ??= { x: SIDE / 2, y: SIDE / 2, pressure: null };
+    if (event.key === ' ') {
+      if (event.repeat) return;
+      down = !down;
+      if (down) hooks.start({ ...pen }, event);
+      else hooks.end();
+    } else {
+      pen.x = Math.min(SIDE, Math.max(0, pen.x + dx * step));
+      pen.y = Math.min(SIDE, Math.max(0, pen.y + dy * step));
+      if (down) hooks.move([{ ...pen }]);
+    }
+    hooks.hover?.({ ...pen }, down);
+  });
+  canvas.addEventListener('blur', liftPen);
+}
+
+/** A follower that trails the hand a little and takes the tremble out of a line; amount 0 follows exactly. */
+export class Smoother {
+  constructor(point, amount) {
+    this.at = { ...point };
+    this.amount = amount;
+  }
+
+  follow(point) {
+    const keep = this.amount;
+    this.at = {
+      x: this.at.x * keep + point.x * (1 - keep),
+      y: this.at.y * keep + point.y * (1 - keep),
+      pressure: point.pressure === null ? null : (this.at.pressure ?? point.pressure) * 0.6 + point.pressure * 0.4,
+    };
+    return { ...this.at };
+  }
+}

@@ -1,0 +1,72 @@
+// The grid of faces: which are shown, which one is selected, and what is said about it.
+import { $, loadImage, make, pngUrl } from './dom.js';
+
+export class Results {
+  /** hooks: select(item) after another face was selected. An item: {png, seed, size, latent, model, words}. */
+  constructor(hooks) {
+    Object.assign(this, { hooks, items: [], at: 0, facts: '' });
+    this.grid = $('grid');
+    this.grid.addEventListener('click', (event) => {
+      const button = event.target.closest('button');
+      if (button) this.select([...this.grid.children].indexOf(button));
+    });
+    this.grid.addEventListener('keydown', (event) => {
+      const columns = Number(this.grid.style.getPropertyValue('--columns'));
+      const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[event.key];
+      const next = this.grid.children[this.at + step];
+      if (!step || !next) return;
+      event.preventDefault();
+      this.select(this.at + step);
+      next.focus();
+    });
+  }
+
+  get selected() { return this.items[this.at] ?? null; }
+
+  /** Show faces once all of them are decoded; facts: about the request, in words. */
+  async show(items, facts = '', at = Math.min(this.at, items.length - 1)) {
+    const order = (this.order = (this.order ?? 0) + 1);
+    await Promise.all(items.map((item) => loadImage(pngUrl(item.png))));
+    if (order !== this.order) return; // something newer was shown meanwhile
+    Object.assign(this, { items, facts, at });
+    const columns = Math.ceil(Math.sqrt(items.length));
+    this.grid.style.setProperty('--columns', columns);
+    this.grid.classList.toggle('many', items.length > 1);
+    this.grid.classList.remove('stale');
+    while (this.grid.children.length > items.length) this.grid.lastChild.remove();
+    while (this.grid.children.length < items.length) {
+      this.grid.append(make('button', { type: 'button' }, make('img', { alt: '' }), make('span', { className: 'tag' })));
+    }
+    items.forEach((item, k) => {
+      const button = this.grid.children[k];
+      button.firstChild.src = pngUrl(item.png);
+      button.firstChild.alt = `Face ${k + 1} of ${items.length}, ${item.words}`;
+      button.lastChild.textContent = item.words;
+    });
+    $('empty').hidden = true;
+    $('acts').hidden = false;
+    this.select(this.at);
+  }
+
+  clear() {
+    this.order = (this.order ?? 0) + 1;
+    Object.assign(this, { items: [], at: 0 });
+    this.grid.replaceChildren();
+    $('empty').hidden = false;
+    $('acts').hidden = true;
+    $('caption').textContent = '';
+  }
+
+  select(at) {
+    this.at = at;
+    [...this.grid.children].forEach((button, k) => {
+      button.setAttribute('aria-pressed', k === at);
+      button.tabIndex = k === at ? 0 : -1;
+    });
+    const item = this.selected;
+    const box = this.grid.children[at]?.getBoundingClientRect();
+    const enlarged = box && item.size < box.width ? ', shown enlarged' : '';
+    $('caption').replaceChildren(make('strong', {}, item.words), ` · ${item.size} × ${item.size} px${enlarged}`, this.facts && ` · ${this.facts}`);
+    this.hooks.select(item);
+  }
+}
