@@ -33,9 +33,9 @@ def build_parser() -> Parser:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="checkpoints to choose from besides the bundled",
+        help="checkpoints to offer besides the bundled ones",
     )
-    add("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 lets other machines in: anybody there may draw")
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 lets everybody on the network in")
     add("--port", type=int, default=5000, metavar="N", help="0 takes any that is free")
     add("--allow_host", nargs="+", default=[], metavar="NAME", help="names that a proxy calls this machine by")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")

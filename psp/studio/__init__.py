@@ -1,1 +1,1 @@
-"""The web studio: draw or paint in the browser, see faces. `app` has the routes, `server` runs them, `static` is the page."""
+"""The web studio: draw or paint in the browser, see faces. `app` has the routes, `server` runs them."""

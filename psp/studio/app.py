@@ -1,4 +1,4 @@
-"""The routes of the studio as a Flask application. Nothing in a request names a file; errors are one sentence of JSON."""
+"""The routes of the studio, as a Flask application. Nothing in a request names a file; errors are JSON sentences."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def create_app(studio: Studio) -> Flask:
         max_form_parts = limits.parts
         max_form_memory_size = limits.text
 
-        def _get_file_stream(self, *args: Any, **kwargs: Any) -> io.BytesIO:  # type: ignore[override]
+        def _get_file_stream(self, *args: Any, **kwargs: Any) -> io.BytesIO:
             return io.BytesIO()
 
     app = Flask("studio", static_folder=None, template_folder=None)
@@ -58,7 +58,7 @@ def create_app(studio: Studio) -> Flask:
     @app.before_request
     def guard() -> None:
         check_host(request.host, studio.allowed_hosts)
-        check_sender(request.method, request.headers, request.host)
+        check_sender(request.method, dict(request.headers), request.host)
 
     @app.after_request
     def add_headers(made: Response) -> Response:

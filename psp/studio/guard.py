@@ -38,18 +38,14 @@ def check_host(header: str, allowed: Collection[str]) -> None:
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        raise Refused(
-            421, "This studio does not answer to that host name; start it with --host or --allow_host."
-        ) from None
+        raise Refused(421, "The studio does not answer to that host name; start it with --allow_host.") from None
 
 
 def check_sender(method: str, headers: Mapping[str, str], host: str) -> None:
     """Refuse what another web site's page sends: only GET may come from elsewhere."""
     if method in ("GET", "HEAD", "OPTIONS"):
         return
-    site = headers.get("Sec-Fetch-Site", "none")
-    origin = headers.get("Origin")
-    if site not in ("same-origin", "none") or (
-        origin is not None and origin.partition("://")[2].lower() != host.lower()
-    ):
+    site, origin = headers.get("Sec-Fetch-Site", "none"), headers.get("Origin")
+    foreign = origin is not None and origin.partition("://")[2].lower() != host.lower()
+    if site not in ("same-origin", "none") or foreign:
         raise Refused(403, "Requests of other web sites are not answered.")

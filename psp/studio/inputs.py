@@ -71,19 +71,16 @@ def guess_kind(image: Picture) -> Kind:
 
 
 def _is_label_map(image: Picture) -> bool:
-    transparent = (
-        image.mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema()[0] < 255
-    )  # a drawing on glass
-    if transparent or image.mode == "1":
-        return False
+    if image.mode == "1" or (image.mode in ("RGBA", "LA", "PA") and np.asarray(image.getchannel("A")).min() < 255):
+        return False  # ink alone, on paper or on nothing
     small = image.resize((128, 128), Image.Resampling.NEAREST)
     numbers, coloured = to_numbers(small)
     if coloured:
         packed = numbers[..., 0].astype(np.int32) << 16 | numbers[..., 1].astype(np.int32) << 8 | numbers[..., 2]
         colours = set(np.unique(packed).tolist())
-        return 2 <= len(colours) and colours <= set(LABEL_MAPS["celebamask"].colours)
+        return len(colours) >= 2 and colours <= set(LABEL_MAPS["celebamask"].colours)
     found = np.unique(numbers)
-    return 2 <= len(found) and int(found.min()) >= 0 and int(found.max()) < LABELS.label_nc
+    return len(found) >= 2 and int(found.min()) >= 0 and int(found.max()) < LABELS.label_nc
 
 
 def choose_canvas(image: Picture, tools: Tools, prefer: str) -> str:

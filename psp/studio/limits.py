@@ -1,4 +1,4 @@
-"""How much one request and all requests together may ask for, and the exception that says no. Needs neither torch nor Flask."""
+"""How much one request and all of them together may ask for, and the exception that says no. Needs no torch."""
 
 from __future__ import annotations
 

@@ -69,6 +69,7 @@ def make_server(app: Flask, *, host: str, port: int, limits: Limits, threads: in
         """Decides about a body when the header is complete, before any of it is kept."""
 
         taken = 0
+        error: Any = None
 
         def received(self, data: bytes) -> int:
             before = self.headers_finished

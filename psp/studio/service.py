@@ -57,16 +57,7 @@ class Studio:
         return {
             "version": __version__,
             "device": self.device,
-            "labels": [
-                {
-                    "id": k,
-                    "name": name,
-                    "title": LABEL_TITLES.get(name, name),
-                    "colour": "#{:02x}{:02x}{:02x}".format(*COLOURS[k]),
-                    "mirror": MIRROR[k],
-                }
-                for k, name in enumerate(LABELS)
-            ],
+            "labels": [_label(k) for k in range(len(LABELS))],
             "sketch_styles": list(self.tools.sketch_styles),
             "parser": self.tools.parse_face is not None,
             "enhancer": self.tools.enhance_name or None,
@@ -203,6 +194,12 @@ class Studio:
             pictures.append(record | {"size": one.image.width})
         rounded = {name: round(value, 4) for name, value in seconds.items()}
         return {"model": key, "device": self.device, "seconds": rounded, "pictures": pictures}
+
+
+def _label(k: int) -> dict[str, Any]:
+    name, (red, green, blue) = LABELS[k], COLOURS[k]
+    title = LABEL_TITLES.get(name, name)
+    return {"id": k, "name": name, "title": title, "colour": f"#{red:02x}{green:02x}{blue:02x}", "mirror": MIRROR[k]}
 
 
 def _session(fields: Fields) -> str | None:

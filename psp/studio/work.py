@@ -1,4 +1,4 @@
-"""One worker and a short line before it: heavy work happens one job at a time, and too much of it is refused at once."""
+"""One worker and a short line before it: heavy work is done one job at a time, and too much of it refused at once."""
 
 from __future__ import annotations
 

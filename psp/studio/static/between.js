@@ -55,7 +55,7 @@ export class Between {
       const words = `A to B, ${Math.round(at * 100)} %`;
       const item = { ...answer.pictures[0], model: a.model, words, between: at };
       if (a !== this.ends.a || b !== this.ends.b) return;
-      this.made.set(at, [item, `${answer.seconds.network.toFixed(2)} s on ${answer.device}`]);
+      this.made.set(at, [item, `${answer.seconds.network.toFixed(2)} s on ${answer.device.split(' ')[0]}`]);
       if (Number(this.slider.value) === at || this.next) this.hooks.show(...this.made.get(at));
     } catch (error) {
       if (error instanceof ApiError && error.status !== 409) toast(error.message, { wrong: true });

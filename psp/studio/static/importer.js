@@ -33,11 +33,7 @@ export class Importer {
     for (const select of [style, $('source-reading').querySelector('select')]) {
       select.addEventListener('change', () => this.again());
     }
-    $('examples-button').addEventListener('click', () => {
-      const open = $('examples').hidden;
-      $('examples').hidden = !open;
-      $('examples-button').setAttribute('aria-expanded', open);
-    });
+    $('examples-button').addEventListener('click', () => this.openShelf($('examples').hidden));
   }
 
   /** Thumbnails for the kind of input; clicking one opens it. */
@@ -51,7 +47,13 @@ export class Importer {
     }));
   }
 
+  openShelf(open) {
+    $('examples').hidden = !open;
+    $('examples-button').setAttribute('aria-expanded', open);
+  }
+
   async example(example) {
+    this.openShelf(false);
     await this.take(await fileOf(example), { example: `${example.kind}/${example.name}` });
   }
 

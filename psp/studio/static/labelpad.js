@@ -30,6 +30,7 @@ export class LabelPad {
 
   get canUndo() { return this.past.length > 0; }
   get canRedo() { return this.future.length > 0; }
+  get pictured() { return this.filled === true; }
   get empty() { return this.ids.every((id) => id === 0); }
 
   begin(point, penEraser) {
@@ -129,7 +130,10 @@ export class LabelPad {
 
   undo() { this.swap(this.past, this.future); }
   redo() { this.swap(this.future, this.past); }
-  clear() { this.setIds(new Uint8Array(SIDE * SIDE)); }
+  clear() {
+    this.filled = false;
+    this.setIds(new Uint8Array(SIDE * SIDE));
+  }
   setIds(ids) {
     this.remember();
     this.ids = ids;
@@ -139,7 +143,10 @@ export class LabelPad {
   }
 
   /** A label PNG as the server sends it. */
-  setImage(image) { this.setIds(readIds(image, this.colours)); }
+  setImage(image) {
+    this.filled = true; // the guide lines have done their work
+    this.setIds(readIds(image, this.colours));
+  }
   snapshot() { return this.ids.slice(); }
   restore(ids) {
     this.remember();

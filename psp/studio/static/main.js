@@ -8,7 +8,7 @@ import { Importer } from './importer.js';
 import { LabelPad } from './labelpad.js';
 import { Maker, anotherSeed } from './maker.js';
 import { Models } from './models.js';
-import { Results } from './results.js';
+import { Results, peek } from './results.js';
 import { change, link, onChange, readAddress, settings } from './settings.js';
 import { SketchPad } from './sketchpad.js';
 import { Tools, palette } from './tools.js';
@@ -32,9 +32,10 @@ const maker = new Maker({
   model: () => models.current,
   stylePhoto: () => controls.photo,
   made: show,
+  busy: (on) => waiting(on),
 });
 const earlier = new Earlier({ entry: remembered, restore });
-const between = new Between({ show: async (item, facts) => { await results.show([item], facts); earlier.keep(false); } });
+const between = new Between({ show: showBetween });
 let importer;
 let controls;
 
@@ -69,6 +70,7 @@ function begin(about, wanted) {
   $('about-line').textContent = `Version ${about.version}, on ${about.device}.`;
   onChange((changed, how) => settingsChanged(changed, how));
   wire();
+  peek(results);
   if (wanted.example) importer.named(wanted.example);
   models.choose(models.chosen);
 }
@@ -91,6 +93,7 @@ function wire() {
   $('set-a').addEventListener('click', () => between.set('a', results.selected));
   $('set-b').addEventListener('click', () => between.set('b', results.selected));
   $('link').addEventListener('click', copyLink);
+  $('back').addEventListener('click', () => results.show(state.grid.items, state.grid.facts, state.grid.at));
   $('save-picture').addEventListener('click', () => saved('png'));
   $('save-latent').addEventListener('click', () => saved('npy'));
   $('save-settings').addEventListener('click', () => saved('json'));
@@ -134,6 +137,7 @@ function showKind(kind) {
   }
   importer.fillShelf($('examples'), kind, 24);
   importer.fillShelf($('empty-examples'), kind, 8);
+  $('empty-words').textContent = { sketch: 'Draw, and a face appears here.', labels: 'Paint, and a face appears here.', photo: 'Give it a photo, and a face appears here.' }[kind];
   if (kind === 'sketch') pads.sketch.redraw();
 }
 
@@ -174,7 +178,7 @@ function showPhoto() {
 
 async function show(answer, how) {
   const { waiting, network, enhancing } = answer.seconds;
-  const words = [`${network.toFixed(2)} s on ${answer.device}`];
+  const words = [`${network.toFixed(2)} s on ${answer.device.split(' ')[0]}`];
   if (enhancing) words.push(`${enhancing.toFixed(1)} s enhancing`);
   if (waiting > 0.5) words.push(`${waiting.toFixed(1)} s in line`);
   models.note(answer.model, { state: 'ready', seconds_per_picture: network / answer.pictures.length });
@@ -183,6 +187,14 @@ async function show(answer, how) {
   await results.show(items, words.join(', '));
   $('model-state').textContent = models.facts();
   earlier.keep(how === 'now');
+}
+
+/** A face from the slider; the grid that it hides comes back with a button. */
+async function showBetween(item, facts) {
+  maker.cancel();
+  if (results.items.length && results.selected.between === undefined) state.grid = { items: results.items, facts: results.facts, at: results.at };
+  await results.show([item], facts, 0);
+  earlier.keep(false);
 }
 
 function settingsChanged(changed, how) {
@@ -202,9 +214,20 @@ function modelChanged() {
   if (model.input && (model.input !== state.kind || !$('examples').children.length)) { showKind(model.input); maker.ask(); }
   controls.show();
   $('model-state').textContent = models.facts();
-  const waits = model.state === 'loading' && (maker.running !== null || results.items.length === 0) && !isEmpty();
-  $('veil').hidden = !waits;
-  $('veil-time').textContent = model.loading_for ? `${Math.round(model.loading_for)} s so far` : '';
+  waiting(Boolean(maker.running));
+}
+
+/** The frame says what is being waited for when nothing else is there to be seen, and while a model is read. */
+function waiting(on) {
+  const model = models.current;
+  clearTimeout(state.veil);
+  if (!on || isEmpty()) { $('veil').hidden = true; return; }
+  state.veil = setTimeout(() => {
+    const reading = model.state !== 'ready';
+    $('veil').hidden = !(maker.running && (reading || results.items.length === 0));
+    $('veil-words').textContent = reading ? 'Reading the model' : 'Making the first face';
+    $('veil-time').textContent = reading && model.loading_for ? `${Math.round(model.loading_for)} s so far` : '';
+  }, $('veil').hidden ? 400 : 0);
 }
 
 function isEmpty() {
@@ -224,6 +247,7 @@ function lock(item, { quietly = false } = {}) {
 }
 
 function showLock(item) {
+  $('back').hidden = item?.between === undefined || !state.grid;
   $('lock').setAttribute('aria-pressed', Boolean(item) && state.locked === item);
 }
 

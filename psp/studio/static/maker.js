@@ -11,7 +11,7 @@ const QUICK = 0.7; // seconds; slower models wait for the end of the stroke
 export class Maker {
   /**
    * source(): {image} or {latent} as blobs, or null when there is nothing to start from. model(): the chosen model's record.
-   * stylePhoto(): blob or null. made(answer, explicit): faces arrived. busy(words or null): for the reader.
+   * stylePhoto(): blob or null. made(answer, how): faces arrived. busy(on): it works, or it has come to rest.
    */
   constructor(hooks) {
     Object.assign(this, { hooks, timer: 0, running: null, again: null });
@@ -25,6 +25,7 @@ export class Maker {
       if (this.running || this.timer) { this.again = this.again ?? 'moving'; return; }
     }
     clearTimeout(this.timer);
+    this.busy(true);
     this.timer = setTimeout(() => { this.timer = 0; this.run(how); }, { moving: WHILE_MOVING, done: REST, now: 0 }[how]);
   }
 
@@ -35,6 +36,13 @@ export class Maker {
     this.running?.abort();
     this.running = null;
     this.progress(false);
+    this.busy(false);
+  }
+
+  /** For readers, and for whoever waits for the page to come to rest. */
+  busy(on) {
+    $('results').setAttribute('aria-busy', on || Boolean(this.timer));
+    this.hooks.busy?.(on);
   }
 
   async run(how) {
@@ -63,6 +71,7 @@ export class Maker {
       if (this.running === controller) {
         this.running = null;
         this.progress(false);
+        this.busy(false);
         if (this.again) this.ask(this.again);
       }
     }

@@ -70,3 +70,18 @@ export class Results {
     this.hooks.select(item);
   }
 }
+
+/** On a phone the faces lie below the canvas: while they are out of sight, a small one stays in the corner. */
+export function peek(results) {
+  const button = $('peek');
+  let seen = true;
+  const refresh = () => {
+    const item = results.selected;
+    button.hidden = seen || !item;
+    if (item) button.firstChild.src = pngUrl(item.png);
+  };
+  new IntersectionObserver(([entry]) => { seen = entry.intersectionRatio > 0.4; refresh(); }, { threshold: [0, 0.4, 0.6] })
+    .observe(document.querySelector('.frame'));
+  new MutationObserver(refresh).observe($('caption'), { childList: true });
+  button.addEventListener('click', () => document.querySelector('.frame').scrollIntoView({ block: 'center', behavior: 'smooth' }));
+}
