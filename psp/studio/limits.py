@@ -13,13 +13,15 @@ class Limits:
     """Bounds of the studio; every one of them is answered with a 4xx or 503 beyond it.
 
     body: bytes of one request. bodies: bytes of all larger bodies being received or worked on at the same time.
-    pixels: of one uploaded image. parts: of one multipart form. text: bytes of its text fields together.
+    pixels: of one uploaded image. large: pixels from which on images are decoded one at a time. parts: of one multipart
+    form. text: bytes of its text fields together.
     pictures: made by one request. frames: interpolated by one request. waiting: jobs before the one being worked on.
     """
 
     body: int = 16 << 20
-    bodies: int = 64 << 20
+    bodies: int = 40 << 20
     pixels: int = MAX_PIXELS
+    large: int = 2_000_000
     parts: int = 32
     text: int = 2 << 20
     pictures: int = 9

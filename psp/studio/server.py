@@ -7,12 +7,14 @@ moment before the connection ends, because a connection that ends with unread by
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from psp.errors import UserError
+from psp.studio import memory
 from psp.studio.guard import HEADERS
 from psp.studio.limits import Limits
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
 LINGER_SECONDS = 2.0
+DISCARD = getattr(socket, "MSG_TRUNC", 0)  # Linux: bytes are thrown away without being copied
 SMALL_BODY = 256 << 10  # not counted against `Limits.bodies`
 WORDS = {
     400: "The request is not HTTP as it should be.",
@@ -58,7 +61,10 @@ def make_server(app: Flask, *, host: str, port: int, limits: Limits, threads: in
     from waitress.task import ErrorTask
     from waitress.utilities import Error
 
+    memory.share_arenas()
     budget = Budget(limits.bodies)
+    scrap = bytearray(1 << 20)
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a short line is no news
 
     def refusal(code: int, reason: str) -> Error:
         error = Error("")
@@ -92,6 +98,7 @@ def make_server(app: Flask, *, host: str, port: int, limits: Limits, threads: in
             if self.taken:
                 budget.give_back(self.taken)
                 self.taken = 0
+                memory.release_soon()
 
         def close(self) -> None:
             self.give_back()
@@ -124,6 +131,10 @@ def make_server(app: Flask, *, host: str, port: int, limits: Limits, threads: in
         def service(self) -> None:
             self.refused = self.refused or (bool(self.requests) and self.requests[0].error is not None)
             super().service()
+            if not self.connected:  # nobody waits for what else was sent
+                with self.requests_lock:
+                    for request in self.requests:
+                        request.close()
 
         def handle_write(self) -> None:
             if self.linger_until:
@@ -157,7 +168,7 @@ def make_server(app: Flask, *, host: str, port: int, limits: Limits, threads: in
                     self._forget()
                 return
             try:
-                if not self.recv(1 << 20):
+                if not self.socket.recv_into(scrap, 0, DISCARD):
                     self.handle_close()
             except OSError:
                 self.handle_close()
@@ -182,7 +193,7 @@ def make_server(app: Flask, *, host: str, port: int, limits: Limits, threads: in
             channel_timeout=30,
             cleanup_interval=10,
             channel_request_lookahead=1,  # lets a task see that its client has gone
-            max_request_body_size=limits.body,
+            max_request_body_size=limits.body + 1,  # waitress refuses what is not below it
             max_request_header_size=32 << 10,
             inbuf_overflow=limits.body + (1 << 20),  # beyond this waitress writes temporary files
             outbuf_overflow=256 << 20,

@@ -4,21 +4,55 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import io
 import math
 import threading
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
 
 from psp.errors import UserError
 from psp.image_io import FORMATS, open_image
+from psp.studio import memory
 from psp.studio.limits import Limits, Refused, plain_words
 
 LATENT_BYTES = 256 << 10  # a code of 18 x 512 floats has 37 kB
 LATENT_BOUND = 1e4  # codes of real models stay far below; their pictures would be noise long before
-_decoding = threading.Lock()  # one picture at a time: 64 megapixels take 256 MB while they are read
+DEFLATE_MOST = 1032  # bytes that one byte of a deflate stream can stand for at most
+WAITING_LARGE = 3  # large pictures that may wait for the decoder
+
+
+class Decoder:
+    """Large pictures are decoded one at a time, since 64 megapixels take 256 MB meanwhile; small ones two at a time."""
+
+    def __init__(self) -> None:
+        self._large, self._small = threading.Lock(), threading.BoundedSemaphore(2)
+        self._count = threading.Lock()
+        self._waiting = 0
+
+    @contextlib.contextmanager
+    def turn(self, large: bool) -> Iterator[None]:
+        """Wait for it. Refused with 429 when enough large pictures are waiting already."""
+        if not large:
+            with self._small:
+                yield
+            return
+        with self._count:
+            if self._waiting > WAITING_LARGE:
+                raise Refused(429, "Too many large pictures at once; try again in a moment.", retry_after=1)
+            self._waiting += 1
+        try:
+            with self._large:
+                yield
+        finally:
+            with self._count:
+                self._waiting -= 1
+
+
+_decoder = Decoder()
 
 
 def read_image(data: bytes, limits: Limits, *, name: str = "image") -> Image.Image:
@@ -28,11 +62,17 @@ def read_image(data: bytes, limits: Limits, *, name: str = "image") -> Image.Ima
     width, height = _size(data, name)
     if width * height > limits.pixels:
         raise Refused(413, f"The {name} has {width} x {height} pixels; at most {limits.pixels // 10**6} million fit.")
-    with _decoding:
-        try:
+    if _is_cut_short(data, width * height):
+        raise Refused(400, f"The {name} is damaged or incomplete.")
+    large = width * height > limits.large
+    try:
+        with _decoder.turn(large):
             return open_image(io.BytesIO(data), max_pixels=limits.pixels, name=name)
-        except UserError as error:
-            raise Refused(400, _sentence(plain_words(error))) from None
+    except UserError as error:
+        raise Refused(400, _sentence(plain_words(error))) from None
+    finally:
+        if large:
+            memory.release_soon()
 
 
 def _size(data: bytes, name: str) -> tuple[int, int]:
@@ -46,6 +86,15 @@ def _size(data: bytes, name: str) -> tuple[int, int]:
         raise Refused(413, f"The {name} has too many pixels.") from None
     except Exception:  # decoders raise almost anything on damaged bytes
         raise Refused(415, f"The {name} is no picture that can be read here ({', '.join(FORMATS)}).") from None
+
+
+def _is_cut_short(data: bytes, pixels: int) -> bool:
+    """What is cheap to see without decoding: a PNG with too few bytes for its size, a JPEG that does not end."""
+    if data.startswith(b"\x89PNG"):
+        return pixels // 8 > len(data) * DEFLATE_MOST or b"IEND" not in data[-1024:]
+    if data.startswith(b"\xff\xd8"):  # within the compressed data no marker can occur by chance
+        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    return False
 
 
 def png_bytes(image: Image.Image) -> bytes:
