@@ -49,12 +49,14 @@ def main() -> int:
         raise UserError(f"--port {flags.port} is out of range; allowed are 0 to 65535")
     if flags.threads is not None and flags.threads < 1:
         raise UserError(f"--threads {flags.threads} is too small; the least is 1")
+    from psp.studio.catalogue import bundled_entries, checkpoint_entries
+
+    given = checkpoint_entries(flags.checkpoint_path, flags.device)
 
     import torch
 
     from psp.device import device_name, pick_device
     from psp.studio.app import create_app
-    from psp.studio.catalogue import bundled_entries, checkpoint_entries
     from psp.studio.guard import host_name
     from psp.studio.models import Shelf
     from psp.studio.server import make_server
@@ -63,8 +65,7 @@ def main() -> int:
     if flags.threads:
         torch.set_num_threads(flags.threads)
     device = pick_device(flags.device)
-    entries = [*checkpoint_entries(flags.checkpoint_path, str(device)), *bundled_entries(str(device))]
-    shelf = Shelf(entries, log=functools.partial(print, flush=True))
+    shelf = Shelf([*given, *bundled_entries(flags.device)], log=functools.partial(print, flush=True))
     studio = Studio(
         shelf,
         tools(),

@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("stylegan2_ops", "psp", "criteria", "datasets")
-FOLDERS = {*PACKAGES, "scripts", "pretrained", "examples", "tests", ".ci"}
+FOLDERS = {*PACKAGES, "scripts", "pretrained", "examples", "tests", "docs", ".ci"}
 OURS = {*PACKAGES, "scripts", "tests"}
 MAY_IMPORT = {
     "stylegan2_ops": {"stylegan2_ops"},
@@ -27,7 +27,10 @@ MAY_IMPORT = {
     "scripts": {"scripts", *PACKAGES},
 }
 # Optional or slow to import: only inside the functions that need them.
-LAZY = ("torchvision", "lpips", "facenet_pytorch", "dlib", "matplotlib", "tensorboard", "huggingface_hub", "cv2")
+LAZY = (
+    "torchvision", "lpips", "facenet_pytorch", "dlib", "matplotlib", "tensorboard", "huggingface_hub", "cv2",
+    "flask", "waitress",
+)  # fmt: skip
 
 
 def python_files(*folders: str) -> list[Path]:

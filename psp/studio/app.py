@@ -75,8 +75,7 @@ def create_app(studio: Studio) -> Flask:
 
     @app.errorhandler(UserError)
     def user_error(error: UserError) -> Response:
-        words = plain_words(error)
-        return answer({"error": words[:1].upper() + words[1:] + ("" if words.endswith(".") else ".")}, 400)
+        return answer({"error": plain_words(error)}, 400)
 
     @app.errorhandler(Superseded)
     def superseded(error: Superseded) -> Response:

@@ -71,7 +71,8 @@ def guess_kind(image: Picture) -> Kind:
 
 
 def _is_label_map(image: Picture) -> bool:
-    if image.mode == "1" or (image.mode in ("RGBA", "LA", "PA") and np.asarray(image.getchannel("A")).min() < 255):
+    glass = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    if image.mode == "1" or (glass and np.asarray(image.convert("RGBA"))[..., 3].min() < 255):
         return False  # ink alone, on paper or on nothing
     small = image.resize((128, 128), Image.Resampling.NEAREST)
     numbers, coloured = to_numbers(small)

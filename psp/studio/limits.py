@@ -38,11 +38,11 @@ class Refused(Exception):
 
 
 def plain_words(error: UserError) -> str:
-    """The message of a UserError without the advice about command-line flags, which a page's visitor does not have."""
+    """A UserError as a sentence, without the advice about command-line flags, which a page's visitor does not have."""
     message = " ".join(str(error).split())
     clauses = [clause for clause in message.split("; ") if "--" not in clause]
     words = "; ".join(clauses) or message
     while "--" in words and "(" in words and ")" in words[words.rindex("(") :]:
         start = words.rindex("(")
         words = (words[:start].rstrip() + words[words.index(")", start) + 1 :]).strip()
-    return words
+    return words[:1].upper() + words[1:] + ("" if words.endswith(".") else ".")

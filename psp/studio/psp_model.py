@@ -83,8 +83,10 @@ class PspModel:
 
     def _styles(self, ask: Ask, seeds: Sequence[int]) -> Tensor:
         """[K,N,D], one per seed."""
-        noise = torch.cat([seeded_noise(1, self.model.style_dim, seed) for seed in seeds])
-        random = self.model.map(noise.to(self.model.device), truncation=ask.truncation).float()
+        noise = [seeded_noise(1, self.model.style_dim, seed).to(self.model.device) for seed in seeds]
+        random = torch.cat(
+            [self.model.map(z, truncation=ask.truncation).float() for z in noise]
+        )  # none sees the others
         if ask.style != "photo":
             return random
         if ask.style_photo is None:

@@ -69,7 +69,7 @@ def read_image(data: bytes, limits: Limits, *, name: str = "image") -> Image.Ima
         with _decoder.turn(large):
             return open_image(io.BytesIO(data), max_pixels=limits.pixels, name=name)
     except UserError as error:
-        raise Refused(400, _sentence(plain_words(error))) from None
+        raise Refused(400, plain_words(error)) from None
     finally:
         if large:
             memory.release_soon()
@@ -145,7 +145,3 @@ def read_latent(data: bytes, *, name: str = "latent") -> np.ndarray:
     if latent.ndim != 2 or not bool(np.isfinite(latent).all()) or float(np.abs(latent).max(initial=0)) > LATENT_BOUND:
         raise Refused(400, f"The {name} is no table of finite numbers, layers x width.")
     return latent.astype(np.float32)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
