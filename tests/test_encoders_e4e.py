@@ -199,9 +199,7 @@ def compare(name: str, side: int) -> None:
     scale = float(wanted.abs().max())
     assert (codes - wanted).abs().max() <= 1e-5 * scale
     assert (codes[1:] - alone).abs().max() <= 1e-5 * scale
-    assert (
-        wanted[0] - wanted[1]
-    ).abs().max() > 1e-3 * scale  # a hundred times that: the picture matters
+    assert (wanted[0] - wanted[1]).abs().max() > 1e-3 * scale  # a hundred times that: the picture matters
 
 
 @pytest.mark.parametrize("name", [*IR, *RESNET])
