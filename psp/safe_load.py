@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from psp.errors import UserError
+from psp.tensor_file import ALIGNMENT
 
 MAX_HEADER = 32 << 20  # bytes of a pickle or a JSON header: names, shapes and options, never the numbers
 MAX_ENTRIES = 200_000
@@ -144,12 +145,17 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise UserError(f"{path} is a damaged safetensors file (a header of {header} bytes)")
         with safetensors.safe_open(path, framework="pt") as content:
             metadata = content.metadata() or {}
-            tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
+            tensors = {key: aligned(content.get_tensor(key)) for key in content.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, RecursionError, OSError) as error:
         raise UserError(f"{path} is a damaged safetensors file ({str(error)[:200]})") from error
     if "crc32" in metadata and metadata["crc32"] != checksum(tensors):
         raise UserError(f"{path} is damaged: its checksum is wrong; fetch or write the file again")
     return tensors, metadata
+
+
+def aligned(tensor: Tensor) -> Tensor:
+    """The tensor, copied where it lies in a mapped file at an odd place: results would differ in their last bits."""
+    return tensor.clone() if tensor.data_ptr() % ALIGNMENT else tensor
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:

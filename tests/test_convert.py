@@ -19,7 +19,7 @@ from psp.checkpoint import BUNDLED, BUNDLED_GENERATOR, load_generator, load_mode
 from psp.convert import convert, kind_of, psp_layout
 from psp.describe import describe, parameters, size
 from psp.discriminator import Discriminator
-from psp.encoders import BackboneEncoderUsingLastLayerIntoW
+from psp.encoders import ENCODERS
 from psp.formats import Weights, read_weights
 from psp.irse import Backbone
 from psp.model import PSP
@@ -109,15 +109,27 @@ def test_one_style_for_all_layers_has_one_average(psp: PSP) -> None:
 
 
 @pytest.mark.slow
-def test_encoder_into_w_to_ours_and_home_again(tmp_path: Path) -> None:
-    encoder = BackboneEncoderUsingLastLayerIntoW(6, 3, tiny.STYLE_DIM)
-    model = PSP(encoder, tiny.generator(), latent_avg=torch.randn(tiny.STYLE_DIM))
+@pytest.mark.parametrize(
+    ("kind", "input_nc"),
+    [("BackboneEncoderUsingLastLayerIntoW", 3), ("Encoder4Editing", 3), ("BackboneEncoder", 6)],
+)
+def test_large_encoders_to_ours_and_home_again(kind: str, input_nc: int, tmp_path: Path) -> None:
+    encoder = ENCODERS[kind](6, input_nc, tiny.STYLE_DIM)
+    model = PSP(encoder, tiny.generator(), latent_avg=torch.randn(tiny.STYLE_DIM), config={"encoder_type": kind}).eval()
     save_torch(psp_layout(model), tmp_path / "a.pt")
     convert(tmp_path / "a.pt", tmp_path / "b.safetensors")
     convert(tmp_path / "b.safetensors", tmp_path / "c.pt")
     one, other = read(tmp_path / "a.pt"), read(tmp_path / "c.pt")
     assert same(one["state_dict"], other["state_dict"]) and torch.equal(one["latent_avg"], other["latent_avg"])
-    assert other["latent_avg"].shape == (1, tiny.STYLE_DIM) and other["opts"]["learn_in_w"] is True
+    assert (
+        other["opts"] == one["opts"] and other["opts"].items() >= {"encoder_type": kind, "input_nc": input_nc}.items()
+    )
+    into_w = kind.endswith("IntoW")
+    assert other["opts"]["learn_in_w"] == into_w and len(other["latent_avg"]) == (1 if into_w else 6)
+    photos = torch.rand(1, 3, 256, 256)
+    with torch.no_grad():
+        loaded = PSP.from_pretrained(load_model(tmp_path / "c.pt").save_pretrained(tmp_path / "folder"))
+        assert type(loaded.encoder) is type(encoder) and torch.equal(loaded(photos), model(photos))
 
 
 def test_photo_encoder_and_discriminator_travel_along(tmp_path: Path) -> None:

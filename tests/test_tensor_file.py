@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import safetensors.torch
 import torch
 
 from psp.checkpoint import save_safetensors
-from psp.tensor_file import DTYPES, write_safetensors
+from psp.formats import read_weights
+from psp.tensor_file import ALIGNMENT, DTYPES, write_safetensors
 
 
 def written(tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> bytes:
@@ -40,11 +42,31 @@ def test_the_library_reads_every_number_format_and_shape() -> None:
     assert str(found["negative zero"][0]) == "tensor(-0.)"
 
 
-def test_the_bytes_are_those_of_the_library() -> None:
-    tensors = {"b": torch.randn(3), "a": torch.randn(2, 2), "c": torch.arange(3), "d": torch.ones(5).half()}
-    assert written(tensors) == safetensors.torch.save(tensors)
-    one = {"config": "{}"}
-    assert written(tensors, one) == safetensors.torch.save(tensors, metadata=one)
+def test_tensors_start_where_memory_of_their_own_would() -> None:
+    """And those whose bytes do not divide by 64 come last, at multiples of what does divide them."""
+    shapes = {"a": (3,), "b": (16, 3), "c": (), "d": (5, 7), "e": (64, 2), "f": (0,), "g": (8, 4), "h": (6,)}
+    tensors: dict[str, torch.Tensor] = {name: torch.randn(shape) for name, shape in shapes.items()}
+    tensors |= {"count": torch.tensor(3), "flags": torch.ones(3, dtype=torch.bool), "half": torch.ones(33).half()}
+    data = written(tensors, {"x": "y" * 7})
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    assert (8 + length) % ALIGNMENT == 0
+    for name, value in tensors.items():
+        start, end = header[name]["data_offsets"]
+        count = value.numel() * value.element_size()
+        assert end - start == count and all(start % step == 0 for step in (64, 32, 16, 8, 4, 2) if count % step == 0)
+
+
+def test_results_do_not_depend_on_the_container(tmp_path: Path) -> None:
+    """Matrices at odd places of a mapped file give other last bits; what is read lies at even places."""
+    tensors = {"bias": torch.randn(3), "weight": torch.randn(512, 4608)}
+    x = torch.randn(7, 4608)
+    (tmp_path / "theirs.safetensors").write_bytes(safetensors.torch.save(tensors))
+    save_safetensors(tensors, {}, tmp_path / "ours.safetensors")
+    for name in ("theirs", "ours"):
+        found = read_weights(tmp_path / f"{name}.safetensors").tensors
+        assert all(value.data_ptr() % ALIGNMENT == 0 for value in found.values()), name
+        assert torch.equal(x @ found["weight"].t(), x @ tensors["weight"].t()), name
 
 
 def test_order_does_not_matter_and_metadata_survives(tmp_path: Path) -> None:
