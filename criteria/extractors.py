@@ -13,7 +13,7 @@ from torch import Tensor
 from criteria.crop import resize
 from criteria.inception import InceptionV3
 from criteria.lpips import vgg16_trunk
-from criteria.weights import how_to_get, load_strictly, local_weights, read_tensors
+from criteria.weights import load_strictly, local_weights, read_tensors
 from psp.errors import UserError
 from psp.outputs import file_hash
 
@@ -46,8 +46,11 @@ def open_extractor(kind: str = "auto", device: torch.device | str = "cpu") -> Ex
         if path is not None:
             words, features = build(path, torch.device(device))
             return Extractor(words, {"file": path.name, "sha256": file_hash(path)}, features)
-    ways = "; or ".join(how_to_get(url, *names) for names, url, _ in (EXTRACTORS[k] for k in kinds))
-    raise UserError(f"its feature network has no weights here: {ways}")
+    files = [name for k in kinds for name in (*EXTRACTORS[k][0][:-1], Path(EXTRACTORS[k][1]).name)]
+    raise UserError(
+        "its feature network has no weights here: python scripts/fetch_pretrained.py "
+        f"{Path(EXTRACTORS[kinds[0]][1]).name}, or put one of {', '.join(files)} into $PSP_WEIGHTS_DIR"
+    )
 
 
 Built = tuple[str, Callable[[Tensor], Tensor]]

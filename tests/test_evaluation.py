@@ -221,9 +221,10 @@ def test_miou_over_the_classes_present() -> None:
     numbers[0, 19 + 5] = 9
     entry = summary_of("parser_miou", {"parsing": numbers})
     assert entry["value"] == pytest.approx((6 / 8 + 1 / 4) / 2)
-    assert entry["mean_per_image"] == pytest.approx((2 / 3 + (4 / 5 + 1 / 4) / 2) / 2)
-    classes = entry["per_class"]
-    assert isinstance(classes, dict) and classes["skin"] == pytest.approx(6 / 8) and classes["l_eye"] is None
+    classes, images = entry["per_class"], entry["per_image"]
+    assert isinstance(classes, dict) and isinstance(images, dict)
+    assert images["value"] == pytest.approx((2 / 3 + (4 / 5 + 1 / 4) / 2) / 2)
+    assert classes["skin"] == pytest.approx(6 / 8) and classes["l_eye"] is None
 
 
 def test_set_metrics_count_their_images_or_say_why_not() -> None:

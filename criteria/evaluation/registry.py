@@ -137,10 +137,9 @@ def _set_miou(numbers: Numbers) -> dict[str, Any]:
     present = reference > 0
     iou = common / np.maximum(either, 1)
     per_class = {name: float(iou[i]) if present[i] else None for i, name in enumerate(LABELS)}
-    mean_of_images = float(_image_miou(numbers).mean())
     accuracy = float(common.sum() / max(reference.sum(), 1))
     return {
-        "value": float(iou[present].mean()), "mean_per_image": mean_of_images, "pixel_accuracy": accuracy,
+        "value": float(iou[present].mean()), "n": len(numbers["parsing"]), "pixel_accuracy": accuracy,
         "per_class": per_class,
     }  # fmt: skip
 

@@ -30,15 +30,17 @@ def columns(metrics: Mapping[str, Metric], measured: Measured) -> dict[str, np.n
 def summarise(chosen: Chosen, measured: Measured, values: Columns) -> dict[str, dict[str, Any]]:
     """Metric -> value, spread, definition and what it was measured with; every number is finite or None.
 
-    Sums are exact (`math.fsum`), so neither order nor batches change them. A metric of whole sets that needs more
-    images than there are has the value None and a reason.
+    Sums are exact (`math.fsum`), so neither order nor batches change them. Where the value is one of the whole set, the
+    mean and spread over the images are under "per_image"; where that needs more images than there are, the value is
+    None and there is a reason.
     """
     summary: dict[str, dict[str, Any]] = {}
     for name, metric in chosen.metrics.items():
         entry: dict[str, Any] = _spread(values[name]) if name in values else {"value": None}
         if metric.overall is not None and measured.names:
             try:
-                entry |= metric.overall(measured.numbers)
+                whole = metric.overall(measured.numbers)
+                entry = {**whole, "per_image": entry} if "value" in whole and name in values else entry | whole
             except ValueError as error:
                 entry["reason"] = str(error)
         settings = [dict(chosen.measurements[key].settings) for key in metric.measurements]
