@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import re
 from typing import TYPE_CHECKING
 
 from psp.cli import Parser, add_bool
@@ -57,7 +58,10 @@ def build_parser() -> Parser:
     judge = parser.add_argument_group("measuring")
     add = judge.add_argument
     add("--metrics", metavar="LIST", help="names with commas; --metrics help lists them (default: all that can be had)")
-    add("--features", default="auto", metavar="NAME", help="auto, inception_fid, inception_torchvision or vgg16")
+    kinds = ("auto", "inception_fid", "inception_torchvision", "vgg16")
+    add(
+        "--features", choices=kinds, default="auto", help="network for the metrics of whole sets; auto: the first there"
+    )
     add("--size", type=int, metavar="N", help="compare at N x N (default: the results' own size, at most 256)")
     add("--exp_dir", metavar="DIR", help="folder for the report (default: output/evaluation/<name>)")
     add("--name", metavar="TEXT", help="what the row is called (default: from the results or the checkpoint)")
@@ -83,7 +87,8 @@ def main(argv: list[str] | None = None) -> int:
     from psp.device import pick_device
 
     names, device, label = parse_metrics(flags.metrics), pick_device(flags.device), flags.name or label_of(flags)
-    exp_dir = Path(flags.exp_dir or Path("output") / "evaluation" / label).expanduser()
+    folder = re.sub(r"[^\w.-]+", "_", label).strip("._") or "results"
+    exp_dir = Path(flags.exp_dir or Path("output") / "evaluation" / folder).expanduser()
     images: dict[str, Images]
     problems: list[str] = []
     if flags.results:
@@ -209,16 +214,23 @@ def made_first(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tuple[di
     def make(mixing: bool, *more: str) -> None:
         run(parse([*common, *more], mixing=mixing), lambda _: inputs, root=ROOT, mixing=mixing)
 
+    def made(folder: str) -> Images:
+        """What was made for these pairs; results of earlier runs with more images stay where they are."""
+        if not (exp_dir / folder).is_dir():
+            raise UserError(f"{where}: no result could be made from any of its pairs")
+        there = open_source(exp_dir / folder)
+        return there.subset([name for name in there.names if name in set(inputs.names)])
+
     make(False)
     images: dict[str, Images] = {
-        "result": open_source(exp_dir / "inference_results"), "target": PreparedSide(pairs, "target", flags.n_images),
+        "result": made("inference_results"), "target": PreparedSide(pairs, "target", flags.n_images),
         "source": inputs,
     }  # fmt: skip
     if with_mixed and task.fine_from is not None:
         try:
             outputs = ["--n_outputs_to_generate", str(flags.n_outputs_to_generate)]
             make(True, *outputs, "--truncation", str(flags.truncation))
-            images["mixed"] = open_source(exp_dir / "style_mixing")
+            images["mixed"] = made("style_mixing")
         except UserError as error:
             print(f"no diversity: {error}", file=sys.stderr)
     return images, task.source, problems

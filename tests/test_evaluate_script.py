@@ -156,6 +156,7 @@ def test_a_checkpoint_on_pairs(tmp_path: Path, task: str) -> None:
     assert found["metrics"]["diversity"]["value"] > 0
     made = sorted(path.name for path in (tmp_path / "out1/inference_results").iterdir())
     assert made == [f"{k}.png" for k in range(5)], "stored without loss whatever the photos are"
+    assert main([*flags, "--n_images", "2"]) == 0 and record(tmp_path / "out3")["images"] == 2
 
 
 def test_a_broken_pair_of_a_checkpoint_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
