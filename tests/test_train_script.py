@@ -20,6 +20,7 @@ from tiny_runs import same
 from psp.checkpoint import load_generator, load_model, psp_state, read_training_state, save_torch
 from psp.discriminator import Discriminator
 from psp.errors import UserError
+from psp.model import PSP
 from psp.photo_encoder import PhotoEncoder
 from psp.stylegan2 import Generator
 from psp.train_log import TrainLog
@@ -116,6 +117,20 @@ def test_psps_sketch_command_as_published(data: Path, weights: Path, root: Path,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["Encoder4Editing", "BackboneEncoder"])
+def test_an_encoder_of_e4e_or_restyle_from_scratch(name: str, train: Train, data: Path, tmp_path: Path) -> None:
+    """In full width before an 8 px generator; its checkpoint says which of two with the same tensors it is."""
+    made = Generator(8, 512, 2, channels=CHANNELS)
+    save_torch({"g_ema": made.state_dict(), "latent_avg": made.mean_latent(100)[0]}, tmp_path / "g.pt")
+    command = [f"--encoder_type={name}", "--dataset_type=ffhq_encode", "--l2_lambda=1", "--lpips_lambda=0"]
+    command += [f"--data_root={data}", f"--stylegan_weights={tmp_path / 'g.pt'}", "--max_steps=1", "--batch_size=1"]
+    assert train(*command, f"--exp_dir={tmp_path}") == 0
+    model = load_model(tmp_path / "checkpoints" / "best_model.pt")
+    assert type(model.encoder).__name__ == model.config["encoder_type"] == name
+    assert not model.refines and model.encode(torch.zeros(1, 3, 256, 256)).shape == (1, 4, 512)
+
+
+@pytest.mark.slow
 def test_without_any_flag_but_the_end(root: Path, tmp_path: Path) -> None:
     """Bundled generator, example data."""
     command = [sys.executable, root / "scripts/train.py", "--dataset_type", "celebs_sketch_to_face", "--max_steps=3"]
@@ -160,6 +175,10 @@ def test_continuing_from_a_checkpoint(train: Train, data: Path, tmp_path: Path) 
     assert "CompactStyleEncoder" in mistake(train, *other, "--encoder_type=GradualStyleEncoder")
     assert "1-channel" in mistake(train, *other, "--dataset_type=celebs_seg_to_face")
     assert "leave --stylegan_weights" in mistake(train, *other, "--stylegan_weights=x.pt")
+    assert "--learn_in_w" in mistake(train, *other, "--learn_in_w")
+    refining = PSP(tiny.encoder(6, 6), tiny.generator(16), latent_avg=torch.zeros(tiny.STYLE_DIM))
+    save_torch(psp_state(refining), tmp_path / "m.pt")
+    assert "ReStyle" in mistake(train, *other, "--dataset_type=ffhq_encode")
 
 
 # ---- stylegan2 ---------------------------------------------------------------------------------------
