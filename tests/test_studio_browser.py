@@ -1,3 +1,4 @@
+# ruff: noqa: F811 (fixtures are arguments)
 """The page in a real browser: draws, paints, uploads, changes seeds, goes between faces, downloads.
 
 Needs Playwright's Python package and a Chromium (`apt-get install chromium`, or CHROMIUM=/path/to/it); skipped
@@ -6,127 +7,17 @@ without. Run with `python -m pytest -m browser`.
 
 from __future__ import annotations
 
-import io
 import json
-import math
-import os
-import shutil
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator, Sequence
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_browser import Studio, address, browser, needs_chromium, oval, studio  # noqa: F401
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; install one or set CHROMIUM"),
-]
-Points = Sequence[tuple[float, float]]
-
-
-@pytest.fixture(scope="module")
-def address(root: Path) -> Iterator[str]:
-    """`scripts/studio.py` with the bundled models."""
-    command = [sys.executable, str(root / "scripts" / "studio.py"), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert "http://localhost:" in line, line + process.stdout.read()
-    threading.Thread(target=lambda: [None for _ in process.stdout or ()], daemon=True).start()
-    yield line.split()[1]
-    process.terminate()
-    process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install playwright)")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-class Studio:
-    """A page of the studio, and what happened on it."""
-
-    def __init__(self, browser: Any, address: str, *, width: int = 1280, height: int = 860, **options: Any):
-        self.context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(60_000)
-        self.requests: list[str] = []
-        self.problems: list[str] = []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("console", lambda m: m.type == "error" and self.problems.append(m.text))
-        self.page.goto(address)
-        self.page.wait_for_selector("#empty-examples button")
-
-    def stroke(self, canvas: str, points: Points) -> None:
-        """Press, move and let go, in canvas units of 0 to 256."""
-        box = self.page.locator(canvas).bounding_box()
-        scale = box["width"] / 256
-        for k, (x, y) in enumerate(points):
-            self.page.mouse.move(box["x"] + x * scale, box["y"] + y * scale)
-            if k == 0:
-                self.page.mouse.down()
-        self.page.mouse.up()
-
-    def settle(self) -> None:
-        """Wait until nothing is asked for any more."""
-        self.page.wait_for_timeout(300)
-        self.page.wait_for_selector('#results[aria-busy="false"]')
-        self.page.wait_for_timeout(100)
-
-    def faces(self) -> list[np.ndarray]:
-        """Pixels of the faces that are shown."""
-        sources = self.page.eval_on_selector_all("#grid img", "images => images.map(image => image.src)")
-        return [pixels_of_url(source) for source in sources]
-
-    def face(self) -> np.ndarray:
-        (one,) = self.faces()
-        return one
-
-    def canvas(self, name: str) -> np.ndarray:
-        return pixels_of_url(self.page.eval_on_selector(name, "canvas => canvas.toDataURL()"))
-
-    def toast(self) -> str:
-        return self.page.inner_text(".toast:last-child p")
-
-    def shot(self) -> np.ndarray:
-        return np.asarray(Image.open(io.BytesIO(self.page.screenshot())).convert("RGB"))
-
-
-def pixels_of_url(url: str) -> np.ndarray:
-    import base64
-
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))
-
-
-def oval(x: float, y: float, width: float, height: float, n: int = 40) -> Points:
-    angles = [2 * math.pi * k / n for k in range(n + 1)]
-    return [(x + width * math.cos(a), y + height * math.sin(a)) for a in angles]
-
-
-@pytest.fixture
-def studio(browser: Any, address: str) -> Iterator[Studio]:
-    made = Studio(browser, address)
-    yield made
-    made.context.close()
-    assert made.problems == []
-    foreign = [url for url in made.requests if not url.startswith((address, "data:", "blob:"))]
-    assert foreign == [], "the page asks another host"
-    assert any("/api/" in url for url in made.requests)
+pytestmark = [pytest.mark.browser, needs_chromium]
 
 
 def test_strokes_become_a_face_and_more_strokes_another(studio: Studio) -> None:
@@ -149,15 +40,17 @@ def test_strokes_become_a_face_and_more_strokes_another(studio: Studio) -> None:
 
 
 def test_faces_come_while_the_pen_is_still_down(studio: Studio) -> None:
-    studio.stroke("#sketch", [(100, 100), (150, 150)])
-    studio.settle()  # the model is read and known to be quick
+    for k in range(4):  # the model is read, and known to be quick
+        studio.stroke("#sketch", [(100, 100 + 9 * k), (150, 150)])
+        studio.settle()
+    if float(re.findall(r"([0-9.]+) s per face", studio.page.inner_text("#model-state"))[0]) > 0.5:
+        pytest.skip("this machine is too busy for faces during a stroke")
     before = studio.face()
     box = studio.page.locator("#sketch").bounding_box()
     studio.page.mouse.move(box["x"] + 100, box["y"] + 100)
     studio.page.mouse.down()
     for k in range(40):
         studio.page.mouse.move(box["x"] + 100 + 4 * k, box["y"] + 100 + 3 * k)
-    studio.page.wait_for_function_free = None  # the policy of the page forbids evaluating text
     deadline = 200
     while np.array_equal(studio.face(), before) and (deadline := deadline - 1):
         studio.page.wait_for_timeout(100)
@@ -221,45 +114,6 @@ def test_another_seed_another_face_and_the_same_seed_the_same(studio: Studio) ->
     studio.page.fill("#seed", "many")
     studio.page.press("#seed", "Enter")
     assert "whole number" in studio.toast() and studio.page.input_value("#seed") == "1"
-
-
-def test_variants_lock_and_unlock(studio: Studio) -> None:
-    studio.page.click("#empty-examples button:nth-child(4)")
-    studio.settle()
-    studio.page.click('#count [data-value="4"]')
-    studio.settle()
-    four = studio.faces()
-    assert len(four) == 4 and len({face.tobytes() for face in four}) == 4
-    studio.page.click("#grid button:nth-child(3)")
-    assert studio.page.inner_text("#caption").startswith("Seed 3")
-    studio.page.click("#lock")
-    studio.settle()
-    assert studio.page.is_visible("#lock-card")
-    studio.page.fill("#seed", "50")
-    studio.page.press("#seed", "Enter")
-    studio.settle()
-    assert not any(np.array_equal(a, b) for a in studio.faces() for b in four)
-    studio.stroke("#sketch", [(20, 20), (60, 60)])
-    assert "locked" in studio.toast()
-    studio.page.click("#unlock")
-    studio.settle()
-    assert studio.page.is_hidden("#lock-card")
-
-
-def test_sliders_change_the_face(studio: Studio) -> None:
-    studio.page.click("#empty-examples button:nth-child(3)")
-    studio.settle()
-    last = studio.face()
-    for name in ("coarse", "middle", "fine", "truncation"):
-        studio.page.focus(f'[data-setting="{name}"]')
-        for _ in range(6):
-            studio.page.keyboard.press("ArrowLeft" if name in ("fine", "truncation") else "ArrowRight")
-        studio.settle()
-        assert np.abs(studio.face().astype(int) - last).mean() > 0.2, name
-        last = studio.face()
-    studio.page.click('#style [data-value="own"]')
-    studio.settle()
-    assert not np.array_equal(studio.face(), last)
 
 
 def test_painted_labels_become_a_face(studio: Studio) -> None:
@@ -330,26 +184,12 @@ def test_a_pasted_picture_and_one_that_is_none(studio: Studio, root: Path) -> No
     studio.page.wait_for_selector("#source", state="visible")
     studio.settle()
     assert studio.canvas("#sketch").min() < 100 and "pasted.png" in studio.page.inner_text("#source-words")
-    drop = (
-        paste.replace("ClipboardEvent", "DragEvent")
-        .replace('"paste"', '"drop"')
-        .replace("clipboardData", "dataTransfer")
-    )
+    drop = paste.replace("ClipboardEvent", "DragEvent").replace('"paste"', '"drop"')
+    drop = drop.replace("clipboardData", "dataTransfer")
     studio.page.eval_on_selector("body", drop, [1, 2, 3])
     studio.page.wait_for_selector(".toast.wrong")
     assert "no picture that can be read" in studio.toast()
     studio.problems.clear()  # the browser reports the 415 by itself
-
-
-def test_the_style_of_a_face(studio: Studio, root: Path) -> None:
-    studio.page.click("#empty-examples button:nth-child(8)")
-    studio.settle()
-    first = studio.face()
-    studio.page.click('#style [data-value="photo"]')
-    studio.page.set_input_files("#style-file", root / "examples" / "photos" / "male_59.jpg")
-    studio.page.wait_for_selector('#style-image[src^="data:"]')
-    studio.settle()
-    assert np.abs(studio.face().astype(int) - first).mean() > 1
 
 
 def test_between_two_faces(studio: Studio) -> None:
@@ -390,51 +230,6 @@ def test_downloads(studio: Studio, tmp_path: Path) -> None:
     assert settings["seed"] == 1 and settings["size"] == studio.face().shape[0]
 
 
-def test_a_link_restores_the_settings(studio: Studio, browser: Any, address: str) -> None:
-    studio.page.click("#empty-examples button:nth-child(7)")
-    studio.settle()
-    studio.page.click('#count [data-value="4"]')
-    studio.page.fill("#seed", "77")
-    studio.page.press("#seed", "Enter")
-    studio.settle()
-    studio.page.wait_for_timeout(500)
-    link = studio.page.url
-    assert "seed=77" in link and "n=4" in link and "example=" in link
-    other = Studio(browser, link)
-    other.page.wait_for_selector("#grid button:nth-child(4)")
-    other.settle()
-    assert [face.tobytes() for face in other.faces()] == [face.tobytes() for face in studio.faces()]
-    other.context.close()
-    absurd = Studio(browser, address + "/#n=1e9&seed=-4&model=../../x&style=photo&fine=NaN&example=%00&x=<script>")
-    absurd.page.click("#empty-examples button:nth-child(1)")
-    absurd.settle()
-    assert len(absurd.faces()) == 1 and absurd.problems == []
-    absurd.context.close()
-
-
-def test_earlier_faces_come_back_with_their_drawing(studio: Studio) -> None:
-    studio.stroke("#sketch", oval(128, 138, 60, 84))
-    studio.settle()
-    studio.page.wait_for_selector("#strip button")
-    face, drawing = studio.face(), studio.canvas("#sketch")
-    studio.page.click('[data-tools="sketch"] [data-do="clear"]')
-    studio.page.click("#strip button")
-    studio.page.wait_for_selector("#grid img")
-    studio.page.wait_for_timeout(300)
-    np.testing.assert_array_equal(studio.face(), face)
-    np.testing.assert_array_equal(studio.canvas("#sketch"), drawing)
-
-
-def test_without_live_nothing_happens_until_the_button(studio: Studio) -> None:
-    studio.page.click("#live")
-    studio.stroke("#sketch", oval(128, 138, 60, 84))
-    studio.page.wait_for_timeout(800)
-    assert studio.page.locator("#grid img").count() == 0
-    studio.page.click("#make")
-    studio.settle()
-    assert studio.face().std() > 5
-
-
 @pytest.mark.parametrize(("width", "height"), [(1440, 900), (820, 1180), (360, 740)])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_and_is_not_blank(browser: Any, address: str, width: int, height: int, scheme: str) -> None:
@@ -450,34 +245,4 @@ def test_the_page_fits_and_is_not_blank(browser: Any, address: str, width: int, 
     assert studio.page.evaluate("() => document.documentElement.scrollWidth") <= width
     studio.page.wait_for_timeout(50)
     assert studio.problems == []
-    studio.context.close()
-
-
-def test_every_control_can_be_reached_and_has_a_name(studio: Studio) -> None:
-    studio.page.click("#empty-examples button:nth-child(2)")
-    studio.settle()
-    nameless = studio.page.evaluate("""() => [...document.querySelectorAll('button, input:not([type=file]), select, summary, canvas, [role=tab]')]
-      .filter((e) => e.checkVisibility())
-      .filter((e) => !(e.getAttribute('aria-label') || e.textContent.trim() || e.labels?.[0]?.textContent.trim() || e.querySelector('img[alt]')?.alt))
-      .map((e) => e.outerHTML)""")
-    assert nameless == []
-    reached: set[str] = set()
-    studio.page.focus(".skip")
-    for _ in range(70):
-        studio.page.keyboard.press("Tab")
-        reached.add(studio.page.evaluate("() => document.activeElement.id"))
-    wanted = {"model", "theme", "help", "tab-sketch", "open", "sketch", "seed", "dice", "live", "lock", "set-a", "link"}
-    assert wanted <= reached, wanted - reached
-
-
-def test_a_server_that_has_gone_is_said(browser: Any, address: str) -> None:
-    studio = Studio(browser, address)
-    studio.context.set_offline(True)
-    studio.stroke("#sketch", oval(128, 138, 60, 84))
-    studio.page.wait_for_selector(".toast.wrong")
-    assert "does not answer" in studio.toast()
-    studio.context.set_offline(False)
-    studio.page.click(".toast.wrong button")
-    studio.settle()
-    assert studio.face().std() > 5
     studio.context.close()

@@ -1,6 +1,6 @@
 // A slider between two faces: codes are interpolated on the server, pictures that were made once are kept.
 import { ApiError, post, session } from './api.js';
-import { $, fillSlider, make, pngUrl, toast } from './dom.js';
+import { $, busy, fillSlider, make, pngUrl, toast } from './dom.js';
 
 const WAIT = 60; // ms
 
@@ -49,6 +49,7 @@ export class Between {
   async ask(at) {
     const { a, b } = this.ends;
     this.running = new AbortController();
+    busy('between', true);
     this.next = false;
     try {
       const answer = await post('api/interpolate', { model: a.model, a: a.latent, b: b.latent, t: at, session }, this.running.signal);
@@ -62,6 +63,7 @@ export class Between {
       else if (!(error instanceof ApiError) && error.name !== 'AbortError') throw error;
     } finally {
       this.running = null;
+      busy('between', false);
       if (this.next) this.go();
     }
   }

@@ -1,6 +1,6 @@
 // The settings on the page and the settings in memory, kept equal.
 import { ApiError, post } from './api.js';
-import { $, bytesOf, fillSlider, pngUrl, radios, toast } from './dom.js';
+import { $, busy, bytesOf, fillSlider, pngUrl, radios, toast } from './dom.js';
 import { fileOf } from './importer.js';
 import { DEFAULTS, change, onChange, settings } from './settings.js';
 
@@ -44,6 +44,7 @@ export class Controls {
   /** The face in a photo becomes the style. */
   async takePhoto(file) {
     if (!file) return;
+    busy('style', true);
     try {
       const made = await post('api/photo', { image: file });
       this.photo = new Blob([bytesOf(made.png)], { type: 'image/png' });
@@ -56,6 +57,8 @@ export class Controls {
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       toast(error.message, { wrong: true });
+    } finally {
+      busy('style', false);
     }
   }
 

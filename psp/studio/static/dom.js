@@ -45,6 +45,14 @@ export function radios(group, attribute, onChoose) {
   return set;
 }
 
+const reasons = new Set();
+/** Who is at work; readers, and whoever waits for the page to come to rest, see it at the faces. */
+export function busy(who, on) {
+  if (on) reasons.add(who);
+  else reasons.delete(who);
+  $('results').setAttribute('aria-busy', reasons.size > 0);
+}
+
 /** The filled part of a slider. */
 export function fillSlider(slider) {
   const part = (slider.value - slider.min) / (slider.max - slider.min);

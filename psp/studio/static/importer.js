@@ -1,6 +1,6 @@
 // Pictures from outside: opened, dropped, pasted or an example. The server tells what they are and cuts them to size.
 import { ApiError, post } from './api.js';
-import { $, loadImage, make, pngUrl, toast } from './dom.js';
+import { $, busy, loadImage, make, pngUrl, toast } from './dom.js';
 import { setExample } from './settings.js';
 
 const READINGS = { sketch: [['photo', 'a photo, drawn over'], ['drawing', 'a drawing']], labels: [['photo', 'a photo'], ['map', 'a label map']] };
@@ -54,7 +54,13 @@ export class Importer {
 
   async example(example) {
     this.openShelf(false);
-    await this.take(await fileOf(example), { example: `${example.kind}/${example.name}` });
+    busy('importer', true);
+    try {
+      await this.take(await fileOf(example), { example: `${example.kind}/${example.name}` });
+    } catch {
+      busy('importer', false);
+      toast('The example could not be fetched. Is the studio still running?', { wrong: true });
+    }
   }
 
   async named(name) {
@@ -89,6 +95,7 @@ export class Importer {
   }
 
   async ask(path, values) {
+    busy('importer', true);
     const slow = setTimeout(() => { this.dismiss = toast('Reading the picture…', { seconds: 60 }); }, 500);
     try {
       return await post(path, values);
@@ -99,6 +106,7 @@ export class Importer {
     } finally {
       clearTimeout(slow);
       this.dismiss?.();
+      setTimeout(() => busy('importer', false), 50); // by then the faces have been asked for
     }
   }
 

@@ -1,7 +1,7 @@
 // When faces are asked for: soon after the hand rests, again while it moves if the model is quick, never more than one
 // request at a time, and the newest wins.
 import { ApiError, post, session } from './api.js';
-import { $, toast } from './dom.js';
+import { $, busy, toast } from './dom.js';
 import { change, settings } from './settings.js';
 
 const REST = 160; // ms after the last stroke
@@ -39,10 +39,9 @@ export class Maker {
     this.busy(false);
   }
 
-  /** For readers, and for whoever waits for the page to come to rest. */
   busy(on) {
-    $('results').setAttribute('aria-busy', on || Boolean(this.timer));
-    this.hooks.busy?.(on);
+    busy('maker', on || this.timer > 0);
+    this.hooks.busy(on);
   }
 
   async run(how) {
