@@ -145,7 +145,7 @@ def test_a_model_that_cannot_be_read_says_why_and_can_be_tried_again() -> None:
     sentence = refused(client.post("/api/generate", **tiny.form(model="broken", image=tiny.drawing(1))), 409)
     assert "holds no encoder" in sentence
     record = good(client.get("/api/models"))["models"][-1]
-    assert (record["state"], record["error"]) == ("failed", "X.pt holds no encoder.")
+    assert (record["state"], record["error"]) == ("failed", "x.pt holds no encoder.")
     good(client.post("/api/generate", **tiny.form(image=tiny.drawing(1))))
 
 

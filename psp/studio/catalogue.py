@@ -1,13 +1,9 @@
-"""What the model menu offers: the bundled tasks and the checkpoints of the command line, none of them read yet.
-
-To add a kind of checkpoint, add a line to `OPENERS`: the `method` that its options name, and what builds the model.
-"""
+"""What the model menu offers: the bundled tasks and the checkpoints of the command line, none of them read yet."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from psp.errors import UserError
 from psp.studio.models import Entry, StudioModel
@@ -53,8 +49,11 @@ def checkpoint_entries(paths: Sequence[str], device: str) -> list[Entry]:
 
 
 def open_model(path: Path, device: str) -> StudioModel:
-    """The model in a file, by the method that its options name. UserError when it is none that can be shown."""
-    return _open_psp(path, task=None, device=device)
+    """The model in a file. UserError, with the file's name but not its folder, when it is none that can be shown."""
+    try:
+        return _open_psp(path, task=None, device=device)
+    except UserError as error:
+        raise UserError(str(error).replace(str(path), path.name)) from error
 
 
 def _open_psp(path: Path | None, *, task: str | None, device: str) -> StudioModel:
@@ -67,6 +66,3 @@ def _open_psp(path: Path | None, *, task: str | None, device: str) -> StudioMode
     if model.task is None and model.input_nc in BY_CHANNELS:
         model.task = get_task(BY_CHANNELS[model.input_nc])
     return PspModel(model)
-
-
-OPENERS: dict[str, Callable[[Any], StudioModel]] = {}

@@ -45,4 +45,6 @@ def plain_words(error: UserError) -> str:
     while "--" in words and "(" in words and ")" in words[words.rindex("(") :]:
         start = words.rindex("(")
         words = (words[:start].rstrip() + words[words.index(")", start) + 1 :]).strip()
-    return words[:1].upper() + words[1:] + ("" if words.endswith(".") else ".")
+    first = words.partition(" ")[0]  # a file's name stays as it is
+    words = words[:1].upper() + words[1:] if first.isalpha() else words
+    return words + ("" if words.endswith(".") else ".")

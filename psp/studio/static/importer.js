@@ -3,7 +3,7 @@ import { ApiError, post } from './api.js';
 import { $, busy, loadImage, make, pngUrl, toast } from './dom.js';
 import { setExample } from './settings.js';
 
-const READINGS = { sketch: [['photo', 'a photo, drawn over'], ['drawing', 'a drawing']], labels: [['photo', 'a photo'], ['map', 'a label map']] };
+const READINGS = { sketch: [['photo', 'a photo'], ['drawing', 'a drawing']], labels: [['photo', 'a photo'], ['map', 'a label map']] };
 
 export class Importer {
   /** hooks: tab() -> kind, show(kind, image, base64): put a picture onto a canvas; kinds() -> kinds that have a model. */

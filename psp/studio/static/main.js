@@ -20,7 +20,11 @@ const tools = {};
 
 const models = new Models({
   changed: () => modelChanged(),
-  failed: (model) => toast(`${model.title}: ${model.error}`, { wrong: true, seconds: 12 }),
+  failed: (model, before) => {
+    toast(`${model.title} cannot be used. ${model.error}`, { wrong: true, seconds: 15 });
+    const other = before && before.state !== 'failed' ? before : models.all.find((one) => one.state !== 'failed');
+    if (other) change({ model: other.id });
+  },
 });
 const results = new Results({ select: (item) => showLock(item) });
 const maker = new Maker({

@@ -78,7 +78,7 @@ export class Maker {
 
   failed(error) {
     if (!(error instanceof ApiError)) throw error;
-    if (error.status === 409 && error.message.startsWith('A newer request')) return;
+    if (error.status === 409 && /^(A newer request|This model cannot)/.test(error.message)) return; // the menu tells of models
     if (error.status === 503 || error.status === 429) {
       toast('The studio is busy; this page asks again by itself.', { seconds: 3 });
       setTimeout(() => this.running || this.timer || this.run('done'), 1000 * Math.max(1, error.retryAfter));

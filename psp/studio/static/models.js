@@ -6,7 +6,7 @@ const GROUPS_FIRST = 'Yours';
 const KINDS = { sketch: 'from a sketch', labels: 'from labels', photo: 'from a photo' };
 
 export class Models {
-  /** hooks: changed() after anything about the chosen model changed; failed(model) when it could not be read. */
+  /** hooks: changed() after anything about the chosen model changed; failed(model, before) when it could not be read. */
   constructor(hooks) {
     Object.assign(this, { hooks, all: [], chosen: null, preferred: {} });
     this.select = $('model');
@@ -29,6 +29,7 @@ export class Models {
   }
 
   choose(id) {
+    if (this.chosen !== id) this.before = this.chosen;
     this.chosen = id;
     if (this.current.input) this.preferred[this.current.input] = id;
     this.draw();
@@ -55,7 +56,7 @@ export class Models {
       const now = this.current;
       if (now.input && !known) this.preferred[now.input] = now.id;
       this.hooks.changed();
-      if (now.state === 'failed' && before !== 'failed') this.hooks.failed(now);
+      if (now.state === 'failed' && before !== 'failed') this.hooks.failed(now, this.find(this.before));
       if (this.all.some((model) => model.state === 'loading')) this.follow();
     }, 400);
   }

@@ -95,7 +95,7 @@ export function palette(labels, pad) {
     const dot = document.createElementNS('http://www.w3.org/2000/svg', 'circle');
     for (const [name, value] of Object.entries({ cx: 8, cy: 8, r: 7, fill: colour })) dot.setAttribute(name, value);
     chip.replaceChildren(dot);
-    const button = make('button', { type: 'button', title: `${id} ${title}` }, chip, title);
+    const button = make('button', { type: 'button', title: `${id} ${title}${/^(left|right) /.test(title) ? ", as the person would say" : ''}` }, chip, title);
     button.setAttribute('role', 'radio');
     button.dataset.label = id;
     box.append(button);
