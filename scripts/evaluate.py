@@ -119,9 +119,10 @@ def main(argv: list[str] | None = None) -> int:
     if len(verdict.left_out) > SHOWN:
         print(f"... all {len(verdict.left_out)} of them are listed in {exp_dir / 'metrics.json'}", file=sys.stderr)
     kept = f", {measured.kept} of them measured before" if measured.kept else ""
-    print(f"report  {exp_dir}: {len(measured.names)} images{kept}")
+    n = len(measured.names)
+    print(f"report  {exp_dir}: {n} image{'' if n == 1 else 's'}{kept}")
     asked_for = flags.metrics not in (None, "all") and missing
-    return 1 if verdict.left_out or asked_for or not measured.names else 0
+    return 1 if verdict.left_out or asked_for or not n else 0
 
 
 def check(flags: Namespace) -> None:

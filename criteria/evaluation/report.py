@@ -83,7 +83,8 @@ def markdown(label: str, metrics: Mapping[str, Metric], summary: Mapping[str, Ma
     cells = [" ".join(label.split()).replace("|", "\\|"), str(n)]
     for name, metric in metrics.items():
         value = summary[name].get("value")
-        cells.append("–" if value is None else f"{value:.{metric.digits}f}")
+        nothing = "∞" if name == "psnr" and summary[name].get("not_finite") else "–"  # all images are equal
+        cells.append(nothing if value is None else f"{value:.{metric.digits}f}")
     lines = [titles, ["---", *["---:"] * (len(titles) - 1)], cells]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
