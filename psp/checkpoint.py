@@ -23,7 +23,7 @@ from psp.formats import Weights, read_weights
 from psp.model import PSP, build_encoder
 from psp.photo_encoder import PhotoEncoder
 from psp.refinement import INPUT_NC
-from psp.safe_load import checksum, read_torch
+from psp.safe_load import check_torch, checksum, read_safetensors, read_torch
 from psp.stylegan2 import Generator, fir_kernel, generator_config, style_count
 from psp.tasks import TASKS, get_task
 from psp.tensor_file import write_safetensors
@@ -282,9 +282,12 @@ def psp_state(model: PSP) -> dict[str, Any]:
     return content
 
 
-def save_torch(content: Mapping[str, Any], path: str | Path) -> None:
-    """`torch.save`, atomically; UserError when the file cannot be written, and the old one is kept."""
-    with atomic_open(path) as file:
+def save_torch(content: Mapping[str, Any], path: str | Path, *, keep: str | Path | None = None) -> None:
+    """`torch.save`, atomically, read back from the disk and compared with its checksums before it takes its name.
+
+    keep: the name under which the previous file stays. UserError when it cannot be written; the old one is kept.
+    """
+    with atomic_open(path, verify=check_torch, keep=keep) as file:
         try:
             torch.save(dict(content), file)
         except RuntimeError as error:  # torch's zip writer swallows what the operating system said
@@ -308,7 +311,7 @@ def save_safetensors(
 
     out = {key: stored(value) for key, value in tensors.items()}
     metadata = {"config": json.dumps(dict(config), sort_keys=True), "format": "pt", "crc32": checksum(out)}
-    with atomic_open(path) as file:
+    with atomic_open(path, verify=lambda written: read_safetensors(written) and None) as file:
         write_safetensors(file, out, metadata)
 
 

@@ -43,8 +43,7 @@ def read_torch(path: Path) -> Mapping[str, Any]:
     """Content of a PyTorch file, zip or legacy, whose top is a dict. UserError in one line for anything else."""
     require_safe_torch(path)
     try:
-        with path.open("rb") as file:
-            _check_zip(path, file) if zipfile.is_zipfile(file) else _check_legacy(path, file)
+        check_torch(path)
         # files of StyleGAN2 training runs hold their argparse options, a plain record of values
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -56,6 +55,17 @@ def read_torch(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content
+
+
+def check_torch(path: Path) -> None:
+    """Look a PyTorch file through without loading it: structure, names, checksums. UserError when one is wrong."""
+    try:
+        with path.open("rb") as file:
+            _check_zip(path, file) if zipfile.is_zipfile(file) else _check_legacy(path, file)
+    except UserError:
+        raise
+    except Exception as error:  # a damaged pickle can raise anything
+        raise UserError(f"{path} {_why_not(error)}") from error
 
 
 def require_safe_torch(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,13 @@ class TrainLog:
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder, self.path = folder, folder / "metrics.jsonl"
+        self._hook = threading.excepthook
         try:
             keep_records(self.path, lambda record: step is not None and record["step"] <= step)
             self._board: Any = SummaryWriter(str(folder / "logs"), purge_step=None if step is None else step + 1)
         except OSError as error:
             raise UserError(f"cannot write {error.filename or folder}: {error.strerror or error}") from error
+        threading.excepthook = self._quietly
 
     def record(self, step: int, phase: str, values: Mapping[str, float]) -> None:
         """One line of metrics.jsonl and one point per curve; numbers that are not finite become null."""
@@ -37,14 +40,28 @@ class TrainLog:
                 file.write(json.dumps({"step": step, "phase": phase, **line}) + "\n")
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
-        for name, value in values.items():
-            self._board.add_scalar(f"{phase}/{name}", value, step)
+        try:
+            for name, value in values.items():
+                self._board.add_scalar(f"{phase}/{name}", value, step)
+        except OSError as error:  # of the thread that writes the events
+            raise UserError(f"cannot write {self.folder / 'logs'}: {error.strerror or error}") from error
 
     def draw_curves(self) -> None:
         loss_curves(self.path, self.folder / "loss_curves.png", title=self.folder.name)
 
     def close(self) -> None:
-        self._board.close()
+        try:
+            self._board.close()
+        except OSError as error:
+            if error.__context__ is None:  # otherwise the run is already ending, with the cause as its message
+                raise UserError(f"cannot write {self.folder / 'logs'}: {error.strerror or error}") from error
+        finally:
+            threading.excepthook = self._hook
+
+    def _quietly(self, problem: threading.ExceptHookArgs) -> None:
+        """`record` raises what the thread that writes the events ran into; no traceback from there."""
+        if not (isinstance(problem.exc_value, OSError) and type(problem.thread).__name__ == "_AsyncWriterThread"):
+            self._hook(problem)
 
 
 def keep_records(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:

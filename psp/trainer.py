@@ -9,7 +9,9 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -25,10 +27,12 @@ from psp.config import TrainConfig
 from psp.errors import UserError
 from psp.interrupts import StopRequest, stop_on_signals
 from psp.methods.base import BadStep, Method
+from psp.run_lock import only_process_in
 from psp.train_log import TrainLog
 from psp.types import Batch
 from psp.visualize import grid
 
+LAST, PREVIOUS = "last.pt", "last.previous.pt"
 # Options that may differ when a run is resumed: they change how fast or how long it runs, not what is computed.
 RESUMABLE = {
     "exp_dir", "device", "workers", "test_workers", "cache_mb", "test_batch_size", "max_steps", "image_interval",
@@ -67,6 +71,10 @@ class Trainer:
 
     def run(self) -> int:
         """Train to `max_steps`; exit status 0, or 130/143 after Ctrl-C/SIGTERM (the step is finished and saved)."""
+        with only_process_in(self.exp_dir):
+            return self._run()
+
+    def _run(self) -> int:
         max_steps = self._every("max_steps")
         resumed = self._resume()
         if self.step >= max_steps and not self.validation_due:
@@ -172,7 +180,8 @@ class Trainer:
     def _save(self, *, numbered: bool) -> None:
         """`last.pt` resumes; `iteration_<step>.pt` holds the weights alone, the newest `keep_checkpoints` of them.
 
-        `last.pt` comes last: a run that is killed in between does this step again and writes all of them.
+        `last.pt` comes last: a run that is killed in between does this step again and writes all of them. The one
+        before it stays as `last.previous.pt`, should the disk damage the newest.
         """
         if numbered:
             weights = self.method.checkpoint()
@@ -188,7 +197,7 @@ class Trainer:
             "options": dataclasses.asdict(self.config),
             "method": self.method.state(),
         }
-        save_torch({"training": training}, self.checkpoints / "last.pt")
+        save_torch({"training": training}, self.checkpoints / LAST, keep=self.checkpoints / PREVIOUS)
         found = [
             (int(m[1]), p) for p in self.checkpoints.iterdir() if (m := re.fullmatch(r"iteration_(\d+)\.pt", p.name))
         ]
@@ -196,11 +205,10 @@ class Trainer:
             path.unlink(missing_ok=True)
 
     def _resume(self) -> bool:
-        """Continue from `last.pt` if there is one; UserError when it was made with options that matter."""
-        path = self.checkpoints / "last.pt"
-        if not path.exists():
+        """Continue from the newest good state, if there is one; UserError when options that matter were others."""
+        training = newest_state(self.checkpoints)
+        if training is None:
             return False
-        training = read_training_state(path)
         earlier = {field.name: field.default for field in dataclasses.fields(TrainConfig)} | training["options"]
         changed = [
             f"--{name} {was!r} -> {now!r}"
@@ -234,6 +242,26 @@ class Trainer:
         value = getattr(self.config, name)
         assert isinstance(value, int), f"{name} is not resolved"
         return value
+
+
+def newest_state(checkpoints: Path) -> dict[str, Any] | None:
+    """The training state of `last.pt`, or of the one before it when that is damaged; None when there is neither.
+
+    A damaged `last.pt` is moved aside, so that it never takes the place of a good one. UserError: none can be read.
+    """
+    last, previous = checkpoints / LAST, checkpoints / PREVIOUS
+    if last.exists() or not previous.exists():
+        try:
+            return read_training_state(last) if last.exists() else None
+        except UserError as error:
+            if not previous.exists():
+                raise
+            training = read_training_state(previous)
+            aside = checkpoints / "last.damaged.pt"
+            os.replace(last, aside)
+            print(f"{error}; moved to {aside.name}, going on from {PREVIOUS}, step {training['step']}", file=sys.stderr)
+            return training
+    return read_training_state(previous)
 
 
 @contextlib.contextmanager

@@ -92,10 +92,10 @@ def test_killed_between_two_files(
     class Killed(BaseException):
         pass
 
-    def save(content: dict[str, Any], path: Path) -> None:
+    def save(content: dict[str, Any], path: Path, **options: Any) -> None:
         if path.name == dies_in and run.step == (6 if dies_in == "best_model.pt" else 4):
             raise Killed
-        save_torch(content, path)
+        save_torch(content, path, **options)
         if dies_in == "after best" and path.name == "best_model.pt" and run.step == 6:
             raise Killed
 
@@ -167,6 +167,7 @@ def test_changed_options_are_refused_in_one_line(tmp_path: Path) -> None:
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
     trainer(tmp_path, max_steps=2).run()
     (tmp_path / "checkpoints" / "last.pt").write_bytes(b"PK\x03\x04")
+    (tmp_path / "checkpoints" / "last.previous.pt").unlink(missing_ok=True)
     with pytest.raises(UserError, match="last.pt is damaged"):
         trainer(tmp_path, max_steps=3).run()
 
