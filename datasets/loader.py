@@ -39,34 +39,38 @@ class EpochSampler(Sampler[list[Item]]):
 
     The epochs' permutations are one endless stream, cut into batches of `batch_size`: every item is seen exactly once
     per epoch, none is dropped, and a set smaller than a batch works too. Batch k is the same however it is reached.
+    Of `world` processes each takes every `world`-th batch: together they see the batches of one alone, in its order.
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int, *, start_step: int = 0):
+    def __init__(self, n: int, batch_size: int, seed: int, *, start_step: int = 0, rank: int = 0, world: int = 1):
         super().__init__()
         if n < 1 or batch_size < 1:
             raise ValueError(f"need at least one item and a batch of at least one; got n={n}, batch_size={batch_size}")
         self.n, self.batch_size, self.seed, self.start_step = n, batch_size, seed, start_step
+        self.rank, self.world = rank, world
 
     def __iter__(self) -> Iterator[list[Item]]:
         return self.iter_from(self.start_step)
 
     def iter_from(self, step: int) -> Iterator[list[Item]]:
-        """The batches from number `step` (the first is 0) on, without end."""
-        epoch, offset = self.position(step)
-        order = epoch_order(self.n, self.seed, epoch)
+        """This process' batches from its number `step` (the first is 0) on, without end."""
+        shuffled, order = -1, np.empty(0, int)
         while True:
             batch: list[Item] = []
+            epoch, offset = self.position(step * self.world + self.rank)
             while len(batch) < self.batch_size:
                 if offset == self.n:
                     epoch, offset = epoch + 1, 0
-                    order = epoch_order(self.n, self.seed, epoch)
+                if epoch != shuffled:
+                    shuffled, order = epoch, epoch_order(self.n, self.seed, epoch)
                 index = int(order[offset])
                 batch.append((index, item_seed(self.seed, epoch, index)))
                 offset += 1
             yield batch
+            step += 1
 
     def position(self, step: int) -> tuple[int, int]:
-        """(epoch, items of it already seen) before batch number `step`."""
+        """(epoch, items of it already seen) before batch number `step` of all processes together."""
         return divmod(step * self.batch_size, self.n)
 
 
@@ -77,19 +81,30 @@ def collate(items: Sequence[tuple[torch.Tensor, torch.Tensor, str]]) -> Batch:
 
 
 def train_loader(
-    dataset: PairedImages, batch_size: int, *, seed: int, step: int = 0, workers: int = 0
+    dataset: PairedImages,
+    batch_size: int,
+    *,
+    seed: int,
+    step: int = 0,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
 ) -> DataLoader[Any]:
-    """Endless training batches from number `step` on; the same ones for any number of workers."""
-    sampler = EpochSampler(len(dataset), batch_size, seed, start_step=step)
+    """Endless training batches of process `rank` from its number `step` on; the same ones for any number of workers."""
+    sampler = EpochSampler(len(dataset), batch_size, seed, start_step=step, rank=rank, world=world)
     return DataLoader(
         dataset, batch_sampler=sampler, num_workers=workers, collate_fn=collate, persistent_workers=workers > 0,
         worker_init_fn=leave_signals_to_the_parent,
     )  # fmt: skip
 
 
-def eval_loader(dataset: PairedImages, batch_size: int, *, workers: int = 0) -> DataLoader[Any]:
-    """Every pair once, in order, the last partial batch too."""
+def eval_loader(
+    dataset: PairedImages, batch_size: int, *, workers: int = 0, rank: int = 0, world: int = 1
+) -> DataLoader[Any]:
+    """Every pair once, in order, the last partial batch too; of `world` processes each gets every `world`-th batch."""
+    n = len(dataset)
+    batches = [range(i, min(i + batch_size, n)) for i in range(rank * batch_size, n, world * batch_size)]
     return DataLoader(
-        dataset, batch_size=batch_size, shuffle=False, drop_last=False, num_workers=workers, collate_fn=collate,
+        dataset, batch_sampler=batches, num_workers=workers, collate_fn=collate,  # type: ignore[arg-type]
         worker_init_fn=leave_signals_to_the_parent,
     )  # fmt: skip

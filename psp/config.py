@@ -63,7 +63,7 @@ class TrainConfig:
     learn_in_w: bool = option(False, "one style for all layers (encoder IntoW)")
 
     # data
-    batch_size: int = option(4, "training batch")
+    batch_size: int = option(4, "training batch (of each process, with torchrun)")
     test_batch_size: int = option(4, "validation batch")
     workers: int = option(2, "loader processes for training (0: in the main process)")
     test_workers: int = option(0, "loader processes for validation")
@@ -85,6 +85,7 @@ class TrainConfig:
     optim_name: str = option("ranger", "optimiser of psp", ("ranger", "adam"))
     max_steps: int | None = option(None, "default: 500000, or a short schedule when the example data is used")
     grad_accumulation: int = option(1, "batches per optimiser step")
+    sync_bn: bool = option(False, "with torchrun: BatchNorm over the images of all processes, not each one's own")
     max_bad_steps: int = option(5, "stop after this many steps in a row with a NaN or infinite loss")
     lpips_lambda: float | None = option(None, "LPIPS weight")
     id_lambda: float | None = option(None, "identity weight")

@@ -37,4 +37,8 @@ def run_main(main: Callable[[], int | None]) -> None:
             raise
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         status = 2
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # one of torchrun's: gloo's threads may abort while Python cleans up
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
     sys.exit(status)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 GRACE_SECONDS = 60
+ECHO_SECONDS = 3.0
 
 
 class StopRequest:
@@ -30,13 +32,20 @@ class StopRequest:
 def stop_on_signals(message: str) -> Iterator[StopRequest]:
     """Within the block the first Ctrl-C or SIGTERM prints `message` and sets the request; the second one interrupts.
 
-    Outside the main thread, where Python takes no signal handlers, the request is never set.
+    Outside the main thread, where Python takes no signal handlers, the request is never set. Under torchrun one Ctrl-C
+    comes twice, from the terminal and from torchrun; what follows within a few seconds there counts as the same.
     """
     request = StopRequest()
+    began = 0.0
+    echo = ECHO_SECONDS if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0.0
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if request:
-            raise KeyboardInterrupt
+        nonlocal began
+        if began:
+            if time.monotonic() - began >= echo:
+                raise KeyboardInterrupt
+            return
+        began = time.monotonic()
         request.number = number
         # not print: the signal may have come in the middle of one, which is not allowed to nest
         os.write(2, f"\n{signal.Signals(number).name}: {message}\n".encode())

@@ -36,9 +36,7 @@ def only_process_in(folder: Path) -> Iterator[None]:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             owner = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-            raise UserError(
-                f"{folder} is in use by {owner}; wait for it, end it, or give another --exp_dir"
-            ) from None
+            raise UserError(f"{folder} is in use by {owner}; wait for it, end it, or give another --exp_dir") from None
         except OSError:  # no locks here
             pass
         try:

@@ -64,6 +64,19 @@ class TrainLog:
             self._hook(problem)
 
 
+class SilentLog:
+    """For the ranks that do not write."""
+
+    def record(self, step: int, phase: str, values: Mapping[str, float]) -> None:
+        pass
+
+    def draw_curves(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def keep_records(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
     """Rewrite a metrics.jsonl with the records that are wanted; damaged lines go."""
     if not path.exists():

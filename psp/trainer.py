@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,12 @@ from tqdm import tqdm
 from psp.atomic import atomic_open, make_folder, write_text
 from psp.checkpoint import read_training_state, save_torch
 from psp.config import TrainConfig
+from psp.distributed import average_statistics, collected, largest, mean, rank, require_same, wait_for_all, world_size
 from psp.errors import UserError
 from psp.interrupts import StopRequest, stop_on_signals
 from psp.methods.base import BadStep, Method
 from psp.run_lock import only_process_in
-from psp.train_log import TrainLog
+from psp.train_log import SilentLog, TrainLog
 from psp.types import Batch
 from psp.visualize import grid
 
@@ -37,12 +38,17 @@ LAST, PREVIOUS = "last.pt", "last.previous.pt"
 RESUMABLE = {
     "exp_dir", "device", "workers", "test_workers", "cache_mb", "test_batch_size", "max_steps", "image_interval",
     "board_interval", "val_interval", "save_interval", "keep_checkpoints", "dry_run", "max_bad_steps",
+    "batch_size", "grad_accumulation",  # their product with the number of ranks must stay
 }  # fmt: skip
 
 
 class Trainer:
     """Runs a method. batches: number of a micro-batch -> endless iterator of training batches from that one on;
-    validation: the whole test set, every time anew; progress: False hides the bar (tests)."""
+    validation: the whole test set, every time anew; progress: False hides the bar (tests).
+
+    With several ranks both give this rank's share: of everybody's batches in order, the `rank`th of every `world_size`.
+    All ranks run the same loop; rank 0 alone writes files.
+    """
 
     def __init__(
         self,
@@ -56,6 +62,7 @@ class Trainer:
     ):
         self.method, self.config, self.batches, self.validation = method, config, batches, validation
         self.exp_dir = Path(exp_dir)
+        self.writes = rank() == 0
         self.checkpoints = make_folder(self.exp_dir / "checkpoints")
         self.images = make_folder(self.exp_dir / "images")
         self.progress = progress
@@ -71,7 +78,7 @@ class Trainer:
 
     def run(self) -> int:
         """Train to `max_steps`; exit status 0, or 130/143 after Ctrl-C/SIGTERM (the step is finished and saved)."""
-        with only_process_in(self.exp_dir):
+        with only_process_in(self.exp_dir) if self.writes else contextlib.nullcontext():
             return self._run()
 
     def _run(self) -> int:
@@ -80,19 +87,27 @@ class Trainer:
         if self.step >= max_steps and not self.validation_due:
             print(f"already trained for {self.step} steps in {self.exp_dir}; raise --max_steps to go on")
             return 0
-        self._tidy_up()
-        write_text(self.exp_dir / "opt.json", json.dumps(dataclasses.asdict(self.config), indent=2) + "\n")
+        if self.writes:
+            self._tidy_up()
+            write_text(self.exp_dir / "opt.json", json.dumps(dataclasses.asdict(self.config), indent=2) + "\n")
+        log = TrainLog(self.exp_dir, step=self.step if resumed else None) if self.writes else SilentLog()
         with (
             loader_errors(),
             stop_on_signals("finishing this step and saving (again: stop at once)") as self.stop,
-            contextlib.closing(TrainLog(self.exp_dir, step=self.step if resumed else None)) as self.log,
-            tqdm(total=max_steps, initial=self.step, unit="step", disable=not self.progress, dynamic_ncols=True) as bar,
+            contextlib.closing(log) as self.log,
+            tqdm(
+                total=max_steps,
+                initial=self.step,
+                unit="step",
+                dynamic_ncols=True,
+                disable=not (self.progress and self.writes),
+            ) as bar,
         ):
             unsaved = self.validation_due
             if self.validation_due:
                 self._validate(bar)
             source = self.batches(self.step * self.config.grad_accumulation)
-            while self.step < max_steps and not self.stop:
+            while self.step < max_steps and not self._asked_to_stop():
                 batches = [next(source) for _ in range(self.config.grad_accumulation)]
                 self._one_step(batches, bar)
                 unsaved = True
@@ -107,24 +122,31 @@ class Trainer:
             if unsaved:
                 self._save(numbered=False)
             self.log.draw_curves()
-        if self.stop and (self.step < max_steps or self.validation_due):
+        if self._asked_to_stop() and (self.step < max_steps or self.validation_due):
             print(f"stopped after step {self.step}; the same command continues from there")
             return self.stop.exit_status
         return 0
 
+    def _asked_to_stop(self) -> bool:
+        """Whether any rank was: they all stop after the same step."""
+        self.stop.number = largest(self.stop.number or 0) or None
+        return bool(self.stop)
+
     def _one_step(self, batches: list[Batch], bar: tqdm[Any]) -> None:
-        torch.manual_seed(step_seed(self.config.seed, self.step))
+        torch.manual_seed(step_seed(self.config.seed, self.step * world_size() + rank()))
         started = time.perf_counter()
         try:
             terms = self.method.training_step(batches, self.step)
         except BadStep as problem:
             self._count_bad_step(problem, bar)
             return
+        average_statistics(self.method.networks_in_step())
         self.bad_in_a_row = 0
         self.step += 1
         bar.update()
         if self.step % self._every("board_interval") == 0 or self.step == self._every("max_steps"):
-            values = {name: float(value) for name, value in terms.items()}  # here alone a step waits for the device
+            shared = mean(torch.tensor([float(value) for value in terms.values()]))  # waits for the device
+            values = dict(zip(terms, shared.tolist()))
             bar.set_postfix({name: f"{value:.4g}" for name, value in list(values.items())[:3]})
             extra = {"seconds_per_step": time.perf_counter() - started, "skipped_steps": float(self.bad_total)}
             self.log.record(self.step, "train", values | extra)
@@ -153,31 +175,43 @@ class Trainer:
         count = 0
         for i, batch in enumerate(self.validation()):
             if self.stop:
-                return
-            torch.manual_seed(step_seed(self.config.seed, i))
+                break
+            torch.manual_seed(step_seed(self.config.seed, i * world_size() + rank()))
             n = len(batch.target)
             for name, value in self.method.validation_step(batch).items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value * n
             count += n
             if i == 0:
                 self._draw("val", batch)
+        if self._asked_to_stop():
+            return
         self.validation_due = False
-        means = {name: float(value) / count for name, value in sums.items()}
+        shares = collected(({name: float(value) for name, value in sums.items()}, count))
+        count = sum(n for _, n in shares)
+        means = {name: sum(share.get(name, 0.0) for share, _ in shares) / count for name in shares[0][0]}
         self.log.record(self.step, "val", means)
         shown = ", ".join(f"{k} {v:.4f}" for k, v in means.items() if k.startswith(("loss", "score", "l1")))
         bar.write(f"validation at step {self.step} on {count} images: {shown}")
         watched = means.get(self.method.monitor) if self.method.monitor else None
         if watched is not None and math.isfinite(watched) and self.step and (self.best is None or watched < self.best):
             self.best = watched
-            save_torch(self.method.checkpoint(), self.checkpoints / "best_model.pt")
-            write_text(
-                self.checkpoints / "timestamp.txt", f"step {self.step}: best {self.method.monitor} {watched:.6f}\n"
-            )
+            if self.writes:
+                save_torch(self.method.checkpoint(), self.checkpoints / "best_model.pt")
+                write_text(
+                    self.checkpoints / "timestamp.txt", f"step {self.step}: best {self.method.monitor} {watched:.6f}\n"
+                )
         self.log.draw_curves()
 
     # ---- state -----------------------------------------------------------------------------------
 
     def _save(self, *, numbered: bool) -> None:
+        state = self.method.state()
+        require_same(state, when=f"before the save at step {self.step}")
+        if self.writes:
+            self._write(state, numbered=numbered)
+        wait_for_all()
+
+    def _write(self, state: dict[str, Any], *, numbered: bool) -> None:
         """`last.pt` resumes; `iteration_<step>.pt` holds the weights alone, the newest `keep_checkpoints` of them.
 
         `last.pt` comes last: a run that is killed in between does this step again and writes all of them. The one
@@ -195,7 +229,8 @@ class Trainer:
             "bad_total": self.bad_total,
             "validation_due": self.validation_due,
             "options": dataclasses.asdict(self.config),
-            "method": self.method.state(),
+            "ranks": world_size(),
+            "method": state,
         }
         save_torch({"training": training}, self.checkpoints / LAST, keep=self.checkpoints / PREVIOUS)
         found = [
@@ -206,10 +241,21 @@ class Trainer:
 
     def _resume(self) -> bool:
         """Continue from the newest good state, if there is one; UserError when options that matter were others."""
-        training = newest_state(self.checkpoints)
+        training = newest_state(self.checkpoints) if self.writes else None
+        wait_for_all()  # rank 0 may have moved a damaged file aside
+        if not self.writes:
+            training = newest_state(self.checkpoints)
         if training is None:
+            require_same({"step": 0} | self.method.state(), when="at the start")
             return False
         earlier = {field.name: field.default for field in dataclasses.fields(TrainConfig)} | training["options"]
+        images = samples_per_step(earlier, training.get("ranks", 1))
+        now_images = samples_per_step(dataclasses.asdict(self.config), world_size())
+        if images != now_images:
+            raise UserError(
+                f"{self.exp_dir} holds a run with {images} images a step, now there are {now_images} (--batch_size x "
+                f"--grad_accumulation x ranks); choose them so that it stays {images}, or use another --exp_dir"
+            )
         changed = [
             f"--{name} {was!r} -> {now!r}"
             for name, now in dataclasses.asdict(self.config).items()
@@ -224,6 +270,7 @@ class Trainer:
         self.step, self.best = int(training["step"]), training["best"]
         self.bad_in_a_row, self.bad_total = int(training["bad_in_a_row"]), int(training["bad_total"])
         self.validation_due = bool(training["validation_due"])
+        require_same({"step": self.step} | self.method.state(), when="when resuming")
         print(f"resumed {self.exp_dir} after step {self.step}")
         return True
 
@@ -234,6 +281,8 @@ class Trainer:
                 path.unlink(missing_ok=True)
 
     def _draw(self, phase: str, batch: Batch) -> None:
+        if not self.writes:
+            return
         rows = self.method.pictures(Batch(batch.source[:8], batch.target[:8], batch.names[:8]))
         with atomic_open(self.images / f"{phase}_{self.step:07d}.jpg", sync=False) as file:
             grid(rows).save(file, "JPEG", quality=92)
@@ -242,6 +291,10 @@ class Trainer:
         value = getattr(self.config, name)
         assert isinstance(value, int), f"{name} is not resolved"
         return value
+
+
+def samples_per_step(options: Mapping[str, Any], ranks: int) -> int:
+    return int(options["batch_size"]) * int(options["grad_accumulation"]) * ranks
 
 
 def newest_state(checkpoints: Path) -> dict[str, Any] | None:

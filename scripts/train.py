@@ -40,39 +40,54 @@ def main() -> int:
         examples=examples,
     )
 
+    from psp.device import autocast, pick_device
+    from psp.distributed import local_device, process_group
+
+    device = pick_device(local_device(config.device))
+    autocast(device, config.precision)  # complains before the data is read
+    with process_group(device):
+        return train(config, device, examples=examples)
+
+
+def train(config: TrainConfig, device: torch.device, *, examples: bool) -> int:
+    """One run from data to checkpoints, in each process of it."""
     import torch
 
     from psp.atomic import make_folder
-    from psp.device import autocast, pick_device
+    from psp.distributed import rank, share_batch_norms, world_size
 
-    device = pick_device(config.device)
-    autocast(device, config.precision)  # complains before the data is read
     if not config.dry_run:
         make_folder(str(config.exp_dir))
     if examples:
         print(
             f"no --data_root: training on the {EXAMPLES.relative_to(CHECKOUT)} portraits for {config.max_steps} steps"
         )
-    train, test = open_data(config)
+    training, test = open_data(config)
     torch.manual_seed(config.seed)
     build = {"psp": build_psp, "stylegan2": build_stylegan2, "parser": build_parser}[config.method]
     if config.dry_run:
         print(json.dumps(dataclasses.asdict(config), indent=2))
         return 0
     method, config = build(config, device)
+    if config.sync_bn:
+        share_batch_norms(method.networks_in_step())
 
     from datasets.loader import eval_loader, train_loader
     from psp.trainer import Trainer
 
+    share = {"rank": rank(), "world": world_size()}
+
     def batches(start: int) -> Iterator[Batch]:
-        return iter(train_loader(train, config.batch_size, seed=config.seed, step=start, workers=config.workers))
+        return iter(
+            train_loader(training, config.batch_size, seed=config.seed, step=start, workers=config.workers, **share)
+        )
 
     trainer = Trainer(
         method,
         config,
         batches=batches,
         exp_dir=str(config.exp_dir),
-        validation=lambda: eval_loader(test, config.test_batch_size, workers=config.test_workers),
+        validation=lambda: eval_loader(test, config.test_batch_size, workers=config.test_workers, **share),
     )
     status = trainer.run()
     curves = trainer.exp_dir / "loss_curves.png"

@@ -43,7 +43,8 @@ def test_what_a_run_leaves(finished: Path) -> None:
     events = {name for name in found if name.startswith("logs/events")}
     assert len(events) == 1
     assert found - events == {
-        "opt.json", "metrics.jsonl", "loss_curves.png", ".lock", "checkpoints/last.pt", "checkpoints/last.previous.pt", "checkpoints/best_model.pt",
+        ".lock", "opt.json", "metrics.jsonl", "loss_curves.png", "checkpoints/best_model.pt",
+        "checkpoints/last.pt", "checkpoints/last.previous.pt",
         "checkpoints/timestamp.txt", "checkpoints/iteration_6.pt", "checkpoints/iteration_7.pt",
         "images/train_0000005.jpg", "images/train_0000007.jpg",
         "images/val_0000000.jpg", "images/val_0000003.jpg", "images/val_0000006.jpg", "images/val_0000007.jpg",

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from psp.distributed import largest
 from psp.types import Batch
 from psp.visualize import Picture
 
@@ -20,11 +21,20 @@ class Method(Protocol):
     monitor: str | None  # the validation loss that decides which checkpoint is best; None: the newest is
 
     def training_step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
-        """One step over the micro-batches. Returns detached losses; raises BadStep with everything as before."""
+        """One step over the micro-batches. Returns detached losses; raises BadStep with everything as before.
+
+        For more than one process it says `require_finite` of each loss, and `distributed.average_gradients` before it
+        looks at the gradients; state that is neither weights nor optimiser is made the same with `distributed.mean`
+        and `distributed.gathered`.
+        """
         ...
 
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch, averaged over it, with fixed noise and no gradient."""
+        ...
+
+    def networks_in_step(self) -> Sequence[nn.Module]:
+        """The networks that all ranks have to keep the same: their BatchNorm statistics are averaged after a step."""
         ...
 
     def pictures(self, batch: Batch) -> list[list[Picture]]:
@@ -40,6 +50,13 @@ class Method(Protocol):
     def checkpoint(self) -> dict[str, Any]:
         """The weights alone, in the layout other tools read."""
         ...
+
+
+def require_finite(loss: Tensor, whose: str = "the loss") -> None:
+    """BadStep, on all ranks at once, when a loss is NaN or infinite on any of them."""
+    bad = not torch.isfinite(loss)
+    if largest(int(bad)):
+        raise BadStep(f"{whose} is {float(loss.detach())}" if bad else f"{whose} is not finite on another rank")
 
 
 def total_gradient_norm(parameters: Sequence[Tensor]) -> Tensor:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from psp.augment import recolour
+from psp.distributed import gathered
 from psp.photo_encoder import PhotoEncoder
 from psp.stylegan2 import Generator
 
@@ -105,7 +106,7 @@ class Guide(nn.Module):
         inner, target = features_of_the_face(rebuilt), features_of_the_face(wanted)
         losses["guide_inner_l1"] = 2 * F.l1_loss(inner, target)
         losses["guide_inner_lpips"] = self._perceptual[0](enlarged(inner), enlarged(target)).mean()
-        self.queue = torch.cat([style.detach(), self.queue])[:QUEUE]
+        self.queue = torch.cat([gathered(style), self.queue])[:QUEUE]
         if len(self.queue) >= MATCHED:
             known = self.queue[torch.randperm(len(self.queue), device=self.queue.device)[:MATCHED]]
             mapped = generator.map(torch.randn(MATCHED, generator.style_dim, device=codes.device))

@@ -14,6 +14,7 @@ from torch import Tensor
 from psp.augment import recolour
 from psp.checkpoint import load_strictly
 from psp.device import autocast
+from psp.distributed import average_gradients
 from psp.face_parser import INPUT_SIZE, FaceParser
 from psp.methods.base import BadStep, total_gradient_norm
 from psp.palette import LABELS
@@ -68,6 +69,7 @@ class ParserMethod:
             (found["loss"] / len(batches)).backward()
             for name, value in found.items():
                 terms[name] = terms.get(name, torch.zeros_like(value)) + value.detach() / len(batches)
+        average_gradients(list(self.net.parameters()))
         norm = total_gradient_norm(list(self.net.parameters()))
         if not torch.isfinite(norm):
             self.optimiser.zero_grad(set_to_none=True)
@@ -104,6 +106,9 @@ class ParserMethod:
         present = torch.bincount(ids.flatten(), minlength=CLASSES) > 0
         iou = both / (either - both).clamp(min=1)
         return found | {"accuracy": (guess == ids).float().mean(), "miou": iou[present].float().mean()}
+
+    def networks_in_step(self) -> list[torch.nn.Module]:
+        return [self.net, self.average]
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> list[list[Picture]]:

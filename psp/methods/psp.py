@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from psp.checkpoint import load_strictly, psp_state
 from psp.device import autocast
+from psp.distributed import average_gradients
 from psp.errors import UserError
-from psp.methods.base import BadStep, total_gradient_norm
+from psp.methods.base import BadStep, require_finite, total_gradient_norm
 from psp.model import PSP
 from psp.preprocess import to_network
 from psp.tasks import Task
@@ -60,8 +61,7 @@ class PspMethod:
         try:
             for batch in batches:
                 total, found = self._losses(batch, training=True)
-                if not torch.isfinite(total):
-                    raise BadStep(f"the loss is {float(total.detach())}")
+                require_finite(total)
                 self.scaler.scale(total / len(batches)).backward()
                 for name, value in found.items():
                     terms[name] = terms.get(name, torch.zeros_like(value)) + value / len(batches)
@@ -79,6 +79,7 @@ class PspMethod:
         In fp16 an overflow is part of finding the loss scale: the scaler skips the update and lowers the scale. It
         counts as a bad step only when the scale cannot be the reason any more.
         """
+        average_gradients(self.trained)
         self.scaler.unscale_(self.optimiser)
         norm = total_gradient_norm(self.trained)
         bad = not torch.isfinite(norm)
@@ -122,6 +123,9 @@ class PspMethod:
         chosen = torch.zeros(codes.shape[:2], dtype=torch.bool, device=codes.device)
         chosen[:, self.own_fine_layers] = torch.rand(len(codes), 1, device=codes.device) < 0.5
         return torch.where(chosen[:, :, None], own, codes)
+
+    def networks_in_step(self) -> list[nn.Module]:
+        return [self.model]
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> list[list[Picture]]:

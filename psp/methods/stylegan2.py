@@ -17,7 +17,8 @@ from torch import Tensor
 from psp.augment import augment
 from psp.device import autocast
 from psp.discriminator import Discriminator
-from psp.methods.base import BadStep, total_gradient_norm
+from psp.distributed import average_gradients, mean, world_size
+from psp.methods.base import BadStep, require_finite, total_gradient_norm
 from psp.methods.guide import Guide
 from psp.preprocess import to_network
 from psp.stylegan2 import LR_MLP, Generator
@@ -105,7 +106,7 @@ class StyleGAN2Method:
         self.generator_optimiser.step()
         if adversarial:
             self.discriminator_optimiser.step()
-        self._average(real.shape[0], step)
+        self._average(real.shape[0] * world_size(), step)
         return terms
 
     @contextmanager
@@ -179,7 +180,7 @@ class StyleGAN2Method:
         noise = torch.randn_like(images) / math.sqrt(images.shape[2] * images.shape[3])
         (gradient,) = torch.autograd.grad((images * noise).sum(), codes, create_graph=True)
         lengths = gradient.square().sum(dim=2).mean(dim=1).sqrt()
-        self.path_mean = self.path_mean.lerp(lengths.detach().mean(), 0.01)
+        self.path_mean = self.path_mean.lerp(mean(lengths.mean()), 0.01)
         return (lengths - self.path_mean).square().mean()
 
     def _discriminator_gradients(self, real: Tensor, fake: Tensor, step: int, terms: dict[str, Tensor]) -> None:
@@ -199,22 +200,22 @@ class StyleGAN2Method:
             terms["r1"] = penalty.detach()
             loss = loss + options.r1_gamma / 2 * options.r1_interval * penalty
         if options.augment == "ada":
-            self._steer_augmentation(on_real.detach(), real.shape[0])
+            self._steer_augmentation(on_real.detach(), real.shape[0] * world_size())
         self._backward(self.discriminator_optimiser, loss, list(self.discriminator.parameters()), "discriminator")
         terms["augment"] = torch.tensor(self.ada_probability)
 
     def _steer_augmentation(self, on_real: Tensor, n: int) -> None:
         """Raise the probability while the discriminator is surer than `ada_target`; 0 to 1 takes 500,000 images."""
-        sure = float(on_real.sign().mean())
+        sure = float(mean(on_real.sign().mean()))
         self.ada_probability = min(
             1.0, max(0.0, self.ada_probability + math.copysign(n / 500_000, sure - self.options.ada_target))
         )
 
     def _backward(self, optimiser: torch.optim.Optimizer, loss: Tensor, parameters: list[Tensor], who: str) -> None:
         optimiser.zero_grad(set_to_none=True)
-        if not torch.isfinite(loss):
-            raise BadStep(f"the {who}'s loss is {float(loss.detach())}")
+        require_finite(loss, f"the {who}'s loss")
         loss.backward()
+        average_gradients(parameters)
         norm = total_gradient_norm(parameters)
         if not torch.isfinite(norm):
             raise BadStep(f"the {who}'s gradient is {float(norm)}")
@@ -241,6 +242,10 @@ class StyleGAN2Method:
             codes = self.encoders_ema["photo"](real).unsqueeze(1).expand(-1, self.generator.n_styles, -1)
             terms["l1_held_out"] = F.l1_loss(self.generator_ema.synthesize(codes), real)
         return terms
+
+    def networks_in_step(self) -> list[torch.nn.Module]:
+        own = [self.generator, self.discriminator, self.guide, self.encoders_ema]
+        return [network for network in own if network is not None]
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> list[list[Picture]]:

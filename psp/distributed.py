@@ -1,0 +1,285 @@
+"""Several processes that train one model: who they are, what they add up, and how they end together.
+
+`torchrun` starts the processes and tells each its rank. A method stays a loop over its own micro-batches: it averages
+its gradients over the ranks before it looks at them (`psp.methods.base.finish_gradients`), so that all ranks take, or
+skip, the same step. Without torchrun every function here does nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from psp.errors import UserError
+from psp.heartbeat import Heartbeat
+
+BUCKET_BYTES = 32 << 20  # gradients travel in pieces of about this size
+PATIENCE = timedelta(minutes=30)  # for one collective: reading 100,000 images may take one rank longer than another
+
+
+def launched() -> int:
+    """How many processes `torchrun` has started, 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def local_device(name: str) -> str:
+    """`--device` for this process: with torchrun, auto and cuda mean the GPU with the number of LOCAL_RANK."""
+    if launched() == 1 or name not in ("auto", "cuda") or not torch.cuda.is_available():
+        return name
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the other ranks; nothing without torchrun. Only rank 0 prints.
+
+    UserError when a rank is lost on the way; a rank that waits for a lost one is ended by `Heartbeat` within a minute.
+    """
+    if launched() == 1:
+        yield
+        return
+    backend = "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        shared = launched() > torch.cuda.device_count() * int(os.environ.get("GROUP_WORLD_SIZE", "1"))
+        backend = "gloo" if shared else "cpu:gloo,cuda:nccl"  # NCCL refuses two ranks on one GPU
+    try:
+        dist.init_process_group(backend, timeout=PATIENCE)
+    except (ValueError, RuntimeError, dist.DistError) as error:
+        raise UserError(f"cannot meet the other ranks; start with torchrun ({str(error).splitlines()[0]})") from error
+    printing = sys.stdout
+    if rank():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    heartbeat = Heartbeat(rank(), world_size())
+    try:
+        wait_for_all()  # until everybody's heart has begun to beat
+        heartbeat.start()
+        yield
+        heartbeat.end(well=True)
+    except RuntimeError as error:
+        heartbeat.end(well=False)
+        if not _is_about_ranks(error):
+            raise
+        raise UserError(heartbeat.lost("another rank")) from error
+    except BaseException:
+        heartbeat.end(well=False)
+        raise
+    finally:
+        sys.stdout = printing
+        dist.destroy_process_group()
+
+
+def _is_about_ranks(error: RuntimeError) -> bool:
+    text = str(error)
+    signs = ("onnection", "gloo", "NCCL", "Timed out", "timed out", "TCPStore", "Broken pipe", "Socket")
+    return isinstance(error, dist.DistError) or any(sign in text for sign in signs)
+
+
+# ---- numbers --------------------------------------------------------------------------------------
+
+
+def average_gradients(parameters: Sequence[Tensor]) -> None:
+    """Replace every gradient by its mean over the ranks. All ranks must have gradients for the same parameters."""
+    if world_size() == 1:
+        return
+    waiting = []
+    for gradients in _buckets([p.grad for p in parameters if p.grad is not None]):
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        waiting.append((gradients, flat, dist.all_reduce(flat, async_op=True)))
+    for gradients, flat, work in waiting:
+        work.wait()
+        flat /= world_size()
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients)])
+
+
+def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Runs of tensors of one type, about BUCKET_BYTES each."""
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        if bucket and (size >= BUCKET_BYTES or tensor.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += tensor.numel() * tensor.element_size()
+    if bucket:
+        yield bucket
+
+
+@torch.no_grad()
+def mean(value: Tensor) -> Tensor:
+    """Mean over the ranks of a tensor that has the same shape on each; detached."""
+    if world_size() == 1:
+        return value.detach()
+    value = value.detach().clone()
+    dist.all_reduce(value)
+    return value / world_size()
+
+
+@torch.no_grad()
+def gathered(rows: Tensor) -> Tensor:
+    """The rows [B,...] of all ranks under one another, in the order of the ranks; detached."""
+    if world_size() == 1:
+        return rows.detach()
+    parts = [torch.empty_like(rows) for _ in range(world_size())]
+    dist.all_gather(parts, rows.detach().contiguous())
+    return torch.cat(parts)
+
+
+def largest(value: int) -> int:
+    """The largest value that a rank gives."""
+    if world_size() == 1:
+        return value
+    shared = torch.tensor(value)
+    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+    return int(shared)
+
+
+def collected(value: Any) -> list[Any]:
+    """The values of all ranks, in their order."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def wait_for_all() -> None:
+    if world_size() > 1:
+        largest(0)
+
+
+# ---- batch normalisation --------------------------------------------------------------------------
+
+
+def batch_norms(networks: Iterable[nn.Module]) -> list[nn.modules.batchnorm._BatchNorm]:
+    kind = nn.modules.batchnorm._BatchNorm
+    return [module for network in networks for module in network.modules() if isinstance(module, kind)]
+
+
+def average_statistics(networks: Iterable[nn.Module]) -> None:
+    """Give BatchNorm's running mean and variance their mean over the ranks, which otherwise each see other images."""
+    if world_size() == 1:
+        return
+    found = [
+        tensor
+        for module in batch_norms(networks)
+        for tensor in (module.running_mean, module.running_var)
+        if tensor is not None
+    ]
+    if found:
+        parts = mean(torch.cat(found)).split([len(tensor) for tensor in found])
+        torch._foreach_copy_(found, list(parts))
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over the ranks, with its gradient: every rank's loss depends on every rank's part."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:  # type: ignore[override]
+        total = part.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """BatchNorm over the samples of all ranks. torch's own `SyncBatchNorm` does this on GPUs only."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B,C,...] -> the same; as BatchNorm of the concatenated batch, the gradient included."""
+        if not self.training or world_size() == 1:
+            return super().forward(x)
+        over = [d for d in range(x.dim()) if d != 1]
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        n = x.numel() // x.shape[1] * world_size()
+        values = x.float()
+        centre = _Sum.apply(values.sum(over)) / n
+        values = values - centre.view(shape)
+        variance = _Sum.apply(values.square().sum(over)) / n
+        if self.running_mean is not None and self.running_var is not None and self.momentum is not None:
+            with torch.no_grad():
+                self.running_mean.lerp_(centre, self.momentum)
+                self.running_var.lerp_(variance * (n / max(1, n - 1)), self.momentum)
+                if self.num_batches_tracked is not None:
+                    self.num_batches_tracked += 1
+        values = values * (variance + self.eps).rsqrt().view(shape)
+        if self.affine:
+            values = values * self.weight.view(shape) + self.bias.view(shape)
+        return values.to(x.dtype)
+
+
+def share_batch_norms(networks: Iterable[nn.Module]) -> int:
+    """`--sync_bn`: every BatchNorm of the networks works over all ranks from now on; how many there are.
+
+    The modules stay the same objects, with the same parameters and names in checkpoints.
+    """
+    found = batch_norms(networks)
+    for module in found:
+        module.__class__ = SharedBatchNorm
+    return len(found)
+
+
+# ---- consistency ----------------------------------------------------------------------------------
+
+
+def digest(state: Any) -> str:
+    """Hash of tensors and plain values, however they are nested."""
+    found = hashlib.blake2b(digest_size=16)
+
+    def visit(value: Any, name: str) -> None:
+        found.update(name.encode())
+        if isinstance(value, Tensor):
+            found.update(f"{value.dtype}{tuple(value.shape)}".encode())
+            if value.numel():
+                found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        elif isinstance(value, Mapping):
+            for key in value:
+                visit(value[key], f".{key}")
+        elif isinstance(value, (list, tuple)):
+            for i, item in enumerate(value):
+                visit(item, f".{i}")
+        else:
+            found.update(repr(value).encode())
+
+    visit(state, "")
+    return found.hexdigest()
+
+
+def require_same(state: Mapping[str, Any], *, when: str) -> None:
+    """UserError, on every rank, unless all ranks hold the same state to the last bit. Names the parts that differ."""
+    if world_size() == 1:
+        return
+    seen = collected({name: digest(value) for name, value in state.items()})
+    differing = sorted({name for other in seen for name in seen[0] if other.get(name) != seen[0][name]})
+    if differing:
+        raise UserError(
+            f"{when}: the ranks differ in {', '.join(differing)}; nothing was saved. Do all machines have the same "
+            f"files, versions and options, and see the same --exp_dir?"
+        )
