@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -21,7 +22,7 @@ def _server() -> Any:
     paths = [str(HERE), str(HERE / "faults"), str(HERE.parent)]
     os.environ["PYTHONPATH"] = os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    context.set_forkserver_preload(["child_runs", "torch.utils.tensorboard"])
+    context.set_forkserver_preload(["child_runs", "torch.utils.tensorboard", "torch._dynamo"])
     return context
 
 
@@ -40,10 +41,12 @@ def _child(name: str, args: tuple[Any, ...], output: str, env: dict[str, str]) -
     os.dup2(handle, 2)
     sys.stdout.flush()
     import torch
+    from tqdm import tqdm
 
     from psp.errors import run_main
 
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a killed process leaves behind
     run_main(lambda: getattr(importlib.import_module("child_runs"), name)(*args))
 
 

@@ -86,8 +86,9 @@ def quiet(method: Any) -> None:
             torch.nn.init.zeros_(module.weight)
 
 
-def announced(folder: str, options: dict[str, Any], pipe: int) -> int:
-    """`run`, telling through a pipe when a save begins (S) and ends (E), and when a step is done (.)."""
+def announced(folder: str, options: dict[str, Any], passed: Any) -> int:
+    """`run`, telling through a pipe when it begins (B), and when each save begins (S) and ends (E)."""
+    pipe = passed.detach()
 
     def save(*args: Any, **kwargs: Any) -> None:
         os.write(pipe, b"S")
@@ -95,6 +96,7 @@ def announced(folder: str, options: dict[str, Any], pipe: int) -> int:
         os.write(pipe, b"E")
 
     training.save_torch = save  # type: ignore[assignment]
+    os.write(pipe, b"B")
     return run(folder, options)
 
 

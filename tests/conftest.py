@@ -17,6 +17,13 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How often the slow tests of tests/faults try; see docs/reliability.md."""
+    parser.addoption("--kills", type=int, default=200, help="kill -9 this many times at random moments [200]")
+    parser.addoption("--stops", type=int, default=50, help="SIGTERM this many times at random moments [50]")
+    parser.addoption("--train_steps", type=int, default=500, help="steps over which memory is watched [500]")
+
+
 def pytest_configure() -> None:
     torch.set_num_threads(min(2, torch.get_num_threads()))
 
