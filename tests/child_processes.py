@@ -46,6 +46,7 @@ def _child(name: str, args: tuple[Any, ...], output: str, env: dict[str, str]) -
     from psp.errors import run_main
 
     torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # for loader processes, as in a run
     tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a killed process leaves behind
     run_main(lambda: getattr(importlib.import_module("child_runs"), name)(*args))
 

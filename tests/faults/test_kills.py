@@ -152,7 +152,12 @@ def killed(folder: Path, kills: int) -> Tally:
         f"checkpoints, at most {tally.lost_steps} steps lost (a save every {OPTIONS['save_interval']}), "
         f"{tally.finished} of {tally.finished} finished runs bit-identical"
     )
-    assert tally.signals == kills and tally.finished and tally.unreadable == 0 and tally.lost_steps <= OPTIONS["save_interval"]
+    assert (
+        tally.signals == kills
+        and tally.finished
+        and tally.unreadable == 0
+        and tally.lost_steps <= OPTIONS["save_interval"]
+    )
     assert set(tally.statuses) <= {0, -signal.SIGKILL}
     leftovers = list(folder.glob("run*/checkpoints/.*.tmp"))
     assert not leftovers, "a finished run leaves no half-written files, also those of killed ones before"
