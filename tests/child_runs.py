@@ -16,10 +16,12 @@ from tiny_runs import CONFIG
 from datasets.loader import eval_loader, train_loader
 from psp import trainer as training
 from psp.checkpoint import save_torch
-from psp.distributed import process_group, rank, require_same, share_batch_norms, world_size
+from psp.distributed import digest, process_group, rank, require_same, share_batch_norms, world_size
 from psp.errors import UserError
 from psp.methods.base import Method
+from psp.methods.parser import ParserMethod
 from psp.stylegan2 import NoiseInjection
+from psp.tasks import get_task
 from psp.train_log import TrainLog
 from psp.trainer import Trainer
 from psp.types import Batch
@@ -136,3 +138,31 @@ def ranks_run(folder: str, options: dict[str, Any], trouble: str = "", at: int =
         status = made.run()
         require_same(made.method.state(), when="at the end")
         return status
+
+
+def ranks_methods(folder: str) -> int:
+    """Three steps of every method; the ranks compare all that it holds, and each writes how many were the same."""
+    from tiny_runs import METHODS
+
+    from psp.distributed import average_statistics
+    from psp.trainer import step_seed
+
+    made = METHODS | {
+        "parser": lambda: ParserMethod(
+            get_task("celebs_seg_to_face"), learning_rate=1e-3, max_steps=9, device=torch.device("cpu")
+        )
+    }
+    with process_group(torch.device("cpu")):
+        for name, make in made.items():
+            torch.manual_seed(0)
+            method = make()
+            before = digest(method.state())
+            for step in range(2):
+                torch.manual_seed(step_seed(0, step * world_size() + rank()))
+                task = "celebs_seg_to_face" if name == "parser" else "celebs_sketch_to_face"
+                method.training_step([tiny.sketch_batch(10 * step + rank(), 2, task)], step)
+                average_statistics(method.networks_in_step())
+            require_same(method.state(), when=name)
+            assert digest(method.state()) != before
+            (Path(folder) / f"{name}.{rank()}").touch()
+    return 0

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from child_processes import finish, ranks, start
-from tiny_runs import records, state
+from tiny_runs import METHODS, records, state
 
 from datasets.loader import EpochSampler, eval_loader
 from psp.distributed import SharedBatchNorm, digest, share_batch_norms
@@ -51,6 +51,7 @@ def test_two_ranks_are_one_process_with_twice_the_batch(tmp_path: Path) -> None:
     assert (tmp_path / "rank1.txt").read_text() == ""
 
 
+@pytest.mark.slow
 def test_the_number_of_ranks_may_change(tmp_path: Path) -> None:
     alone(tmp_path / "whole", batch_size=4, sync_bn=True)
     alone(tmp_path / "run", batch_size=4, sync_bn=True, max_steps=2)
@@ -70,6 +71,7 @@ def test_a_bad_loss_on_one_rank_is_skipped_by_all(tmp_path: Path) -> None:
     assert "step 4 skipped: the loss is not finite on another rank" in (tmp_path / "rank0.txt").read_text()
 
 
+@pytest.mark.slow
 def test_ranks_that_differ_save_nothing(tmp_path: Path) -> None:
     assert train(tmp_path, "drift") == [2, 2]
     said = (tmp_path / "rank0.txt").read_text()
@@ -77,6 +79,7 @@ def test_ranks_that_differ_save_nothing(tmp_path: Path) -> None:
     assert state(tmp_path / "run")["step"] == 2
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_rank_stops_all_after_the_same_step(tmp_path: Path) -> None:
     alone(tmp_path / "whole", batch_size=4, sync_bn=True)
     assert train(tmp_path, "stop", sync_bn=True) == [143, 143]
@@ -86,7 +89,7 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step(tmp_path: Path) -> N
     assert far(state(tmp_path / "whole"), state(tmp_path / "run")) < 1e-5
 
 
-@pytest.mark.parametrize("trouble", ["kill", "error", pytest.param("freeze", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("trouble", ["kill", *(pytest.param(t, marks=pytest.mark.slow) for t in ("error", "freeze"))])
 def test_a_lost_rank_ends_the_others(trouble: str, tmp_path: Path) -> None:
     """Killed: its connections close. An error: it says so. Frozen: nothing is heard of it."""
     processes = ranks("ranks_run", str(tmp_path / "run"), OPTIONS | {"max_steps": 999}, trouble, folder=tmp_path)
@@ -103,6 +106,14 @@ def test_a_lost_rank_ends_the_others(trouble: str, tmp_path: Path) -> None:
     assert "has failed or is gone" in said and "Traceback" not in said
     assert state(tmp_path / "run")["step"] == 2
     print(f"{trouble}: the other rank ended {took:.1f} s after the start")
+
+
+def test_every_method_keeps_its_ranks_the_same(tmp_path: Path) -> None:
+    """Also what is neither weights nor optimiser: path length, augmentation, queues, averages."""
+    assert finish(*ranks("ranks_methods", str(tmp_path), folder=tmp_path)) == [0, 0], [
+        path.read_text() for path in tmp_path.glob("rank*.txt")
+    ]
+    assert {path.name for path in tmp_path.glob("*.1")} == {f"{name}.1" for name in [*METHODS, "parser"]}
 
 
 def test_shares_are_the_whole_in_order() -> None:
