@@ -34,7 +34,9 @@ class TrainConfig:
         ("psp", "stylegan2", "parser"),
     )
     data_root: str | None = option(
-        None, "folder or zip with train/ and test/, or just the two image folders (default: the examples)"
+        None,
+        "folder or zip with train/ and test/, or just the two image folders, or tar shards such as "
+        "faces-{0000..0012}.tar with key.sketch.png and key.photo.jpg (default: the examples)",
     )
     exp_dir: str | None = option(
         None, "results and checkpoints; the same folder again resumes (default: experiments/<name>)"

@@ -194,13 +194,13 @@ class _Sum(torch.autograd.Function):
     """Sum over the ranks, with its gradient: every rank's loss depends on every rank's part."""
 
     @staticmethod
-    def forward(ctx: Any, part: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, part: Tensor) -> Tensor:
         total = part.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         total = gradient.clone()
         dist.all_reduce(total)
         return total
