@@ -66,7 +66,7 @@ def covers(archs: Sequence[str], capability: Capability) -> bool:
 
 
 def check(folder: Path, capabilities: Sequence[Capability]) -> Path:
-    """The library of a build that fits this torch, these sources and all these devices; BuildError says what does not."""
+    """The library of a build that fits this torch, these sources and all devices; BuildError says what does not."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         digest = hashlib.sha256((folder / LIBRARY).read_bytes()).hexdigest()
@@ -88,12 +88,14 @@ def check(folder: Path, capabilities: Sequence[Capability]) -> Path:
 def build(folder: Path, archs: Sequence[str], timeout: float) -> None:
     """Compile for `archs` ("8.0", "9.0+PTX", ...) within `timeout` seconds; then there is `folder`, complete.
 
-    Raises BuildError with one line (the log lies beside the folder), and leaves no half of a build. A folder of this name
-    that somebody else completed meanwhile stays.
+    Raises BuildError with one line (the log lies beside the folder), and leaves no half of a build. A folder of this
+    name that somebody else completed meanwhile stays.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     record = fingerprint(archs)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(
+        dir=folder.parent, prefix=f"{folder.name}-building-", ignore_cleanup_errors=True
+    ) as name:
         work = Path(name) / "build"
         work.mkdir()
         for path in sources():
@@ -126,7 +128,7 @@ def _run(command: list[str], timeout: float, log: Path) -> None:
     try:
         output, _ = process.communicate(timeout=timeout)
     except BaseException as error:
-        os.killpg(process.pid, signal.SIGKILL)
+        _kill_session(process.pid)
         process.wait()
         if isinstance(error, subprocess.TimeoutExpired):
             raise BuildError(f"compiling took longer than {timeout:g} s (PSP_OPS_BUILD_TIMEOUT)") from None
@@ -136,6 +138,21 @@ def _run(command: list[str], timeout: float, log: Path) -> None:
         telling = [line for line in output.splitlines() if "error" in line.lower() or "not found" in line]
         lines = telling or output.splitlines() or [f"exit status {process.returncode}"]
         raise BuildError(f"compiling failed: {' '.join(lines[0].split())[:200]} (all of it: {log})")
+
+
+def _kill_session(leader: int) -> None:
+    """Kill the leader and all that it started; ninja puts each compiler into a process group of its own."""
+    try:
+        os.kill(leader, signal.SIGKILL)  # first, so that it starts nothing new
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                session = int(stat.read_text().rpartition(")")[2].split()[3])
+                if session == leader:
+                    os.kill(int(stat.parent.name), signal.SIGKILL)
+            except (OSError, ValueError, IndexError):
+                continue  # it ended by itself
+    except ProcessLookupError:
+        pass
 
 
 def _ninja_file(archs: Sequence[str]) -> str:
@@ -189,7 +206,9 @@ def _find_nvcc() -> str:
 
 def _find_ninja() -> str:
     # pip puts it beside python, which PATH names only in an activated environment
-    path = os.pathsep.join([os.environ.get("PATH", ""), sysconfig.get_path("scripts"), str(Path(sys.executable).parent)])
+    path = os.pathsep.join(
+        [os.environ.get("PATH", ""), sysconfig.get_path("scripts"), str(Path(sys.executable).parent)]
+    )
     found = shutil.which("ninja", path=path)
     if found is None:
         raise BuildError("ninja not found: pip install ninja")

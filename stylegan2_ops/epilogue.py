@@ -32,8 +32,8 @@ def layer_epilogue(
     noise: [1 or B, 1, H', W'] for a blurred x of H' x W'; strength: one number in a tensor, given with the noise.
     bias: [C]. All of them on the device of x, of any floating dtype. negative_slope: at least 0; gain: above 0; clamp:
     above 0, results lie in [-clamp, clamp].
-    Returns [B, C, H', W'] in the dtype and memory format of x. fp16 and bf16 are computed in fp32 and rounded once, under
-    autocast too. Differentiable twice in every tensor; at exactly 0 the slope is `negative_slope`.
+    Returns [B, C, H', W'] in the dtype and memory format of x. fp16 and bf16 are computed in fp32 and rounded once,
+    under autocast too. Differentiable twice in every tensor; at exactly 0 the slope is `negative_slope`.
     Errors: TypeError (not floating point), ValueError (wrong shape, device or number).
     """
     height, width = x.shape[2:] if x.ndim == 4 else (0, 0)

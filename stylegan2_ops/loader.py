@@ -8,8 +8,8 @@ auto (default)  CPU tensors: the reference. The first CUDA tensor loads the kern
 cuda            the kernels or an error, never the reference.
 ref             always the reference.
 
-PSP_OPS_CACHE is the folder of builds (default ~/.cache/psp-faces/ops), PSP_OPS_BUILD_TIMEOUT the seconds that compiling,
-or waiting for another process that compiles, may take (default 600).
+PSP_OPS_CACHE is the folder of builds (default ~/.cache/psp-faces/ops), PSP_OPS_BUILD_TIMEOUT the seconds that
+compiling, or waiting for another process that compiles, may take (default 600).
 """
 
 from __future__ import annotations
@@ -135,6 +135,8 @@ def _cached(capabilities: list[Capability]) -> Path:
     except BuildError:
         pass
     with Lock(root / f"{key}.lock", limit):
+        for left in root.glob(f"{key}-building-*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         failure = root / f"{key}.failed"
         try:
             return build.check(folder, capabilities)  # another process was quicker

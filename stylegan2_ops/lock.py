@@ -63,6 +63,8 @@ class Lock:
         """Who says to hold the lock."""
         try:
             note = json.loads(os.pread(self.file, 1000, 0))
-            return f"process {int(note['pid'])} on {note['host']}, there for {time.time() - float(note['since']):.0f} s,"
+            return (
+                f"process {int(note['pid'])} on {note['host']}, there for {time.time() - float(note['since']):.0f} s,"
+            )
         except (ValueError, KeyError, TypeError):
             return "another process"

@@ -1,9 +1,9 @@
 """The operations that compiled kernels implement, as torch knows them: `torch.ops.stylegan2_ops.*`.
 
-Here are their signatures, their results' shapes (for torch.compile), their gradients, and on the CPU their values by the
-references: the CPU implementation is what a kernel has to compute, and lets tests check the gradients without a GPU. The
-CUDA implementation is csrc/binding.cpp. Nothing decides here which one runs, and nothing is checked: the functions
-`bias_act`, `layer_epilogue` and `upfirdn2d` do that.
+Here are their signatures, their results' shapes (for torch.compile), their gradients, and on the CPU their values by
+the references: the CPU implementation is what a kernel has to compute, and lets tests check the gradients without a
+GPU. The CUDA implementation is csrc/binding.cpp. Nothing decides here which one runs, and nothing is checked: the
+functions `bias_act`, `layer_epilogue` and `upfirdn2d` do that.
 
     epilogue            clamp(gain * leaky_relu(x * scale + strength * noise + bias))
     epilogue_slope      grad times the derivative of leaky ReLU, gain and clamp: du
@@ -15,8 +15,8 @@ CUDA implementation is csrc/binding.cpp. Nothing decides here which one runs, an
 `saved` is the x of the epilogue, or its result: without scale and clamp the result's sign tells all, and since the next
 layer keeps it anyway, x can be freed.
 
-Second derivatives: the backward pass of `epilogue` consists of the fused operation when nobody asks for its gradient, else
-of epilogue_slope, which is linear, and torch operations. So any order follows.
+Second derivatives: the backward pass of `epilogue` is the fused operation when nobody asks for its gradient, else it
+consists of epilogue_slope, which is linear, and torch operations. So any order follows.
 """
 
 from __future__ import annotations
@@ -44,9 +44,8 @@ Gradients = tuple[Tensor | None, ...]
 
 
 def layout(x: Tensor) -> torch.memory_format:
-    """The memory format of a result for an input [B, C, H, W]: channels_last if x is that and nothing else."""
-    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return torch.channels_last if last else torch.contiguous_format
+    """The memory format of a result for an input [B, C, H, W]: channels_last if x, or what it is a part of, is that."""
+    return torch.channels_last if x.stride(1) == 1 and not x.is_contiguous() else torch.contiguous_format
 
 
 def _wide(x: Tensor) -> torch.dtype:
@@ -82,9 +81,7 @@ def _upfirdn2d_fake(
     return x.new_empty(x.shape[0], x.shape[1], height, width).contiguous(memory_format=layout(x))
 
 
-def _blur_epilogue_fake(
-    x: Tensor, kernel: Tensor, left: int, right: int, top: int, bottom: int, *parts: Any
-) -> Tensor:
+def _blur_epilogue_fake(x: Tensor, kernel: Tensor, left: int, right: int, top: int, bottom: int, *parts: Any) -> Tensor:
     return _upfirdn2d_fake(x, kernel, 1, 1, left, right, top, bottom, True)
 
 
@@ -97,10 +94,10 @@ def _epilogue_cpu(x: Tensor, *parts: Any) -> Tensor:
 
 def _slope(saved: Tensor, parts: tuple[Any, ...], saved_is_output: bool) -> Tensor:
     """The derivative of leaky ReLU, gain and clamp, in fp32 for half precision."""
-    slope, gain, clamp = parts[4:]
+    scale, noise, strength, bias, slope, gain, clamp = parts
     u = saved.to(_wide(saved))
     if not saved_is_output:
-        u = layer_epilogue_reference(u, *parts[:4], 1.0, 1.0, None)
+        u = layer_epilogue_reference(u, scale, noise, strength, bias, 1.0, 1.0, None)
     derivative = torch.where(u > 0, gain, gain * slope)
     return derivative if clamp is None else derivative.masked_fill((u * derivative).abs() > clamp, 0.0)
 
@@ -132,9 +129,7 @@ def _upfirdn2d_cpu(
     return y.contiguous(memory_format=layout(x))
 
 
-def _blur_epilogue_cpu(
-    x: Tensor, kernel: Tensor, left: int, right: int, top: int, bottom: int, *parts: Any
-) -> Tensor:
+def _blur_epilogue_cpu(x: Tensor, kernel: Tensor, left: int, right: int, top: int, bottom: int, *parts: Any) -> Tensor:
     wide = _upfirdn2d_cpu(x.to(_wide(x)), kernel, 1, 1, left, right, top, bottom, True)
     return layer_epilogue_reference(wide, *parts).to(x.dtype).contiguous(memory_format=layout(x))
 
@@ -150,13 +145,14 @@ def _epilogue_gradients(
     scale, noise, strength, bias = parts[:4]
     need_scale, need_noise, need_strength, need_bias = needs
     again = torch.is_grad_enabled()  # the gradient is to be differentiated: create_graph=True
-    du = ops.epilogue_slope(grad, saved, *parts, saved_is_output) if again or need_noise else None
+    du: Any = ops.epilogue_slope(grad, saved, *parts, saved_is_output) if again or need_noise else None
+    dx: Any
     if again:
         wide = du.to(_wide(du))
         dx = du if scale is None else (wide * scale[:, :, None, None]).to(du.dtype)
-        dscale = (wide * saved).sum((2, 3)) if need_scale else None
-        dstrength = (wide * noise).sum() if need_strength else None
-        dbias = wide.sum((0, 2, 3)) if need_bias else None
+        dscale: Any = (wide * saved).sum((2, 3)) if need_scale else None
+        dstrength: Any = (wide * noise).sum() if need_strength else None
+        dbias: Any = wide.sum((0, 2, 3)) if need_bias else None
     else:
         dx, dscale, dstrength, dbias = ops.epilogue_backward(
             grad, saved, *parts, saved_is_output, need_scale, need_strength, need_bias
@@ -240,6 +236,7 @@ def _blur_epilogue_backward(ctx: Any, grad: Tensor) -> Gradients:
     if saved is None:
         saved = torch.ops.stylegan2_ops.upfirdn2d(x, kernel, 1, 1, *ctx.box, True)
     parts = (*tensors, *ctx.numbers)
+    blurred: Any
     blurred, *others = _epilogue_gradients(grad, saved, parts, ctx.from_output, ctx.needs_input_grad[6:10])
     dx = _upfirdn2d_adjoint(blurred, x.shape[2:], kernel, (1, 1, *ctx.box), True) if ctx.needs_input_grad[0] else None
     return (dx, None, None, None, None, None, *others, None, None, None)

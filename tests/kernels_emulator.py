@@ -38,8 +38,8 @@ class EpilogueShape(ctypes.Structure):
 
 class FirShape(ctypes.Structure):
     _fields_ = (
-        *((name, c_int64) for name in "n c h w oh ow xn xc xh xw yn yc yh yw".split()),
-        *((name, c_int) for name in "taps_h taps_w up down pad_left pad_top".split()),
+        *((name, c_int64) for name in ("n", "c", "h", "w", "oh", "ow", "xn", "xc", "xh", "xw", "yn", "yc", "yh", "yw")),
+        *((name, c_int) for name in ("taps_h", "taps_w", "up", "down", "pad_left", "pad_top")),
         ("flip", c_bool),
     )
 
@@ -156,7 +156,7 @@ def fir(
     offset: int = 0,
     readable: int | None = None,
 ) -> tuple[Tensor, dict[str, int]]:
-    """The upfirdn2d kernels on an x of any strides: the result and what the plan chose. readable: bytes of its memory."""
+    """The upfirdn2d kernels on an x of any strides: the result and what the plan chose. readable: bytes of memory."""
     left, right, top, bottom = pad
     height = (x.shape[2] * up + top + bottom - kernel.shape[0]) // down + 1
     width = (x.shape[3] * up + left + right - kernel.shape[1]) // down + 1

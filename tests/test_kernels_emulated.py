@@ -107,7 +107,9 @@ def random_fir(rng: random.Random) -> tuple[Tensor, Tensor, int, int, tuple[int,
         if rng.random() < 0.2 and x.shape[2] > 2:
             x = rng.choice([x[:, :, ::2, :], x[:, :, 1:, :], x.transpose(2, 3), x[:, :1].expand(-1, 5, -1, -1)])
         up, down = rng.choice([(1, 1), (1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (1, 3)])
-        kernel = rng.choice([BINOMIAL, 4 * BINOMIAL, torch.randn(4, 4), torch.randn(3, 5), torch.randn(1, 1)])
+        kernel = rng.choice(
+            [BINOMIAL, 4 * BINOMIAL, torch.randn(4, 4), torch.randn(4, 4), torch.randn(3, 5), torch.randn(1, 1)]
+        )
         left, right, top, bottom = (rng.randint(-2, 5) for _ in range(4))
         height, width = x.shape[2] * up + top + bottom, x.shape[3] * up + left + right
         if height >= kernel.shape[0] and width >= kernel.shape[1]:
@@ -128,7 +130,7 @@ def test_upfirdn2d(seed: int) -> None:
         context = (seed, case, x.shape, x.stride(), x.dtype, tuple(kernel.shape), up, down, pad, plan)
         assert difference(y, wanted) < TOLERANCE[x.dtype], context
         plans.add((plan["fast"], plan["vector"] > 1, plan["wide_store"]))
-    assert len(plans) >= 3, plans
+    assert (0, False, 0) in plans and len(plans) >= 2
 
 
 def test_the_layers_of_stylegan2_take_the_fast_paths() -> None:

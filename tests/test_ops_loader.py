@@ -1,10 +1,17 @@
-"""PSP_OPS: who computes, what is said when kernels are missing, and that a build cannot hang on an old lock."""
+"""PSP_OPS: who computes, and what is said when kernels are missing; and everything that can go wrong with a build.
+
+No GPU and no compiler: nvcc is a script here. What the real ones make of the sources is in test_kernels_compile.py.
+"""
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import time
 import types
 import warnings
 from collections.abc import Iterator
@@ -12,64 +19,110 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
-from stylegan2_ops import bias_act, loader, upfirdn2d
+from stylegan2_ops import bias_act, build, loader, upfirdn2d
+from stylegan2_ops.build import BuildError
+from stylegan2_ops.lock import Lock
 
-ON_GPU = types.SimpleNamespace(is_cuda=True, device="cuda:0")  # all that the loader looks at
+ON_GPU = types.SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)  # all that the loader looks at
+HOPPER, AMPERE = (9, 0), (8, 0)
+fork = multiprocessing.get_context("fork")
+
+
+class Nvcc:
+    """A compiler that notes each call, does `script` first, and writes what it was asked to write."""
+
+    def __init__(self, home: Path):
+        self.home = home
+        (home / "bin").mkdir(parents=True)
+        self.answer()
+
+    def answer(self, script: str = "") -> None:
+        path = self.home / "bin" / "nvcc"
+        path.write_text(
+            f'#!/bin/sh\necho "$@" >> {self.home}/calls\n{script}\n'
+            'while [ "$1" != -o ]; do shift; done\necho compiled > "$2"\n'
+        )
+        path.chmod(0o755)
+
+    def calls(self, word: str) -> list[str]:
+        notes = self.home / "calls"
+        return [line for line in notes.read_text().splitlines() if word in line] if notes.exists() else []
 
 
 @pytest.fixture(autouse=True)
-def fresh_loader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
-    monkeypatch.setattr(loader, "CSRC", tmp_path / "csrc")
-    loader.load_kernels.cache_clear()
-    loader._warn_once.cache_clear()
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setenv("PSP_OPS_CACHE", str(tmp_path / "cache of a $user"))
+    monkeypatch.setattr(loader, "PREBUILT", tmp_path / "prebuilt")
+    monkeypatch.setattr(loader, "device_capabilities", lambda: [HOPPER])
+    monkeypatch.setattr(loader, "_load", lambda library: None)
+    for cached in (loader.load_kernels, loader._warn_once):
+        cached.cache_clear()
     yield
-    loader.load_kernels.cache_clear()
-    loader._warn_once.cache_clear()
+    monkeypatch.undo()
+    for cached in (loader.load_kernels, loader._warn_once):
+        cached.cache_clear()
 
 
 @pytest.fixture
-def kernels(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """A prebuilt kernel module that answers with something the reference never would."""
-    module = types.ModuleType(loader.PREBUILT)
-    module.bias_act = lambda x, bias, negative_slope, gain: torch.full_like(x, 7.0)  # type: ignore[attr-defined]
-    module.upfirdn2d = lambda x, kernel, up, down, pad: torch.tensor([up, down, *pad])  # type: ignore[attr-defined]
-    module.__spec__ = types.SimpleNamespace(name=loader.PREBUILT)  # type: ignore[assignment]
-    monkeypatch.setitem(sys.modules, loader.PREBUILT, module)
-    return module
+def nvcc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Nvcc:
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "toolkit"))
+    return Nvcc(tmp_path / "toolkit")
+
+
+@pytest.fixture
+def no_nvcc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+
+
+def use() -> bool:
+    return loader.use_kernels(ON_GPU)  # type: ignore[arg-type]
+
+
+def builds() -> list[Path]:
+    return sorted(path for path in loader.cache_folder().iterdir() if path.is_dir())
+
+
+# ---- PSP_OPS --------------------------------------------------------------------------------------
 
 
 def test_cpu_tensors_use_the_reference_and_load_nothing() -> None:
-    assert loader.kernels_for(torch.zeros(1)) is None
+    assert not loader.use_kernels(torch.zeros(1))
+    assert not loader.use_kernels(torch.zeros(1, device="meta"))
     assert loader.load_kernels.cache_info().misses == 0
 
 
+@pytest.mark.usefixtures("no_nvcc")
 def test_without_kernels_the_gpu_gets_the_reference_and_one_warning() -> None:
-    with pytest.warns(UserWarning, match="no kernel sources in stylegan2_ops/csrc.*plain-torch reference") as caught:
-        for _ in range(3):
-            assert loader.kernels_for(ON_GPU) is None  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="none prebuilt; no nvcc in CUDA_HOME=.*plain-torch reference") as caught:
+        assert not any(use() for _ in range(3))
     assert len(caught) == 1
 
 
-def test_ref_is_silent(monkeypatch: pytest.MonkeyPatch, kernels: types.ModuleType) -> None:
+@pytest.mark.usefixtures("no_nvcc")
+def test_ref_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PSP_OPS", "ref")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert loader.kernels_for(ON_GPU) is None  # type: ignore[arg-type]
+        assert not use()
 
 
+@pytest.mark.usefixtures("no_nvcc")
 def test_cuda_without_kernels_is_an_error_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PSP_OPS", "cuda")
-    with pytest.raises(loader.OpsError, match=r"none prebuilt; no kernel sources in stylegan2_ops/csrc; PSP_OPS=auto"):
-        loader.kernels_for(ON_GPU)  # type: ignore[arg-type]
+    with pytest.raises(loader.OpsError, match=r"none prebuilt; no nvcc in CUDA_HOME=.*; PSP_OPS=auto"):
+        use()
 
 
-def test_cuda_refuses_a_cpu_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_refuses_what_kernels_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PSP_OPS", "cuda")
     with pytest.raises(loader.OpsError, match="a tensor is on cpu"):
         bias_act(torch.zeros(1, 2))
+    double = types.SimpleNamespace(device=torch.device("cuda"), dtype=torch.float64)
+    with pytest.raises(loader.OpsError, match="float64"):
+        loader.use_kernels(double)  # type: ignore[arg-type]
+    monkeypatch.setenv("PSP_OPS", "auto")
+    assert not loader.use_kernels(double)  # type: ignore[arg-type]
 
 
 def test_unknown_mode_names_the_allowed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,39 +131,14 @@ def test_unknown_mode_names_the_allowed_ones(monkeypatch: pytest.MonkeyPatch) ->
         upfirdn2d(torch.zeros(1, 1, 4, 4), torch.ones(1, 1))
 
 
-def test_a_prebuilt_module_takes_over(monkeypatch: pytest.MonkeyPatch, kernels: types.ModuleType) -> None:
-    assert loader.kernels_for(ON_GPU) is kernels  # type: ignore[arg-type]
-    real = loader.kernels_for
+def test_the_decision_is_a_constant_to_torch_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load() -> tuple[bool, str]:
+        print(Path(os.devnull).read_text(), end="")  # nothing that could be compiled
+        return True, ""
 
-    def pretend_gpu(x: Tensor) -> types.ModuleType | None:
-        return real(ON_GPU)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(loader, "kernels_for", pretend_gpu)
-    assert (bias_act(torch.zeros(2, 3), torch.zeros(3)) == 7).all()
-    assert upfirdn2d(torch.zeros(1, 1, 9, 9), torch.ones(2, 2), 3, 2, (1, 0)).tolist() == [3, 2, 1, 0, 1, 0]
-    with pytest.raises(ValueError, match="gain > 0"):  # checked before the kernel sees it
-        bias_act(torch.zeros(2, 3), gain=-1.0)
-
-
-def test_a_module_without_an_operation_is_not_used(kernels: types.ModuleType) -> None:
-    del kernels.upfirdn2d
-    module, reason = loader.load_kernels()
-    assert module is None
-    assert "lacks upfirdn2d" in reason and "no kernel sources" in reason
-
-
-def test_a_failing_build_is_reported_and_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-
-    def fail() -> types.ModuleType:
-        calls.append(1)
-        raise RuntimeError("nvcc not\nfound")
-
-    monkeypatch.setattr(loader, "_build", fail)
-    with pytest.warns(UserWarning, match="nvcc not found") as caught:
-        loader.kernels_for(ON_GPU)  # type: ignore[arg-type]
-        loader.kernels_for(ON_GPU)  # type: ignore[arg-type]
-    assert len(caught) == len(calls) == 1
+    monkeypatch.setattr(loader, "load_kernels", load)
+    compiled = torch.compile(lambda x: x + 1 if loader._decide("cuda", True) else x, fullgraph=True, backend="eager")
+    assert compiled(torch.zeros(1)).item() == 1
 
 
 def test_scripts_print_the_error_as_one_line() -> None:
@@ -118,56 +146,232 @@ def test_scripts_print_the_error_as_one_line() -> None:
         "import torch; from psp.errors import run_main; from stylegan2_ops import bias_act;"
         "run_main(lambda: bias_act(torch.zeros(1, 2)) and 0)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PSP_OPS": "wrong", "PYTHONPATH": str(Path(__file__).parent.parent)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert done.stderr == "error: PSP_OPS=wrong: allowed are auto, cuda, ref\n"
+    environment = {**os.environ, "PSP_OPS": "wrong", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "error: PSP_OPS=wrong: allowed are auto, cuda, ref\n")
 
 
-EXTENSION = """
-#include <torch/extension.h>
-torch::Tensor bias_act(torch::Tensor x, c10::optional<torch::Tensor> bias, double slope, double gain) { return x + 1; }
-torch::Tensor upfirdn2d(torch::Tensor x) { return x; }
-PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) { m.def("bias_act", &bias_act); m.def("upfirdn2d", &upfirdn2d); }
-"""
+# ---- a build and what comes of it -----------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_sources_are_compiled_once_and_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The build works outside an activated environment, and a second process imports what the first one built."""
-    loader.CSRC.mkdir()
-    (loader.CSRC / "ops.cpp").write_text(EXTENSION)
-    monkeypatch.setenv("PATH", os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if ".venv" not in p))
-    module, reason = loader.load_kernels()
-    assert module is not None, reason
-    assert module.bias_act(torch.zeros(2), None, 0.2, 1.0).tolist() == [1, 1]
-    cache = Path(os.environ["TORCH_EXTENSIONS_DIR"]) / "stylegan2_ops"
-    assert [path.suffix for path in cache.iterdir()] == [".so"], "build folders and locks are gone"
-
-    code = (
-        "from pathlib import Path; from stylegan2_ops import loader; from torch.utils import cpp_extension;"
-        f"loader.CSRC = Path({str(loader.CSRC)!r}); cpp_extension.load = None;"
-        "print(loader.load_kernels()[0].__file__)"
-    )
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    assert done.stdout.strip() == str(next(cache.iterdir())), done.stderr
+def test_sources_are_compiled_once_for_the_device_and_found_again(nvcc: Nvcc, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[Path] = []
+    monkeypatch.setattr(loader, "_load", loaded.append)
+    assert use()
+    (folder,) = builds()
+    assert loaded == [folder / build.LIBRARY] and loaded[0].read_text() == "compiled\n"
+    assert {path.name for path in folder.iterdir()} == {build.LIBRARY, build.RECORD}
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+    kernels = nvcc.calls("compute_90,code=sm_90")
+    assert any("epilogue.cu" in call for call in kernels) and not nvcc.calls("sm_80")
+    before = len(nvcc.calls(""))
+    loader.load_kernels.cache_clear()
+    assert use() and len(loaded) == 2
+    assert len(nvcc.calls("")) == before
 
 
-@pytest.mark.slow
-def test_a_broken_source_falls_back() -> None:
-    loader.CSRC.mkdir()
-    (loader.CSRC / "ops.cpp").write_text("this is no C++")
-    module, reason = loader.load_kernels()
-    assert module is None and "Error building extension" in reason
+def test_another_device_gets_a_build_of_its_own(nvcc: Nvcc, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert use()
+    monkeypatch.setattr(loader, "device_capabilities", lambda: [AMPERE, HOPPER])
+    loader.load_kernels.cache_clear()
+    assert use() and len(builds()) == 2 and nvcc.calls("code=sm_80")
+
+
+def test_changed_sources_make_a_new_build(nvcc: Nvcc, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert use()
+    (tmp_path / "csrc").mkdir()
+    for path in build.sources():
+        (tmp_path / "csrc" / path.name).write_bytes(path.read_bytes() + b"\n")
+    monkeypatch.setattr(build, "CSRC", tmp_path / "csrc")
+    loader.load_kernels.cache_clear()
+    assert use() and len(builds()) == 2
+
+
+def test_a_failing_compiler_is_quoted_and_tried_once(nvcc: Nvcc) -> None:
+    nvcc.answer('echo "kernel.cu(3): error: wrong" ; exit 1')
+    with pytest.warns(
+        UserWarning, match=r"compiling failed: kernel.cu\(3\): error: wrong \(all of it: .*\.log\)"
+    ) as told:
+        assert not use()
+        before = len(nvcc.calls(""))
+        assert not use()
+    assert len(nvcc.calls("")) == before and builds() == []
+    assert "error: wrong" in Path(str(told[0].message).split("all of it: ")[1].split(")")[0]).read_text()
+    nvcc.answer()  # what failed once is not held against the next process
+    loader.load_kernels.cache_clear()
+    assert use()
+
+
+def test_a_hanging_compiler_is_killed_with_its_children(
+    nvcc: Nvcc, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nvcc.answer(f"sleep 600 & echo $! > {tmp_path}/child; wait")
+    monkeypatch.setenv("PSP_OPS_BUILD_TIMEOUT", "0.5")
+    begun = time.monotonic()
+    loaded, reason = loader.load_kernels()
+    assert not loaded and "took longer than 0.5 s (PSP_OPS_BUILD_TIMEOUT)" in reason
+    assert time.monotonic() - begun < 20 and builds() == []
+    child = Path("/proc") / (tmp_path / "child").read_text().strip() / "status"
+    assert not child.exists() or "Z (zombie)" in child.read_text()
+
+
+@pytest.mark.parametrize(
+    "damage", ["short library", "no library", "no record", "record is no JSON", "record of a list"]
+)
+def test_half_of_a_build_is_made_again(nvcc: Nvcc, damage: str) -> None:
+    assert use()
+    (folder,) = builds()
+    if damage == "short library":
+        (folder / build.LIBRARY).write_text("comp")
+    elif damage.startswith("no "):
+        (folder / {"no library": build.LIBRARY, "no record": build.RECORD}[damage]).unlink()
+    else:
+        (folder / build.RECORD).write_text("[1]" if damage.endswith("list") else "{")
+    with pytest.raises(BuildError, match="damaged"):
+        build.check(folder, [HOPPER])
+    loader.load_kernels.cache_clear()
+    assert use()
+    assert build.check(folder, [HOPPER]).read_text() == "compiled\n"
+
+
+def test_a_build_for_another_arch_or_torch_is_refused(nvcc: Nvcc, tmp_path: Path) -> None:
+    build.build(loader.PREBUILT, ["8.0", "8.6"], 60)
+    assert build.check(loader.PREBUILT, [(8, 0), (8, 9)])
+    with pytest.raises(BuildError, match=r"was built for compute capability 8.0, 8.6, a device here has 9.0"):
+        build.check(loader.PREBUILT, [(8, 0), HOPPER])
+    assert use(), "compiled for the device instead"
+    assert len(builds()) == 1
+    record = json.loads((loader.PREBUILT / build.RECORD).read_text())
+    (loader.PREBUILT / build.RECORD).write_text(json.dumps({**record, "torch": "1.0"}))
+    with pytest.raises(BuildError, match=r"was built for torch 1.0, this is 2"):
+        build.check(loader.PREBUILT, [AMPERE])
+
+
+def test_what_was_prebuilt_for_this_device_is_used(nvcc: Nvcc) -> None:
+    build.build(loader.PREBUILT, build.RELEASED, 60)
+    assert use() and builds() == []
+
+
+def test_a_library_that_cannot_be_loaded_falls_back(nvcc: Nvcc, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(library: Path) -> None:
+        raise OSError(f"{library}: undefined symbol:\n_ZN2at")
+
+    monkeypatch.setattr(loader, "_load", fail)
+    assert loader.load_kernels()[0] is False
+    assert "undefined symbol: _ZN2at" in loader.load_kernels()[1]
+
+
+def test_machine_code_runs_within_a_major_version_and_ptx_upwards() -> None:
+    assert build.covers(["8.0"], (8, 6)) and not build.covers(["8.6"], (8, 0)) and not build.covers(["8.0"], (9, 0))
+    assert build.covers(["9.0+PTX"], (12, 0)) and not build.covers(["9.0+PTX"], (8, 0))
+    assert all(build.covers(build.RELEASED, capability) for capability in [(8, 0), (8, 6), (8, 9), (9, 0), (10, 0)])
+
+
+# ---- several processes ----------------------------------------------------------------------------
+
+
+def load_in_child(results: multiprocessing.Queue) -> None:
+    loader.load_kernels.cache_clear()
+    results.put(loader.load_kernels())
+
+
+def load_in_children(count: int) -> list[tuple[bool, str]]:
+    results = fork.Queue()
+    children = [fork.Process(target=load_in_child, args=(results,)) for _ in range(count)]
+    for child in children:
+        child.start()
+    answers = [results.get(timeout=60) for _ in children]
+    for child in children:
+        child.join()
+    return answers
+
+
+def test_of_processes_at_once_one_compiles(nvcc: Nvcc) -> None:
+    nvcc.answer("sleep 0.3")
+    assert load_in_children(4) == [(True, "")] * 4
+    assert len(nvcc.calls("epilogue.cu")) == len(nvcc.calls("-shared")) == 1
+
+
+def test_of_processes_at_once_one_fails_for_all(nvcc: Nvcc) -> None:
+    nvcc.answer("sleep 1; echo error: no; exit 1")
+    answers = load_in_children(3)
+    assert all(not loaded and "error: no" in reason for loaded, reason in answers)
+    assert len(nvcc.calls("epilogue.cu")) == 1
+
+
+def test_a_lock_that_a_dead_process_left_is_no_obstacle(nvcc: Nvcc) -> None:
+    nvcc.answer(f"echo $$ >> {nvcc.home}/pids; exec sleep 600")
+    child = fork.Process(target=loader.load_kernels)
+    child.start()
+    while not (nvcc.home / "pids").exists():
+        time.sleep(0.02)
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    (lock,) = loader.cache_folder().glob("*.lock")
+    assert json.loads(lock.read_text())["pid"] == child.pid
+    nvcc.answer()
+    begun = time.monotonic()
+    assert use() and time.monotonic() - begun < 10
+    assert not list(loader.cache_folder().glob("*building*"))
+    for pid in (nvcc.home / "pids").read_text().split():  # what the dead process could not stop
+        os.kill(int(pid), signal.SIGKILL)
+
+
+def hold(path: Path, taken: multiprocessing.synchronize.Event, release: multiprocessing.synchronize.Event) -> None:
+    with Lock(path, 1.0):
+        taken.set()
+        release.wait(60)
+
+
+def test_who_waits_too_long_says_for_whom(tmp_path: Path) -> None:
+    taken, release = fork.Event(), fork.Event()
+    child = fork.Process(target=hold, args=(tmp_path / "lock", taken, release))
+    child.start()
+    assert taken.wait(20)
+    with pytest.raises(BuildError, match=rf"process {child.pid} on .* was still compiling after 0.3 s"):
+        Lock(tmp_path / "lock", 0.3).__enter__()
+    release.set()
+    child.join()
+    with Lock(tmp_path / "lock", 5.0):
+        pass
+
+
+# ---- settings -------------------------------------------------------------------------------------
+
+
+def test_missing_tools_and_bad_settings_are_named(nvcc: Nvcc, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def reason() -> str:
+        loader.load_kernels.cache_clear()
+        loaded, why = loader.load_kernels()
+        assert not loaded
+        return why
+
+    monkeypatch.setenv("PSP_OPS_BUILD_TIMEOUT", "soon")
+    assert "PSP_OPS_BUILD_TIMEOUT=soon: must be a number of seconds" in reason()
+    monkeypatch.delenv("PSP_OPS_BUILD_TIMEOUT")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PSP_OPS_CACHE", str(tmp_path / "file" / "cache"))
+    assert "set PSP_OPS_CACHE to a folder of yours" in reason()
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    monkeypatch.setenv("PSP_OPS_CACHE", str(tmp_path / "open"))
+    assert f"anybody may write to {tmp_path / 'open'}" in reason()
+    monkeypatch.setenv("PSP_OPS_CACHE", str(tmp_path / "cache"))
+    with monkeypatch.context() as inside:
+        inside.setattr(build.shutil, "which", lambda name, path=None: None)
+        assert "ninja not found: pip install ninja" in reason()
+        inside.delenv("CUDA_HOME")
+        inside.setattr(build, "_find_ninja", lambda: "ninja")
+        assert "nvcc not found: install the CUDA toolkit and set CUDA_HOME" in reason()
+    monkeypatch.setattr(loader, "device_capabilities", lambda: [])
+    assert "no CUDA device" in reason()
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_auto_computes_whatever_is_there() -> None:
+def test_on_a_gpu_auto_computes_whatever_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    loader.load_kernels.cache_clear()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         y = bias_act(torch.full((1, 2), -1.0, device="cuda"))

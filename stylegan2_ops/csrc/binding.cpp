@@ -33,9 +33,10 @@ Type type_of(const Tensor& x) {
   }
 }
 
-// The layout of the result for an input like x: channels_last if x is that and nothing else, as in stylegan2_ops.layout.
+// The layout of the result for an input like x, as `layout` in operators.py has it.
 at::MemoryFormat layout_of(const Tensor& x) {
-  const bool last = x.is_contiguous(at::MemoryFormat::ChannelsLast) && !x.is_contiguous();
+  TORCH_CHECK(x.dim() == 4, "stylegan2_ops: x must be [N, C, H, W]");
+  const bool last = x.stride(1) == 1 && !x.is_contiguous();
   return last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
 }
 
@@ -74,7 +75,6 @@ struct Parts {
 };
 
 stylegan2_ops::EpilogueShape shape_of(const Tensor& x) {
-  TORCH_CHECK(x.dim() == 4, "stylegan2_ops: x must be [N, C, H, W]");
   return {x.size(0), x.size(1), x.size(2) * x.size(3), layout_of(x) == at::MemoryFormat::Contiguous};
 }
 
@@ -151,7 +151,7 @@ struct Filter {
   Filter(const Tensor& x_, const Tensor& taps_, int64_t up, int64_t down, int64_t left, int64_t right, int64_t top,
          int64_t bottom, bool flip)
       : x(x_), taps(taps_.to(at::kFloat).contiguous()) {
-    TORCH_CHECK(x.dim() == 4 && taps.dim() == 2, "stylegan2_ops: x must be [N, C, H, W] and the kernel [kh, kw]");
+    TORCH_CHECK(x.dim() == 4 && taps.dim() == 2, "stylegan2_ops: x must be [N, C, H, W], the kernel [kh, kw]");
     TORCH_CHECK(taps.device() == x.device(), "stylegan2_ops: the kernel is on ", taps.device(), ", x on ", x.device());
     TORCH_CHECK(up >= 1 && down >= 1, "stylegan2_ops: up and down must be at least 1");
     const int64_t height = x.size(2) * up + top + bottom - taps.size(0);
