@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("stylegan2_ops", "psp", "criteria", "datasets")
-FOLDERS = {*PACKAGES, "docs", "scripts", "pretrained", "examples", "tests", "docs", ".ci"}
+FOLDERS = {*PACKAGES, "scripts", "pretrained", "examples", "tests", "docs", ".ci"}
 OURS = {*PACKAGES, "scripts", "tests"}
 MAY_IMPORT = {
     "stylegan2_ops": {"stylegan2_ops"},
