@@ -18,6 +18,7 @@ from psp.cli import Parser
 from psp.errors import UserError, run_main
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
 
     from psp.studio.inputs import Tools
@@ -89,7 +90,14 @@ def tools() -> Tools:
         kind: [path for folder in folders for path in sorted((ROOT / "examples" / folder).glob("*.[jp][pn]g"))]
         for kind, folders in EXAMPLES.items()
     }
-    return Tools(sketch_styles=styles, cut_face=cut_face, examples=examples)  # type: ignore[arg-type]
+    from psp.face_parser import BUNDLED
+
+    return Tools(
+        sketch_styles=styles,
+        cut_face=cut_face,
+        parse_face=parse_face if BUNDLED.is_file() else None,
+        examples=examples,  # type: ignore[arg-type]
+    )
 
 
 def cut_face(photo: Image, side: int) -> tuple[Image, int] | None:
@@ -100,6 +108,14 @@ def cut_face(photo: Image, side: int) -> tuple[Image, int] | None:
     if found is None:
         return None
     return cut(photo, ffhq_crop(found, photo.size), side), found.n_faces
+
+
+def parse_face(face: Image) -> np.ndarray:
+    """The labels of a face that was cut out, by the bundled parser, on the CPU."""
+    from psp.face_parser import parse_faces
+    from psp.preprocess import prepare_target
+
+    return parse_faces(prepare_target(face, size=face.width)[None])[0].numpy()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from psp.device import memory_errors
 from psp.errors import UserError
 from psp.mixing import describe_layers, mix, seeded_noise
 from psp.model import PSP
@@ -104,7 +105,8 @@ class PspModel:
         made: list[Made] = []
         for k in range(0, len(codes), self.translator.chunk):
             check()
-            pixels, finite = self.translator.pictures(codes[k : k + self.translator.chunk])
+            with memory_errors("this model is too large for this machine"):
+                pixels, finite = self.translator.pictures(codes[k : k + self.translator.chunk])
             if not finite.all():
                 raise UserError("the model's output is not finite: the picture cannot be shown")
             made += [
