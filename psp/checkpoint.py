@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -288,12 +288,33 @@ def save_torch(content: Mapping[str, Any], path: str | Path, *, keep: str | Path
     keep: the name under which the previous file stays. UserError when it cannot be written; the old one is kept.
     """
     with atomic_open(path, verify=check_torch, keep=keep) as file:
+        remembering = _Remembering(file)
         try:
-            torch.save(dict(content), file)
-        except RuntimeError as error:  # torch's zip writer swallows what the operating system said
+            torch.save(dict(content), remembering)  # type: ignore[arg-type]
+        except RuntimeError as error:  # torch's zip writer swallows what the file said
+            if remembering.problem is not None:
+                raise remembering.problem from None
             if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
                 raise
             raise UserError(f"cannot write {path}: the disk is full or has failed") from error
+
+
+class _Remembering:
+    """A file that keeps what was raised while it was written to, a second Ctrl-C for example."""
+
+    def __init__(self, file: BinaryIO):
+        self.file = file
+        self.problem: BaseException | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.file.write(data)
+        except BaseException as problem:
+            self.problem = self.problem or problem
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 def save_safetensors(

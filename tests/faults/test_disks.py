@@ -36,13 +36,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Failing:
     """A file whose disk breaks after so many bytes."""
 
-    def __init__(self, file: BinaryIO, after: int, number: int):
-        self.file, self.left, self.number = file, after, number
+    def __init__(self, file: BinaryIO, after: int, problem: BaseException):
+        self.file, self.left, self.problem = file, after, problem
 
     def write(self, data: Any) -> int:
         self.left -= len(data)
         if self.left < 0:
-            raise OSError(self.number, os.strerror(self.number))
+            raise self.problem
         return self.file.write(data)
 
     def __getattr__(self, name: str) -> Any:
@@ -66,10 +66,10 @@ def at_offsets(folder: Path, offsets: int, patch: pytest.MonkeyPatch) -> None:
         after = (size - 1) * i // max(1, offsets - 1)
 
         def open_broken(handle: int, mode: str, after: int = after) -> Any:
-            return Failing(opened(handle, mode), after, 5)
+            return Failing(opened(handle, mode), after, OSError(5, "Input/output error"))
 
         patch.setattr(atomic.os, "fdopen", open_broken)
-        with pytest.raises(UserError, match="cannot write .*last.pt") as caught:
+        with pytest.raises(UserError, match="cannot write .*last.pt: Input/output error") as caught:
             save_torch(content, path, keep=path.with_name("last.previous.pt"))
         patch.undo()
         assert "\n" not in str(caught.value)
@@ -84,6 +84,17 @@ def test_io_errors_at_two_offsets(trained: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.slow
 def test_io_errors_at_20_offsets(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_offsets(trained, 20, monkeypatch)
+
+
+def test_a_second_signal_in_the_middle_of_a_save(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not mistaken for trouble with the disk, although torch's writer makes a RuntimeError of it."""
+    path = trained / "checkpoints" / "last.pt"
+    before, opened = contents(path.parent), os.fdopen
+    monkeypatch.setattr(atomic.os, "fdopen", lambda *args: Failing(opened(*args), 10_000, KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        save_torch({"training": state(trained)}, path)
+    monkeypatch.undo()
+    assert contents(path.parent) == before
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "link"])
