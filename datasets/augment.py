@@ -19,6 +19,18 @@ def mirror(pixels: np.ndarray, *, labels: bool = False) -> np.ndarray:
     return mirror_labels(pixels) if labels else np.ascontiguousarray(pixels[:, ::-1])
 
 
+def cut_at_random(pixels: np.ndarray, corner: np.ndarray, *, labels: bool = False) -> np.ndarray:
+    """A square of 256/286 of the side, enlarged to the whole again: [S,S] or [S,S,C] -> the same shape.
+
+    corner: where it lies, two numbers in [0,1). So pix2pix and CycleGAN vary their training images.
+    """
+    side = len(pixels)
+    inner = round(side * 256 / 286)
+    top, left = (int(part * (side - inner + 1)) for part in corner)
+    part = Image.fromarray(pixels[top : top + inner, left : left + inner])
+    return np.asarray(part.resize((side, side), Image.Resampling.NEAREST if labels else Image.Resampling.BICUBIC))
+
+
 def roughen_sketch(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A clean sketch as another hand might have drawn it. uint8 [H,W], white ground -> the same shape.
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.augment import item_rng, mirror, roughen_sketch
+from datasets.augment import cut_at_random, item_rng, mirror, roughen_sketch
 from datasets.matching import PairReport, match_names
 from datasets.sketches import STYLES, sketch_from_photo
 from datasets.sources import ImageSource, open_source
@@ -45,11 +45,14 @@ class PairedImages(Dataset[tuple[Tensor, Tensor, str]]):
     target: the photos.
     augment: mirror (source and target alike; each on its own when `task.frontalize`), super-resolution factor, and with
       `roughen` the changes of `datasets.augment.roughen_sketch`. Without augment: style and factor depend on the index.
+    jitter: with augment, a random part of 256/286 of the side, enlarged (as pix2pix and CycleGAN do).
     fit: see `psp.preprocess.choose_fit`; "auto" treats both sides of a pair alike: cropped when both have the same
       shape that is not square, otherwise stretched, as pSp does.
     resize_factors: as pSp's flag, overrides the task's. cache_mb: decoded pixels kept in memory up to this much.
     report: how names were matched; nothing is dropped without being named there.
     """
+
+    together = True  # source and target show the same face, so both are mirrored and cut alike
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class PairedImages(Dataset[tuple[Tensor, Tensor, str]]):
         size: int = 256,
         augment: bool = False,
         roughen: bool = True,
+        jitter: bool = False,
         fit: str = "auto",
         label_resize: str = "nearest",
         label_map: str | LabelMap = "celebamask",
@@ -68,7 +72,7 @@ class PairedImages(Dataset[tuple[Tensor, Tensor, str]]):
         cache_mb: int = 0,
     ):
         choose_fit((1, 1), task.source, fit)
-        self.task, self.size, self.augment, self.roughen = task, size, augment, roughen
+        self.task, self.size, self.augment, self.roughen, self.jitter = task, size, augment, roughen, jitter
         self.fit, self.label_resize, self.label_map = fit, label_resize, get_label_map(label_map)
         self.factors = parse_factors(resize_factors if resize_factors is not None else task.resize_factors)
         self.styles = styles
@@ -187,13 +191,17 @@ class PairedImages(Dataset[tuple[Tensor, Tensor, str]]):
         rng = item_rng(seed) if self.augment else None
         if self.source is None and self.task.source == "sketch":
             style = self.styles[(rng.integers(len(self.styles)) if rng else index) % len(self.styles)]
-            source = np.asarray(sketch_from_photo(Image.fromarray(target), style))
+            source = np.asarray(sketch_from_photo(Image.fromarray(source), style))
         if rng is not None and self.task.augment_flip:
             flip_source, flip_target = rng.random() < 0.5, rng.random() < 0.5
-            if not self.task.frontalize:
+            if self.together and not self.task.frontalize:
                 flip_target = flip_source
             source = mirror(source, labels=self.task.source == "labels") if flip_source else source
             target = mirror(target) if flip_target else target
+        if rng is not None and self.jitter:
+            corner = rng.random(2)
+            source = cut_at_random(source, corner, labels=self.task.source == "labels")
+            target = cut_at_random(target, corner if self.together else rng.random(2))
         if self.factors and self.task.source == "photo":
             source = degrade(
                 source, self.factors[int(rng.integers(len(self.factors))) if rng else index % len(self.factors)]

@@ -58,12 +58,13 @@ class DataRoot:
     notes: list[str] = field(default_factory=list)
 
 
-def open_data_root(path: str | Path, task: Task, *, test_share: float = TEST_SHARE) -> DataRoot:
+def open_data_root(path: str | Path, task: Task, *, test_share: float = TEST_SHARE, paired: bool = True) -> DataRoot:
     """Find the two kinds of images below `path` and the split into train and test.
 
     Sub-folders are named by `task.source_dir` and `task.target_dir` or a common alias, in either case. Without train/
     and test/ about `test_share` of the pairs, at least one, become the test set, chosen by a hash of their stems: the
-    same pair is on the same side wherever and however often this is run. Raises UserError naming what is there.
+    same pair is on the same side wherever and however often this is run. Not `paired`: the names need not match, and
+    each side is split on its own. Raises UserError naming what is there.
     """
     root = open_source(path)
     notes: list[str] = []
@@ -71,12 +72,12 @@ def open_data_root(path: str | Path, task: Task, *, test_share: float = TEST_SHA
     train = _find(folders, TRAIN)
     if train is None:
         source, target = _two_sides(root, folders, task, path, notes)
-        return _split(source, target, test_share, notes)
+        return _split(source, target, test_share, notes, paired)
     train_source, train_target = _two_sides(root.under(train), None, task, f"{path}/{train}", notes)
     test = _find(folders, TEST)
     if test is None:
         notes.append("no test folder")
-        return _split(train_source, train_target, test_share, notes)
+        return _split(train_source, train_target, test_share, notes, paired)
     if (len(test_names := [f for f in folders if _last(f) in TEST])) > 1:
         notes.append(f"test set: {test} (also there: {', '.join(n for n in test_names if n != test)})")
     test_source, test_target = _two_sides(root.under(test), None, task, f"{path}/{test}", [])
@@ -87,6 +88,19 @@ def open_pair_folders(path: str | Path, task: Task) -> tuple[ImageSource | None,
     """(source, target) of a folder or zip that holds both kinds of images, without a split; otherwise as
     `open_data_root`. A source of None means: make it from the target."""
     return _two_sides(open_source(path), None, task, path, [])
+
+
+def two_kinds(path: str | Path) -> tuple[ImageSource, ImageSource, str]:
+    """Photos, what belongs to them, and whether that is "sketches" or "labels", of a folder or zip without split."""
+    root = open_source(path)
+    folders = _below_wrapper(root)
+    photos = _find(folders, PHOTOS)
+    for kind, names in (("sketches", SKETCHES), ("labels", LABELS)):
+        other = _find([f for f in folders if f != photos], names)
+        if photos and other:
+            return root.under(photos), root.under(other), kind
+    there = ", ".join(sorted(_last(f) for f in folders)) or "images only"
+    raise UserError(f"{path}: needs photos/ and sketches/ or labels/ in it, found {there}; see --root")
 
 
 def _last(folder: str) -> str:
@@ -142,8 +156,12 @@ def _holds_only_images(folders: list[str]) -> bool:
     return not any(_last(f) in SKETCHES[:-1] + LABELS[:-1] + TRAIN + TEST for f in folders)
 
 
-def _split(source: ImageSource | None, target: ImageSource, share: float, notes: list[str]) -> DataRoot:
+def _split(source: ImageSource | None, target: ImageSource, share: float, notes: list[str], paired: bool) -> DataRoot:
     """By a hash of the stem, over the pairs; unmatched files stay in the train part, whose report names them."""
+    if source is not None and not paired:
+        one, other = (_split(None, side, share, [], True) for side in (source, target))
+        notes.append(f"{len(one.test_target)} sources and {len(other.test_target)} photos set apart for testing")
+        return DataRoot(one.train_target, other.train_target, one.test_target, other.test_target, notes)
     pairs = match_names(source.names, target.names).pairs if source else [(name, name) for name in target.names]
     if len(pairs) < 2:
         raise UserError(

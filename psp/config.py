@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 import math
 import types
@@ -15,7 +16,11 @@ from typing import Any
 
 from psp.cli import Parser, add_bool
 from psp.errors import UserError
+from psp.image_gan_options import IMAGE_GANS, check_image_gan, image_gan_defaults
 from psp.tasks import TASKS, get_task
+
+METHODS = ("psp", "stylegan2", "parser", *IMAGE_GANS)
+NO_WANDB = "--use_wandb needs the package wandb (pip install wandb); without it there is TensorBoard, in EXP_DIR/logs"
 
 
 def option(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:
@@ -30,8 +35,8 @@ class TrainConfig:
     dataset_type: str = option("celebs_sketch_to_face", "task", tuple(TASKS))
     method: str = option(
         "psp",
-        "what to train: psp (encoder), stylegan2 (generator) or parser (photo to label map)",
-        ("psp", "stylegan2", "parser"),
+        "what to train: psp (encoder), stylegan2 (generator), parser (photo to label map), or picture to picture",
+        METHODS,
     )
     data_root: str | None = option(
         None,
@@ -82,10 +87,11 @@ class TrainConfig:
 
     # optimisation
     learning_rate: float | None = option(
-        None, "default: 1e-4 for psp, 3e-4 for its short run on the examples, 2e-3 for stylegan2"
+        None, "default: 1e-4 for psp, 3e-4 for its short run on the examples, 2e-3 for stylegan2, else 2e-4"
     )
     optim_name: str = option("ranger", "optimiser of psp", ("ranger", "adam"))
     max_steps: int | None = option(None, "default: 500000, or a short schedule when the example data is used")
+    epochs: int | None = option(None, "stop when every image was seen this often, if --max_steps is not before")
     grad_accumulation: int = option(1, "batches per optimiser step")
     sync_bn: bool = option(False, "with torchrun: BatchNorm over the images of all processes, not each one's own")
     max_bad_steps: int = option(5, "stop after this many steps in a row with a NaN or infinite loss")
@@ -106,17 +112,33 @@ class TrainConfig:
     )
     latent_mask: str | None = option(None, "the layers for --use_latent_mask, e.g. 8-17 (default: from the task)")
 
+    # picture to picture (--method pix2pix, cyclegan, cgan; they use --size, too)
+    width: int | None = option(None, "channels after the first convolution (default: 64, cgan 32)")
+    blocks: int | None = option(None, "residual blocks of cyclegan and cgan (default: 9 above 128 px, else 6)")
+    norm: str | None = option(None, "normalisation (default: batch, cyclegan instance)", ("batch", "instance"))
+    dropout: bool | None = option(None, "drop half of some layers' values while training (default: pix2pix alone)")
+    jitter: bool = option(False, "enlarge training images by 286/256 and cut at random, as in the papers")
+    beta1: float = option(0.5, "Adam's momentum")
+    decay_from: int | None = option(None, "step from which the learning rate falls linearly (default: half of them)")
+    decay_until: int | None = option(None, "step at which it would reach zero (default: --max_steps)")
+    l1_lambda: float = option(100.0, "pix2pix, cgan: weight of the distance to the target")
+    cycle_lambda: float = option(10.0, "cyclegan: weight of the way there and back")
+    identity_lambda: float = option(0.5, "cyclegan: weight, as a share of --cycle_lambda, of leaving targets alone")
+    pool_size: int = option(50, "cyclegan: earlier images that the discriminators are shown again")
+
     # schedule and logs
     image_interval: int | None = option(None, "steps between image grids")
     board_interval: int | None = option(None, "steps between log lines")
     val_interval: int | None = option(None, "steps between validations")
     save_interval: int | None = option(None, "steps between checkpoints")
     keep_checkpoints: int = option(3, "numbered checkpoints to keep")
-    use_wandb: bool = option(False, "pSp's flag for Weights & Biases; not available yet, TensorBoard is always on")
+    use_wandb: bool = option(False, "log to Weights & Biases, too (WANDB_MODE=offline: to files only)")
 
     # generator training (--method stylegan2)
     size: int | None = option(
-        None, "generator side in pixels (default: 128, or that of --stylegan_weights; a larger one grows it)"
+        None,
+        "generator side in pixels (default: 128, or that of --stylegan_weights; a larger one grows it; 256 for "
+        "pix2pix and cyclegan)",
     )
     style_dim: int = option(512, "length of z and w")
     n_mlp: int = option(8, "layers of the mapping network")
@@ -186,6 +208,10 @@ def resolve(config: TrainConfig, *, examples: bool) -> TrainConfig:
         "resize_factors": task.resize_factors,
         **(SHORT_SCHEDULE if examples else FULL_SCHEDULE),
     }
+    if config.epochs is not None:
+        filled["max_steps"] = FULL_SCHEDULE["max_steps"]
+    if config.method in IMAGE_GANS:
+        filled |= image_gan_defaults(config.method, config.size, examples=examples)
     if all(getattr(config, name) is None for name in LAMBDAS):
         filled |= {name: task.losses.get(name, 0.0) for name in LAMBDAS}
     else:  # somebody who names one weight means pSp's defaults for the others
@@ -199,6 +225,18 @@ def resolve(config: TrainConfig, *, examples: bool) -> TrainConfig:
     return config
 
 
+def schedule(config: TrainConfig, n_images: int, *, ranks: int = 1) -> TrainConfig:
+    """Fill what depends on the size of the training set: --max_steps from --epochs, and when the rate decays."""
+    steps = config.max_steps or 1
+    if config.epochs is not None:
+        per_step = config.batch_size * config.grad_accumulation * ranks
+        steps = min(steps, math.ceil(config.epochs * n_images / per_step))
+    until = steps if config.decay_until is None else config.decay_until
+    start = until // 2 if config.decay_from is None else config.decay_from
+    decay: dict[str, Any] = {"decay_from": start, "decay_until": until} if config.method in IMAGE_GANS else {}
+    return dataclasses.replace(config, max_steps=steps, **decay)
+
+
 AT_LEAST_ONE = (
     "batch_size", "test_batch_size", "max_steps", "grad_accumulation", "image_interval", "board_interval",
     "val_interval", "save_interval", "keep_checkpoints", "max_bad_steps", "style_dim", "n_mlp", "channel_max",
@@ -206,19 +244,18 @@ AT_LEAST_ONE = (
 )  # fmt: skip
 NOT_NEGATIVE = (
     "seed", "workers", "test_workers", "cache_mb", *LAMBDAS, "code_lambda", "r1_gamma", "path_lambda", "ema_kimg",
-    "adversarial_lambda", "adversarial_from", "guide_lambda",
+    "adversarial_lambda", "adversarial_from", "guide_lambda", "l1_lambda", "cycle_lambda", "identity_lambda",
+    "pool_size",
 )  # fmt: skip
 
 
 def check(config: TrainConfig) -> None:
     """UserError on the first option that cannot work."""
     task = get_task(config.dataset_type)
-    if config.use_wandb:
-        raise UserError(
-            "--use_wandb: logging to Weights & Biases is not available yet; leave it out and use TensorBoard "
-            "(tensorboard --logdir EXP_DIR/logs)"
-        )
-    for name in AT_LEAST_ONE:
+    if config.use_wandb and importlib.util.find_spec("wandb") is None:
+        raise UserError(NO_WANDB)
+    given = [name for name in ("epochs", "width", "blocks") if getattr(config, name) is not None]
+    for name in (*AT_LEAST_ONE, *given):
         if getattr(config, name) < 1:
             raise UserError(f"--{name} {getattr(config, name)} must be at least 1")
     for name in NOT_NEGATIVE:
@@ -238,6 +275,8 @@ def check(config: TrainConfig) -> None:
         raise UserError("every loss weight is 0: set --l2_lambda or --lpips_lambda above 0")
     if config.method == "stylegan2":
         check_generator_training(config)
+    if config.method in IMAGE_GANS:
+        check_image_gan(config)
 
 
 def check_generator_training(config: TrainConfig) -> None:
@@ -258,8 +297,8 @@ def check_generator_training(config: TrainConfig) -> None:
 def build_parser() -> Parser:
     """Flags made from the fields of `TrainConfig`, and `--config FILE`. Those not given are not in the namespace."""
     parser = Parser(
-        description="Train a pSp encoder, or the StyleGAN2 generator behind it. "
-        "Without flags: the bundled generator and the example data."
+        description="Train a pSp encoder, the StyleGAN2 generator behind it, or one of the methods before it: "
+        "pix2pix, CycleGAN, a conditional GAN. Without flags: the bundled generator and the example data."
     )
     parser.add_argument(
         "--config",

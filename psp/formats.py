@@ -75,17 +75,23 @@ def _bare(content: Content) -> dict[str, Any]:
     return names
 
 
+def _networks(content: Content) -> dict[str, Any]:
+    parts = content["networks"] if isinstance(content["networks"], Mapping) else {}
+    return {key: value for name in parts for key, value in _below(parts, str(name), f"{name}.").items()}
+
+
 def _is_bare(content: Content) -> bool:
     return len(content) > 0 and all(isinstance(value, Tensor) for value in content.values())
 
 
 PYTORCH_FORMATS: tuple[tuple[str, Callable[[Content], bool], Callable[[Content], dict[str, Any]]], ...] = (
     ("pSp", lambda content: "state_dict" in content, _psp),  # and e4e, ReStyle, ours
+    ("picture to picture", lambda content: "networks" in content, _networks),  # ours: pix2pix, CycleGAN, cGAN
     ("StyleGAN2 (rosinality)", lambda content: "g_ema" in content or "g" in content, _stylegan2),
     ("state dict", _is_bare, _bare),  # IR-SE50, a generator or an encoder alone
 )
 # Entries of PyTorch files that become tensors or options; so does `g`, where there is no average of it, `g_ema`.
-READ = {"state_dict", "opts", "latent_avg", "photo_encoder", "g_ema", "d", "encoder"}
+READ = {"networks", "state_dict", "opts", "latent_avg", "photo_encoder", "g_ema", "d", "encoder"}
 PSP_FAMILY = {  # opts.encoder_type -> whose checkpoint it is
     "Encoder4Editing": "e4e",
     "ProgressiveBackboneEncoder": "ReStyle (e4e)",

@@ -26,7 +26,7 @@ from psp.outputs import output_names, save_array, save_bytes, save_image, save_j
 from psp.pipeline import Pipeline
 from psp.preprocess import degrade, describe_source, pixels_to_source, source_pixels
 from psp.tasks import Task
-from psp.translate import Translator
+from psp.translate import AnyTranslator
 from psp.visualize import resized, side_by_side, source_to_image
 
 INPUT_SIZE = 256
@@ -125,7 +125,7 @@ class Report:
 
 
 class FolderRun:
-    """Every image of a source through a `Translator`, into the files of a `Layout`.
+    """Every image of a source through a translator, into the files of a `Layout`.
 
     names: all images of the source, in order; they decide the output names. reading: how inputs are prepared.
     since: results older than this (seconds, as file times) are made again.
@@ -133,7 +133,7 @@ class FolderRun:
 
     def __init__(
         self,
-        translator: Translator,
+        translator: AnyTranslator,
         source: Source,
         names: Sequence[str],
         layout: Layout,
@@ -147,7 +147,7 @@ class FolderRun:
         self.reading = reading or Reading()
         self.batch_size, self.workers, self.since = batch_size, workers, since
         self.task = translator.task
-        self.size = layout.size or translator.model.output_size
+        self.size = layout.size or translator.output_size
         self.report, self._lock = Report(), threading.Lock()
         self._pictures, self._arrays = output_names(names), output_names(names, ".npy")
         self._failed_line: Callable[[str], object] = lambda line: print(line, file=sys.stderr)

@@ -9,6 +9,9 @@ from psp.cli import Parser, add_bool
 from psp.errors import UserError
 from psp.tasks import TASKS, get_task
 
+DIRECTIONS = ("sketch_to_photo", "photo_to_sketch")
+ENHANCERS = ("gfpgan", "codeformer", "restoreformer")
+
 
 @dataclass(frozen=True)
 class InferenceOptions:
@@ -41,6 +44,10 @@ class InferenceOptions:
     overwrite: bool
     num_shards: int
     shard_index: int
+    direction: str | None
+    test_dropout: bool
+    enhance: str | None
+    enhance_weights: str | None
     device: str
     precision: str
     compile: bool
@@ -86,6 +93,15 @@ def build_parser(*, mixing: bool) -> Parser:
     mix("--style_code", metavar="FILE", help="W+ code(s) from a .npy, .pt or .safetensors file, e.g. of --save_latents")
     mix("--truncation", type=float, default=1.0, metavar="T", help="below 1: random styles closer to the average face")
     mix("--seed", type=int, default=0, metavar="SEED", help="for random styles that differ from image to image")
+
+    other = parser.add_argument_group("pix2pix, CycleGAN, cGAN")
+    other.add_argument("--direction", choices=DIRECTIONS, help="CycleGAN: which way (default: sketch_to_photo)")
+    noisy = "as pix2pix's paper tests: drop values at random (by --seed), normalise each picture by itself"
+    add_bool(other, "test_dropout", False, noisy)
+
+    better = parser.add_argument_group("enhancement").add_argument
+    better("--enhance", choices=ENHANCERS, help="restore the faces, at 512 px (needs the package spandrel)")
+    better("--enhance_weights", metavar="FILE", help="the network's published weights; without it the run says where")
 
     group = parser.add_argument_group("input")
     read = group.add_argument
@@ -142,6 +158,8 @@ def parse(argv: Sequence[str] | None = None, *, mixing: bool) -> InferenceOption
             f"--shard_index {options.shard_index} is out of range; with --num_shards {options.num_shards} "
             f"it goes from 0 to {options.num_shards - 1}"
         )
+    if options.enhance_weights is not None and options.enhance is None:
+        raise UserError(f"--enhance_weights does nothing without --enhance {'|'.join(ENHANCERS)}")
     given = [f"--{name}" for name in ("style_seed", "style_image", "style_code") if getattr(options, name) is not None]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} were both given; only one of them can set the style")

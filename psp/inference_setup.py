@@ -9,18 +9,22 @@ from typing import Any
 
 from PIL import Image
 
-from psp.checkpoint import bundled, load_model
+from psp.any_model import load_any_model
+from psp.checkpoint import bundled
 from psp.device import device_name, pick_device
+from psp.enhance import EnhancedTranslator, load_enhancer
 from psp.errors import UserError
 from psp.inference import OUTPUT_FOLDERS, FolderRun, Item, Layout, Reading, Report, Source, save_stats
 from psp.inference_options import InferenceOptions
 from psp.mixing import check_alpha, describe_layers, parse_layers
 from psp.model import PSP
 from psp.outputs import check_settings, file_hash, prepare_folder, save_image
+from psp.picture_model import PictureModel
+from psp.picture_translator import PictureTranslator
 from psp.preprocess import open_image, parse_factors, prepare_target
 from psp.refinement import check_iters
 from psp.tasks import Task
-from psp.translate import Styles, Translator, load_codes
+from psp.translate import AnyTranslator, Styles, Translator, load_codes
 from psp.visualize import sheet, source_to_image
 from psp.weight_files import config_beside, locate
 
@@ -48,9 +52,9 @@ def run(options: InferenceOptions, open_source: Callable[[str | Path], Source], 
     given = open_source(options.data_path) if options.data_path else None  # before a large model is read
     task_name = options.dataset_type or (None if options.checkpoint_path else DEFAULT_TASK)
     path = locate(options.checkpoint_path) if options.checkpoint_path else bundled(task_name or DEFAULT_TASK)
-    model = load_model(path, task=task_name, device=device)
+    model = load_any_model(path, task=task_name, direction=options.direction, noisy=options.test_dropout, device=device)
     if options.n_iters_per_batch is not None:
-        if not model.refines:
+        if not isinstance(model, PSP) or not model.refines:
             raise UserError(f"--n_iters_per_batch is for ReStyle models; {path} encodes in one pass: leave it out")
         model.n_iters = check_iters(options.n_iters_per_batch, "--n_iters_per_batch")
     if model.task is None:
@@ -58,22 +62,14 @@ def run(options: InferenceOptions, open_source: Callable[[str | Path], Source], 
     task = model.task
     factors = choose_factors(options.resize_factors, task)
     source = given or open_source(root / EXAMPLES[task.source])
-    exp_dir = Path(options.exp_dir or Path("output") / task.name).expanduser()
+    exp_dir = Path(options.exp_dir or Path("output") / _run_name(model)).expanduser()
     names = [name for name in source.names if not _is_result(source.path / name, exp_dir)]
     if not names:
         raise UserError(f"{source.path}: holds nothing but earlier results; see --data_path")
 
     reading = Reading(options.fit, options.label_resize, options.label_map, options.cleanup)
-    chosen = choose_styles(options, model, mixing=mixing)
+    translator, chosen = make_translator(options, model, mixing=mixing)
     size = 256 if options.resize_outputs else None
-    translator = Translator(
-        model,
-        styles=chosen.styles,
-        n_outputs=chosen.n_outputs,
-        pool=size is not None,
-        precision=options.precision,
-        compile=options.compile,
-    )
     layout = Layout(exp_dir, mixing, options.couple_outputs, options.save_latents, size)
     folder_run = FolderRun(
         translator,
@@ -88,7 +84,7 @@ def run(options: InferenceOptions, open_source: Callable[[str | Path], Source], 
         "model": _hashes(path, model), "task": task.name, "data_path": str(source.path.resolve()),
         "precision": options.precision, "size": folder_run.size, **chosen.record, **_reading_record(reading, task),
     }  # fmt: skip
-    if model.refines:
+    if isinstance(model, PSP) and model.refines:
         settings["n_iters_per_batch"] = model.n_iters
     prepare_folder(exp_dir, min_age=0.0 if options.num_shards == 1 else 60.0)
     record = exp_dir / ("style_mixing.json" if mixing else "inference.json")
@@ -96,9 +92,8 @@ def run(options: InferenceOptions, open_source: Callable[[str | Path], Source], 
 
     wanted = names[: options.n_images][options.shard_index :: options.num_shards]
     items = [Item(name, factor) for factor in factors for name in wanted]
-    passes = f"{_several(model.n_iters, 'pass', 'passes')} of refinement, " if model.refines else ""
-    form = f"{model.output_size} px, {model.n_styles} styles"
-    print(f"model   {path}: {task.name}, {form}, {passes}on {device_name(device)}")
+    enhanced = f", then {options.enhance} at {translator.output_size} px" if options.enhance else ""
+    print(f"model   {path}: {task.name}, {model.output_size} px, {_form(model)}{enhanced}, on {device_name(device)}")
     shard = f", shard {options.shard_index} of {options.num_shards}" if options.num_shards > 1 else ""
     print(f"input   {source.path}: {_images(len(wanted))}{shard}")
     print(f"styles  {chosen.words}", flush=True)
@@ -114,6 +109,46 @@ def run(options: InferenceOptions, open_source: Callable[[str | Path], Source], 
         print(f"sheet   {grid}")
     _summary(report, layout)
     return 1 if report.failed else 0
+
+
+def make_translator(
+    options: InferenceOptions, model: PSP | PictureModel, *, mixing: bool
+) -> tuple[AnyTranslator, Chosen]:
+    """The model as `FolderRun` takes it, with styles where it has any, and the network of --enhance behind it."""
+    translator: AnyTranslator
+    enhancer = load_enhancer(options.enhance, options.enhance_weights, model.device) if options.enhance else None
+    if isinstance(model, PSP):
+        chosen = choose_styles(options, model, mixing=mixing)
+        translator = Translator(
+            model,
+            styles=chosen.styles,
+            n_outputs=chosen.n_outputs,
+            pool=options.resize_outputs and enhancer is None,
+            precision=options.precision,
+            compile=options.compile,
+        )
+    else:
+        chosen = choose_noise(options, model, mixing=mixing)
+        translator = PictureTranslator(model, precision=options.precision, compile=options.compile, seed=options.seed)
+    if enhancer is not None:
+        translator = EnhancedTranslator(translator, enhancer)
+        chosen.record["enhance"] = f"{options.enhance} {file_hash(str(options.enhance_weights))}"
+    return translator, chosen
+
+
+def choose_noise(options: InferenceOptions, model: PictureModel, *, mixing: bool) -> Chosen:
+    """For models without W+ codes. UserError for the script and the flags that need them."""
+    if mixing:
+        raise UserError(f"{model.method} has no W+ styles to mix; scripts/inference.py runs it")
+    for name in ("latent_mask", "mix_alpha", "style_seed", "style_image", "style_code", "save_latents"):
+        value = getattr(options, name)
+        if value is not None and value is not False:
+            raise UserError(f"--{name} is about W+ styles, which {model.method} does not have; leave it out")
+    record: dict[str, Any] = {"method": model.method}
+    if not model.noisy:
+        return Chosen(Styles(), 1, record, f"none: {model.method} has one answer")
+    words = f"none; values are dropped at random (--seed {options.seed})"
+    return Chosen(Styles(), 1, record | {"test_dropout": options.seed}, words)
 
 
 def choose_factors(text: str | None, task: Task) -> Sequence[int | None]:
@@ -211,7 +246,7 @@ def _summary(report: Report, layout: Layout) -> None:
         print(f"time    {report.seconds:.1f} s in all, {seconds:.3f} s per image in the network")
 
 
-def _hashes(path: Path, model: PSP) -> dict[str, str]:
+def _hashes(path: Path, model: PSP | PictureModel) -> dict[str, str]:
     """File name -> SHA-256 of the weights, with the generator or options that belong to them but lie beside them."""
     files = [path, config_beside(path) or path]
     if beside := model.config.get("generator"):
@@ -222,6 +257,20 @@ def _hashes(path: Path, model: PSP) -> dict[str, str]:
 def _reading_record(reading: Reading, task: Task) -> dict[str, Any]:
     wanted = {"photo": ("fit",), "sketch": ("fit", "cleanup"), "labels": ("fit", "label_resize", "label_map")}
     return {key: value for key, value in asdict(reading).items() if key in wanted[task.source]}
+
+
+def _form(model: PSP | PictureModel) -> str:
+    if not isinstance(model, PSP):
+        return model.method
+    passes = f", {_several(model.n_iters, 'pass', 'passes')} of refinement" if model.refines else ""
+    return f"{model.n_styles} styles{passes}"
+
+
+def _run_name(model: PSP | PictureModel) -> str:
+    assert model.task is not None
+    if isinstance(model, PSP):
+        return model.task.name
+    return model.method.replace(" ", "_") if " " in model.method else f"{model.method}_{model.task.name}"
 
 
 def _is_result(path: Path, exp_dir: Path) -> bool:

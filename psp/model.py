@@ -17,6 +17,7 @@ from psp.encoders import ENCODERS, INPUT_SIZE
 from psp.errors import UserError
 from psp.mixing import fine_layers, parse_layers
 from psp.photo_encoder import PhotoEncoder
+from psp.preprocess import to_network
 from psp.refinement import DEFAULT_ITERS, INPUT_NC, check_iters, image_of, refine
 from psp.stylegan2 import Generator
 from psp.tasks import Task
@@ -192,6 +193,13 @@ class PSP(nn.Module):
     ) -> Tensor:
         """W+ codes [B,N,D] -> images [B,3,S,S], not clipped, about [-1,1]. Noise: the fixed one unless asked."""
         return self.decoder.synthesize(codes, noise, randomize_noise=randomize_noise)
+
+    @torch.no_grad()
+    def translate(self, source: Tensor, seed: int = 0) -> Tensor:
+        """`Batch.source` [B,...] -> images [B,3,S,S], about [-1,1]. Nothing in it is random: `seed` changes nothing."""
+        if self.task is None:
+            raise UserError("the checkpoint does not say what it was trained for; add --dataset_type")
+        return self.decode(self.encode(to_network(source, self.task, self.device)))
 
     def resize(self, images: Tensor) -> Tensor:
         """Average-pool to 256 px, where pSp compares and trains; smaller images stay as they are."""

@@ -37,8 +37,8 @@ LAST, PREVIOUS = "last.pt", "last.previous.pt"
 # Options that may differ when a run is resumed: they change how fast or how long it runs, not what is computed.
 RESUMABLE = {
     "exp_dir", "device", "workers", "test_workers", "cache_mb", "test_batch_size", "max_steps", "image_interval",
-    "board_interval", "val_interval", "save_interval", "keep_checkpoints", "dry_run", "max_bad_steps",
-    "batch_size", "grad_accumulation",  # their product with the number of ranks must stay
+    "board_interval", "val_interval", "save_interval", "keep_checkpoints", "dry_run", "max_bad_steps", "epochs",
+    "use_wandb", "batch_size", "grad_accumulation",  # the last two's product with the number of ranks must stay
 }  # fmt: skip
 
 
@@ -90,7 +90,7 @@ class Trainer:
         if self.writes:
             self._tidy_up()
             write_text(self.exp_dir / "opt.json", json.dumps(dataclasses.asdict(self.config), indent=2) + "\n")
-        log = TrainLog(self.exp_dir, step=self.step if resumed else None) if self.writes else SilentLog()
+        log = self._open_log(resumed)
         with (
             loader_errors(),
             stop_on_signals("finishing this step and saving (again: stop at once)") as self.stop,
@@ -280,12 +280,20 @@ class Trainer:
             for path in folder.glob(".*.tmp"):
                 path.unlink(missing_ok=True)
 
+    def _open_log(self, resumed: bool) -> TrainLog | SilentLog:
+        if not self.writes:
+            return SilentLog()
+        told = dataclasses.asdict(self.config) if self.config.use_wandb else None
+        return TrainLog(self.exp_dir, step=self.step if resumed else None, wandb=told)
+
     def _draw(self, phase: str, batch: Batch) -> None:
         if not self.writes:
             return
         rows = self.method.pictures(Batch(batch.source[:8], batch.target[:8], batch.names[:8]))
-        with atomic_open(self.images / f"{phase}_{self.step:07d}.jpg", sync=False) as file:
+        path = self.images / f"{phase}_{self.step:07d}.jpg"
+        with atomic_open(path, sync=False) as file:
             grid(rows).save(file, "JPEG", quality=92)
+        self.log.picture(self.step, phase, path)
 
     def _every(self, name: str) -> int:
         value = getattr(self.config, name)

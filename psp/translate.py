@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from psp.errors import UserError
 from psp.mixing import mix, seeded_noise
 from psp.model import PSP
 from psp.preprocess import to_network
+from psp.tasks import Task
 from psp.visualize import to_pixels
 
 MAX_CODE_BYTES = 64 << 20
@@ -60,6 +61,22 @@ class Timings:
     batch: list[int] = field(default_factory=list)
 
 
+class AnyTranslator(Protocol):
+    """A model of any method as one function: for pSp the `Translator` below, for the others `psp.picture_translator`,
+    and either with `psp.enhance` behind it."""
+
+    @property
+    def task(self) -> Task: ...
+
+    device: torch.device
+    precision: str
+    n_outputs: int
+    output_size: int
+    timings: Timings
+
+    def __call__(self, source: Tensor, names: Sequence[str]) -> Faces: ...
+
+
 class Translator:
     """Encode once, map noise only, decode all variants: `translator(source, names)` -> `Faces`.
 
@@ -84,6 +101,7 @@ class Translator:
         self.model, self.task, self.device = model, model.task, model.device
         self.styles = styles or Styles()
         self.n_outputs, self.pool, self.precision = n_outputs, pool, precision
+        self.output_size = model.output_size
         self.engine = Engine(model, precision=precision, compile=compile)
         self.chunk = images_at_once(self.device, model.output_size, chunk_pixels)
         self.timings = Timings()

@@ -2,6 +2,7 @@
 """Make training data: align faces, merge CelebAMask-HQ parts to label maps, draw sketches from photos.
 
     python scripts/prepare_data.py align --photos my_photos --out aligned
+    python scripts/prepare_data.py align --root cufs.zip --split datasets/cufs_split.json --out data/cufs
     python scripts/prepare_data.py masks --parts CelebAMask-HQ-mask-anno --out labels
     python scripts/prepare_data.py sketches --photos aligned --out sketches --style sobel
 
@@ -41,7 +42,13 @@ def build_parser() -> argparse.ArgumentParser:
         "align",
         "find the largest face of each photo and cut it out as FFHQ does; a sketch or label map is cut with its photo",
     )
-    align.add_argument("--photos", required=True, help="folder, zip file or one image")
+    align.add_argument("--photos", help="folder, zip file or one image")
+    align.add_argument("--root", help="instead: one folder or zip file with photos/ and sketches/ or labels/ in it")
+    align.add_argument(
+        "--split",
+        type=Path,
+        help="JSON file with two lists of names, as datasets/cufs_split.json: results go to OUT/train and OUT/test",
+    )
     align.add_argument(
         "--sketches", help="drawings with the photos' names: cut alike; results go to OUT/photos and OUT/sketches"
     )
@@ -93,18 +100,26 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def align(args: argparse.Namespace) -> int:
-    from datasets.matching import match_names
+    from datasets.matching import match_names, pair_key
     from datasets.preparing import AlignJob, align_one
+    from datasets.roots import two_kinds
     from datasets.sources import open_source
+    from datasets.splits import read_name_split
 
     if args.sketches and args.labels:
         raise UserError("both --sketches and --labels were given; align takes one of them at a time")
-    photos = open_source(args.photos)
+    if bool(args.photos) == bool(args.root) or (args.root and (args.sketches or args.labels)):
+        raise UserError("align takes either --photos, with --sketches or --labels if there are any, or --root")
+    split = read_name_split(args.split) if args.split else None
     partner, folder, problems = None, "", []
+    if args.root:
+        photos, partner, folder = two_kinds(args.root)
+    else:
+        photos = open_source(args.photos)
+        if args.sketches or args.labels:
+            partner, folder = open_source(args.sketches or args.labels), "sketches" if args.sketches else "labels"
     pairs: list[tuple[str | None, str]] = [(None, name) for name in photos.names]
-    if args.sketches or args.labels:
-        partner = open_source(args.sketches or args.labels)
-        folder = "sketches" if args.sketches else "labels"
+    if partner is not None:
         report = match_names(partner.names, photos.names)
         pairs = list(report.pairs)
         problems = [f"{partner.label(n)}: no photo of that name" for n in report.unmatched_source]
@@ -117,12 +132,19 @@ def align(args: argparse.Namespace) -> int:
             raise UserError(
                 f"no pairs: no name in {photos.path} matches one in {partner.path}; see --photos, --{folder}"
             )
-    jobs = [
-        AlignJob(
-            photos, name, partner, other, str(args.out), folder, args.size, args.detector, args.format, args.overwrite
+    jobs = []
+    for other, name in pairs:
+        part = split.get(pair_key(name)[1]) if split else ""
+        if part is None:
+            problems.append(f"{photos.label(name)}: in no part of {args.split}")
+            continue
+        out = str(args.out / part)
+        jobs.append(
+            AlignJob(photos, name, partner, other, out, folder, args.size, args.detector, args.format, args.overwrite)
         )
-        for other, name in pairs
-    ]
+    if split:
+        missing = len(split.keys() - {pair_key(name)[1] for _, name in pairs})
+        problems += [f"{missing} of the {len(split)} faces in {args.split} are not there"] if missing else []
     _refuse_clashes((job.photo_path() for job in jobs), args.out)
     return _run(align_one, jobs, args, problems, "align")
 

@@ -1,4 +1,5 @@
-"""Train a pSp encoder, or the StyleGAN2 generator behind it. Without flags: bundled generator and example data."""
+"""Train a pSp encoder, the StyleGAN2 generator behind it, or pix2pix, CycleGAN, a conditional GAN. Without flags:
+bundled generator and example data."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from psp.config import TrainConfig, parse, resolve
+from psp.config import TrainConfig, parse, resolve, schedule
 from psp.errors import UserError, run_main
 from psp.tasks import get_task
 
@@ -63,8 +64,9 @@ def train(config: TrainConfig, device: torch.device, *, examples: bool) -> int:
             f"no --data_root: training on the {EXAMPLES.relative_to(CHECKOUT)} portraits for {config.max_steps} steps"
         )
     training, test = open_data(config)
+    config = schedule(config, len(training), ranks=world_size())
     torch.manual_seed(config.seed)
-    build = {"psp": build_psp, "stylegan2": build_stylegan2, "parser": build_parser}[config.method]
+    build = {"psp": build_psp, "stylegan2": build_stylegan2, "parser": build_parser}.get(config.method, build_image_gan)
     if config.dry_run:
         print(json.dumps(dataclasses.asdict(config), indent=2))
         return 0
@@ -110,11 +112,14 @@ def open_data(config: TrainConfig) -> tuple[PairedImages, PairedImages]:
     """Training and test pairs of `--data_root`, with everything that was left out printed."""
     from datasets.pairs import PairedImages
     from datasets.roots import open_data_root
+    from datasets.unpaired import UnpairedImages
 
     # a generator alone sees photos only, whatever the task
     alone = config.method == "stylegan2" and config.guide != "source"
     task = get_task("ffhq_encode" if alone else config.dataset_type)
-    root = open_data_root(str(config.data_root), task)
+    paired = config.method != "cyclegan"
+    images = PairedImages if paired else UnpairedImages
+    root = open_data_root(str(config.data_root), task, paired=paired)
     common: dict[str, Any] = {
         "fit": config.fit,
         "label_resize": config.label_resize,
@@ -122,8 +127,9 @@ def open_data(config: TrainConfig) -> tuple[PairedImages, PairedImages]:
         "resize_factors": config.resize_factors,
         "cache_mb": config.cache_mb,
     }
-    train = PairedImages(task, root.train_source, root.train_target, augment=True, roughen=config.roughen, **common)
-    test = PairedImages(task, root.test_source, root.test_target, **common)
+    changes: dict[str, Any] = {"augment": True, "roughen": config.roughen, "jitter": config.jitter}
+    train = images(task, root.train_source, root.train_target, **changes, **common)
+    test = images(task, root.test_source, root.test_target, **common)
     for note in root.notes:
         print(f"data: {note}")
     for name, pairs in (("train", train), ("test", test)):
@@ -289,6 +295,24 @@ def build_parser(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]
     rate, steps, precision = config.learning_rate, config.max_steps, config.precision
     method = ParserMethod(task, learning_rate=rate, max_steps=steps, device=device, precision=precision, start=start)
     print(f"face parser: {'continuing from ' + str(config.checkpoint_path) if start else 'new'}, on {device}")
+    return method, config
+
+
+def build_image_gan(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
+    """pix2pix, CycleGAN or cGAN, new or going on from the networks in `--checkpoint_path`."""
+    from psp.image_gan_options import ImageGanOptions
+    from psp.methods.cgan import CGan
+    from psp.methods.cyclegan import CycleGan
+    from psp.methods.pix2pix import Pix2Pix
+    from psp.model import parameter_count
+
+    methods = {"pix2pix": Pix2Pix, "cyclegan": CycleGan, "cgan": CGan}
+    options = ImageGanOptions(**{f.name: getattr(config, f.name) for f in dataclasses.fields(ImageGanOptions)})
+    method = methods[config.method](options, task=get_task(config.dataset_type), device=device)
+    if config.checkpoint_path:
+        method.start_from(config.checkpoint_path)
+    sizes = ", ".join(f"{name} {parameter_count(net) / 1e6:.2f} M" for name, net in method.networks.items())
+    print(f"{config.method}: {options.size} px, parameters: {sizes}, on {device}")
     return method, config
 
 

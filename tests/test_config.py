@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from psp.config import FULL_SCHEDULE, LAMBDAS, SHORT_SCHEDULE, TrainConfig, from_mapping, parse, resolve
+from psp.config import FULL_SCHEDULE, LAMBDAS, SHORT_SCHEDULE, TrainConfig, from_mapping, parse, resolve, schedule
 from psp.errors import UserError
 from psp.methods.stylegan2 import GanOptions
 from psp.tasks import TASKS
@@ -62,9 +62,10 @@ def test_psps_sketch_command() -> None:
     assert (config.learning_rate, config.optim_name, config.batch_size) == (1e-4, "ranger", 8)
 
 
-def test_wandb_is_refused_kindly() -> None:
+def test_wandb_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     message = refused("--use_wandb")
-    assert "not available yet" in message and "TensorBoard" in message
+    assert "pip install wandb" in message and "TensorBoard" in message
     resolve(parse(["--use_wandb=false"]), examples=False)
 
 
@@ -241,3 +242,61 @@ def test_defaults_of_the_generator_options_agree() -> None:
     for field in dataclasses.fields(GanOptions):
         if field.name not in ("learning_rate", "batch_size"):
             assert getattr(config, field.name) == field.default, field.name
+
+
+# ---- pix2pix, CycleGAN, cGAN ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "wanted"),
+    [
+        ("pix2pix", {"size": 256, "width": 64, "norm": "batch", "dropout": True}),
+        ("cyclegan", {"size": 256, "width": 64, "norm": "instance", "dropout": False, "blocks": 9}),
+        ("cgan", {"size": 128, "width": 32, "norm": "batch", "dropout": False, "blocks": 6}),
+    ],
+)
+def test_published_values_are_the_defaults(method: str, wanted: dict[str, Any]) -> None:
+    config = resolve(parse([f"--method={method}"]), examples=False)
+    assert {name: getattr(config, name) for name in wanted} == wanted
+    published = (config.learning_rate, config.beta1, config.l1_lambda, config.cycle_lambda, config.identity_lambda)
+    assert published == (2e-4, 0.5, 100.0, 10.0, 0.5) and config.pool_size == 50
+    smaller = resolve(parse([f"--method={method}", "--size=128", "--width=7", "--dropout=true"]), examples=True)
+    assert (smaller.size, smaller.width, smaller.dropout, smaller.blocks) == (128, 7, True, 6)
+
+
+def test_epochs_and_the_decay_follow_from_the_data() -> None:
+    config = resolve(parse(["--method=pix2pix", "--batch_size=16", "--epochs=11"]), examples=False)
+    filled = schedule(config, 88)
+    assert (filled.max_steps, filled.decay_from, filled.decay_until) == (61, 30, 61)
+    sooner = schedule(dataclasses.replace(config, max_steps=9, decay_from=2), 88)
+    assert (sooner.max_steps, sooner.decay_from, sooner.decay_until) == (9, 2, 9)
+    accumulated = schedule(dataclasses.replace(config, grad_accumulation=2), 88)
+    assert accumulated.max_steps == 31
+    plain = schedule(resolve(parse(["--epochs=2"]), examples=True), 48)
+    assert (plain.max_steps, plain.decay_from) == (24, None)
+    assert schedule(resolve(parse([]), examples=True), 48) == resolve(parse([]), examples=True)
+
+
+@pytest.mark.parametrize(
+    ("argv", "wanted"),
+    [
+        (["--size=100"], "--size 100 does not work with --method pix2pix; possible are 64, 128"),
+        (["--size=2048"], "--size 2048"),
+        (["--method=cyclegan", "--size=100"], "multiples of 32"),
+        (["--beta1=1"], "--beta1 1.0"),
+        (["--epochs=0"], "--epochs 0 must be at least 1"),
+        (["--width=0"], "--width 0 must be at least 1"),
+        (["--decay_from=-1"], "--decay_from -1"),
+        (["--pool_size=-1"], "--pool_size -1"),
+        (["--l1_lambda=0", "--cycle_lambda=0"], "set one of them"),
+        (["--norm=layer"], "batch"),
+    ],
+)
+def test_mistakes_with_pictures(argv: list[str], wanted: str) -> None:
+    assert wanted in refused("--method=pix2pix", *argv)
+
+
+@pytest.mark.parametrize("name", ["cufs_pix2pix", "cufs_cyclegan", "cufs_cgan"])
+def test_the_recipes_are_valid(name: str, root: Path) -> None:
+    config = schedule(resolve(parse([f"--config={root / 'pretrained' / 'recipes' / name}.yaml"]), examples=False), 88)
+    assert config.max_steps == {"cufs_pix2pix": 61, "cufs_cyclegan": 17_600, "cufs_cgan": 1100}[name]

@@ -1,0 +1,33 @@
+"""Which images train and which test, fixed in a file: so that everybody's figures are about the same faces."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from psp.errors import UserError
+
+PARTS = ("train", "test")
+
+
+def read_name_split(path: str | Path) -> dict[str, str]:
+    """Stem -> "train" or "test", from a JSON file {"train": [stems], "test": [stems]}; other entries are ignored.
+
+    UserError when the file is missing or malformed, or a stem is in both parts.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read --split {path}: {getattr(error, 'strerror', None) or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"--split {path} is no JSON file ({' '.join(str(error).split())[:100]})") from error
+    found: dict[str, str] = {}
+    for part in PARTS:
+        stems = content.get(part) if isinstance(content, dict) else None
+        if not isinstance(stems, list) or not all(isinstance(stem, str) for stem in stems) or not stems:
+            raise UserError(f"--split {path} needs a list of names without extension under {part!r}")
+        for stem in stems:
+            if found.setdefault(stem, part) != part:
+                raise UserError(f"--split {path}: {stem!r} is in both parts")
+    return found

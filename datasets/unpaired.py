@@ -1,0 +1,72 @@
+"""Sources and photos that do not belong together, for CycleGAN: their names need not match."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from torch import Tensor
+
+from datasets.matching import PairReport
+from datasets.pairs import PairedImages
+from psp.errors import UserError
+from psp.preprocess import photo_tensor, pixels_to_source
+
+
+class UnpairedImages(PairedImages):
+    """As `PairedImages`, but a row is one source and one photo that need have nothing to do with each other.
+
+    There are as many rows as images on the larger side, and each of its images is in one row. The other one is taken
+    in turn or, with `augment`, at random by the row's seed; each is then mirrored and cut on its own.
+    """
+
+    together = False
+
+    def _match(self) -> PairReport:
+        if self.source is None:
+            return super()._match()
+        sources, photos = self.source.names, self.target.names
+        rows = range(max(len(sources), len(photos)))
+        pairs = [(sources[i % len(sources)], photos[i % len(photos)]) for i in rows]
+        return PairReport(pairs, notes=[f"at random, of {len(sources)} sources and {len(photos)} photos"])
+
+    def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, Tensor, str]:
+        index, seed = item if isinstance(item, tuple) else (item, item)
+        first = second = int(index)  # row of the source, row of the photo
+        if self.augment:
+            other = int(np.random.Generator(np.random.PCG64([seed, 1])).integers(len(self.pairs)))
+            if self.source is not None and len(self.source) > len(self.target):
+                second = other
+            else:
+                first = other
+        first, (source, _) = self._readable(first)
+        second, (_, target) = self._readable(second)
+        source, target = self._vary(source, target, first, seed)
+        return pixels_to_source(source, self.task), photo_tensor(target), self.pairs[second][1]
+
+    def verify(self, *, workers: int = 2, limit: int = 5000) -> list[str]:
+        """Read every image (the first `limit` of each side), take the unreadable ones out, return a line for each."""
+        bad: list[str] = []
+        for side in ("source", "target"):
+            images = getattr(self, side)
+            if images is None:
+                continue
+
+            def problem(name: str, images: object = images) -> str | None:
+                try:
+                    images.open(name)  # type: ignore[attr-defined]
+                except UserError as error:
+                    return str(error)
+                return None
+
+            with ThreadPoolExecutor(max(1, workers)) as pool:
+                found = dict(zip(images.names, pool.map(problem, images.names[:limit])))
+            bad += [text for text in found.values() if text]
+            good = [name for name in images.names if not found.get(name)]
+            if not good:
+                raise UserError(f"{images.path}: none of its {len(found)} images can be read ({bad[-1]})")
+            setattr(self, side, images.subset(good))
+        self.report = self._match()
+        self.report.unreadable = bad
+        self.pairs = self.report.pairs
+        return bad

@@ -1,0 +1,102 @@
+"""A generator that turns one picture straight into another, ready for use: pix2pix, CycleGAN in one direction, cGAN."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from psp.errors import UserError
+from psp.preprocess import to_network
+from psp.tasks import Task
+
+
+def picture_input(source: Tensor, task: Task, device: torch.device | str, *, size: int, channels: int) -> Tensor:
+    """`Batch.source` -> float [B,channels,size,size]: photos and sketches in [-1,1], label maps one-hot.
+
+    Sketches go as three equal channels into a network that takes three. UserError for other numbers of channels.
+    """
+    if task.source == "labels":
+        if source.shape[-1] != size:  # nearest, so that no class is invented
+            source = F.interpolate(source[:, None].float(), size=(size, size), mode="nearest")[:, 0].byte()
+        pictures = to_network(source, task, device)
+    else:
+        pictures = to_network(source, task, device)
+        if pictures.shape[-1] != size:
+            pictures = F.interpolate(pictures, size=(size, size), mode="area")
+        if task.source == "sketch":
+            pictures = pictures * 2 - 1
+            if channels == 3:
+                pictures = pictures.expand(-1, 3, -1, -1)
+    if pictures.shape[1] != channels:
+        raise UserError(
+            f"the network takes {channels} channels, {task.name} gives {pictures.shape[1]}; change --dataset_type"
+        )
+    return pictures
+
+
+class PictureModel:
+    """One generator with what it takes and gives: `translate(source, seed)` -> images.
+
+    network: pictures [B,C,S,S] -> [B,1 or 3,S,S] in [-1,1]. size: the side S it works at. method: its name, for
+    messages. noisy: drop values at random and normalise each picture by its own statistics, as pix2pix was tested
+    in its paper, instead of the averages collected in training.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        *,
+        size: int,
+        method: str,
+        config: Mapping[str, Any] | None = None,
+        device: torch.device | str = "cpu",
+        noisy: bool = False,
+    ):
+        self.device = torch.device(device)
+        self.task, self.output_size, self.method, self.noisy = task, size, method, noisy
+        self.config = dict(config or {})
+        self.network = (noisy_copy(network) if noisy else network.eval()).to(self.device)
+        self.channels = input_channels(network)
+
+    @torch.no_grad()
+    def translate(self, source: Tensor, seed: int = 0) -> Tensor:
+        """`Batch.source` [B,...] -> RGB images [B,3,S,S] in [-1,1].
+
+        seed: of what is dropped if `noisy`, the same for every picture, so that none depends on the others.
+        """
+        pictures = picture_input(source, self.task, self.device, size=self.output_size, channels=self.channels)
+        if not self.noisy:
+            return as_rgb(self.network(pictures))
+        made = []
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            for picture in pictures:
+                torch.manual_seed(seed)
+                made.append(self.network(picture[None]))
+        return as_rgb(torch.cat(made))
+
+
+def as_rgb(images: Tensor) -> Tensor:
+    """Float [B,3,S,S] of grey or colour images."""
+    return images.float().expand(-1, 3, -1, -1)
+
+
+def input_channels(network: nn.Module) -> int:
+    return next(module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d))
+
+
+def noisy_copy(network: nn.Module) -> nn.Module:
+    """The same network with dropout on, and batch norm by the statistics of the batch at hand (section 3.4)."""
+    network = copy.deepcopy(network).eval()
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.train()
+        elif isinstance(module, nn.BatchNorm2d):
+            module.running_mean = module.running_var = None
+            module.track_running_stats = False
+    return network
