@@ -11,7 +11,7 @@ import tiny_training as tiny
 import torch
 from tiny_runs import METHODS, STEPS, Interrupting, same, same_end, state, trainer
 
-from psp.checkpoint import save_torch
+from psp.checkpoint import read_training_state, save_torch
 from psp.errors import UserError
 from psp.train_log import TrainLog
 
@@ -170,6 +170,30 @@ def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "last.previous.pt").unlink(missing_ok=True)
     with pytest.raises(UserError, match="last.pt is damaged"):
         trainer(tmp_path, max_steps=3).run()
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "missing"])
+def test_the_newest_good_state_is_found(
+    damage: str, uninterrupted: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    trainer(tmp_path, METHODS["ranger"](), max_steps=4).run()
+    last = tmp_path / "checkpoints" / "last.pt"
+    data = bytearray(last.read_bytes())
+    data[len(data) // 2] ^= 4
+    if damage == "missing":
+        last.unlink()
+    else:
+        last.write_bytes({"cut": data[:-1000], "flipped": data, "empty": b""}[damage])
+    torch.manual_seed(1)
+    assert trainer(tmp_path, METHODS["ranger"]()).run() == 0
+    said = capsys.readouterr()
+    assert f"resumed {tmp_path} after step 2" in said.out
+    if damage != "missing":
+        lines = [line for line in said.err.splitlines() if "last.pt is damaged" in line]
+        assert len(lines) == 1 and "going on from last.previous.pt, step 2" in lines[0]
+    same_end(tmp_path, uninterrupted["ranger"])
+    assert read_training_state(tmp_path / "checkpoints" / "last.previous.pt")["step"] in (4, 6)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
