@@ -73,6 +73,7 @@ def process_group(device: torch.device) -> Iterator[None]:
         heartbeat.start()
         yield
         heartbeat.end(well=True)
+        dist.destroy_process_group()  # not after a failure: it could wait for the ranks that are gone
     except RuntimeError as error:
         heartbeat.end(well=False)
         if not _is_about_ranks(error):
@@ -83,7 +84,6 @@ def process_group(device: torch.device) -> Iterator[None]:
         raise
     finally:
         sys.stdout = printing
-        dist.destroy_process_group()
 
 
 def _is_about_ranks(error: RuntimeError) -> bool:

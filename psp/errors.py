@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 
 
@@ -22,6 +23,7 @@ def run_main(main: Callable[[], int | None]) -> None:
     So is any exception with a true `is_user_error` attribute: `stylegan2_ops` stands below this package and cannot
     raise UserError. Ctrl-C: status 130. A closed output pipe (`... | head`): status 141, as the shell would say.
     """
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1  # otherwise one of the processes that torchrun has started
     try:
         status = main() or 0
         sys.stdout.flush()
@@ -33,11 +35,15 @@ def run_main(main: Callable[[], int | None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
     except Exception as error:
-        if not (isinstance(error, UserError) or getattr(error, "is_user_error", False)):
+        if isinstance(error, UserError) or getattr(error, "is_user_error", False):
+            print("error: " + " ".join(str(error).split()), file=sys.stderr)
+            status = 2
+        elif alone:
             raise
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        status = 2
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # one of torchrun's: gloo's threads may abort while Python cleans up
+        else:
+            traceback.print_exc()
+            status = 1
+    if not alone:  # gloo's threads may abort while Python cleans up, NCCL's may wait for ranks that are gone
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,19 @@ def test_a_closed_pipe_is_no_traceback(code: str, root: Path) -> None:
     stderr = process.stderr.read()
     assert process.wait() == 141
     assert stderr == b""
+
+
+@pytest.mark.parametrize(("raised", "status"), [("UserError('one line')", 2), ("ValueError('a bug')", 1), ("", 0)])
+def test_one_of_several_processes_ends_at_once(raised: str, status: int) -> None:
+    """Without Python's clean-up, which would wait for the thread here as it may for other ranks; see run_main."""
+    code = (
+        "import threading\nfrom psp.errors import UserError, run_main\n"
+        "def main():\n    threading.Thread(target=threading.Event().wait).start()\n    print('flushed')\n"
+        + (f"    raise {raised}\n" if raised else "")
+        + "run_main(main)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"WORLD_SIZE": "2"}, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == status and done.stdout == "flushed\n"
+    assert ("Traceback" in done.stderr) == (status == 1)
