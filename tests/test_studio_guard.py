@@ -10,7 +10,8 @@ import pytest
 import tiny_studio as tiny
 from tiny_studio import good, refused
 
-from psp.studio.app import STATIC
+from psp.studio import service
+from psp.studio.app import STATIC, create_app
 from psp.studio.guard import HEADERS, host_name
 from psp.studio.models import Shelf
 
@@ -116,6 +117,15 @@ def test_nothing_of_an_upload_touches_the_disk(monkeypatch: pytest.MonkeyPatch) 
     assert len(large) > 600_000  # werkzeug writes files from 500 kB on
     good(client.post("/api/photo", **tiny.form(image=large)))
     good(client.post("/api/sketch", **tiny.form(image=large)))
+
+
+def test_every_field_and_address_is_documented(root: Path) -> None:
+    text = (root / "docs" / "studio.md").read_text("utf-8")
+    fields = {*service.GENERATE, "a", "b", "t", *(name for names in service.PREPARE.values() for name in names)}
+    assert [name for name in fields if f"`{name}`" not in text] == []
+    rules = {str(rule) for rule in create_app(tiny.studio()).url_map.iter_rules()}
+    known = {rule for rule in rules if rule.startswith("/api") and "<" not in rule} | {"/healthz"}
+    assert [rule for rule in known | {f"/api/{kind}" for kind in service.PREPARE} if rule not in text] == []
 
 
 def test_a_shelf_needs_a_model() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny_studio as tiny
+from PIL import Image
 
 from psp.errors import UserError
 from psp.studio.app import create_app
@@ -212,6 +215,18 @@ def test_the_program_makes_faces(program: tuple[subprocess.Popen[str], int], roo
     assert status == 200
     first, second = json.loads(content)["pictures"]
     assert tiny.picture(first).std() > 10 and first["png"] != second["png"]
+
+
+def test_the_documented_program_runs(
+    program: tuple[subprocess.Popen[str], int], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (root / "docs" / "studio.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(root / "examples")
+    exec(compile(code.replace("5000", str(program[1])), "studio.md", "exec"), {})
+    first, halfway = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("first", "halfway"))
+    assert first.shape == halfway.shape and not np.array_equal(first, halfway)
 
 
 HOSTILE = {
