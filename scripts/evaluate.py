@@ -51,6 +51,8 @@ def build_parser() -> Parser:
     make("--n_outputs_to_generate", type=int, default=5, metavar="N", help="faces per input, for the diversity")
     make("--truncation", type=float, default=1.0, metavar="T", help="of the random styles, for the diversity")
     make("--resize_factors", metavar="F", help="super-resolution: shrink the inputs first")
+    make("--enhance", metavar="NAME", help="as inference.py's: gfpgan, codeformer or restoreformer on the results")
+    make("--enhance_weights", metavar="FILE", help="the weights for --enhance")
     make("--fit", choices=("auto", "stretch", "crop", "letterbox"), default="auto", help="images that are not square")
     make("--label_map", default="celebamask", metavar="MAP", help="celebamask, zllrunning, color or a .json file")
     make("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the model; fp16 on GPUs only")
@@ -209,6 +211,9 @@ def made_first(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tuple[di
         "--precision", flags.precision, "--test_batch_size", str(batch), "--test_workers", str(flags.test_workers),
         "--device", flags.device, "--seed", str(flags.seed), f"--overwrite={flags.overwrite}", "--cleanup=false",
     ]  # fmt: skip
+    for name in ("enhance", "enhance_weights"):
+        if getattr(flags, name):
+            common += [f"--{name}", getattr(flags, name)]
     if flags.checkpoint_path:
         common += ["--checkpoint_path", flags.checkpoint_path]
 

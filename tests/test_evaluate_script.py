@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_picture_inference import pix2pix
 from tiny_images import label_file
 from tiny_models import drawing, fill_folder, labels, photo, save_tiny
 
@@ -157,6 +158,17 @@ def test_a_checkpoint_on_pairs(tmp_path: Path, task: str) -> None:
     made = sorted(path.name for path in (tmp_path / "out1/inference_results").iterdir())
     assert made == [f"{k}.png" for k in range(5)], "stored without loss whatever the photos are"
     assert main([*flags, "--n_images", "2"]) == 0 and record(tmp_path / "out3")["images"] == 2
+
+
+def test_other_methods_come_through_the_same_door(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill_folder(tmp_path / "data/sketches", ["0.png", "1.png"], drawing)
+    fill_folder(tmp_path / "data/photos", ["0.jpg", "1.jpg"], photo)
+    flags = ["--checkpoint_path", str(pix2pix(tmp_path / "p.pt")), "--data_path", str(tmp_path / "data"), "--device"]
+    flags += ["cpu", "--exp_dir", str(tmp_path / "out"), "--metrics", "mse,diversity"]
+    assert main(flags) == 1, "pix2pix has one answer, so there is no diversity"
+    found = record(tmp_path / "out")
+    assert found["compared_at"] == {"64x64": 2} and list(found["not_available"]) == ["diversity"]
+    assert "no diversity: " in capsys.readouterr().err
 
 
 def test_a_broken_pair_of_a_checkpoint_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
