@@ -32,7 +32,7 @@ class LPIPS(nn.Module):
 
     Images are RGB in [-1,1], [B,3,S,S]; sides under 32 are enlarged to 32. `forward(x, y)` gives one distance per
     image [B]; pSp's loss is its mean. To compare many images with the same target, keep `features(target)` and call
-    `distance`. Equal to the `lpips` package up to the float16 rounding of the committed AlexNet trunk.
+    `distance`. Equal to pSp's and to the `lpips` package; the committed AlexNet trunk is float32.
 
     Weights: the trunk from $PSP_WEIGHTS_DIR or pretrained/ ({alexnet,vgg16}_features.safetensors or torchvision's own
     .pth; see criteria.weights), else torch hub's cache, else a download; the linear heads from inside the `lpips`
@@ -58,8 +58,7 @@ class LPIPS(nn.Module):
             self.register_buffer(f"head{i}", head)
         self.register_buffer("mean", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
-        self.requires_grad_(False).eval()
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a seventh faster on a CPU
+        self.requires_grad_(False).eval()  # the memory layout stays: see SimilarityLoss.freeze
 
     def features(self, images: Tensor) -> list[Tensor]:
         """The five feature maps of [B,3,S,S] in [-1,1], each of unit length over its channels, in float32."""

@@ -7,6 +7,7 @@ this module does not import torch.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -34,7 +35,8 @@ LabelResize = Literal["nearest", "bilinear"]
 Image_ = Image.Image
 
 _UNIT = np.arange(256, dtype=np.float32) / np.float32(255)  # ToTensor
-_BILINEAR, _NEAREST, _BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.NEAREST, Image.Resampling.BICUBIC
+_BILINEAR, _NEAREST = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
+MAX_FACTOR = 128  # of --resize_factors: 2 of 256 pixels are left
 _GROUND: dict[str, Any] = {"photo": (0, 0, 0), "sketch": 255, "labels": 0}  # what letterbox borders are filled with
 
 
@@ -156,20 +158,49 @@ def parse_factors(text: str | None) -> tuple[int, ...]:
         factors = tuple(int(part) for part in (text or "").split(",") if part.strip())
     except ValueError:
         factors = (0,)
-    if any(factor < 1 for factor in factors):
+    if any(not 1 <= factor <= MAX_FACTOR for factor in factors):
         raise UserError(
-            f"resize factors {text!r}: expected whole numbers from 1 with commas, as --resize_factors 1,2,4,8"
+            f"resize factors {text!r}: expected whole numbers from 1 to {MAX_FACTOR} with commas, as "
+            f"--resize_factors 1,2,4,8"
         )
     return factors
 
 
 def degrade(pixels: np.ndarray, factor: int) -> np.ndarray:
-    """Super-resolution input: photo [H,W,3] uint8 made `factor` times smaller (bicubic) and back (bilinear), as pSp."""
-    if factor <= 1:
-        return pixels
+    """Super-resolution input, as pSp makes it: photo [H,W,3] uint8 -> `factor` times smaller and back, bilinear.
+
+    Made smaller with Keys' cubic (a = -1/2) stretched over 4 * factor pixels, mirrored borders, values cut off to whole
+    levels. Factor 1 is not the identity: with an even number of taps it shifts by half a pixel, and published models
+    were trained on that. UserError when less than a pixel would be left.
+    """
+    import torch
+    from torch.nn import functional as F
+
     height, width = pixels.shape[:2]
-    small = (max(1, width // factor), max(1, height // factor))
-    return np.asarray(Image.fromarray(pixels).resize(small, _BICUBIC).resize((width, height), _BILINEAR))
+    before, after = 3 * factor // 2, 3 * factor - 3 * factor // 2
+    if after >= min(height, width):
+        raise UserError(f"a {width}x{height} photo cannot be made {factor} times smaller; use a lower --resize_factors")
+    image = torch.from_numpy(np.take(_UNIT, np.ascontiguousarray(pixels.transpose(2, 0, 1))))[None]
+    taps = _cubic_taps(factor).repeat(3, 1, 1, 1)
+    with torch.no_grad():  # rows, then columns, in float32: the order decides which way a level is cut off
+        image = F.conv2d(
+            F.pad(image, (0, 0, before, after), "reflect"), taps.reshape(3, 1, -1, 1), stride=(factor, 1), groups=3
+        )
+        image = F.conv2d(F.pad(image, (before, after, 0, 0), "reflect"), taps, stride=(1, factor), groups=3)
+        small = (image[0].clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
+    return np.asarray(Image.fromarray(small).resize((width, height), _BILINEAR))
+
+
+@lru_cache(maxsize=16)
+def _cubic_taps(factor: int) -> Tensor:
+    """Keys' cubic convolution kernel (1981) at 4 * factor places between its zeros at -2 and 2; sums to 1."""
+    import torch
+
+    x = ((torch.arange(4 * factor, dtype=torch.float64) - 2 * factor + 0.5) / factor).abs()
+    inner = 1.5 * x**3 - 2.5 * x**2 + 1
+    outer = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    taps = torch.where(x <= 1, inner, outer).float()
+    return taps / taps.sum()
 
 
 def to_network(source: Tensor, task: Task, device: torch.device | str) -> Tensor:

@@ -104,14 +104,14 @@ def test_small_images_are_enlarged(ours: LPIPS) -> None:
 def test_committed_trunk_is_what_the_manifest_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PSP_WEIGHTS_DIR", raising=False)
     path = find_weights("alexnet_features.safetensors")
-    assert path is not None and path.stat().st_size < 5_000_000
+    assert path is not None and path.stat().st_size < 10_000_000
     manifest = json.loads((ROOT / "pretrained" / "manifest.json").read_text())
     entry = next(f for f in manifest["files"] if f["name"] == path.name)
     found = (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
     assert entry["committed"] and ROOT / entry["path"] == path and found == (entry["size"], entry["sha256"])
     tensors = load_file(path)
     assert sum(t.numel() for t in tensors.values()) == 2_469_696
-    assert all(t.dtype == torch.float16 and t.isfinite().all() for t in tensors.values())
+    assert all(t.dtype == torch.float32 and t.isfinite().all() for t in tensors.values())
 
 
 def test_mistakes_are_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
