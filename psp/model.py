@@ -116,7 +116,7 @@ class PSP(nn.Module):
 
     @property
     def _encoder_nc(self) -> int:
-        return next(m.in_channels for m in self.encoder.modules() if isinstance(m, nn.Conv2d))
+        return next((m.in_channels for m in self.encoder.modules() if isinstance(m, nn.Conv2d)), 0)
 
     @property
     def device(self) -> torch.device:
