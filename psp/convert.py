@@ -26,6 +26,7 @@ from psp.errors import UserError
 from psp.formats import PSP_FAMILY, Weights, read_weights
 from psp.irse import Backbone
 from psp.model import PSP
+from psp.picture_files import build_generator, generators_of, is_picture_file
 from psp.stylegan2 import Generator, default_channels
 
 LAYOUTS = ("safetensors", "psp", "stylegan2")
@@ -41,11 +42,17 @@ Notes = list[str]
 
 
 def kind_of(weights: Weights) -> str:
-    """What the tensors are: model (with its generator in the file or beside it), generator, backbone or unknown."""
+    """What the tensors are: model (with its generator in the file or beside it), generator, pictures (pix2pix and its
+    relatives), discriminator, backbone or unknown."""
     if weights.part("encoder"):
         return "model"
     if weights.part("decoder"):
         return "generator"
+    try:
+        if is_picture_file(weights):
+            return "pictures"
+    except UserError:
+        return "discriminator"
     if weights.part("discriminator"):
         return "discriminator"
     names = ("input_layer.0.weight", "body.0.res_layer.1.weight", "output_layer.3.weight")
@@ -61,6 +68,10 @@ def check(weights: Weights) -> str:
     if kind == "generator":
         load_generator(weights)
         return "yes, as --stylegan_weights"
+    if kind == "pictures":
+        for name, tensors in generators_of(weights)[0].items():
+            build_generator(tensors, {}, where=f"the {name} in {weights.path}")
+        return "yes, as --checkpoint_path of scripts/inference.py"
     if kind == "backbone":
         _backbone(weights, "psp")
         return "yes, as --irse50_weights or for --id_net ir_se50"
@@ -95,6 +106,9 @@ def convert(
     elif kind == "backbone":
         _refuse_the_source(target, weights, {})
         content, more = _backbone(weights, layout)
+    elif kind == "pictures":
+        _refuse_the_source(target, weights, {})
+        content, more = _pictures(weights, layout)
     else:
         what = "a discriminator alone" if kind == "discriminator" else f"tensors like {sorted(weights.tensors)[:3]}"
         raise UserError(f"{source} holds {what}; a model, a generator or an IR-SE50 backbone can be converted")
@@ -111,6 +125,19 @@ def _refuse_the_source(target: Path, weights: Weights, config: Mapping[str, Any]
     beside = weights.path.parent / str(config.get("generator") or "")
     if target.exists() and any(path.exists() and path.samefile(target) for path in (weights.path, beside)):
         raise UserError(f"{target} is the file that is read; give another name")
+
+
+# ---- pix2pix, CycleGAN, cGAN -----------------------------------------------------------------------------
+
+
+def _pictures(weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
+    if layout != "safetensors":
+        raise UserError(f"{weights.path} holds a picture-to-picture network, which --to {layout} cannot hold")
+    parts = generators_of(weights)[0]
+    tensors = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}
+    notes = [] if weights.config.get("dataset_type") else ["it does not say its task: use it with --dataset_type"]
+    critics = [name for name in ("discriminator", "photo_discriminator") if weights.part(name)]
+    return {"tensors": tensors, "config": weights.config}, notes + (["left out: discriminators"] if critics else [])
 
 
 # ---- a model -------------------------------------------------------------------------------------------

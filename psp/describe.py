@@ -12,13 +12,17 @@ from psp.convert import kind_of
 from psp.discriminator import discriminator_config
 from psp.errors import UserError
 from psp.formats import Weights
+from psp.picture_files import generators_of
+from psp.residual_generator import residual_config
 from psp.stylegan2 import generator_config, style_count
 from psp.tasks import TASKS
+from psp.unet import unet_config
 
 WORDS = {
     "model": "encoder and generator",
     "generator": "StyleGAN2 generator",
     "discriminator": "StyleGAN2 discriminator",
+    "pictures": "picture-to-picture network (pix2pix, CycleGAN, cGAN)",
     "backbone": "IR-SE50 face recognition backbone",
     "unknown": "tensors of a network that is not known here",
 }
@@ -44,7 +48,10 @@ def describe(weights: Weights) -> Lines:
         lines.append(("generator", f"beside it: {config.get('generator') or 'none named'}"))
     if decoder := weights.part("decoder"):
         lines += _generator(decoder)
-    if critic := weights.part("discriminator"):
+    if kind == "pictures":
+        for name, state in generators_of(weights)[0].items():
+            lines.append((name.split("_to_")[-1], _pictures(state)))
+    elif critic := weights.part("discriminator"):
         lines.append(("critic", _discriminator(critic)))
     if style := weights.part("photo_encoder"):
         lines.append(("style", f"photo encoder, {parameters(style)} parameters"))
@@ -54,7 +61,7 @@ def describe(weights: Weights) -> Lines:
     average = weights.tensors.get("latent_avg")
     if kind in ("model", "generator"):
         lines.append(("average", f"latent_avg {list(average.shape)}" if average is not None else "no latent_avg"))
-    if kind == "model":
+    if kind in ("model", "pictures"):
         lines.append(("task", _task(config.get("dataset_type"))))
     lines.append(("options", f"{len(config)}{': ' if config else ''}{', '.join(sorted(config))[:400]}"))
     if reason := config.get("discriminator_left_out"):
@@ -82,6 +89,17 @@ def _generator(state: Mapping[str, Tensor]) -> Lines:
         return [("generator", f"{text}, {parameters(state)} parameters"), ("channels", widths)]
     except (KeyError, ValueError, IndexError, ArithmeticError):
         return [("generator", f"of a structure that is not known, {parameters(state)} parameters")]
+
+
+def _pictures(state: Mapping[str, Tensor]) -> str:
+    try:
+        unet = "head.conv.weight" not in state
+        found = unet_config(state) if unet else residual_config(state)
+        kind = f"U-Net for {found['size']} px" if unet else f"{found['blocks']} residual blocks"
+        channels = f"{found['in_channels']} to {found['out_channels']} channels, {found['norm']} norm"
+        return f"{kind}, {channels}, {parameters(state)} parameters"
+    except (KeyError, ValueError, IndexError, ArithmeticError):
+        return f"of a structure that is not known, {parameters(state)} parameters"
 
 
 def _discriminator(state: Mapping[str, Tensor]) -> str:

@@ -27,6 +27,15 @@ def is_picture_file(weights: Weights) -> bool:
     return bool(_own_generators(weights)) or from_public(weights.tensors, where=weights.path) is not None
 
 
+def generators_of(weights: Weights) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """State dict of each generator in a file for which `is_picture_file` holds, and what else building them takes."""
+    if own := _own_generators(weights):
+        return own, {}
+    found = from_public(weights.tensors, where=weights.path)
+    assert found is not None, "not a picture file"
+    return {"generator": found[0]}, found[1]
+
+
 def picture_model(
     weights: Weights,
     *,
@@ -42,12 +51,7 @@ def picture_model(
     UserError when the file does not fit, or was trained for another task.
     """
     path, config = weights.path, weights.config
-    generators = _own_generators(weights)
-    arguments: dict[str, Any] = {}
-    if not generators:
-        found = from_public(weights.tensors, where=path)
-        assert found is not None, "not a file for picture_model"
-        generators, arguments = {"generator": found[0]}, found[1]
+    generators, arguments = generators_of(weights)
     two_ways = len(generators) > 1
     name = direction or DIRECTIONS[0] if two_ways else next(iter(generators))
     network, own_size = build_generator(generators[name], arguments, where=f"the {name} in {path}")

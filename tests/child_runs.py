@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import tiny_training as tiny
 import torch
+from tiny_games import KINDS, game
 from tiny_runs import CONFIG
 
 from datasets.loader import eval_loader, train_loader
@@ -150,7 +152,8 @@ def ranks_methods(folder: str) -> int:
     made = METHODS | {
         "parser": lambda: ParserMethod(
             get_task("celebs_seg_to_face"), learning_rate=1e-3, max_steps=9, device=torch.device("cpu")
-        )
+        ),
+        **{name: functools.partial(game, name) for name in KINDS},
     }
     with process_group(torch.device("cpu")):
         for name, make in made.items():

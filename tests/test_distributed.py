@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from child_processes import finish, ranks, start
+from tiny_games import KINDS
 from tiny_runs import METHODS, records, state
 
 from datasets.loader import EpochSampler, eval_loader
@@ -113,7 +114,7 @@ def test_every_method_keeps_its_ranks_the_same(tmp_path: Path) -> None:
     assert finish(*ranks("ranks_methods", str(tmp_path), folder=tmp_path)) == [0, 0], [
         path.read_text() for path in tmp_path.glob("rank*.txt")
     ]
-    assert {path.name for path in tmp_path.glob("*.1")} == {f"{name}.1" for name in [*METHODS, "parser"]}
+    assert {path.name for path in tmp_path.glob("*.1")} == {f"{name}.1" for name in [*METHODS, "parser", *KINDS]}
 
 
 def test_shares_are_the_whole_in_order() -> None:

@@ -11,10 +11,14 @@ import tiny_public as public
 import torch
 from safetensors.torch import save_file
 from tiny_checkpoints import refused, written
+from tiny_games import game
 from tiny_models import save_tiny
 from torch import Tensor, nn
 
 from psp.any_model import load_any_model
+from psp.convert import check, convert
+from psp.describe import describe
+from psp.formats import read_weights
 from psp.model import PSP
 from psp.picture_model import PictureModel
 from psp.public_networks import from_public, residual_names, unet_names
@@ -221,3 +225,36 @@ def test_psp_files_still_load_and_refuse_these_flags(tmp_path: Path) -> None:
     assert isinstance(model, PSP) and model.translate(sketch()).shape == (2, 3, 16, 16)
     assert "--direction is for" in refused(lambda: load_any_model(path, direction="photo_to_sketch"))
     assert "--test_dropout is for" in refused(lambda: load_any_model(path, noisy=True))
+
+
+# ---- convert_checkpoint.py ---------------------------------------------------------------------------
+
+
+def test_a_public_file_becomes_safetensors_of_ours(tmp_path: Path) -> None:
+    state = public.unet(7, "batch")
+    path = written(tmp_path / "latest_net_G.pth", state)
+    weights = read_weights(path)
+    words = dict(describe(weights))
+    assert words["holds"].startswith("picture-to-picture network") and "U-Net for 128 px" in words["generator"]
+    assert "3 to 3 channels, batch norm" in words["generator"] and check(weights).startswith(
+        "yes, as --checkpoint_path"
+    )
+    layout, notes = convert(path, tmp_path / "g.safetensors")
+    assert layout == "safetensors" and "--dataset_type" in notes[0]
+    x = torch.rand(1, 3, 128, 128) * 2 - 1
+    with torch.no_grad():
+        there, here = load(path).network(x), load(tmp_path / "g.safetensors").network(x)
+    assert torch.equal(there, here)
+    assert "which --to psp cannot hold" in refused(lambda: convert(path, tmp_path / "g.pt"))
+
+
+def test_both_directions_are_converted(tmp_path: Path) -> None:
+    path = written(tmp_path / "c.pt", game("cyclegan").checkpoint())
+    words = dict(describe(read_weights(path)))
+    assert "1 residual blocks" in words["photo"] and "1 residual blocks" in words["sketch"]
+    assert convert(path, tmp_path / "c.safetensors")[1] == ["left out: discriminators"]
+    batch = torch.rand(1, 3, 256, 256)
+    for direction in ("sketch_to_photo", "photo_to_sketch"):
+        first, second = (load_any_model(tmp_path / f"c.{e}", direction=direction) for e in ("pt", "safetensors"))
+        source = batch if direction == "photo_to_sketch" else batch[:, :1]
+        assert torch.equal(first.translate(source), second.translate(source)) and second.output_size == 32
