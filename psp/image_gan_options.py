@@ -55,8 +55,8 @@ def image_gan_defaults(method: str, size: int | None, *, examples: bool) -> dict
 def check_image_gan(config: TrainConfig) -> None:
     """UserError on options of these methods that cannot work."""
     size = config.size or 0
-    if size < 32 or size > 1024 or size % 32 or (config.method == "pix2pix" and size & (size - 1)):
-        allowed = "64, 128, 256, 512" if config.method == "pix2pix" else "multiples of 32 from 32 to 1024"
+    if size not in range(32, 257, 32) or (config.method == "pix2pix" and size & (size - 1)):  # images are read at 256
+        allowed = "32, 64, 128 and 256" if config.method == "pix2pix" else "multiples of 32 up to 256"
         raise UserError(f"--size {size} does not work with --method {config.method}; possible are {allowed}")
     for name in ("decay_from", "decay_until"):
         if (getattr(config, name) or 0) < 0:

@@ -27,7 +27,8 @@ def picture_input(source: Tensor, task: Task, device: torch.device | str, *, siz
     else:
         pictures = to_network(source, task, device)
         if pictures.shape[-1] != size:
-            pictures = F.interpolate(pictures, size=(size, size), mode="area")
+            how = "area" if size < pictures.shape[-1] else "bilinear"
+            pictures = F.interpolate(pictures, size=(size, size), mode=how)
         if task.source == "sketch":
             pictures = pictures * 2 - 1
             if channels == 3:

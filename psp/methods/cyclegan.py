@@ -44,12 +44,10 @@ class CycleGan(ImageGan):
     def generator_loss(self, source: Tensor, target: Tensor) -> tuple[Tensor, Terms, dict[str, Tensor]]:
         to_photo, to_sketch = self.networks[TO_PHOTO], self.networks[TO_SKETCH]
         made = {"photo": to_photo(source), "sketch": to_sketch(target)}
-        fooling = torch.stack(
-            [square_loss(self.networks[f"{side}_discriminator"](image), real=True) for side, image in made.items()]
-        ).sum()
-        cycle = F.l1_loss(to_sketch(made["photo"]).float(), source) + F.l1_loss(
-            to_photo(made["sketch"]).float(), target
-        )
+        scores = [self.networks[f"{side}_discriminator"](image).float() for side, image in made.items()]
+        fooling = torch.stack([square_loss(score, real=True) for score in scores]).sum()
+        back = to_sketch(made["photo"]).float(), to_photo(made["sketch"]).float()
+        cycle = F.l1_loss(back[0], source) + F.l1_loss(back[1], target)
         loss = fooling + self.options.cycle_lambda * cycle
         terms = {"loss_cycle": cycle.detach(), "loss_generator": fooling.detach()}
         if self.options.identity_lambda:
