@@ -168,8 +168,12 @@ def make_server(app: Flask, *, host: str, port: int, limits: Limits, threads: in
                     self._forget()
                 return
             try:
-                if not self.socket.recv_into(scrap, 0, DISCARD):
-                    self.handle_close()
+                for _ in range(32):
+                    if not self.socket.recv_into(scrap, 0, DISCARD):
+                        self.handle_close()
+                        return
+            except BlockingIOError:
+                pass
             except OSError:
                 self.handle_close()
 

@@ -2,6 +2,7 @@
 import { $, make, pngUrl } from './dom.js';
 
 const KEPT = 48;
+const BYTES = 120e6; // of pictures, as text
 const REST = 1500; // ms
 
 export class Earlier {
@@ -22,13 +23,17 @@ export class Earlier {
   add() {
     const entry = this.hooks.entry();
     if (!entry || entry.items[0].png === this.entries[0]?.items[0].png) return;
-    this.entries = [entry, ...this.entries].slice(0, KEPT);
+    let bytes = 0;
+    this.entries = [entry, ...this.entries].slice(0, KEPT).filter(({ items }, k) => {
+      bytes += items.reduce((sum, { png }) => sum + png.length, 0);
+      return k === 0 || bytes < BYTES;
+    });
     const item = entry.items[entry.at] ?? entry.items[0];
     const button = make('button', { type: 'button', title: item.words }, make('img', { src: pngUrl(item.png), alt: `Earlier: ${item.words}` }));
     if (entry.items.length > 1) button.append(make('span', {}, String(entry.items.length)));
     button.addEventListener('click', () => this.hooks.restore(entry));
     $('strip').prepend(button);
-    if ($('strip').children.length > KEPT) $('strip').lastChild.remove();
+    while ($('strip').children.length > this.entries.length) $('strip').lastChild.remove();
     $('history').hidden = false;
   }
 }

@@ -1,0 +1,88 @@
+"""The pictures of the studio in this folder: python docs/take_screenshots.py [http://localhost:5000]
+
+Needs a running studio, Playwright and a Chromium (CHROMIUM=/path/to/it where it is not found).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+HERE = Path(__file__).resolve().parent
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+
+
+def rest(page: Any) -> None:
+    page.wait_for_timeout(300)
+    page.wait_for_selector('#results[aria-busy="false"]')
+    page.wait_for_timeout(2000)  # what was made lands in the strip of earlier faces
+
+
+def example(page: Any, name: str) -> None:
+    page.click("#examples-button")
+    page.click(f'#examples button[title="{name}"]')
+    rest(page)
+
+
+def sketch(page: Any) -> None:
+    for name in ("male 56", "female 22", "male 21", "female 60"):
+        example(page, name)
+    page.click('#count [data-value="4"]')
+    rest(page)
+    page.click("#grid button:nth-child(1)")
+    page.click("#set-a")
+    page.click("#grid button:nth-child(4)")
+    page.click("#set-b")
+    rest(page)
+    page.click("#back")
+    page.wait_for_timeout(300)
+
+
+def labels(page: Any) -> None:
+    page.click("#tab-labels")
+    for name in ("female 33", "male 4"):
+        example(page, name)
+    page.click('#count [data-value="9"]')
+    rest(page)
+    page.click("#grid button:nth-child(5)")
+
+
+def phone(page: Any) -> None:
+    example(page, "female 60")
+    page.evaluate("() => scrollTo(0, 0)")
+    page.wait_for_timeout(600)
+
+
+SHOTS = (
+    ("studio_light.jpg", sketch, {"viewport": {"width": 1440, "height": 880}, "color_scheme": "light"}),
+    ("studio_dark.jpg", labels, {"viewport": {"width": 1440, "height": 880}, "color_scheme": "dark"}),
+    ("studio_phone.jpg", phone, {"viewport": {"width": 360, "height": 720}, "device_scale_factor": 2}),
+)
+
+
+def main() -> None:
+    address = sys.argv[1] if len(sys.argv) > 1 else "http://localhost:5000"
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, headless=True, args=FLAGS)
+        for name, act, options in SHOTS:
+            page = chromium.new_context(reduced_motion="reduce", **options).new_page()
+            page.set_default_timeout(120_000)
+            page.goto(address)
+            page.wait_for_selector("#empty-examples button")
+            act(page)
+            picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+            picture.save(HERE / name, "JPEG", quality=82, optimize=True, progressive=True)
+            print(name, picture.size, (HERE / name).stat().st_size // 1000, "kB")
+        chromium.close()
+
+
+if __name__ == "__main__":
+    main()
