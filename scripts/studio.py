@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from psp.cli import Parser
 from psp.errors import UserError, run_main
+from psp.inference_options import ENHANCERS
+from psp.tasks import TASKS, get_task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,11 +39,18 @@ def build_parser() -> Parser:
         metavar="FILE",
         help="checkpoints to offer besides the bundled ones",
     )
+    add("--dataset_type", metavar="TASK", help=f"of checkpoints that do not say theirs: {', '.join(TASKS)}")
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 lets everybody on the network in")
     add("--port", type=int, default=5000, metavar="N", help="0 takes any that is free")
     add("--allow_host", nargs="+", default=[], metavar="NAME", help="names that a proxy calls this machine by")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     add("--threads", type=int, default=None, metavar="N", help="CPU threads of the network (default: torch's choice)")
+    add(
+        "--enhance",
+        choices=ENHANCERS,
+        help="offer to restore faces (default: where the weights and spandrel are there)",
+    )
+    add("--enhance_weights", metavar="FILE", help="the file of that network")
     return parser
 
 
@@ -53,7 +62,9 @@ def main() -> int:
         raise UserError(f"--threads {flags.threads} is too small; the least is 1")
     from psp.studio.catalogue import bundled_entries, checkpoint_entries
 
-    given = checkpoint_entries(flags.checkpoint_path, flags.device)
+    if flags.dataset_type is not None:
+        get_task(flags.dataset_type)
+    given = checkpoint_entries(flags.checkpoint_path, flags.device, flags.dataset_type)
 
     # Before torch is imported: its threads would wait for each other spinning, which beside a busy browser is most of
     # what they would do: 0.43 CPU seconds for a face instead of 0.03, measured on two cores that others used as well.
@@ -73,10 +84,12 @@ def main() -> int:
     shelf = Shelf([*given, *bundled_entries(flags.device)], log=functools.partial(print, flush=True))
     studio = Studio(
         shelf,
-        tools(),
+        tools(flags),
         device=device_name(device),
         allowed_hosts=[name.lower() for name in (host_name(flags.host), *flags.allow_host)],
     )
+    if any(entry.eager for entry in given):
+        studio.queue.submit(lambda job: shelf.look_ahead())
     server = make_server(create_app(studio), host=flags.host, port=flags.port, limits=studio.limits)
     shown = "localhost" if flags.host in ("127.0.0.1", "0.0.0.0", "::1", "::") else flags.host
     print(f"studio  http://{shown}:{server.effective_port}  on {studio.device}; Ctrl-C ends it", flush=True)
@@ -84,9 +97,11 @@ def main() -> int:
     return 0
 
 
-def tools() -> Tools:
-    """What the studio needs from outside psp."""
+def tools(flags: Any) -> Tools:
+    """What the studio needs from outside psp, and what is optional."""
     from datasets.sketches import STYLES, sketch_from_photo
+    from psp.studio.enhancing import TITLES as ENHANCER_TITLES
+    from psp.studio.enhancing import LazyEnhancer, find_enhancer
     from psp.studio.inputs import Tools
 
     styles: dict[str, Any] = {name: functools.partial(sketch_from_photo, style=name) for name in STYLES}
@@ -96,10 +111,17 @@ def tools() -> Tools:
     }
     from psp.face_parser import BUNDLED
 
+    enhancer = find_enhancer(flags.device)
+    if flags.enhance is not None:
+        if flags.enhance_weights is None or not Path(flags.enhance_weights).is_file():
+            raise UserError(f"--enhance {flags.enhance} needs its file as --enhance_weights FILE")
+        enhancer = LazyEnhancer(flags.enhance, flags.enhance_weights, flags.device)
     return Tools(
         sketch_styles=styles,
         cut_face=cut_face,
         parse_face=parse_face if BUNDLED.is_file() else None,
+        enhance=enhancer,
+        enhance_name=ENHANCER_TITLES[enhancer.name] if enhancer else "",
         examples=examples,  # type: ignore[arg-type]
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from psp.errors import UserError
 from psp.studio.models import Entry, StudioModel
 from psp.tasks import TASKS
+from psp.weight_files import locate
 
 TITLES = {
     "celebs_sketch_to_face": "Sketch to face",
@@ -18,6 +19,7 @@ TITLES = {
     "celebs_super_resolution": "Small photo to face",
 }
 BY_CHANNELS = {1: "celebs_sketch_to_face", 3: "ffhq_encode", 19: "celebs_seg_to_face"}
+SMALL = 320 << 20  # bytes; files below it are read soon after the start, so that the menu knows what they are
 
 
 def bundled_entries(device: str) -> list[Entry]:
@@ -30,39 +32,69 @@ def bundled_entries(device: str) -> list[Entry]:
             entries[path] = Entry(
                 key=task,
                 title=TITLES.get(task, task),
-                load=lambda task=task: _open_psp(None, task=task, device=device),  # type: ignore[misc]
+                load=lambda task=task: open_bundled(task, device),  # type: ignore[misc]
                 input=TASKS[task].source,
             )
     return list(entries.values())
 
 
-def checkpoint_entries(paths: Sequence[str], device: str) -> list[Entry]:
-    """One entry per file; UserError for files that are not there. What they are is known once they are read."""
+def checkpoint_entries(paths: Sequence[str], device: str, task: str | None = None) -> list[Entry]:
+    """One entry per file or model folder; UserError for those that are not there.
+
+    task: of files that do not say theirs. What a file is is known once it is read; a CycleGAN then gets a second entry.
+    """
     entries: list[Entry] = []
     for given in paths:
-        path = Path(given).expanduser()
+        path = locate(Path(given).expanduser())
         if not path.is_file():
             raise UserError(f"checkpoint {given} does not exist; check --checkpoint_path")
+        name = path.stem if path.stem != "model" else path.parent.name
         key = f"file-{len(entries) + 1}"
-        entries.append(Entry(key, path.stem, lambda path=path: open_model(path, device), group="Yours"))  # type: ignore[misc]
+        entries.append(
+            Entry(
+                key,
+                name,
+                lambda path=path: open_models(path, device, task),  # type: ignore[misc]
+                group="Yours",
+                eager=path.stat().st_size < SMALL,
+            )
+        )
     return entries
 
 
-def open_model(path: Path, device: str) -> StudioModel:
-    """The model in a file. UserError, with the file's name but not its folder, when it is none that can be shown."""
-    try:
-        return _open_psp(path, task=None, device=device)
-    except UserError as error:
-        raise UserError(str(error).replace(str(path), path.name)) from error
-
-
-def _open_psp(path: Path | None, *, task: str | None, device: str) -> StudioModel:
+def open_bundled(task: str, device: str) -> StudioModel:
+    """The bundled model of a task."""
     from psp.checkpoint import load_model
     from psp.device import pick_device
     from psp.studio.psp_model import PspModel
-    from psp.tasks import get_task
 
-    model = load_model(path, task=task, device=pick_device(device))
+    return PspModel(load_model(task=task, device=pick_device(device)))
+
+
+def open_models(path: Path, device: str, task: str | None = None) -> list[StudioModel]:
+    """The models in a file: one, or a CycleGAN's two directions. UserError with the file's name, not its folder."""
+    from psp.checkpoint import load_model
+    from psp.device import pick_device
+    from psp.formats import read_weights
+    from psp.picture_files import generators_of, is_picture_file, picture_model
+    from psp.studio.picture_model import PictureStudioModel
+    from psp.studio.psp_model import PspModel
+
+    chosen = pick_device(device)
+    try:
+        weights = read_weights(path)
+        said = weights.config.get("dataset_type")
+        task = None if said in TASKS else task
+        if is_picture_file(weights):
+            names = list(generators_of(weights)[0])
+            directions = [None] if len(names) == 1 else names
+            return [
+                PictureStudioModel(picture_model(weights, task=task, direction=direction, device=chosen))
+                for direction in directions
+            ]
+        model = load_model(weights, task=task, device=chosen)
+    except UserError as error:
+        raise UserError(str(error).replace(str(path), path.name)) from error
     if model.task is None and model.input_nc in BY_CHANNELS:
-        model.task = get_task(BY_CHANNELS[model.input_nc])
-    return PspModel(model)
+        model.task = TASKS[BY_CHANNELS[model.input_nc]]
+    return [PspModel(model)]

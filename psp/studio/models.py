@@ -6,6 +6,7 @@ To add a kind of model, write one class with `info`, `generate` and, where "late
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -90,11 +91,14 @@ State = Literal["cold", "loading", "ready", "failed"]
 
 @dataclass
 class Entry:
-    """A model of the menu. info: None until it is known. seconds: what one picture took lately, None before."""
+    """A model of the menu. load: reads it; where a file holds several, the first is this one's and the others get
+    entries of their own. info: None until it is known. seconds: what one picture took lately, None before. eager: worth
+    reading before anybody asks.
+    """
 
     key: str
     title: str
-    load: Callable[[], StudioModel]
+    load: Callable[[], StudioModel | Sequence[StudioModel]]
     group: str = "Bundled"
     input: Kind | None = None
     info: ModelInfo | None = None
@@ -104,6 +108,7 @@ class Entry:
     seconds: float | None = None
     model: StudioModel | None = None
     used: float = 0.0
+    eager: bool = False
 
     def record(self) -> dict[str, Any]:
         """As `GET /api/models` says it."""
@@ -150,7 +155,9 @@ class Shelf:
             entry.state, entry.since, entry.error = "loading", time.monotonic(), ""
             self.log(f"reading {entry.title}")
             try:
-                entry.model = entry.load()
+                loaded = entry.load()
+                several = list(loaded) if isinstance(loaded, Sequence) else [loaded]
+                entry.model = several[0]
             except UserError as error:
                 entry.state, entry.error = "failed", plain_words(error)
                 self.log(f"error: {' '.join(str(error).split())}")
@@ -161,11 +168,39 @@ class Shelf:
             entry.info = entry.model.info
             entry.state = "ready"
             self.log(f"ready   {entry.title} after {time.monotonic() - entry.since:.1f} s")
+            self._add_others(entry, several[1:])
             self._drop_oldest(entry)
         entry.used = time.monotonic()
         return entry.model
+
+    def look_ahead(self) -> None:
+        """Read the models that are worth it, so that the menu knows what they are; for the worker's thread only."""
+        for entry in [entry for entry in self.entries.values() if entry.eager and entry.state == "cold"]:
+            try:
+                self.model(entry.key)
+            except Exception as error:  # the menu shows that it failed
+                if not isinstance(error, Refused):
+                    self.log(f"error: {entry.title}: {error!r}")
+
+    def _add_others(self, entry: Entry, models: Sequence[StudioModel]) -> None:
+        """Entries for the other models of a file, right after the first."""
+        entries: dict[str, Entry] = {}
+        for key, one in self.entries.items():
+            entries[key] = one
+            if one is entry:
+                for k, model in enumerate(models, start=2):
+                    again = functools.partial(_one_of, entry, k)
+                    other = Entry(f"{key}-{k}", entry.title, again, entry.group, model.info.input, model.info)
+                    entries[other.key] = self.entries.get(other.key, other)
+        self.entries = entries
 
     def _drop_oldest(self, newest: Entry) -> None:
         held = [entry for entry in self.entries.values() if entry.model is not None and entry is not newest]
         for entry in sorted(held, key=lambda entry: entry.used)[: max(0, len(held) + 1 - KEPT)]:
             entry.model, entry.state = None, "cold"
+
+
+def _one_of(entry: Entry, number: int) -> StudioModel:
+    """The model of that number, from 1, in the file of an entry."""
+    loaded = entry.load()
+    return loaded[number - 1] if isinstance(loaded, Sequence) else loaded

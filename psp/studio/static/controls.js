@@ -86,6 +86,7 @@ export class Controls {
     $('between').hidden = !can('latent');
     $('lock').hidden = $('set-a').hidden = $('set-b').hidden = $('save-latent').hidden = !can('latent');
     $('dice').disabled = $('seed').disabled = !can('seed');
+    for (const button of $('count').children) button.disabled = !can('seed') && button.dataset.value !== '1';
     const photo = $('style').querySelector('[data-value="photo"]');
     photo.disabled = !can('style_photo');
     photo.title = can('style_photo') ? '' : 'This model has no encoder for photos';
