@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,8 +27,8 @@ def bias_act(
     Errors: TypeError (not floating point), ValueError (wrong shape, device, slope or gain).
     """
     _check(x, bias, negative_slope, gain)
-    if x.ndim <= 4 and loader.use_kernels(x):
-        image = x if x.ndim == 4 else x.reshape(*x.shape, *[1] * (4 - x.ndim))
+    if loader.use_kernels(x):
+        image = x if x.ndim == 4 else x.reshape(*x.shape[:2], math.prod(x.shape[2:]), 1)
         y: Tensor = torch.ops.stylegan2_ops.epilogue(image, None, None, None, bias, negative_slope, gain, None)
         return y if x.ndim == 4 else y.reshape(x.shape)
     return bias_act_reference(x, bias, negative_slope, gain)

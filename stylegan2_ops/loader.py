@@ -5,7 +5,7 @@ The environment variable PSP_OPS chooses:
 auto (default)  CPU tensors: the reference. The first CUDA tensor loads the kernels: those compiled when the package was
                 installed (PSP_BUILD_OPS=1), else those in the cache, compiled on first use. Where neither is to be had,
                 one warning says why and the reference runs on the GPU.
-cuda            the kernels or an error, never the reference.
+cuda            the kernels or an error. (A filter that is itself trained has only the reference.)
 ref             always the reference.
 
 PSP_OPS_CACHE is the folder of builds (default ~/.cache/psp-faces/ops), PSP_OPS_BUILD_TIMEOUT the seconds that

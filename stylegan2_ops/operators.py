@@ -12,8 +12,8 @@ functions `bias_act`, `layer_epilogue` and `upfirdn2d` do that.
     upfirdn2d           flip: convolution; without: correlation, its gradient
     blur_epilogue       upfirdn2d with up = down = 1, then epilogue
 
-`saved` is the x of the epilogue, or its result: without scale and clamp the result's sign tells all, and since the next
-layer keeps it anyway, x can be freed.
+`saved` is the x of the epilogue, or its result, whose sign tells the slope: without scale that is enough, and since the
+next layer keeps the result anyway, x can be freed.
 
 Second derivatives: the backward pass of `epilogue` is the fused operation when nobody asks for its gradient, else it
 consists of epilogue_slope, which is linear, and torch operations. So any order follows.
@@ -99,7 +99,9 @@ def _slope(saved: Tensor, parts: tuple[Any, ...], saved_is_output: bool) -> Tens
     if not saved_is_output:
         u = layer_epilogue_reference(u, scale, noise, strength, bias, 1.0, 1.0, None)
     derivative = torch.where(u > 0, gain, gain * slope)
-    return derivative if clamp is None else derivative.masked_fill((u * derivative).abs() > clamp, 0.0)
+    if clamp is None:
+        return derivative
+    return derivative.masked_fill(u.abs() >= clamp if saved_is_output else (u * derivative).abs() > clamp, 0.0)
 
 
 def _epilogue_slope_cpu(grad: Tensor, saved: Tensor, *rest: Any) -> Tensor:
@@ -172,7 +174,7 @@ def _epilogue_gradients(
 
 def _epilogue_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, scale, noise, strength, bias, slope, gain, clamp = inputs
-    ctx.from_output = scale is None and clamp is None
+    ctx.from_output = scale is None
     ctx.save_for_backward(output if ctx.from_output else x, scale, noise, strength, bias)
     ctx.numbers = (slope, gain, clamp)
 
@@ -225,21 +227,23 @@ def _upfirdn2d_backward(ctx: Any, grad: Tensor) -> Gradients:
 
 def _blur_epilogue_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, kernel, left, right, top, bottom, scale, noise, strength, bias, slope, gain, clamp = inputs
-    ctx.from_output = scale is None and clamp is None
-    ctx.save_for_backward(x, kernel, output if ctx.from_output else None, scale, noise, strength, bias)
-    ctx.box, ctx.numbers = (left, right, top, bottom), (slope, gain, clamp)
+    ctx.save_for_backward(None if scale is None else x, kernel, output, scale, noise, strength, bias)
+    ctx.box, ctx.size, ctx.numbers = (left, right, top, bottom), x.shape[2:], (slope, gain, clamp)
 
 
 def _blur_epilogue_backward(ctx: Any, grad: Tensor) -> Gradients:
-    # The blurred image is computed again: it costs the pass that the fused forward saved, and no memory in between.
-    x, kernel, saved, *tensors = ctx.saved_tensors
-    if saved is None:
-        saved = torch.ops.stylegan2_ops.upfirdn2d(x, kernel, 1, 1, *ctx.box, True)
-    parts = (*tensors, *ctx.numbers)
-    blurred: Any
-    blurred, *others = _epilogue_gradients(grad, saved, parts, ctx.from_output, ctx.needs_input_grad[6:10])
-    dx = _upfirdn2d_adjoint(blurred, x.shape[2:], kernel, (1, 1, *ctx.box), True) if ctx.needs_input_grad[0] else None
-    return (dx, None, None, None, None, None, *others, None, None, None)
+    # The scale is constant over a channel, so it may as well stand in front of the blur. Then the sum of du * blur(x)
+    # is that of adjoint(du) * x: nothing is blurred again, and the slope is that of the result, not of a rounded image.
+    x, kernel, y, scale, *tensors = ctx.saved_tensors
+    need_scale, *needs = ctx.needs_input_grad[6:10]
+    dx: Any
+    dx, _, *others = _epilogue_gradients(grad, y, (None, *tensors, *ctx.numbers), True, (False, *needs))
+    dx = _upfirdn2d_adjoint(dx, ctx.size, kernel, (1, 1, *ctx.box), True)
+    dscale = None
+    if scale is not None:
+        linear = (scale, None, None, None, 1.0, 1.0, None)
+        dx, dscale, *_ = _epilogue_gradients(dx, x, linear, False, (need_scale, False, False, False))
+    return (dx, None, None, None, None, None, dscale, *others, None, None, None)
 
 
 for _name, _signature in SIGNATURES.items():

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import math
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from ctypes import byref, c_bool, c_char_p, c_float, c_int, c_int64, c_void_p
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +21,7 @@ from torch import Tensor
 from torch.utils import cpp_extension
 
 from stylegan2_ops.build import CSRC
-from stylegan2_ops.operators import layout
+from stylegan2_ops.operators import OPERATIONS, layout
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
@@ -180,3 +183,54 @@ def fir(
         )
     )
     return y, dict(zip(("vector", "fast", "wide_store", "rows"), plan))
+
+
+# ---- as operations of torch -----------------------------------------------------------------------
+
+
+def dense(x: Tensor, like: Tensor | None = None) -> Tensor:
+    return x.contiguous(memory_format=layout(x if like is None else like))
+
+
+def converted(*parts: Any) -> Parts:
+    """Small tensors of any dtype and strides, as the binding converts them."""
+    return Parts(*(None if t is None else t.float().contiguous() for t in parts[:4]), *parts[4:])
+
+
+def _epilogue(x: Tensor, *parts: Any) -> Tensor:
+    return epilogue(dense(x), converted(*parts))[0]
+
+
+def _epilogue_slope(grad: Tensor, saved: Tensor, *rest: Any) -> Tensor:
+    parts = converted(*rest[:7])
+    return epilogue_backward(dense(grad, saved), dense(saved), parts, is_output=rest[7], keep_du=True)[0]
+
+
+def _epilogue_backward(grad: Tensor, saved: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    parts, (is_output, *want) = converted(*rest[:7]), rest[7:]
+    dx, sums = epilogue_backward(dense(grad, saved), dense(saved), parts, is_output=is_output, keep_du=False)
+    total = (sums[1], sums[2].sum().reshape(1), sums[0].sum(0))
+    return (dx, *(value if wanted else torch.empty(0) for value, wanted in zip(total, want)))
+
+
+def _upfirdn2d(x: Tensor, kernel: Tensor, up: int, down: int, *rest: Any) -> Tensor:
+    return fir(x, kernel.float().contiguous(), up, down, rest[:4], flip=rest[4])[0]
+
+
+def _blur_epilogue(x: Tensor, kernel: Tensor, *rest: Any) -> Tensor:
+    return fir(x, kernel.float().contiguous(), 1, 1, rest[:4], parts=converted(*rest[4:]))[0]
+
+
+@contextlib.contextmanager
+def as_operators() -> Iterator[None]:
+    """While this lasts, the emulator computes torch.ops.stylegan2_ops on CPU tensors, as the kernels do on a GPU."""
+    library()
+    registered = torch.library.Library("stylegan2_ops", "IMPL")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that something is overridden
+        for name in OPERATIONS:
+            registered.impl(name, globals()[f"_{name}"], "CPU", allow_override=True)
+    try:
+        yield
+    finally:
+        registered._destroy()

@@ -7,31 +7,27 @@ never. What it cannot see: the launches, the sums over a block, and the binding;
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
+from stylegan2_ops import loader
 from stylegan2_ops.epilogue import layer_epilogue_reference
 from stylegan2_ops.operators import _slope
 from stylegan2_ops.upfirdn2d import upfirdn2d_reference
+from tests import kernel_cases
 from tests import kernels_emulator as emulator
+from tests.kernel_cases import BINOMIAL, DTYPES, difference
 from tests.kernels_emulator import Parts
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 TOLERANCE = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 5e-3}
-BINOMIAL = torch.outer(torch.tensor([1.0, 3, 3, 1]), torch.tensor([1.0, 3, 3, 1])) / 64
 
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled() -> None:
     emulator.library()
-
-
-def difference(ours: Tensor, wanted: Tensor) -> float:
-    """|ours - wanted| / |wanted| in float64; NaN counts as infinite."""
-    error = (ours.double() - wanted).norm() / wanted.norm().clamp(min=1e-30)
-    return error.nan_to_num(float("inf")).item() if wanted.numel() else 0.0
 
 
 def image(rng: random.Random, dtype: torch.dtype, *, small: bool = False) -> Tensor:
@@ -84,7 +80,7 @@ def test_epilogue_backward(seed: int) -> None:
         parts = random_parts(rng, x, x.shape[2:])
         scale, noise, _, _ = parts.tensors
         grad = torch.empty_like(x).copy_(torch.randn(x.shape))
-        is_output = scale is None and parts.numbers[2] is None and rng.random() < 0.8
+        is_output = scale is None and rng.random() < 0.8
         saved = emulator.epilogue(x, parts)[0] if is_output else x
         keep_du = rng.random() < 0.3
         dx, sums = emulator.epilogue_backward(
@@ -159,6 +155,25 @@ def test_blur_with_epilogue(seed: int) -> None:
         y, _ = emulator.fir(x, kernel, 1, 1, pad, parts=parts, rows=rng.choice([0, 8]))
         wanted = layer_epilogue_reference(blurred, *parts.reference())
         assert difference(y, wanted) < TOLERANCE[x.dtype], (seed, x.shape, x.stride(), x.dtype, pad)
+
+
+@pytest.fixture
+def through_operators(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The public operations take their way to the kernels, and the emulator stands for these."""
+    monkeypatch.setattr(loader, "use_kernels", lambda x: x.dtype in DTYPES)
+    with emulator.as_operators():
+        yield
+
+
+@pytest.mark.usefixtures("through_operators")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", range(4))
+def test_values_gradients_and_second_derivatives_of_the_public_operations(seed: int, dtype: torch.dtype) -> None:
+    kernel_cases.check_layer_epilogue(seed, dtype, "cpu", side=12, cases=6)
+    kernel_cases.check_upfirdn2d(seed, dtype, "cpu", side=12, cases=6)
+    kernel_cases.check_blur_and_epilogue(seed, dtype, "cpu", side=12, cases=4)
+    for shape in ((4, 8), (3, 5, 7), (2, 16, 9, 9), (0, 3, 4, 4), (2, 3, 4, 5, 2)):
+        kernel_cases.check_bias_act(shape, dtype, "cpu")
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

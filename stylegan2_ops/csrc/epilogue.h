@@ -161,10 +161,12 @@ HD float activate(const Epilogue& e, float u) {
   return v > e.limit ? e.limit : v < -e.limit ? -e.limit : v;  // not fmin: NaN has to stay visible
 }
 
-// dy/du; the slope at 0, as in torch.
-HD float activation_slope(const Epilogue& e, float u) {
-  const float m = e.gain * (u > 0.0f ? 1.0f : e.slope);
-  return u * m > e.limit || u * m < -e.limit ? 0.0f : m;
+// dy/du, at 0 as in torch; from u, or as well from y, which has its sign.
+HD float activation_slope(const Epilogue& e, float u_or_y, bool is_output) {
+  const float m = e.gain * (u_or_y > 0.0f ? 1.0f : e.slope);
+  const float size = fabsf(is_output ? u_or_y : u_or_y * m);
+  const bool clamped = is_output ? size >= e.limit && e.limit < INFINITY : size > e.limit;
+  return clamped ? 0.0f : m;
 }
 
 // The noise of a vector's pixels: V of them if planar, else one for all channels.
@@ -216,7 +218,7 @@ struct Sums {
 };
 
 // dx = du * scale, or du itself with `keep_du`, for du = grad * dy/du.
-// saved: x, or where there is neither scale nor clamp, y: its sign tells the slope, and x need not be kept.
+// saved: x, or y where nobody wants the sum for the scale: x need not be kept then.
 template <typename T, int V, bool kPlanar, bool kSums>
 HD Sums<kPlanar ? 1 : V> epilogue_backward_thread(
     const EpiloguePlan& plan, const Epilogue& e, const T* grad, const T* saved, bool saved_is_output, bool keep_du,
@@ -248,7 +250,7 @@ HD Sums<kPlanar ? 1 : V> epilogue_backward_thread(
         const int channel = kPlanar ? 0 : k;
         const float x = to_float(s[i].element[k]);
         const float u = saved_is_output ? x : affine.before_activation(x, noise[k], channel);
-        const float du = to_float(g[i].element[k]) * activation_slope(e, u);
+        const float du = to_float(g[i].element[k]) * activation_slope(e, u, saved_is_output);
         if (kSums) {
           sums.bias[channel] += du;
           sums.scale[channel] = multiply_add(du, x, sums.scale[channel]);
