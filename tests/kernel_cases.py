@@ -36,8 +36,9 @@ def agree(
     clamp: float | None = None,
     second: bool = False,
 ) -> None:
-    """Values, gradients of all inputs and, if asked for, second derivatives (5 times the tolerance); float64 is the truth.
+    """Values, gradients of all inputs and, if asked for, second derivatives against float64.
 
+    The tolerance is that of the dtype; twice for gradients that can be differentiated, five times for the second.
     The loss is a weighted sum of squares. Its weight is 0 next to the clamp, where rounding decides about the gradient.
     """
     mine = [None if t is None else t.detach().requires_grad_() for t in inputs]

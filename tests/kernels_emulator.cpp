@@ -1,16 +1,20 @@
-// Runs the kernels of stylegan2_ops/csrc thread by thread on a CPU, and watches every access.
+// The launches of kernels.h on a CPU: thread by thread, watching every access.
 //
-// Built and called by test_kernels_emulated.py. The code of the threads, the plans and the index arithmetic are those
-// of the device; only the launches and the sums over a block are written again. Each function returns null, or says
-// which rule was broken: an access outside of the tensors or not aligned to its size, an element written twice (a race)
-// or not at all. `rounds` and `rows` are the work of a thread, which a plan otherwise chooses by the size of the whole:
-// so small tensors can stand for large ones.
+// The code of the threads, the plans and the index arithmetic are those of the device; only the launches are written
+// again. A launch fails, and last_problem() says why, at an access outside of the tensors or not aligned to its size,
+// and when an element of the result is written twice (a race) or not at all.
+//
+// Built by kernels_emulator.py in two ways: alone, called through the functions at the end, and quickly; and together
+// with the binding, as operations of torch.
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #define STYLEGAN2_OPS_EMULATE
@@ -70,7 +74,7 @@ inline void on_write(void* address, int bytes) {
   const char* begin = static_cast<const char*>(address);
   if (begin < watch.writable.begin || begin + bytes > watch.writable.end) {
     watch.problem = "write outside of the result";
-    throw 0;
+    throw std::out_of_range(watch.problem);  // rather than do it
   }
   for (int i = 0; i < bytes; ++i) {
     if (watch.written[begin - watch.writable.begin + i]++) watch.problem = "an element was written twice";
@@ -79,18 +83,34 @@ inline void on_write(void* address, int bytes) {
 
 }  // namespace stylegan2_ops
 
-#include "epilogue.h"
-#include "fir.h"
+#include "kernels.h"
 
-using namespace stylegan2_ops;
-
+namespace stylegan2_ops {
 namespace {
 
+// The work of a thread, which a plan chooses by the size of the whole: so small tensors can stand for large ones. And
+// bytes by which the inputs are taken to be shorter than they are, to see that reading them is noticed.
+struct Knobs {
+  int rounds = 0, rows = 0, shorter = 0;
+} knobs;
+
+int last_plan[4];
+
 template <typename F>
-void with_type(int type, F f) {
-  if (type == 0) f(float());
-  if (type == 1) f(float16());
-  if (type == 2) f(bfloat16());
+cudaError_t watched(F f) {
+  watch = Watch();
+  try {
+    f();
+  } catch (const std::out_of_range&) {
+  }
+  return watch.verdict() ? cudaErrorUnknown : cudaSuccess;
+}
+
+void watch_epilogue(const Epilogue& e, int64_t n, int64_t c, int64_t hw) {
+  watch.read(e.scale, n * c * 4);
+  watch.read(e.noise, (e.noise_stride ? n : 1) * hw * 4);
+  watch.read(e.strength, 4);
+  watch.read(e.bias, c * 4);
 }
 
 template <typename T, typename F>
@@ -103,119 +123,112 @@ void with_layout(const EpiloguePlan& plan, F f) {
   if (!plan.shape.planar && !vector) f(std::integral_constant<int, 1>(), std::false_type());
 }
 
-void watch_epilogue(const Epilogue& e, int64_t n, int64_t c, int64_t hw) {
-  watch.read(e.scale, n * c * 4);
-  watch.read(e.noise, (e.noise_stride ? n : 1) * hw * 4);
-  watch.read(e.strength, 4);
-  watch.read(e.bias, c * 4);
+// The tree of block_sum in epilogue.cu: `value` of each thread; sums end in the first of each line.
+void block_sum(std::vector<float>& value, int tx, int ty, bool planar) {
+  const int stride = planar ? 1 : tx;
+  for (int alive = planar ? tx : ty; alive > 1; alive = (alive + 1) / 2) {
+    const int half = (alive + 1) / 2;
+    for (int line = 0; line < tx * ty; ++line) {
+      if ((planar ? line % tx : line / tx) + half < alive) value[line] += value[line + half * stride];
+    }
+  }
 }
 
 }  // namespace
 
-extern "C" {
+const char* last_problem() { return watch.problem.c_str(); }
 
-const char* emulate_epilogue(int type, const EpilogueShape* shape, const Epilogue* e, const void* x, void* y,
-                             int rounds, int* vector) {
-  watch = Watch();
-  with_type(type, [&](auto t) {
+EpiloguePlan plan_epilogue_for(Type type, const EpilogueShape& shape, const Epilogue& e, const void* a, const void* b,
+                               const void* c) {
+  return with_type(type, [&](auto t) {
+    return plan_epilogue(shape, vector_length<decltype(t)>(), e, a, b, c, knobs.rounds);
+  });
+}
+
+cudaError_t epilogue_forward(const EpiloguePlan& plan, Type type, const Epilogue& e, const void* x, void* y,
+                             cudaStream_t) {
+  return watched([&] { with_type(type, [&](auto t) {
     using T = decltype(t);
-    const int64_t bytes = shape->n * shape->c * shape->hw * sizeof(T);
-    watch_epilogue(*e, shape->n, shape->c, shape->hw);
-    watch.read(x, bytes);
+    const EpilogueShape& shape = plan.shape;
+    const int64_t bytes = shape.n * shape.c * shape.hw * sizeof(T);
+    watch_epilogue(e, shape.n, shape.c, shape.hw);
+    watch.read(x, bytes - knobs.shorter);
     watch.write(y, bytes);
-    const EpiloguePlan plan = plan_epilogue(*shape, vector_length<T>(), *e, x, y, nullptr, rounds);
-    *vector = plan.vector;
     with_layout<T>(plan, [&](auto v, auto planar) {
       for (int64_t block = 0; block < plan.blocks; ++block) {
         for (int i = 0; i < plan.tx * plan.ty; ++i) {
-          epilogue_forward_thread<T, v(), planar()>(plan, *e, static_cast<const T*>(x), static_cast<T*>(y), block,
+          epilogue_forward_thread<T, v(), planar()>(plan, e, static_cast<const T*>(x), static_cast<T*>(y), block,
                                                     i % plan.tx, i / plan.tx);
         }
       }
     });
-  });
-  return watch.verdict();
+  }); });
 }
 
-// sums: of du, du * x and du * noise, [3, N, C], from the partial sums in their places.
-const char* emulate_epilogue_backward(int type, const EpilogueShape* shape, const Epilogue* e, const void* grad,
-                                      const void* saved, bool saved_is_output, bool keep_du, void* dx, float* sums,
-                                      int rounds) {
-  watch = Watch();
-  with_type(type, [&](auto t) {
+cudaError_t epilogue_backward(const EpiloguePlan& plan, Type type, const Epilogue& e, const void* grad,
+                              const void* saved, bool saved_is_output, bool keep_du, void* dx, float* partial,
+                              cudaStream_t) {
+  return watched([&] { with_type(type, [&](auto t) {
     using T = decltype(t);
-    const int64_t bytes = shape->n * shape->c * shape->hw * sizeof(T);
-    watch_epilogue(*e, shape->n, shape->c, shape->hw);
+    const EpilogueShape& shape = plan.shape;
+    const int64_t bytes = shape.n * shape.c * shape.hw * sizeof(T);
+    watch_epilogue(e, shape.n, shape.c, shape.hw);
     watch.read(grad, bytes);
-    watch.read(saved, bytes);
+    watch.read(saved, bytes - knobs.shorter);
     watch.write(dx, bytes);
-    const EpiloguePlan plan = plan_epilogue(*shape, vector_length<T>(), *e, grad, saved, dx, rounds);
-    const int64_t nc = shape->n * shape->c, chunks = epilogue_chunks(plan), size = nc * chunks;
-    std::vector<float> partial(3 * size, std::numeric_limits<float>::quiet_NaN());
+    const int64_t size = shape.n * shape.c * epilogue_chunks(plan);
+    for (int64_t i = 0; partial && i < 3 * size; ++i) partial[i] = std::numeric_limits<float>::quiet_NaN();
     with_layout<T>(plan, [&](auto v, auto planar) {
       constexpr int K = planar() ? 1 : v();
-      const int rows = planar() ? plan.ty : plan.tx, terms = planar() ? plan.tx : plan.ty;
+      const int threads = plan.tx * plan.ty;
       for (int64_t block = 0; block < plan.blocks; ++block) {
-        for (int row = 0; row < rows; ++row) {
-          Sums<K> total{};
-          for (int term = 0; term < terms; ++term) {
-            const int tx = planar() ? term : row, ty = planar() ? row : term;
-            const Sums<K> part = epilogue_backward_thread<T, v(), planar(), true>(
-                plan, *e, static_cast<const T*>(grad), static_cast<const T*>(saved), saved_is_output, keep_du,
-                static_cast<T*>(dx), block, tx, ty);
-            for (int k = 0; k < K; ++k) {
-              total.bias[k] += part.bias[k];
-              total.scale[k] += part.scale[k];
-              total.strength[k] += part.strength[k];
-            }
-          }
-          const Walk w = walk<planar()>(plan, block, planar() ? 0 : row, planar() ? row : 0);
-          if (w.count == 0) continue;
+        std::vector<std::vector<float>> sums(3 * K, std::vector<float>(threads));
+        for (int i = 0; i < threads; ++i) {
+          const Sums<K> part = epilogue_backward_thread<T, v(), planar(), true>(
+              plan, e, static_cast<const T*>(grad), static_cast<const T*>(saved), saved_is_output, keep_du,
+              static_cast<T*>(dx), block, i % plan.tx, i / plan.tx);
           for (int k = 0; k < K; ++k) {
-            const int64_t place = partial_index(plan, w) + k;
+            sums[k][i] = part.bias[k];
+            sums[K + k][i] = part.scale[k];
+            sums[2 * K + k][i] = part.strength[k];
+          }
+        }
+        if (!partial) continue;
+        for (auto& values : sums) block_sum(values, plan.tx, plan.ty, planar());
+        for (int i = 0; i < threads; ++i) {
+          const Walk w = walk<planar()>(plan, block, i % plan.tx, i / plan.tx);
+          if ((planar() ? i % plan.tx : i / plan.tx) != 0 || w.count == 0) continue;
+          for (int k = 0; k < 3 * K; ++k) {
+            const int64_t place = partial_index(plan, w) + k % K;
             if (place < 0 || place >= size) {
               watch.problem = "a partial sum outside of its array";
               return;
             }
-            if (partial[place] == partial[place]) watch.problem = "a partial sum was written twice";
-            partial[place] = total.bias[k];
-            partial[size + place] = total.scale[k];
-            partial[2 * size + place] = total.strength[k];
+            float& target = partial[k / K * size + place];
+            if (target == target) watch.problem = "a partial sum was written twice";
+            target = sums[k][i];
           }
         }
       }
     });
-    for (int64_t kind = 0; kind < 3; ++kind) {
-      for (int64_t i = 0; i < nc; ++i) {
-        double sum = 0;
-        for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-          const int64_t place = plan.shape.planar ? i * chunks + chunk
-                                                  : (i / shape->c * chunks + chunk) * shape->c + i % shape->c;
-          sum += partial[kind * size + place];
-        }
-        sums[kind * nc + i] = static_cast<float>(sum);
-      }
-    }
-  });
-  return watch.verdict();
+  }); });
 }
 
-// x_begin, x_bytes: the memory that x lies in. plan_out: vector, fast, wide_store, rows.
-const char* emulate_fir(int type, const FirShape* shape, const float* taps, const Epilogue* e, const void* x,
-                        const void* x_begin, int64_t x_bytes, void* y, int rows,
-                        int* plan_out) {
-  watch = Watch();
-  with_type(type, [&](auto t) {
+cudaError_t fir(Type type, const FirShape& s, const float* taps, const Epilogue* e, const void* x, void* y,
+                cudaStream_t) {
+  bool possible = true;
+  const cudaError_t error = watched([&] { with_type(type, [&](auto t) {
     using T = decltype(t);
-    watch.read(taps, int64_t{shape->taps_h} * shape->taps_w * 4);
-    watch.read(x_begin, x_bytes);
-    if (e) watch_epilogue(*e, shape->n, shape->c, shape->oh * shape->ow);
-    watch.write(y, shape->n * shape->c * shape->oh * shape->ow * sizeof(T));
-    const FirPlan plan = plan_fir(*shape, vector_length<T>(), x, y, e, rows);
-    plan_out[0] = plan.vector;
-    plan_out[1] = plan.fast;
-    plan_out[2] = plan.wide_store;
-    plan_out[3] = plan.rows;
+    const FirPlan plan = plan_fir(s, vector_length<T>(), x, y, e, knobs.rows);
+    const int values[] = {plan.vector, plan.fast, plan.wide_store, plan.rows};
+    std::copy(values, values + 4, last_plan);
+    possible = !e || (plan.fast && s.up == 1 && s.down == 1);
+    if (!possible) return;
+    const int64_t last = (s.n - 1) * s.xn + (s.c - 1) * s.xc + (s.h - 1) * s.xh + (s.w - 1) * s.xw;
+    watch.read(taps, int64_t{s.taps_h} * s.taps_w * 4);
+    if (s.n > 0) watch.read(x, (last + 1) * sizeof(T) - knobs.shorter);
+    if (e) watch_epilogue(*e, s.n, s.c, s.oh * s.ow);
+    watch.write(y, s.n * s.c * s.oh * s.ow * sizeof(T));
     const T* in = static_cast<const T*>(x);
     T* out = static_cast<T*>(y);
     const Epilogue none{};
@@ -223,14 +236,60 @@ const char* emulate_fir(int type, const FirShape* shape, const float* taps, cons
       for (int64_t i = 0; i < ceil_div(plan.threads, kThreads) * kThreads; ++i) {
         if (!plan.fast) fir_any_thread<T>(plan, taps, in, out, i);
         else if (e) fir4_thread<T, 1, 1, v(), true>(plan, *e, taps, in, out, i);
-        else if (shape->up == 2) fir4_thread<T, 2, 1, v(), false>(plan, none, taps, in, out, i);
-        else if (shape->down == 2) fir4_thread<T, 1, 2, v(), false>(plan, none, taps, in, out, i);
+        else if (s.up == 2) fir4_thread<T, 2, 1, v(), false>(plan, none, taps, in, out, i);
+        else if (s.down == 2) fir4_thread<T, 1, 2, v(), false>(plan, none, taps, in, out, i);
         else fir4_thread<T, 1, 1, v(), false>(plan, none, taps, in, out, i);
       }
     };
     if (plan.vector == 1) run(std::integral_constant<int, 1>());
     else run(std::integral_constant<int, vector_length<T>()>());
-  });
-  return watch.verdict();
+  }); });
+  return possible ? error : cudaErrorInvalidValue;
+}
+
+}  // namespace stylegan2_ops
+
+// For ctypes: each returns null, or what was wrong.
+
+using namespace stylegan2_ops;
+
+extern "C" {
+
+void emulate_knobs(int rounds, int rows, int shorter) { knobs = {rounds, rows, shorter}; }
+
+const char* emulate_epilogue(int type, const EpilogueShape* shape, const Epilogue* e, const void* x, void* y,
+                             int* vector) {
+  const EpiloguePlan plan = plan_epilogue_for(Type(type), *shape, *e, x, y, nullptr);
+  *vector = plan.vector;
+  return epilogue_forward(plan, Type(type), *e, x, y, nullptr) == cudaSuccess ? nullptr : last_problem();
+}
+
+// sums: of du, du * x and du * noise, [3, N, C].
+const char* emulate_epilogue_backward(int type, const EpilogueShape* shape, const Epilogue* e, const void* grad,
+                                      const void* saved, bool saved_is_output, bool keep_du, void* dx, float* sums) {
+  const EpiloguePlan plan = plan_epilogue_for(Type(type), *shape, *e, grad, saved, dx);
+  const int64_t c = shape->c, nc = shape->n * c, chunks = epilogue_chunks(plan), size = nc * chunks;
+  std::vector<float> partial(3 * size + 1);
+  if (epilogue_backward(plan, Type(type), *e, grad, saved, saved_is_output, keep_du, dx, partial.data(), nullptr) !=
+      cudaSuccess) {
+    return last_problem();
+  }
+  for (int64_t i = 0; i < 3 * nc; ++i) {
+    const int64_t kind = i / nc, row = i % nc;
+    double sum = 0;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      sum += partial[kind * size + (plan.shape.planar ? row * chunks + chunk : (row / c * chunks + chunk) * c + row % c)];
+    }
+    sums[i] = static_cast<float>(sum);
+  }
+  return nullptr;
+}
+
+// plan: vector, fast, wide_store, rows.
+const char* emulate_fir(int type, const FirShape* shape, const float* taps, const Epilogue* e, const void* x, void* y,
+                        int* plan) {
+  const cudaError_t error = fir(Type(type), *shape, taps, e, x, y, nullptr);
+  std::copy(last_plan, last_plan + 4, plan);
+  return error == cudaSuccess ? nullptr : last_problem();
 }
 }

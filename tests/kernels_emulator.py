@@ -24,6 +24,7 @@ from stylegan2_ops.build import CSRC
 from stylegan2_ops.operators import OPERATIONS, layout
 
 SOURCE = Path(__file__).with_suffix(".cpp")
+INCLUDE = (CSRC, SOURCE.parent, SOURCE.with_name("cuda_stand_in"))
 TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 
 
@@ -75,19 +76,23 @@ class Parts:
         return (*(None if t is None else t.double() for t in self.tensors), *self.numbers)
 
 
-@functools.cache
-def library() -> ctypes.CDLL:
-    """The emulator, compiled once; skips the test where there is no g++."""
+def compile_library(source: Path, target: Path, *flags: str) -> None:
+    """g++ with the stand-ins for CUDA; skips the test where there is no g++."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("no g++")
-    folder = tempfile.TemporaryDirectory(prefix="kernels-")
-    target = Path(folder.name) / "emulator.so"
-    headers = [f"-isystem{path}" for path in cpp_extension.include_paths()]
-    command = [compiler, "-std=c++20", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", f"-I{CSRC}", *headers]
-    done = subprocess.run([*command, "-o", str(target), str(SOURCE)], capture_output=True, text=True)
+    headers = [f"-I{path}" for path in INCLUDE] + [f"-isystem{path}" for path in cpp_extension.include_paths()]
+    command = [compiler, "-std=c++20", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", *headers]
+    done = subprocess.run([*command, "-o", str(target), str(source), *flags], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    loaded = ctypes.CDLL(str(target))
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The emulator, compiled once."""
+    with tempfile.TemporaryDirectory(prefix="kernels-") as folder:
+        compile_library(SOURCE, Path(folder) / "emulator.so")
+        loaded = ctypes.CDLL(str(Path(folder) / "emulator.so"))
     for name in ("emulate_epilogue", "emulate_epilogue_backward", "emulate_fir"):
         getattr(loaded, name).restype = c_char_p
     return loaded
@@ -113,19 +118,21 @@ def result_like(x: Tensor, size: Sequence[int], offset: int = 0) -> Tensor:
     return flat.view(n, h, w, c).permute(0, 3, 1, 2) if layout(x) == torch.channels_last else flat.view(n, c, h, w)
 
 
-def epilogue(x: Tensor, parts: Parts, *, rounds: int = 0, offset: int = 0) -> tuple[Tensor, int]:
+def knobs(*, rounds: int = 0, rows: int = 0, shorter: int = 0) -> None:
+    """How much a thread does (0: as the plan has it), and bytes that an input is to lack, from now on."""
+    library().emulate_knobs(rounds, rows, shorter)
+
+
+def epilogue(x: Tensor, parts: Parts, *, offset: int = 0) -> tuple[Tensor, int]:
     """The forward kernel on a dense x: the result and the elements per access."""
     y, vector = result_like(x, x.shape, offset), c_int()
-    verdict(
-        library().emulate_epilogue(
-            TYPES[x.dtype], byref(shape_of(x)), byref(parts.struct()), pointer(x), pointer(y), rounds, byref(vector)
-        )
-    )
+    arguments = (TYPES[x.dtype], byref(shape_of(x)), byref(parts.struct()), pointer(x), pointer(y), byref(vector))
+    verdict(library().emulate_epilogue(*arguments))
     return y, vector.value
 
 
 def epilogue_backward(
-    grad: Tensor, saved: Tensor, parts: Parts, *, is_output: bool, keep_du: bool, rounds: int = 0
+    grad: Tensor, saved: Tensor, parts: Parts, *, is_output: bool, keep_du: bool
 ) -> tuple[Tensor, Tensor]:
     """The backward kernel on dense tensors of one layout: dx, and the sums [3, N, C] of du, du * x and du * noise."""
     dx, sums = result_like(saved, saved.shape), torch.full((3, *saved.shape[:2]), math.nan)
@@ -140,7 +147,6 @@ def epilogue_backward(
             keep_du,
             pointer(dx),
             pointer(sums),
-            rounds,
         )
     )
     return dx, sums
@@ -155,11 +161,9 @@ def fir(
     *,
     flip: bool = True,
     parts: Parts | None = None,
-    rows: int = 0,
     offset: int = 0,
-    readable: int | None = None,
 ) -> tuple[Tensor, dict[str, int]]:
-    """The upfirdn2d kernels on an x of any strides: the result and what the plan chose. readable: bytes of memory."""
+    """The upfirdn2d kernels on an x of any strides: the result and what the plan chose."""
     left, right, top, bottom = pad
     height = (x.shape[2] * up + top + bottom - kernel.shape[0]) // down + 1
     width = (x.shape[3] * up + left + right - kernel.shape[1]) // down + 1
@@ -167,7 +171,7 @@ def fir(
     shape = FirShape(
         *x.shape, height, width, *x.stride(), *y.stride(), *kernel.shape, up, down, left, top, flip
     )  # fmt: skip
-    plan, memory = (c_int * 4)(), x.untyped_storage()
+    plan = (c_int * 4)()
     verdict(
         library().emulate_fir(
             TYPES[x.dtype],
@@ -175,10 +179,7 @@ def fir(
             pointer(kernel),
             None if parts is None else byref(parts.struct()),
             pointer(x),
-            c_void_p(memory.data_ptr()),
-            c_int64(memory.nbytes() if readable is None else readable),
             pointer(y),
-            rows,
             plan,
         )
     )

@@ -1,19 +1,25 @@
 """The CUDA kernels run thread by thread on a CPU: values, gradients, bounds, alignment and races on random shapes.
 
 The emulator fails at an access outside of a tensor or not aligned, and when an element of a result is written twice or
-never. What it cannot see: the launches, the sums over a block, and the binding; tests/test_kernels_gpu.py has those.
+never. What it cannot see is in test_kernels_gpu.py: the launches, streams, graphs, and what a barrier is needed for.
 """
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils import cpp_extension
 
 from stylegan2_ops import loader
+from stylegan2_ops.build import CSRC
 from stylegan2_ops.epilogue import layer_epilogue_reference
 from stylegan2_ops.operators import _slope
 from stylegan2_ops.upfirdn2d import upfirdn2d_reference
@@ -25,9 +31,9 @@ from tests.kernels_emulator import Parts
 TOLERANCE = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 5e-3}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled() -> None:
-    emulator.library()
+@pytest.fixture(autouse=True)
+def as_the_plan_has_it() -> None:
+    emulator.knobs()
 
 
 def image(rng: random.Random, dtype: torch.dtype, *, small: bool = False) -> Tensor:
@@ -65,7 +71,8 @@ def test_epilogue_forward(seed: int) -> None:
     for case in range(60):
         x = image(rng, rng.choice(DTYPES))
         parts = random_parts(rng, x, x.shape[2:])
-        y, vector = emulator.epilogue(x, parts, rounds=rng.choice([0, 2, 8]), offset=rng.choice([0, 0, 1]))
+        emulator.knobs(rounds=rng.choice([0, 2, 8]))
+        y, vector = emulator.epilogue(x, parts, offset=rng.choice([0, 0, 1]))
         wanted = layer_epilogue_reference(x.double(), *parts.reference())
         assert difference(y, wanted) < TOLERANCE[x.dtype], (seed, case, x.shape, x.stride(), x.dtype)
         vectors.add(vector)
@@ -83,9 +90,8 @@ def test_epilogue_backward(seed: int) -> None:
         is_output = scale is None and rng.random() < 0.8
         saved = emulator.epilogue(x, parts)[0] if is_output else x
         keep_du = rng.random() < 0.3
-        dx, sums = emulator.epilogue_backward(
-            grad, saved, parts, is_output=is_output, keep_du=keep_du, rounds=rng.choice([0, 2, 8])
-        )
+        emulator.knobs(rounds=rng.choice([0, 2, 8]))
+        dx, sums = emulator.epilogue_backward(grad, saved, parts, is_output=is_output, keep_du=keep_du)
         du = grad.double() * _slope(saved.double(), parts.reference(), is_output)
         context = (seed, case, x.shape, x.stride(), x.dtype)
         wanted = du if scale is None or keep_du else du * scale.double()[:, :, None, None]
@@ -118,9 +124,8 @@ def test_upfirdn2d(seed: int) -> None:
     for case in range(60):
         x, kernel, up, down, pad = random_fir(rng)
         flip = rng.random() < 0.5
-        y, plan = emulator.fir(
-            x, kernel, up, down, pad, flip=flip, rows=rng.choice([0, 8, 32]), offset=rng.choice([0, 0, 1])
-        )
+        emulator.knobs(rows=rng.choice([0, 8, 32]))
+        y, plan = emulator.fir(x, kernel, up, down, pad, flip=flip, offset=rng.choice([0, 0, 1]))
         turned = kernel if flip else kernel.flip(0, 1)
         wanted = upfirdn2d_reference(x.double(), turned.double(), up, down, pad)
         context = (seed, case, x.shape, x.stride(), x.dtype, tuple(kernel.shape), up, down, pad, plan)
@@ -152,7 +157,8 @@ def test_blur_with_epilogue(seed: int) -> None:
         done += 1
         blurred = upfirdn2d_reference(x.double(), kernel.double(), 1, 1, pad)
         parts = random_parts(rng, x, blurred.shape[2:])
-        y, _ = emulator.fir(x, kernel, 1, 1, pad, parts=parts, rows=rng.choice([0, 8]))
+        emulator.knobs(rows=rng.choice([0, 8]))
+        y, _ = emulator.fir(x, kernel, 1, 1, pad, parts=parts)
         wanted = layer_epilogue_reference(blurred, *parts.reference())
         assert difference(y, wanted) < TOLERANCE[x.dtype], (seed, x.shape, x.stride(), x.dtype, pad)
 
@@ -176,6 +182,51 @@ def test_values_gradients_and_second_derivatives_of_the_public_operations(seed: 
         kernel_cases.check_bias_act(shape, dtype, "cpu")
 
 
+@pytest.mark.slow
+def test_the_binding_with_stand_ins_for_cuda(tmp_path: Path) -> None:
+    """csrc/binding.cpp itself, registered for the CPU: its checks, layouts, sums and conversions."""
+    source = tmp_path / "binding.cpp"
+    binding = (CSRC / "binding.cpp").read_text()
+    assert binding.count("TORCH_LIBRARY_IMPL(stylegan2_ops, CUDA, m)") == 1
+    source.write_text('#include "kernels_emulator.cpp"\n' + binding.replace("ops, CUDA, m)", "ops, CPU, m)"))
+    (folder, *_) = cpp_extension.library_paths()
+    emulator.compile_library(source, tmp_path / "binding.so", f"-L{folder}", "-lc10", "-ltorch_cpu")
+    code = f"""
+import warnings; warnings.simplefilter("ignore")
+import pytest, torch
+from stylegan2_ops import loader
+from stylegan2_ops.build import CSRC
+from tests import kernel_cases as cases
+torch.ops.load_library({str(tmp_path / "binding.so")!r})
+loader.use_kernels = lambda x: x.dtype in cases.DTYPES
+for dtype in cases.DTYPES:
+    for seed in range(6):
+        torch.manual_seed(seed)
+        for check in (cases.check_layer_epilogue, cases.check_upfirdn2d, cases.check_blur_and_epilogue):
+            check(seed, dtype, "cpu", side=18, cases=6)
+    for shape in ((4, 8), (3, 5, 7), (2, 16, 9, 9), (0, 3, 4, 4), (2, 3, 4, 5, 2)):
+        cases.check_bias_act(shape, dtype, "cpu")
+x, ops = torch.zeros(2, 3, 4, 4), torch.ops.stylegan2_ops
+for message, call in {{
+    "scale must be": lambda: ops.epilogue(x, torch.zeros(2, 4), None, None, None, 0.2, 1.0, None),
+    "bias must be": lambda: ops.epilogue(x, None, None, None, torch.zeros(2), 0.2, 1.0, None),
+    "go together": lambda: ops.epilogue(x, None, torch.zeros(1, 1, 4, 4), None, None, 0.2, 1.0, None),
+    "noise must be": lambda: ops.epilogue(x, None, torch.zeros(3, 1, 4, 4), torch.zeros(1), None, 0.2, 1.0, None),
+    "not Double": lambda: ops.epilogue(x.double(), None, None, None, None, 0.2, 1.0, None),
+    "gradient is not like": lambda: ops.epilogue_slope(x[1:], x, None, None, None, None, 0.2, 1.0, None, False),
+    "larger than the padded": lambda: ops.upfirdn2d(x, torch.ones(4, 4), 1, 1, -2, 0, 0, 0, True),
+    "too large": lambda: ops.upfirdn2d(x, torch.ones(4, 4), 1, 1, 2**33, 0, 0, 0, True),
+    "at least 1": lambda: ops.upfirdn2d(x, torch.ones(4, 4), 0, 1, 0, 0, 0, 0, True),
+}}.items():
+    with pytest.raises(RuntimeError, match=message):
+        call()
+print("agrees", torch._C._dispatch_dump("stylegan2_ops::epilogue").count("binding.cpp") > 0)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == "agrees True\n", done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_nan_and_infinity_stay_visible(channels_last: bool) -> None:
     x = torch.tensor([float("nan"), float("inf"), -float("inf"), 1.0]).view(1, 1, 1, 4).expand(1, 8, 2, 4)
@@ -186,8 +237,12 @@ def test_nan_and_infinity_stay_visible(channels_last: bool) -> None:
 
 def test_the_emulator_notices_what_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(2, 2, 4, 4)
+    emulator.knobs(shorter=4)
     with pytest.raises(AssertionError, match="read outside"):
-        emulator.fir(x, BINOMIAL, 1, 1, (1, 2, 1, 2), readable=x.untyped_storage().nbytes() - 4)
+        emulator.fir(x, BINOMIAL, 1, 1, (1, 2, 1, 2))
+    with pytest.raises(AssertionError, match="read outside"):
+        emulator.epilogue(x, Parts())
+    emulator.knobs()
     odd = torch.frombuffer(bytearray(66), dtype=torch.float32, offset=2, count=16).view(1, 1, 4, 4)
     with pytest.raises(AssertionError, match="misaligned"):
         emulator.epilogue(x, Parts(noise=odd, strength=torch.ones(1)))

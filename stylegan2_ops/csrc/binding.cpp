@@ -157,14 +157,15 @@ struct Filter {
     const int64_t height = x.size(2) * up + top + bottom - taps.size(0);
     const int64_t width = x.size(3) * up + left + right - taps.size(1);
     TORCH_CHECK(height >= 0 && width >= 0, "stylegan2_ops: the kernel is larger than the padded image");
-    y = at::empty({x.size(0), x.size(1), height / down + 1, width / down + 1}, x.options(), layout_of(x));
     auto small = [](int64_t value) {
       TORCH_CHECK(value == static_cast<int>(value), "stylegan2_ops: ", value, " is too large");
       return static_cast<int>(value);
     };
+    const int numbers[] = {small(taps.size(0)), small(taps.size(1)), small(up), small(down), small(left), small(top)};
+    y = at::empty({x.size(0), x.size(1), height / down + 1, width / down + 1}, x.options(), layout_of(x));
     shape = {x.size(0), x.size(1), x.size(2), x.size(3), y.size(2), y.size(3),
              x.stride(0), x.stride(1), x.stride(2), x.stride(3), y.stride(0), y.stride(1), y.stride(2), y.stride(3),
-             small(taps.size(0)), small(taps.size(1)), small(up), small(down), small(left), small(top), flip};
+             numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], flip};
   }
 
   Tensor run(const Epilogue* e) {
