@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,3 +74,13 @@ def leave_signals_to_the_parent(worker: int = 0) -> None:
     if hasattr(signal, "SIGALRM"):  # not on Windows
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE_SECONDS) and None)
+
+
+def leave_dead_workers_to_the_loader() -> None:
+    """Undo torch's handler for ended child processes; call it after a DataLoader with workers has started.
+
+    The handler raises at whatever instruction the main thread is at, which inside C++ code aborts the process. Without
+    it the loader looks after its workers itself, every five seconds that it waits for a batch.
+    """
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -26,7 +26,7 @@ from psp.checkpoint import read_training_state, save_torch
 from psp.config import TrainConfig
 from psp.distributed import average_statistics, collected, largest, mean, rank, require_same, wait_for_all, world_size
 from psp.errors import UserError
-from psp.interrupts import StopRequest, stop_on_signals
+from psp.interrupts import StopRequest, leave_dead_workers_to_the_loader, stop_on_signals
 from psp.methods.base import BadStep, Method
 from psp.run_lock import only_process_in
 from psp.train_log import SilentLog, TrainLog
@@ -107,6 +107,7 @@ class Trainer:
             if self.validation_due:
                 self._validate(bar)
             source = self.batches(self.step * self.config.grad_accumulation)
+            leave_dead_workers_to_the_loader()
             while self.step < max_steps and not self._asked_to_stop():
                 batches = [next(source) for _ in range(self.config.grad_accumulation)]
                 self._one_step(batches, bar)

@@ -126,7 +126,8 @@ def training(model: PSP, batch: int, objective: Objective, precisions: Sequence[
         torch.manual_seed(4)
         codes = reference.encoder(source) + reference.latent_avg
         images = reference.resize(original.synthesize(reference.decoder, codes, randomize_noise=True))
-        losses = objective(images, target, codes, reference.latent_avg, None)
+        wanted = F.interpolate(target, size=images.shape[-2:], mode="area") if len(images[0, 0]) < 256 else target
+        losses = objective(images, wanted, codes, reference.latent_avg, None)
         optimiser.zero_grad()
         losses.total.backward()
         optimiser.step()
