@@ -149,7 +149,8 @@ def test_a_model_that_cannot_be_read_says_why_and_can_be_tried_again() -> None:
     good(client.post("/api/generate", **tiny.form(image=tiny.drawing(1))))
 
 
-def test_few_models_stay_in_memory() -> None:
+def test_few_models_stay_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psp.studio.models.KEPT", 3)
     many = [Entry(f"m{k}", "", tiny.entries()[0].load, input="sketch") for k in range(5)]
     client = tiny.client(entries=many)
     for k in range(5):
@@ -161,7 +162,9 @@ def test_few_models_stay_in_memory() -> None:
         "ready",
         "ready",
     ]
+    monkeypatch.setattr("psp.studio.models.KEPT_BYTES", 1)  # too little even for one: the newest stays
     good(client.post("/api/generate", **tiny.form(model="m0", image=tiny.drawing(1))))
+    assert [m["state"] for m in good(client.get("/api/models"))["models"]] == ["ready", "cold", "cold", "cold", "cold"]
 
 
 def test_a_model_without_codes_fits_the_same_menu() -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from PIL import Image
@@ -19,18 +19,22 @@ from PIL import Image
 from psp.errors import UserError
 from psp.studio.limits import Refused, plain_words
 
+if TYPE_CHECKING:
+    from torch import nn
+
 Kind = Literal["sketch", "labels", "photo"]
 FEATURES = ("seed", "styles", "style_photo", "latent")
 """seed: another seed, another picture. styles: strengths and truncation count. style_photo: a face can give the style.
 latent: pictures come with a code, from which they can be varied and interpolated."""
-KEPT = 3  # models in memory; the one that was not used for the longest time is dropped first
+KEPT = 4  # models in memory, and their bytes together; the one that was not used for the longest time is dropped first
+KEPT_BYTES = 3 << 30
 
 
 @dataclass(frozen=True)
 class ModelInfo:
     """What the page has to know. size: side of its pictures. layers: how many styles it has, 0 without.
 
-    bands: names of the groups of layers that can be mixed, with the layers as text.
+    bands: names of the groups of layers that can be mixed, with the layers as text. bytes: about what it takes.
     """
 
     input: Kind
@@ -41,6 +45,7 @@ class ModelInfo:
     features: tuple[str, ...] = ()
     bands: Mapping[str, str] = field(default_factory=dict)
     words: str = ""
+    bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,7 @@ class Entry:
 
 
 class Shelf:
-    """The models that can be chosen, in the order of the menu; at most `KEPT` of them are in memory."""
+    """The models that can be chosen, in the order of the menu; few are in memory at a time (`KEPT`, `KEPT_BYTES`)."""
 
     def __init__(self, entries: Sequence[Entry], *, log: Callable[[str], None] = lambda line: None):
         if not entries:
@@ -196,11 +201,22 @@ class Shelf:
 
     def _drop_oldest(self, newest: Entry) -> None:
         held = [entry for entry in self.entries.values() if entry.model is not None and entry is not newest]
-        for entry in sorted(held, key=lambda entry: entry.used)[: max(0, len(held) + 1 - KEPT)]:
-            entry.model, entry.state = None, "cold"
+        held.sort(key=lambda entry: entry.used)
+        size = sum(entry.model.info.bytes for entry in (*held, newest) if entry.model is not None)
+        while held and (len(held) + 1 > KEPT or size > KEPT_BYTES):
+            oldest = held.pop(0)
+            if oldest.model is not None:
+                size -= oldest.model.info.bytes
+            oldest.model, oldest.state = None, "cold"
 
 
 def _one_of(entry: Entry, number: int) -> StudioModel:
     """The model of that number, from 1, in the file of an entry."""
     loaded = entry.load()
     return loaded[number - 1] if isinstance(loaded, Sequence) else loaded
+
+
+def memory_of(*modules: nn.Module) -> int:
+    """Bytes of the tensors in networks; a generator prepared for inference takes about as much again, which counts."""
+    tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+    return 2 * sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -12,7 +12,7 @@ from psp.device import memory_errors
 from psp.errors import UserError
 from psp.picture_model import PictureModel
 from psp.preprocess import prepare_source
-from psp.studio.models import Ask, Check, Made, ModelInfo
+from psp.studio.models import Ask, Check, Made, ModelInfo, memory_of
 from psp.visualize import to_image
 
 
@@ -28,6 +28,7 @@ class PictureStudioModel:
             task=model.task.name,
             output="sketch" if backwards else "face",
             words=model.method.replace("_", " "),
+            bytes=memory_of(model.network),
         )
 
     def generate(self, ask: Ask, check: Check) -> list[Made]:

@@ -14,7 +14,7 @@ from psp.errors import UserError
 from psp.mixing import describe_layers, mix, seeded_noise
 from psp.model import PSP
 from psp.preprocess import prepare_source, prepare_target
-from psp.studio.models import Ask, Check, Made, ModelInfo
+from psp.studio.models import Ask, Check, Made, ModelInfo, memory_of
 from psp.translate import Translator
 
 PHOTO_SPREAD = 0.35  # how far the styles of further pictures go from that of a photo towards random ones
@@ -51,6 +51,7 @@ class PspModel:
             features=("seed", "styles", "latent", *(("style_photo",) if photo_style else ())),
             bands={name: describe_layers(layers) for name, layers in self.bands.items()},
             words=words,
+            bytes=memory_of(model, *([model.photo_encoder] if model.photo_encoder else [])),
         )
 
     @torch.inference_mode()

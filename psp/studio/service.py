@@ -127,8 +127,9 @@ class Studio:
         fields.only(("model",))
         entry = self.shelf.entry(fields.text("model"))
         if entry.model is None and entry.state != "loading":
-            entry.state, entry.since = "loading", time.monotonic()
             self.queue.submit(lambda job: self.shelf.model(entry.key))
+            if entry.state == "cold":  # it may have begun by now
+                entry.state, entry.since = "loading", time.monotonic()
         return entry.record()
 
     def prepare(self, kind: str, fields: Fields, gone: Gone) -> dict[str, Any]:

@@ -22,7 +22,7 @@ export class Earlier {
 
   add() {
     const entry = this.hooks.entry();
-    if (!entry || entry.items[0].png === this.entries[0]?.items[0].png) return;
+    if (!entry || this.entries.some(({ items }) => items.some(({ png }) => png === entry.items[0].png))) return;
     let bytes = 0;
     this.entries = [entry, ...this.entries].slice(0, KEPT).filter(({ items }, k) => {
       bytes += items.reduce((sum, { png }) => sum + png.length, 0);

@@ -29,6 +29,7 @@ const models = new Models({
 const results = new Results({ select: (item) => showLock(item) });
 const maker = new Maker({
   source: async () => {
+    state.asked = origin();
     if (state.locked) return { latent: state.locked.latent };
     if (state.kind === 'photo') return state.photo && { image: state.photo.blob };
     return pads[state.kind].empty ? null : { image: await pads[state.kind].blob() };
@@ -131,7 +132,8 @@ function chooseKind(kind, { keepModel = false } = {}) {
 }
 
 function showKind(kind) {
-  if (state.kind !== kind) importer.forget();
+  const other = state.kind !== kind;
+  if (other) importer.forget();
   state.kind = kind;
   for (const one of KINDS) {
     const tab = $(`tab-${one}`);
@@ -143,6 +145,11 @@ function showKind(kind) {
   importer.fillShelf($('empty-examples'), kind, 8);
   $('empty-words').textContent = { sketch: 'Draw, and a face appears here.', labels: 'Paint, and a face appears here.', photo: 'Give it a photo, and a face appears here.' }[kind];
   if (kind === 'sketch') pads.sketch.redraw();
+  if (other && isEmpty()) { // nothing to start from here yet: the faces of the other canvas go into the strip
+    if (results.items.length) earlier.keep(true);
+    maker.cancel();
+    results.clear();
+  }
 }
 
 function drawn(kind, how) {
@@ -186,8 +193,10 @@ async function show(answer, how) {
   if (enhancing) words.push(`${enhancing.toFixed(1)} s enhancing`);
   if (waiting > 0.5) words.push(`${waiting.toFixed(1)} s in line`);
   models.note(answer.model, { state: 'ready', seconds_per_picture: network / answer.pictures.length });
-  const styled = models.current.features?.includes('seed') && settings.style !== 'own';
-  const items = answer.pictures.map((picture) => ({ ...picture, model: answer.model, words: styled ? `Seed ${picture.seed}` : models.current.title }));
+  const { title, features } = models.find(answer.model) ?? models.current;
+  const seeded = settings.style !== 'own' && (answer.pictures[0].latent || features?.includes('seed'));
+  const items = answer.pictures.map((picture) => ({ ...picture, model: answer.model, words: seeded ? `Seed ${picture.seed}` : title }));
+  state.shown = state.asked;
   await results.show(items, words.join(', '));
   $('model-state').textContent = models.facts();
   earlier.keep(how === 'now');
@@ -203,6 +212,7 @@ async function showBetween(item, facts) {
 
 function settingsChanged(changed, how) {
   if (changed.includes('model')) {
+    if (results.items.length) earlier.keep(true);
     if (state.locked && state.locked.model !== settings.model) lock(null, { quietly: true });
     models.choose(settings.model);
   }
@@ -257,17 +267,20 @@ function showLock(item) {
 
 // Keeping things
 
+/** What the faces that are now asked for come from. */
+function origin() {
+  const { kind, locked } = state;
+  return { settings: { ...settings }, kind, locked, drawing: kind === 'photo' ? state.photo : pads[kind].snapshot() };
+}
+
 function remembered() {
   if (!results.items.length) return null;
-  const { kind } = state;
-  return {
-    items: results.items, at: results.at, facts: results.facts, settings: { ...settings }, kind,
-    drawing: kind === 'photo' ? state.photo : pads[kind].snapshot(), locked: state.locked,
-  };
+  return { items: results.items, at: results.at, facts: results.facts, ...state.shown };
 }
 
 async function restore(entry) {
   maker.cancel();
+  earlier.keep(true);
   const { live } = settings;
   Object.assign(settings, entry.settings, { live });
   if (models.chosen !== settings.model) models.choose(settings.model);
@@ -276,6 +289,7 @@ async function restore(entry) {
   lock(entry.locked, { quietly: true });
   controls.show();
   maker.cancel();
+  state.shown = { settings: entry.settings, kind: entry.kind, locked: entry.locked, drawing: entry.drawing };
   await results.show(entry.items, entry.facts, entry.at);
 }
 
