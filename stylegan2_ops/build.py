@@ -16,7 +16,8 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 CSRC = Path(__file__).parent / "csrc"
@@ -129,6 +130,7 @@ def _run(command: list[str], timeout: float, log: Path) -> None:
         output, _ = process.communicate(timeout=timeout)
     except BaseException as error:
         _kill_session(process.pid)
+        process.kill()
         process.wait()
         if isinstance(error, subprocess.TimeoutExpired):
             raise BuildError(f"compiling took longer than {timeout:g} s (PSP_OPS_BUILD_TIMEOUT)") from None
@@ -142,17 +144,27 @@ def _run(command: list[str], timeout: float, log: Path) -> None:
 
 def _kill_session(leader: int) -> None:
     """Kill the leader and all that it started; ninja puts each compiler into a process group of its own."""
-    try:
-        os.kill(leader, signal.SIGKILL)  # first, so that it starts nothing new
-        for stat in Path("/proc").glob("[0-9]*/stat"):
+    for _ in range(200):  # until nothing that was being started meanwhile is left
+        alive = [pid for pid, session in _sessions() if session == leader]
+        for pid in alive:
             try:
-                session = int(stat.read_text().rpartition(")")[2].split()[3])
-                if session == leader:
-                    os.kill(int(stat.parent.name), signal.SIGKILL)
-            except (OSError, ValueError, IndexError):
-                continue  # it ended by itself
-    except ProcessLookupError:
-        pass
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        if not alive:
+            return
+        time.sleep(0.02)
+
+
+def _sessions() -> Iterator[tuple[int, int]]:
+    """Process id and session of everything that lives here."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
+        except (OSError, ValueError):
+            continue  # it ended by itself
+        if state not in "ZX":
+            yield int(stat.parent.name), int(session)
 
 
 def _ninja_file(archs: Sequence[str]) -> str:

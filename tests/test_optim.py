@@ -67,6 +67,58 @@ def test_equals_the_plain_reference_in_both_regimes() -> None:
     assert not rectification(5, 0.95, 0.999)[1] and rectification(6, 0.95, 0.999)[1]
 
 
+class LoopRanger:
+    """The same formulas one tensor and one torch operation at a time, in the order of the class."""
+
+    def __init__(self, weights: list[torch.Tensor], lr: float, weight_decay: float = 0.0) -> None:
+        self.weights = [w.detach().clone() for w in weights]
+        self.m = [torch.zeros_like(w) for w in weights]
+        self.v = [torch.zeros_like(w) for w in weights]
+        self.slow = [w.clone() for w in self.weights]
+        self.lr, self.weight_decay, self.t = lr, weight_decay, 0
+
+    def step(self, grads: list[torch.Tensor], b1: float = 0.95, b2: float = 0.999) -> None:
+        self.t += 1
+        factor, rectified = rectification(self.t, b1, b2)
+        for w, m, v, slow, g in zip(self.weights, self.m, self.v, self.slow, grads):
+            if g.ndim > 1:
+                g = g - g.mean(tuple(range(1, g.ndim)), keepdim=True)
+            m.lerp_(g, 1 - b1)
+            v.mul_(b2).addcmul_(g, g, value=1 - b2)
+            if self.weight_decay:
+                w.mul_(1 - self.lr * self.weight_decay)
+            if rectified:
+                w.addcdiv_(m, v.sqrt().add_(1e-5), value=-self.lr * factor)
+            else:
+                w.add_(m, alpha=-self.lr * factor)
+            if self.t % 6 == 0:
+                slow.lerp_(w, 0.5)
+                w.copy_(slow)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_all_tensors_together_give_the_bits_of_one_after_the_other(device: str, weight_decay: float) -> None:
+    rng = torch.Generator().manual_seed(0)
+    shapes = [(16, 8, 3, 3), (7, 5), (33,), (), (1, 1), (3, 2, 5), (64, 64), (2, 3, 1, 1), (1000,), (512, 17)]
+    params = [nn.Parameter(torch.randn(shape, generator=rng).to(device)) for shape in shapes]
+    params[0].data = params[0].data.to(memory_format=torch.channels_last)
+    loop = LoopRanger(params, lr=0.01, weight_decay=weight_decay)
+    optimizer = Ranger(params, lr=0.01, weight_decay=weight_decay)
+    for _ in range(30):
+        grads = [(torch.randn(shape, generator=rng) + 0.3).to(device) for shape in shapes]
+        for p, g in zip(params, grads):
+            p.grad = g.clone()
+        optimizer.step()
+        loop.step(grads)
+        for p, w, m, v, slow in zip(params, loop.weights, loop.m, loop.v, loop.slow):
+            state = optimizer.state[p]
+            # multi-tensor kernels on a GPU may contract products and sums in another way
+            compare = torch.equal if device == "cpu" else lambda a, b: torch.allclose(a, b, rtol=1e-5, atol=1e-7)
+            assert compare(p.detach(), w) and compare(state["exp_avg"], m)
+            assert compare(state["exp_avg_sq"], v) and compare(state["slow_buffer"], slow)
+
+
 def test_first_step_and_lookahead_by_hand() -> None:
     w = nn.Parameter(torch.tensor([1.0]))
     optimizer = Ranger([w], lr=0.1, k=2)
