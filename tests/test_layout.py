@@ -230,6 +230,9 @@ def test_pip_installs_and_removes_only_our_two_packages(tmp_path: Path) -> None:
     shipped = {path.relative_to(site) for top in ("psp", "stylegan2_ops") for path in (site / top).rglob("*.py")}
     assert shipped == {path.relative_to(ROOT) for path in python_files("psp", "stylegan2_ops")}
 
+    page = ROOT / "psp" / "studio" / "static"
+    assert {path.name for path in (site / "psp/studio/static").iterdir()} == {path.name for path in page.iterdir()}
+
     subprocess.run([*pip, "uninstall", "-q", "-y", "psp-faces"], check=True)
     assert {path.name for path in site.iterdir()} == before
     assert all((site / package / "__init__.py").exists() for package in ("datasets", "criteria", "scripts"))

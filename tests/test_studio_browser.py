@@ -92,6 +92,36 @@ def test_the_canvas_is_as_sharp_as_the_screen(browser: Any, address: str) -> Non
     studio.context.close()
 
 
+def test_a_finger_draws_and_a_pen_presses(browser: Any, address: str) -> None:
+    studio = Studio(browser, address, width=360, height=740, has_touch=True, is_mobile=True)
+    box = studio.page.locator("#sketch").bounding_box()
+    wire = studio.context.new_cdp_session(studio.page)
+
+    def touch(kind: str, x: float = 0, y: float = 0) -> None:
+        points = [] if kind == "touchEnd" else [{"x": box["x"] + x, "y": box["y"] + y}]
+        wire.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    def pen(kind: str, x: float, force: float) -> None:
+        mouse = {"type": kind, "x": box["x"] + x, "y": box["y"] + 290, "button": "left", "buttons": 1, "clickCount": 1}
+        wire.send("Input.dispatchMouseEvent", {**mouse, "pointerType": "pen", "force": force})
+
+    touch("touchStart", 60, 60)
+    for k in range(30):
+        touch("touchMove", 60 + 5 * k, 60 + 6 * k)
+    touch("touchEnd")
+    assert studio.page.evaluate("() => scrollY") == 0  # it draws instead of scrolling
+    assert studio.canvas("#sketch").min() < 60
+    pen("mousePressed", 40, 0.1)
+    for k in range(40):
+        pen("mouseMoved", 40 + 6 * k, 0.1 + k / 50)
+    pen("mouseReleased", 274, 0)
+    dark = (studio.canvas("#sketch")[270:, :, 0] < 128).sum(axis=0)  # below the finger's line
+    assert dark[250:265].mean() > 1.5 * dark[60:75].mean() > 0
+    studio.settle()
+    assert studio.problems == [] and studio.face().std() > 5
+    studio.context.close()
+
+
 def test_keys_alone_draw_a_line(studio: Studio) -> None:
     studio.page.focus("#sketch")
     for key in ["Space", *["ArrowRight"] * 12, *["Shift+ArrowDown"] * 3, "Space"]:

@@ -12,7 +12,7 @@ export function strokes(canvas, hooks) {
   const at = (event) => ({
     x: ((event.clientX - rectangle.left) / rectangle.width) * SIDE,
     y: ((event.clientY - rectangle.top) / rectangle.height) * SIDE,
-    pressure: event.pointerType === 'pen' && event.pressure > 0 ? event.pressure : null,
+    pressure: event.pointerType === 'pen' ? Math.max(0.02, event.pressure) : null,
   });
   canvas.addEventListener('pointerdown', (event) => {
     if (pointer !== null || event.button > 0 && event.pointerType === 'mouse') return;
@@ -20,6 +20,7 @@ export function strokes(canvas, hooks) {
     pointer = event.pointerId;
     rectangle = canvas.getBoundingClientRect();
     try { canvas.setPointerCapture(pointer); } catch { /* a made-up event */ }
+    canvas.classList.add('pointed'); // no ring around what a hand is drawing on
     canvas.focus({ preventScroll: true });
     event.preventDefault();
     hooks.start(at(event), event);
@@ -61,6 +62,7 @@ export function strokes(canvas, hooks) {
     if (!dx && !dy && event.key !== ' ') return;
     if (event.ctrlKey || event.metaKey) return;
     event.preventDefault();
+    canvas.classList.remove('pointed');
     pen ??= { x: SIDE / 2, y: SIDE / 2, pressure: null };
     if (event.key === ' ') {
       if (event.repeat) return;
@@ -74,7 +76,7 @@ export function strokes(canvas, hooks) {
     }
     hooks.hover?.({ ...pen }, down);
   });
-  canvas.addEventListener('blur', liftPen);
+  canvas.addEventListener('blur', () => { liftPen(); canvas.classList.remove('pointed'); });
 }
 
 /** A follower that trails the hand a little and takes the tremble out of a line; amount 0 follows exactly. */
