@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from stylegan2_ops import loader
 
+AUTOCAST = [device for device in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(device)]
+
 
 def upfirdn2d(
     x: Tensor,
@@ -41,7 +43,7 @@ def upfirdn2d_reference(x: Tensor, kernel: Tensor, up: int, down: int, pad: tupl
     measured faster on CPU than two one-dimensional ones, shifted sums or average pooling, forward and backward.
     """
     device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    if device in AUTOCAST and torch.is_autocast_enabled(device):
         with torch.autocast(device, enabled=False):
             return upfirdn2d_reference(x, kernel, up, down, pad)
     value = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
