@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 import threading
 import time
@@ -10,19 +9,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import PIL
 import torch
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from psp import __version__
-from psp.device import device_name
 from psp.errors import UserError
-from psp.outputs import output_names, save_array, save_bytes, save_image, save_json
+from psp.outputs import output_names, save_array, save_image
 from psp.pipeline import Pipeline
 from psp.preprocess import degrade, describe_source, pixels_to_source, source_pixels
 from psp.tasks import Task
@@ -256,45 +252,3 @@ class FolderRun:
 
     def _key(self, item: Item) -> str:
         return item.name if item.factor is None else f"downsampling_{item.factor}/{item.name}"
-
-
-def save_stats(run: FolderRun, path: Path, extra: dict[str, Any]) -> None:
-    """Write stats.json: times per image and per phase (taken after the GPU has finished), counts, device, versions."""
-    report, translator = run.report, run.translator
-    timings, images = translator.timings, max(1, sum(translator.timings.batch))
-    times = list(report.per_image.values())
-    stats = {
-        **extra,
-        "counts": {"made": report.made, "kept": report.kept, "failed": len(report.failed)},
-        "failed": report.failed,
-        "device": device_name(translator.device),
-        "precision": translator.precision,
-        "batch_size": run.batch_size,
-        "n_outputs": translator.n_outputs,
-        "versions": {
-            "psp": __version__, "python": platform.python_version(), "torch": torch.__version__,
-            "numpy": np.__version__, "pillow": PIL.__version__,
-        },
-        "seconds": {
-            "total": report.seconds,
-            "images_per_second": report.made / report.seconds if report.seconds else 0.0,
-            "network_per_image": summary(times),
-            "first_batch_per_image": times[0] if times else None,
-            "encoder_per_image": sum(timings.encode) / images,
-            "generator_per_image": sum(timings.decode) / images,
-            "read_per_image": summary(report.phases["read"]),
-            "write_per_image": summary(report.phases["write"]),
-        },
-        "per_image": report.per_image,
-    }  # fmt: skip
-    save_json(stats, path)
-    if times:
-        line = f"Runtime {np.mean(times):.4f}+-{np.std(times):.4f}"
-        save_bytes(line.encode(), path.with_suffix(".txt"))
-
-
-def summary(values: Sequence[float]) -> dict[str, float]:
-    """Mean, median and extremes; empty without values."""
-    if not values:
-        return {}
-    return {"median": float(np.median(values)), "mean": float(np.mean(values)), "min": min(values), "max": max(values)}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from psp.cli import Parser, add_bool
 from psp.errors import UserError
+from psp.sharing import Share, find_share
 from psp.tasks import TASKS, get_task
 
 DIRECTIONS = ("sketch_to_photo", "photo_to_sketch")
@@ -42,8 +43,7 @@ class InferenceOptions:
     save_latents: bool
     save_grid: bool
     overwrite: bool
-    num_shards: int
-    shard_index: int
+    share: Share
     direction: str | None
     test_dropout: bool
     enhance: str | None
@@ -131,21 +131,22 @@ def build_parser(*, mixing: bool) -> Parser:
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     add("--precision", choices=("fp32", "tf32", "bf16", "fp16"), default="fp32", help="tf32, fp16: on GPUs")
     add_bool(running, "compile", False, "torch.compile: a minute more at the start, faster from then on")
-    add("--num_shards", type=int, default=1, metavar="N", help="share a folder among N runs into the same --exp_dir")
-    add("--shard_index", type=int, default=0, metavar="K", help="which of the shards this run does, from 0")
+    shards = "share a folder among N runs into the same --exp_dir (default: torchrun's or srun's number of processes)"
+    add("--num_shards", type=int, metavar="N", help=shards)
+    add("--shard_index", type=int, metavar="K", help="which of the shards this run does, from 0")
     return parser
 
 
 def parse(argv: Sequence[str] | None = None, *, mixing: bool) -> InferenceOptions:
     """The command line as options; UserError, one line, for anything that cannot work."""
     values = vars(build_parser(mixing=mixing).parse_args(argv))
+    values["share"] = find_share(values["num_shards"], values["shard_index"])
     options = InferenceOptions(**{field.name: values[field.name] for field in fields(InferenceOptions)})
     for name, least in (
         ("test_batch_size", 1),
         ("test_workers", 0),
         ("n_images", 1),
         ("n_outputs_to_generate", 1),
-        ("num_shards", 1),
         ("n_iters_per_batch", 1),
     ):
         value = getattr(options, name)
@@ -153,11 +154,6 @@ def parse(argv: Sequence[str] | None = None, *, mixing: bool) -> InferenceOption
             raise UserError(f"--{name} {value} is too small; the least is {least}")
     if options.dataset_type is not None:
         get_task(options.dataset_type)
-    if not 0 <= options.shard_index < options.num_shards:
-        raise UserError(
-            f"--shard_index {options.shard_index} is out of range; with --num_shards {options.num_shards} "
-            f"it goes from 0 to {options.num_shards - 1}"
-        )
     if options.enhance_weights is not None and options.enhance is None:
         raise UserError(f"--enhance_weights does nothing without --enhance {'|'.join(ENHANCERS)}")
     given = [f"--{name}" for name in ("style_seed", "style_image", "style_code") if getattr(options, name) is not None]

@@ -7,14 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 
 from psp.any_model import load_any_model
 from psp.checkpoint import bundled
 from psp.device import device_name, pick_device
+from psp.distributed import wait_for_shards
 from psp.enhance import EnhancedTranslator, load_enhancer
 from psp.errors import UserError
-from psp.inference import OUTPUT_FOLDERS, FolderRun, Item, Layout, Reading, Report, Source, save_stats
+from psp.inference import OUTPUT_FOLDERS, FolderRun, Item, Layout, Reading, Report, Source
 from psp.inference_options import InferenceOptions
 from psp.mixing import check_alpha, describe_layers, parse_layers
 from psp.model import PSP
@@ -23,6 +25,8 @@ from psp.picture_model import PictureModel
 from psp.picture_translator import PictureTranslator
 from psp.preprocess import open_image, parse_factors, prepare_target
 from psp.refinement import check_iters
+from psp.sharing import Share
+from psp.stats import merge_stats, save_stats, shard_path
 from psp.tasks import Task
 from psp.translate import AnyTranslator, Styles, Translator, load_codes
 from psp.visualize import sheet, source_to_image
@@ -48,7 +52,8 @@ def run(options: InferenceOptions, open_source: Callable[[str | Path], Source], 
 
     open_source: `datasets.open_source`. root: the checkout, whose example images are used without --data_path.
     """
-    device = pick_device(options.device)
+    share = options.share
+    device = pick_device(_own_device(options.device, share))
     given = open_source(options.data_path) if options.data_path else None  # before a large model is read
     task_name = options.dataset_type or (None if options.checkpoint_path else DEFAULT_TASK)
     path = locate(options.checkpoint_path) if options.checkpoint_path else bundled(task_name or DEFAULT_TASK)
@@ -86,28 +91,37 @@ def run(options: InferenceOptions, open_source: Callable[[str | Path], Source], 
     }  # fmt: skip
     if isinstance(model, PSP) and model.refines:
         settings["n_iters_per_batch"] = model.n_iters
-    prepare_folder(exp_dir, min_age=0.0 if options.num_shards == 1 else 60.0)
+    prepare_folder(exp_dir, min_age=0.0 if share.count == 1 else 60.0)
     record = exp_dir / ("style_mixing.json" if mixing else "inference.json")
-    folder_run.since = check_settings(record, settings, overwrite=options.overwrite, may_change=options.exp_dir is None)
+    folder_run.since = check_settings(
+        record, settings, overwrite=options.overwrite, may_change=options.exp_dir is None, shared=share.count > 1
+    )
 
-    wanted = names[: options.n_images][options.shard_index :: options.num_shards]
+    wanted = names[: options.n_images][share.index :: share.count]
     items = [Item(name, factor) for factor in factors for name in wanted]
     enhanced = f", then {options.enhance} at {translator.output_size} px" if options.enhance else ""
     print(f"model   {path}: {task.name}, {model.output_size} px, {_form(model)}{enhanced}, on {device_name(device)}")
-    shard = f", shard {options.shard_index} of {options.num_shards}" if options.num_shards > 1 else ""
-    print(f"input   {source.path}: {_images(len(wanted))}{shard}")
+    part = f", shard {share.index} of {share.count}" if share.count > 1 else ""
+    print(f"input   {source.path}: {_images(len(wanted))}{part}{f' ({share.said_by})' if share.said_by else ''}")
     print(f"styles  {chosen.words}", flush=True)
     report = folder_run.run(items)
 
     prefix = "style_mixing_" if mixing else ""
-    tag = "" if options.num_shards == 1 else f"_shard-{options.shard_index}-of-{options.num_shards}"
-    if report.per_image:
+    stats = exp_dir / f"{prefix}stats.json"
+    own_stats = shard_path(stats, share.index, share.count)
+    if report.per_image or (
+        share.count > 1 and (report.failed or share.index not in merge_stats(stats, share.count, settings))
+    ):
         extra = {"script": "style_mixing" if mixing else "inference", "seed": options.seed, "settings": settings}
-        save_stats(folder_run, exp_dir / f"{prefix}stats{tag}.json", extra)
-    grid = exp_dir / f"{prefix}grid{tag}.png"
+        save_stats(folder_run, own_stats, extra)
+    if share.count > 1:
+        finished = merge_stats(stats, share.count, settings)
+        print(f"stats   {stats}: {len(finished)} of {share.count} shards have finished")
+    grid = shard_path(exp_dir / f"{prefix}grid.png", share.index, share.count)
     if options.save_grid and save_grid(folder_run, items, grid):
         print(f"sheet   {grid}")
     _summary(report, layout)
+    wait_for_shards()
     return 1 if report.failed else 0
 
 
@@ -271,6 +285,13 @@ def _run_name(model: PSP | PictureModel) -> str:
     if isinstance(model, PSP):
         return model.task.name
     return model.method.replace(" ", "_") if " " in model.method else f"{model.method}_{model.task.name}"
+
+
+def _own_device(name: str, share: Share) -> str:
+    """Processes that were started together on one machine take a GPU each, where the flag leaves it open."""
+    if share.local is None or name not in ("auto", "cuda") or not torch.cuda.is_available():
+        return name
+    return f"cuda:{share.local % torch.cuda.device_count()}"
 
 
 def _is_result(path: Path, exp_dir: Path) -> bool:

@@ -104,13 +104,14 @@ def prepare_folder(folder: Path, *, min_age: float = 0.0) -> None:
 
 
 def check_settings(
-    record: Path, settings: dict[str, Any], *, overwrite: bool = False, may_change: bool = False
+    record: Path, settings: dict[str, Any], *, overwrite: bool = False, may_change: bool = False, shared: bool = False
 ) -> float:
     """Compare with the settings that earlier results in this folder were made with; returns since when these hold.
 
     record: a JSON file, written when it is new, when `overwrite`, and when the settings changed. The result is its
     time of modification: files older than that have to be made again. Raises UserError naming what differs when the
-    settings changed and neither `overwrite` nor `may_change`.
+    settings changed and neither `overwrite` nor `may_change`. shared: other processes of the same job write into this
+    folder; `overwrite` then leaves a record of the same settings as it is, so that what they made still counts.
     """
     settings = json.loads(json.dumps(settings))
     earlier: dict[str, Any] | None = None
@@ -123,6 +124,8 @@ def check_settings(
             f"{record.parent}: the results there were made with other settings ({what}); "
             f"add --overwrite to make them again, or choose another --exp_dir"
         )
+    if overwrite and shared and earlier == settings:
+        return time.time()
     if earlier != settings or overwrite:
         save_json({"settings": settings}, record)
     return record.stat().st_mtime
