@@ -33,7 +33,7 @@ def load_any_model(
     *,
     task: str | None = None,
     direction: str | None = None,
-    noisy: bool = False,
+    noisy: bool | None = None,
     device: str | torch.device = "cpu",
 ) -> PSP | PictureModel:
     """The model of a checkpoint of any method, or the bundled one of `task` when `path` is None; on `device`, for use.

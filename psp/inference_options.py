@@ -45,7 +45,7 @@ class InferenceOptions:
     overwrite: bool
     share: Share
     direction: str | None
-    test_dropout: bool
+    test_dropout: bool | None
     enhance: str | None
     enhance_weights: str | None
     device: str
@@ -96,8 +96,8 @@ def build_parser(*, mixing: bool) -> Parser:
 
     other = parser.add_argument_group("pix2pix, CycleGAN, cGAN")
     other.add_argument("--direction", choices=DIRECTIONS, help="CycleGAN: which way (default: sketch_to_photo)")
-    noisy = "as pix2pix's paper tests: drop values at random (by --seed), normalise each picture by itself"
-    add_bool(other, "test_dropout", False, noisy)
+    noisy = "run it as in training: dropout (by --seed), each picture's own statistics (default: our pix2pix alone)"
+    add_bool(other, "test_dropout", None, noisy)
 
     better = parser.add_argument_group("enhancement").add_argument
     better("--enhance", choices=ENHANCERS, help="restore the faces, at 512 px (needs the package spandrel)")

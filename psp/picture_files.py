@@ -42,12 +42,13 @@ def picture_model(
     task: str | None = None,
     direction: str | None = None,
     device: torch.device | str = "cpu",
-    noisy: bool = False,
+    noisy: bool | None = None,
 ) -> PictureModel:
     """The generator of a file for which `is_picture_file` holds, in eval mode.
 
     task: needed where the file does not name one. direction: for CycleGAN files, which hold two generators (default
-    sketch_to_photo); a file with one generator takes it to say what its inputs are. noisy: see `PictureModel`.
+    sketch_to_photo); a file with one generator takes it to say what its inputs are. noisy: see `PictureModel`; None
+    is what the file says (our pix2pix: yes).
     UserError when the file does not fit, or was trained for another task.
     """
     path, config = weights.path, weights.config
@@ -59,6 +60,10 @@ def picture_model(
     method = str(config.get("method") or ("pix2pix" if isinstance(network, UNet) else "cyclegan"))
     if method not in IMAGE_GANS:
         raise UserError(f"{path} says method {method[:40]!r}; known are {', '.join(IMAGE_GANS)}")
+    stated = config.get("test_dropout", False)
+    if not isinstance(stated, bool):
+        raise UserError(f"{path} says test_dropout {str(stated)[:40]!r}; true or false is needed there")
+    noisy = stated if noisy is None else noisy
     chosen = _task(task, str(config.get("dataset_type", "")), direction, path)
     label = f"{method} {name}" if two_ways else method
     return PictureModel(network, chosen, size=size, method=label, config=config, device=device, noisy=noisy)

@@ -44,8 +44,8 @@ class PictureModel:
     """One generator with what it takes and gives: `translate(source, seed)` -> images.
 
     network: pictures [B,C,S,S] -> [B,1 or 3,S,S] in [-1,1]. size: the side S it works at. method: its name, for
-    messages. noisy: drop values at random and normalise each picture by its own statistics, as pix2pix was tested
-    in its paper, instead of the averages collected in training.
+    messages. noisy: run it as it was trained (`noisy_copy`), which is how pix2pix's paper tests, instead of without
+    dropout and with the averages that batch norm collected.
     """
 
     def __init__(
@@ -74,12 +74,9 @@ class PictureModel:
         pictures = picture_input(source, self.task, self.device, size=self.output_size, channels=self.channels)
         if not self.noisy:
             return as_rgb(self.network(pictures))
-        made = []
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            for picture in pictures:
-                torch.manual_seed(seed)
-                made.append(self.network(picture[None]))
-        return as_rgb(torch.cat(made))
+            torch.manual_seed(seed)
+            return as_rgb(self.network(pictures))
 
 
 def as_rgb(images: Tensor) -> Tensor:
@@ -91,13 +88,41 @@ def input_channels(network: nn.Module) -> int:
     return next(module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d))
 
 
+# ---- running a generator as it was trained -----------------------------------------------------------
+
+
+class OwnStatistics(nn.Module):
+    """Batch norm with the statistics of each picture by itself, as of a batch of one in training. [B,C,H,W] -> same."""
+
+    def __init__(self, norm: nn.BatchNorm2d):
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+
+
+class EqualDropout(nn.Module):
+    """Dropout that leaves out the same values of every picture, so that none depends on the others. [B,...] -> same."""
+
+    def __init__(self, share: float):
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * F.dropout(torch.ones_like(x[:1]), self.share)
+
+
 def noisy_copy(network: nn.Module) -> nn.Module:
-    """The same network with dropout on, and batch norm by the statistics of the batch at hand (section 3.4)."""
-    network = copy.deepcopy(network).eval()
-    for module in network.modules():
-        if isinstance(module, nn.Dropout):
-            module.train()
-        elif isinstance(module, nn.BatchNorm2d):
-            module.running_mean = module.running_var = None
-            module.track_running_stats = False
-    return network
+    """The network as pix2pix's paper runs it (section 3.4): dropout on, batch norm by each picture's own statistics.
+
+    The parameters are the network's own, not copies.
+    """
+    network = copy.deepcopy(network, {id(p): p for p in network.parameters()})
+    for parent in list(network.modules()):
+        for name, module in parent.named_children():
+            if isinstance(module, nn.BatchNorm2d):
+                setattr(parent, name, OwnStatistics(module))
+            elif isinstance(module, nn.Dropout):
+                setattr(parent, name, EqualDropout(module.p))
+    return network.eval()

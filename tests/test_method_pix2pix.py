@@ -24,7 +24,7 @@ def test_log_loss_is_cross_entropy_of_a_sigmoid() -> None:
 
 @pytest.mark.parametrize("name", ["pix2pix", "cgan"])
 def test_losses_are_those_of_the_paper(name: str) -> None:
-    method = game(name, dropout=False)
+    method = game(name, dropout=False, norm="instance")
     generator, critic = (method.networks[n].eval() for n in ("generator", "discriminator"))
     source, target = method.pair(tiny.sketch_batch(1, 3))
     with torch.no_grad():
@@ -63,3 +63,23 @@ def test_it_learns(name: str) -> None:
     for step in range(60):
         method.training_step([batch], step)
     assert float(method.validation_step(batch)["l1"]) < 0.5 * first
+
+
+def test_it_is_tested_as_it_was_trained() -> None:
+    """With dropout and each picture's own statistics, in validation and in use; cGAN without."""
+    pix2pix, cgan = game("pix2pix"), game("cgan")
+    batch = tiny.sketch_batch(1, 3)
+    for method, differs in ((pix2pix, True), (cgan, False)):
+        for network in method.networks.values():
+            network.eval()
+        assert torch.equal(method.translate(batch.source), method.translate(batch.source))
+        assert torch.equal(method.translate(batch.source, 1), method.translate(batch.source, 2)) != differs
+        with torch.no_grad():
+            plain = method.networks["generator"](method.pair(batch)[0])
+        assert torch.allclose(method.translate(batch.source), plain) != differs
+        torch.manual_seed(0)
+        first = method.validation_step(batch)["l1"]
+        torch.manual_seed(1)
+        assert torch.equal(first, method.validation_step(batch)["l1"]) != differs
+    same = [pix2pix.translate(batch.source[k : k + 1], 4) for k in range(3)]
+    torch.testing.assert_close(pix2pix.translate(batch.source, 4), torch.cat(same))

@@ -19,6 +19,7 @@ class CGan(Pix2Pix):
     """
 
     name = "cgan"
+    noisy = False
 
     @staticmethod
     def build(options: ImageGanOptions, channels: int) -> tuple[nn.Module, nn.Module]:

@@ -48,6 +48,7 @@ class ImageGan:
     """
 
     name = ""
+    noisy = False  # whether it is tested as it was trained, see `psp.picture_model.noisy_copy`
     monitor: str | None = None
 
     def __init__(
@@ -156,10 +157,8 @@ class ImageGan:
     def translate(self, source: Tensor, seed: int = 0) -> Tensor:
         """`Batch.source` -> RGB images [B,3,S,S] of the first generator, in [-1,1]."""
         network = next(iter(self.networks.values()))
-        options = self.options
-        return PictureModel(network, self.task, size=options.size, method=self.name, device=self.device).translate(
-            source, seed
-        )
+        what = {"size": self.options.size, "method": self.name, "noisy": self.noisy}
+        return PictureModel(network, self.task, device=self.device, **what).translate(source, seed)  # type: ignore[arg-type]
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> list[list[Picture]]:
@@ -196,7 +195,5 @@ class ImageGan:
             name: {key: value.detach().cpu() for key, value in network.state_dict().items()}
             for name, network in self.networks.items()
         }
-        return {
-            "networks": networks,
-            "opts": {"method": self.name, "dataset_type": self.task.name, "size": self.options.size},
-        }
+        opts = {"method": self.name, "dataset_type": self.task.name, "size": self.options.size}
+        return {"networks": networks, "opts": opts | {"test_dropout": self.noisy}}

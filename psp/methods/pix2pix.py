@@ -9,14 +9,19 @@ from torch import Tensor, nn
 from psp.image_discriminators import PatchDiscriminator
 from psp.image_gan_options import ImageGanOptions
 from psp.methods.image_gan import ImageGan, Terms, log_loss
+from psp.picture_model import noisy_copy
 from psp.tasks import Task
 from psp.unet import PAPER_DROPOUT, UNet
 
 
 class Pix2Pix(ImageGan):
-    """The discriminator sees input and photo together; its loss is halved, so that it learns slower (section 3.3)."""
+    """The discriminator sees input and photo together; its loss is halved, so that it learns slower (section 3.3).
+
+    It is tested as it was trained: with dropout, and batch norm by each picture's own statistics (section 3.4).
+    """
 
     name = "pix2pix"
+    noisy = True
 
     def __init__(self, options: ImageGanOptions, *, task: Task, device: torch.device | str = "cpu"):
         generator, discriminator = self.build(options, task.input_nc)
@@ -34,7 +39,10 @@ class Pix2Pix(ImageGan):
         return self.networks["discriminator"](torch.cat([source, photo], dim=1)).float()
 
     def generator_loss(self, source: Tensor, target: Tensor) -> tuple[Tensor, Terms, Tensor]:
-        made = self.networks["generator"](source).float()
+        generator = self.networks["generator"]
+        if self.noisy and not generator.training:
+            generator = noisy_copy(generator)
+        made = generator(source).float()
         fooling = log_loss(self.scores(source, made), real=True)
         l1 = F.l1_loss(made, target)
         terms = {"l1": l1.detach(), "loss_generator": fooling.detach()}
