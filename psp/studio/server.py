@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
 LINGER_SECONDS = 2.0
-DISCARD = getattr(socket, "MSG_TRUNC", 0)  # Linux: bytes are thrown away without being copied
+DISCARD = socket.MSG_TRUNC if sys.platform == "linux" else 0  # throws bytes away without copying them
 SMALL_BODY = 256 << 10  # not counted against `Limits.bodies`
 WORDS = {
     400: "The request is not HTTP as it should be.",
