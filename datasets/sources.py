@@ -17,7 +17,7 @@ from PIL import Image
 from psp.errors import UserError
 from psp.image_io import EXTENSIONS, MAX_PIXELS, open_image
 
-MAX_MEMBER_BYTES = 1 << 30  # a zip member that claims to unpack to more is refused
+MAX_MEMBER_BYTES = 256 << 20  # of one image file, or of what a zip member unpacks to: 64 million pixels, unpacked
 
 
 def natural_key(name: str) -> tuple[Any, ...]:
@@ -90,7 +90,16 @@ class Folder(ImageSource):
 
     def read(self, name: str) -> bytes:
         try:
-            return (self.path / name).read_bytes()
+            handle = os.open(self.path / name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+            with open(handle, "rb") as file:  # which may have become a pipe since the folder was listed
+                status = os.fstat(handle)
+                if not stat.S_ISREG(status.st_mode):
+                    raise UserError(f"{self.label(name)}: is no file; expected an image file")
+                if status.st_size > MAX_MEMBER_BYTES:
+                    raise UserError(
+                        f"{self.label(name)}: has {status.st_size} bytes; allowed are {MAX_MEMBER_BYTES}: make it smaller"
+                    )
+                return file.read(MAX_MEMBER_BYTES + 1)
         except OSError as error:
             raise UserError(f"{self.label(name)}: cannot be read ({error.strerror or error})") from None
 
@@ -129,7 +138,7 @@ class Zip(ImageSource):
         if self._handle is None or self._pid != os.getpid():  # a handle shared over a fork shares its file position
             try:
                 self._handle, self._pid = zipfile.ZipFile(self.path), os.getpid()
-            except (OSError, zipfile.BadZipFile, ValueError) as error:
+            except Exception as error:  # damaged directories raise almost anything
                 raise UserError(f"{self.path}: not a zip file that can be read ({error})") from None
         return self._handle
 

@@ -15,6 +15,7 @@ from psp.errors import UserError
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 MAX_PIXELS = 64_000_000
+ROWS_AT_A_TIME = 256
 
 
 def open_image(source: str | Path | BinaryIO, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Image.Image:
@@ -39,6 +40,8 @@ def open_image(source: str | Path | BinaryIO, *, max_pixels: int = MAX_PIXELS, n
                         f"{max_pixels // 1_000_000} million: make it smaller first"
                     )
                 image.load()
+                if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
+                    raise UserError(f"{name}: holds values that are no numbers (NaN or infinite)")
                 return ImageOps.exif_transpose(image)
     except UserError:
         raise
@@ -109,12 +112,17 @@ def _is_deep(image: Image.Image) -> bool:
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
     """More than 8 bits per pixel -> L. Floats up to 1 count as 0..1; values up to 255 stay; others are 16 bits."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
-    top = float(values.max(initial=0.0))
-    if image.mode == "F" and top <= 1.0:
-        values = values * 255.0
-    elif top > 65535:
-        values = values * (255.0 / top)
-    elif top > 255:
-        values = values / 257.0
-    return Image.fromarray(np.rint(np.clip(values, 0, 255)).astype(np.uint8))
+    given = np.asarray(image)
+    top = float(np.max(given, initial=0, where=np.isfinite(given)))
+    unit = image.mode == "F" and top <= 1.0
+    grey = np.empty(given.shape, np.uint8)
+    for start in range(0, len(given), ROWS_AT_A_TIME):  # eight bytes a pixel are only needed for some rows at a time
+        values = np.nan_to_num(given[start : start + ROWS_AT_A_TIME].astype(np.float64), posinf=0.0, neginf=0.0)
+        if unit:
+            values = values * 255.0
+        elif top > 65535:
+            values = values * (255.0 / top)
+        elif top > 255:
+            values = values / 257.0
+        grey[start : start + ROWS_AT_A_TIME] = np.rint(np.clip(values, 0, 255))
+    return Image.fromarray(grey)

@@ -68,7 +68,7 @@ def run(options: InferenceOptions, open_source: Callable[[str | Path], Source], 
     factors = choose_factors(options.resize_factors, task)
     source = given or open_source(root / EXAMPLES[task.source])
     exp_dir = Path(options.exp_dir or Path("output") / _run_name(model)).expanduser()
-    names = [name for name in source.names if not _is_result(source.path / name, exp_dir)]
+    names = _without_results(source, exp_dir)
     if not names:
         raise UserError(f"{source.path}: holds nothing but earlier results; see --data_path")
 
@@ -294,13 +294,18 @@ def _own_device(name: str, share: Share) -> str:
     return f"cuda:{share.local % torch.cuda.device_count()}"
 
 
-def _is_result(path: Path, exp_dir: Path) -> bool:
-    """Whether an input lies where this program writes: results of an earlier run are no input."""
+def _without_results(source: Source, exp_dir: Path) -> list[str]:
+    """The names that do not lie where this program writes: results of an earlier run are no input."""
+    for folder in OUTPUT_FOLDERS:
+        if source.path.absolute().is_relative_to(exp_dir.absolute() / folder):
+            return []
     try:
-        parts = path.absolute().relative_to(exp_dir.absolute()).parts
+        below = exp_dir.absolute().relative_to(source.path.absolute()).as_posix()
     except ValueError:
-        return False
-    return bool(parts) and parts[0] in OUTPUT_FOLDERS
+        return list(source.names)
+    prefix = "" if below == "." else below + "/"
+    places = tuple(prefix + folder + ("" if "." in folder else "/") for folder in OUTPUT_FOLDERS)
+    return [name for name in source.names if not name.startswith(places)]
 
 
 def _images(n: int) -> str:

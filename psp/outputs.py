@@ -7,6 +7,7 @@ import hashlib
 import io
 import itertools
 import json
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,7 @@ from psp.errors import UserError
 
 KEPT_EXTENSIONS = (".png", ".jpg", ".jpeg")
 JPEG_QUALITY = 95
+MAX_NAME_BYTES = 255
 
 
 def output_names(names: Iterable[str], suffix: str | None = None) -> dict[str, str]:
@@ -38,7 +40,8 @@ def output_names(names: Iterable[str], suffix: str | None = None) -> dict[str, s
         path = PurePosixPath(name)
         first = name if keeps(name) else str(path.with_suffix(ending))
         numbered = (f"{name}-{k}{ending}" for k in itertools.count(2))
-        wanted = next(w for w in itertools.chain((first, name + ending), numbered) if w.casefold() not in taken)
+        fitting = (_fitting(candidate) for candidate in itertools.chain((first, name + ending), numbered))
+        wanted = next(w for w in fitting if w.casefold() not in taken)
         chosen[name] = wanted
         taken.add(wanted.casefold())
 
@@ -48,6 +51,15 @@ def output_names(names: Iterable[str], suffix: str | None = None) -> dict[str, s
     for name in sorted(names, key=lambda name: not keeps(name)):  # stable: those that keep their name come first
         claim(name)
     return chosen
+
+
+def _fitting(name: str) -> str:
+    """The name with its last part cut to the 255 bytes that file systems allow; what is cut off becomes 8 hex digits."""
+    folder, slash, last = name.rpartition("/")
+    if len(last) < 64 or len(data := os.fsencode(last)) <= MAX_NAME_BYTES:
+        return name
+    ending = f"-{hashlib.sha256(data).hexdigest()[:8]}{PurePosixPath(last).suffix}"
+    return folder + slash + os.fsdecode(data[: MAX_NAME_BYTES - len(ending)]) + ending
 
 
 def save_image(image: Image.Image, path: Path) -> None:
