@@ -1,4 +1,4 @@
-"""scripts/inference.py on a folder of bad images: the good ones are done, each bad one gets a line, memory stays small."""
+"""scripts/inference.py on a folder of bad images: the good ones are done, each bad one gets a line."""
 
 from __future__ import annotations
 
