@@ -97,7 +97,8 @@ class Folder(ImageSource):
                     raise UserError(f"{self.label(name)}: is no file; expected an image file")
                 if status.st_size > MAX_MEMBER_BYTES:
                     raise UserError(
-                        f"{self.label(name)}: {status.st_size} bytes are too many ({MAX_MEMBER_BYTES}): make it smaller"
+                        f"{self.label(name)}: has {status.st_size} bytes; allowed are {MAX_MEMBER_BYTES}, "
+                        f"make it smaller"
                     )
                 return file.read(MAX_MEMBER_BYTES + 1)
         except OSError as error:
