@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from psp.errors import UserError
-from psp.image_io import EXTENSIONS, MAX_PIXELS, open_image
+from psp.image_io import EXTENSIONS, open_image
 
 MAX_MEMBER_BYTES = 256 << 20  # of one image file, or of what a zip member unpacks to: 64 million pixels, unpacked
 
@@ -53,9 +53,9 @@ class ImageSource:
         """What messages call this image: path and name."""
         return f"{self.path}/{name}"
 
-    def open(self, name: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-        """Decode one image; UserError names the file when that fails (see `psp.image_io.open_image`)."""
-        return open_image(io.BytesIO(self.read(name)), max_pixels=max_pixels, name=self.label(name))
+    def open(self, name: str, **options: Any) -> Image.Image:
+        """Decode one image; UserError names the file when that fails (options: see `psp.image_io.open_image`)."""
+        return open_image(io.BytesIO(self.read(name)), name=self.label(name), **options)
 
     def subset(self, names: Sequence[str]) -> ImageSource:
         """The same place with fewer names, in the order given."""
@@ -96,10 +96,7 @@ class Folder(ImageSource):
                 if not stat.S_ISREG(status.st_mode):
                     raise UserError(f"{self.label(name)}: is no file; expected an image file")
                 if status.st_size > MAX_MEMBER_BYTES:
-                    raise UserError(
-                        f"{self.label(name)}: has {status.st_size} bytes; allowed are {MAX_MEMBER_BYTES}, "
-                        f"make it smaller"
-                    )
+                    raise UserError(f"{self.label(name)}: has {status.st_size} bytes; allowed are {MAX_MEMBER_BYTES}")
                 return file.read(MAX_MEMBER_BYTES + 1)
         except OSError as error:
             raise UserError(f"{self.label(name)}: cannot be read ({error.strerror or error})") from None

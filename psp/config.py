@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from psp.cli import Parser, add_bool
-from psp.errors import UserError
+from psp.errors import UserError, shown
 from psp.image_gan_options import IMAGE_GANS, check_image_gan, image_gan_defaults
 from psp.tasks import TASKS, get_task
 
 METHODS = ("psp", "stylegan2", "parser", *IMAGE_GANS)
 NO_WANDB = "--use_wandb needs the package wandb (pip install wandb); without it there is TensorBoard, in EXP_DIR/logs"
+
+MAX_CONFIG_BYTES = 1 << 20
 
 
 def option(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:
@@ -339,12 +341,14 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
     path = Path(path)
     try:
+        if path.exists() and (not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES):
+            raise UserError(f"--config {path} is no file of at most {MAX_CONFIG_BYTES} bytes")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read --config {path}: {getattr(error, 'strerror', None) or error}") from error
     try:
         values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+    except Exception as error:  # PyYAML raises almost anything on tags that do not fit their values
         raise UserError(f"--config {path} is malformed: {' '.join(str(error).split())[:160]}") from error
     if not isinstance(values, Mapping):
         raise UserError(f"--config {path} must hold a mapping of option names to values")
@@ -358,22 +362,22 @@ def from_mapping(values: Mapping[str, Any], *, where: str) -> TrainConfig:
     checked: dict[str, Any] = {}
     for name, value in values.items():
         if name not in fields:
-            raise UserError(f"{where}: unknown option {name!r}; scripts/train.py --help lists all")
+            raise UserError(f"{where}: unknown option {shown(name)}; scripts/train.py --help lists all")
         kind = _plain_type(hints[name])
         if value is None and type(None) in typing.get_args(hints[name]):
             continue
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+            value = float(value) if abs(value) < 2**1000 else float("inf")
         if kind is float and isinstance(value, str):  # YAML reads 1e-4 as text
             try:
                 value = float(value)
             except ValueError:
                 pass
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise UserError(f"{where}: {name} is {value!r}, expected {kind.__name__}")
+            raise UserError(f"{where}: {name} is {shown(value)}, expected {kind.__name__}")
         choices = fields[name].metadata["choices"]
         if choices and value not in choices:
-            raise UserError(f"{where}: {name} is {value!r}; choose one of: {', '.join(choices)}")
+            raise UserError(f"{where}: {name} is {shown(value)}; choose one of: {', '.join(choices)}")
         checked[name] = value
     return TrainConfig(**checked)
 

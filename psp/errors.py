@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 import sys
 import traceback
 from collections.abc import Callable
@@ -48,3 +49,12 @@ def run_main(main: Callable[[], int | None]) -> None:
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def shown(value: object, length: int = 80) -> str:
+    """A value of unknown origin for a message: its repr, short however large, deep or self-repeating the value is."""
+    try:
+        text = reprlib.repr(value)
+    except Exception:
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= length else text[: length - 3] + "..."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,10 +19,17 @@ MAX_PIXELS = 64_000_000
 ROWS_AT_A_TIME = 256
 
 
-def open_image(source: str | Path | BinaryIO, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Image.Image:
+def open_image(
+    source: str | Path | BinaryIO,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
+    before: Callable[[Image.Image], object] = lambda image: None,
+) -> Image.Image:
     """Read and decode one image, turned upright by its EXIF tag; the first frame of an animation.
 
     source: a path or a binary file object (`io.BytesIO`). Only `FORMATS` are tried, whatever the name ends in.
+    before: is called when the size is known and nothing is decoded yet.
     name: what error messages call it, by default the path. The mode is the file's own (palette images stay palette).
     Raises UserError, one line with the name, for a missing, unreadable, truncated, corrupt or too large image.
     """
@@ -39,6 +47,7 @@ def open_image(source: str | Path | BinaryIO, *, max_pixels: int = MAX_PIXELS, n
                         f"{name}: {image.width}x{image.height} pixels are too many; allowed are "
                         f"{max_pixels // 1_000_000} million: make it smaller first"
                     )
+                before(image)
                 image.load()
                 if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
                     raise UserError(f"{name}: holds values that are no numbers (NaN or infinite)")

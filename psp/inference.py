@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +27,7 @@ from psp.translate import AnyTranslator
 from psp.visualize import resized, side_by_side, source_to_image
 
 INPUT_SIZE = 256
+LARGE_PIXELS = 8_000_000
 
 
 class Source(Protocol):
@@ -34,7 +36,7 @@ class Source(Protocol):
     path: Path
     names: list[str]
 
-    def open(self, name: str) -> Image.Image: ...
+    def open(self, name: str, *, before: Callable[[Image.Image], object] = ...) -> Image.Image: ...
 
     def label(self, name: str) -> str: ...
 
@@ -144,7 +146,7 @@ class FolderRun:
         self.batch_size, self.workers, self.since = batch_size, workers, since
         self.task = translator.task
         self.size = layout.size or translator.output_size
-        self.report, self._lock = Report(), threading.Lock()
+        self.report, self._lock, self._large = Report(), threading.Lock(), threading.Lock()
         self._pictures, self._arrays = output_names(names), output_names(names, ".npy")
         self._failed_line: Callable[[str], object] = lambda line: print(line, file=sys.stderr)
         for root in layout.roots().values():
@@ -189,9 +191,17 @@ class FolderRun:
     def read(self, item: Item) -> Input:
         """Decode and prepare one input."""
         label = self.source.label(item.name)
-        image = self.source.open(item.name)
-        pixels = self.reading.pixels(image, self.task, label)
-        if note := self.reading.note(image, self.task):
+        with ExitStack() as stack:
+
+            def before(image: Image.Image) -> None:
+                if image.width * image.height > LARGE_PIXELS:  # one at a time: each may take a GiB
+                    stack.enter_context(self._large)
+
+            image = self.source.open(item.name, before=before)
+            pixels = self.reading.pixels(image, self.task, label)
+            note = self.reading.note(image, self.task)
+            del image
+        if note:
             with self._lock:
                 self.report.notes[note] += 1
         if item.factor is None:

@@ -54,7 +54,7 @@ def output_names(names: Iterable[str], suffix: str | None = None) -> dict[str, s
 
 
 def _fitting(name: str) -> str:
-    """The name, its last part cut to the 255 bytes that file systems allow; what is cut off becomes 8 hex digits."""
+    """The name with its last part cut to the 255 bytes that file systems allow; 8 hex digits stand for the rest."""
     folder, slash, last = name.rpartition("/")
     if len(last) < 64 or len(data := os.fsencode(last)) <= MAX_NAME_BYTES:
         return name

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from psp.errors import UserError
+from psp.errors import UserError, shown
 
 LABELS: tuple[str, ...] = (
     "background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear",
@@ -26,6 +26,8 @@ _ZLLRUNNING = (
     "background", "skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "l_ear", "r_ear", "ear_r",
     "nose", "mouth", "u_lip", "l_lip", "neck", "neck_l", "cloth", "hair", "hat",
 )  # fmt: skip
+
+MAX_MAP_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,10 @@ def get_label_map(spec: str | LabelMap) -> LabelMap:
     if not str(spec).lower().endswith(".json"):
         raise UserError(f"label map {spec!r} is not known; --label_map takes {', '.join(LABEL_MAPS)} or a .json file")
     try:
+        if Path(spec).exists() and (not Path(spec).is_file() or Path(spec).stat().st_size > MAX_MAP_BYTES):
+            raise UserError(f"label map {spec}: is no file of at most {MAX_MAP_BYTES} bytes; see --label_map")
         entries = json.loads(Path(spec).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"label map {spec}: cannot be read as JSON ({error}); see --label_map") from None
     if isinstance(entries, list):
         entries = {str(i): value for i, value in enumerate(entries)}
@@ -83,14 +87,18 @@ def _custom(spec: str, entries: dict[str, object]) -> LabelMap:
     for key, value in entries.items():
         target = LABELS.index(value) if isinstance(value, str) and value in LABELS else value
         if not isinstance(target, int) or isinstance(target, bool) or not 0 <= target < len(LABELS):
-            raise UserError(f"label map {spec}: {key!r} goes to {value!r}; allowed are 0..18 or {', '.join(LABELS)}")
+            raise UserError(
+                f"label map {spec}: {shown(key)} goes to {shown(value)}; allowed are 0..18 or {', '.join(LABELS)}"
+            )
         try:
             if key.startswith("#"):
                 colours[int(key[1:], 16)] = target
             else:
                 ids[int(key)] = target
         except ValueError:
-            raise UserError(f"label map {spec}: key {key!r} is neither a number nor a colour like #cc0000") from None
+            raise UserError(
+                f"label map {spec}: key {shown(key)} is neither a number nor a colour like #cc0000"
+            ) from None
     return LabelMap(spec, ids or None, colours or _STANDARD, by_colour=bool(colours) and not ids)
 
 
@@ -123,10 +131,8 @@ def renumber(numbers: np.ndarray, label_map: LabelMap, n_labels: int, name: str)
         raise UserError(f"{name}: label id {some} out of range; allowed are {allowed} (see --label_map)")
     if known is None:
         return numbers.astype(np.uint8)
-    table = np.zeros(int(found.max()) + 1, dtype=np.uint8)
-    for value in found:
-        table[int(value)] = known[int(value)]
-    return table[numbers]
+    table = np.array([known[int(value)] for value in found], dtype=np.uint8)
+    return table[np.searchsorted(found, numbers)]
 
 
 def colourise(ids: np.ndarray) -> np.ndarray:

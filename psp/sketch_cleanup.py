@@ -72,8 +72,8 @@ def _flatten_paper(grey: np.ndarray) -> np.ndarray:
     smooth = _quadratic(small)
     light = ndimage.gaussian_filter(np.where(local > SHADOW * smooth, local, smooth), 4, mode="nearest")
     light = np.maximum(light, 1.0)
-    full = np.asarray(Image.fromarray(light).resize((width, height), Image.Resampling.BICUBIC))
-    ratio = grey / np.maximum(full, 1.0)
+    ratio = np.array(Image.fromarray(light).resize((width, height), Image.Resampling.BICUBIC))
+    np.divide(grey, np.maximum(ratio, 1.0, out=ratio), out=ratio)  # in place: the picture may be large
 
     sample = ratio[:: max(1, height // 400), :: max(1, width // 400)]
     paper = float(np.median(sample))
@@ -82,7 +82,11 @@ def _flatten_paper(grey: np.ndarray) -> np.ndarray:
     white = max(min(paper, 1.05) - 2.0 * grain, 0.5)
     black = min(float(np.percentile(sample, 0.5)), white - 0.25)  # an empty sheet stays empty
     floor = max(0.0, black - 0.15 * (white - black))  # faint pencil becomes clearly visible, not black
-    return np.rint(np.clip((ratio - floor) / (white - floor), 0, 1) * 255).astype(np.uint8)
+    ratio -= floor
+    ratio /= white - floor
+    np.clip(ratio, 0, 1, out=ratio)
+    ratio *= 255
+    return np.rint(ratio, out=ratio).astype(np.uint8)
 
 
 def _quadratic(small: np.ndarray) -> np.ndarray:

@@ -171,3 +171,14 @@ def ranks_methods(folder: str) -> int:
             assert digest(method.state()) != before
             (Path(folder) / f"{name}.{rank()}").touch()
     return 0
+
+
+def infer(folder: str, out: str) -> int:
+    """scripts/inference.py on `folder`/in into `folder`/`out`."""
+    from datasets import open_source
+    from psp.inference_options import parse
+    from psp.inference_setup import run
+
+    flags = [f"--data_path={folder}/in", f"--exp_dir={folder}/{out}", f"--checkpoint_path={folder}/tiny.pt"]
+    options = parse([*flags, "--device=cpu"], mixing=False)
+    return run(options, open_source, root=Path(__file__).resolve().parents[1], mixing=False)

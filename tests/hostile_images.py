@@ -93,7 +93,7 @@ def handmade() -> dict[str, bytes]:
 
 
 def bad_images(count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
-    """`count` names and contents that cannot be read; handmade ones first, then files cut off or with flipped bits."""
+    """`count` names and contents that cannot be read: the handmade ones, then files cut off or with flipped bits."""
     made = handmade()
     for k, name in enumerate(list(made)[:count]):
         yield f"bad {k:04} {name}", made[name]

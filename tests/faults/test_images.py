@@ -1,4 +1,4 @@
-"""scripts/inference.py on a folder of bad images: the good ones are done, each bad one gets a line."""
+"""Bad images among good ones: the good ones are done, each bad one gets a line, and memory stays small."""
 
 from __future__ import annotations
 
