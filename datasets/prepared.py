@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -41,8 +42,8 @@ class PreparedSide:
             return self.pairs.target.label(target)
         return self.pairs.source.label(source)
 
-    def open(self, name: str) -> Image.Image:
-        """The prepared picture; UserError naming the file when the pair cannot be read."""
+    def open(self, name: str, *, before: Callable[[Image.Image], object] = lambda image: None) -> Image.Image:
+        """The prepared picture, small already; UserError naming the file when the pair cannot be read."""
         try:
             index = self._index[name]
         except KeyError:
