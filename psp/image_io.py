@@ -48,6 +48,9 @@ def open_image(
                         f"{max_pixels // 1_000_000} million: make it smaller first"
                     )
                 before(image)
+                if image.format == "PNG":
+                    image.verify()  # loading does not look at the checksums of the pixels; this leaves it at the end
+            with Image.open(source, formats=FORMATS) as image:
                 image.load()
                 if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
                     raise UserError(f"{name}: holds values that are no numbers (NaN or infinite)")

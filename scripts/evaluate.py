@@ -210,6 +210,7 @@ def made_first(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tuple[di
         "--data_path", where, "--exp_dir", str(exp_dir), "--dataset_type", task.name, "--fit", "stretch",
         "--precision", flags.precision, "--test_batch_size", str(batch), "--test_workers", str(flags.test_workers),
         "--device", flags.device, "--seed", str(flags.seed), f"--overwrite={flags.overwrite}", "--cleanup=false",
+        "--num_shards=1",
     ]  # fmt: skip
     for name in ("enhance", "enhance_weights"):
         if getattr(flags, name):
