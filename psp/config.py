@@ -341,7 +341,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
     path = Path(path)
     try:
-        if path.exists() and (not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES):
+        if path.is_fifo() or (path.is_file() and path.stat().st_size > MAX_CONFIG_BYTES):
             raise UserError(f"--config {path} is no file of at most {MAX_CONFIG_BYTES} bytes")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

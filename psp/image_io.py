@@ -77,9 +77,12 @@ def to_rgb(image: Image.Image, *, background: tuple[int, int, int] = (255, 255, 
     if _is_deep(image):
         return _to_8_bit(image).convert("RGB")
     if _has_alpha(image):
-        rgba = image.convert("RGBA")
-        canvas = Image.new("RGBA", rgba.size, (*background, 255))
-        return Image.alpha_composite(canvas, rgba).convert("RGB")
+        opaque = Image.new("RGB", image.size)
+        for top in range(0, image.height, ROWS_AT_A_TIME):  # three copies of some rows, not of all
+            rgba = image.crop((0, top, image.width, min(image.height, top + ROWS_AT_A_TIME))).convert("RGBA")
+            canvas = Image.new("RGBA", rgba.size, (*background, 255))
+            opaque.paste(Image.alpha_composite(canvas, rgba).convert("RGB"), (0, top))
+        return opaque
     return image.convert("RGB")
 
 
