@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.sources import ImageSource
-from psp.errors import UserError
+from psp.errors import UserError, brief
 from psp.palette import LABELS, flat_palette
 
 PARTS = LABELS[1:]  # in the order of the official g_mask.py: a later part overwrites an earlier one
@@ -75,7 +75,7 @@ def read_split(mapping: str | Path) -> dict[int, str]:
         lines = Path(mapping).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{mapping}: cannot be read ({error}); --mapping takes CelebA-HQ-to-CelebA-mapping.txt"
+            f"{mapping}: cannot be read ({brief(error)}); --mapping takes CelebA-HQ-to-CelebA-mapping.txt"
         ) from None
     split: dict[int, str] = {}
     for number, line in enumerate(lines, start=1):

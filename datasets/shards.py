@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from datasets.sources import MAX_MEMBER_BYTES, ImageSource, is_image_name
-from psp.errors import UserError
+from psp.errors import UserError, brief
 
 SPLITS = ("train", "training", "test", "testing", "val", "valid", "validation")
 MAX_HEADER_BYTES = 1 << 20  # of a long name or of other extra fields
@@ -84,7 +84,7 @@ class Shards(ImageSource):
         except UserError:
             raise
         except Exception as error:  # tarfile has many kinds for damaged files
-            raise UserError(f"{shard}: not an uncompressed tar file that can be read ({error})") from None
+            raise UserError(f"{shard}: not an uncompressed tar file that can be read ({brief(error)})") from None
 
     @staticmethod
     def _safe(shard: Path, member: tarfile.TarInfo) -> str | None:

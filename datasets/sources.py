@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from psp.errors import UserError
+from psp.errors import UserError, brief
 from psp.image_io import EXTENSIONS, open_image
 
 MAX_MEMBER_BYTES = 256 << 20  # of one image file, or of what a zip member unpacks to: 64 million pixels, unpacked
@@ -137,7 +137,7 @@ class Zip(ImageSource):
             try:
                 self._handle, self._pid = zipfile.ZipFile(self.path), os.getpid()
             except Exception as error:  # damaged directories raise almost anything
-                raise UserError(f"{self.path}: not a zip file that can be read ({error})") from None
+                raise UserError(f"{self.path}: not a zip file that can be read ({brief(error)})") from None
         return self._handle
 
     def read(self, name: str) -> bytes:
@@ -151,11 +151,11 @@ class Zip(ImageSource):
                     )
                 return archive.read(info)
             except (KeyError, OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
-                raise UserError(f"{self.label(name)}: damaged in the zip file ({error})") from None
+                raise UserError(f"{self.label(name)}: damaged in the zip file ({brief(error)})") from None
             except Exception as error:  # zlib, lzma and bz2 have errors of their own
                 if isinstance(error, UserError):
                     raise
-                raise UserError(f"{self.label(name)}: damaged in the zip file ({error})") from None
+                raise UserError(f"{self.label(name)}: damaged in the zip file ({brief(error)})") from None
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in ("_lock", "_handle", "_pid")}

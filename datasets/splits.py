@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from psp.errors import UserError
+from psp.errors import UserError, brief
 
 PARTS = ("train", "test")
 
@@ -21,7 +21,7 @@ def read_name_split(path: str | Path) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read --split {path}: {getattr(error, 'strerror', None) or error}") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"--split {path} is no JSON file ({' '.join(str(error).split())[:100]})") from error
+        raise UserError(f"--split {path} is no JSON file ({brief(error)})") from error
     found: dict[str, str] = {}
     for part in PARTS:
         stems = content.get(part) if isinstance(content, dict) else None

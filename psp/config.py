@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from psp.cli import Parser, add_bool
-from psp.errors import UserError, shown
+from psp.errors import UserError, brief, shown
 from psp.image_gan_options import IMAGE_GANS, check_image_gan, image_gan_defaults
 from psp.tasks import TASKS, get_task
 
@@ -349,7 +349,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     try:
         values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except Exception as error:  # PyYAML raises almost anything on tags that do not fit their values
-        raise UserError(f"--config {path} is malformed: {' '.join(str(error).split())[:160]}") from error
+        raise UserError(f"--config {path} is malformed: {brief(error, 160)}") from error
     if not isinstance(values, Mapping):
         raise UserError(f"--config {path} must hold a mapping of option names to values")
     return {str(key): value for key, value in values.items()}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from psp.compat import prepare_torchvision
 from psp.device import memory_errors, synchronize
-from psp.errors import UserError
+from psp.errors import UserError, brief
 from psp.safe_load import check_stored, read_safetensors, read_torch
 from psp.translate import Faces
 from psp.visualize import to_pixels
@@ -86,7 +86,7 @@ def load_enhancer(name: str, path: str | Path | None, device: torch.device | str
     try:
         model = registry.load(state)
     except Exception as error:  # spandrel's own, and what torch raises for tensors that do not fit
-        found = " ".join(str(error).split())[:120] or type(error).__name__
+        found = brief(error)
         raise UserError(
             f"{path} holds no {NETWORKS[name]} that spandrel knows ({found}); see --enhance_weights"
         ) from None

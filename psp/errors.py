@@ -58,3 +58,8 @@ def shown(value: object, length: int = 80) -> str:
     except Exception:
         text = f"a {type(value).__name__}"
     return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def brief(error: BaseException, length: int = 120) -> str:
+    """What another library's exception says, for a message of ours: one line of at most `length` characters."""
+    return " ".join(str(error).split())[:length] or type(error).__name__

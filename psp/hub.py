@@ -16,7 +16,7 @@ import torch
 from psp.atomic import make_folder, write_text
 from psp.checkpoint import load_model, save_safetensors
 from psp.convert import lowered, model_tensors, structure
-from psp.errors import UserError
+from psp.errors import UserError, brief
 from psp.model import PSP, parameter_count
 from psp.safe_load import plain_options
 from psp.weight_files import FOLDER_CONFIG, FOLDER_WEIGHTS
@@ -108,9 +108,7 @@ def _why(error: Exception, repo: str, revision: str | None) -> str:
         return f"{there} it is not in Hugging Face's cache, and the Hub cannot be reached or is switched off"
     if isinstance(error, OSError) and not names & {"HTTPError", "HfHubHTTPError", "RequestException"}:
         return f"cannot fetch {repo}: {error.strerror or str(error)[:160]}"
-    return (
-        f"cannot fetch {repo} from the Hugging Face Hub ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
-    )
+    return f"cannot fetch {repo} from the Hugging Face Hub ({type(error).__name__}: {brief(error, 160)})"
 
 
 def model_card(model: PSP, name: str) -> str:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from psp.errors import UserError
+from psp.errors import UserError, brief
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
@@ -54,7 +54,8 @@ def open_image(
                 image.load()
                 if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
                     raise UserError(f"{name}: holds values that are no numbers (NaN or infinite)")
-                return ImageOps.exif_transpose(image)
+                ImageOps.exif_transpose(image, in_place=True)  # no second copy of what is upright already
+                return image
     except UserError:
         raise
     except Image.DecompressionBombError:
@@ -66,8 +67,7 @@ def open_image(
     except UnidentifiedImageError:
         raise UserError(f"{name}: not an image that can be read ({', '.join(FORMATS)}), or damaged") from None
     except Exception as error:  # decoders raise almost anything on damaged bytes
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise UserError(f"{name}: damaged or incomplete image ({reason})") from None
+        raise UserError(f"{name}: damaged or incomplete image ({brief(error)})") from None
 
 
 def to_rgb(image: Image.Image, *, background: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from psp.errors import UserError, shown
+from psp.errors import UserError, brief, shown
 
 LABELS: tuple[str, ...] = (
     "background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear",
@@ -73,7 +73,7 @@ def get_label_map(spec: str | LabelMap) -> LabelMap:
             raise UserError(f"label map {spec}: is no file of at most {MAX_MAP_BYTES} bytes; see --label_map")
         entries = json.loads(Path(spec).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"label map {spec}: cannot be read as JSON ({error}); see --label_map") from None
+        raise UserError(f"label map {spec}: cannot be read as JSON ({brief(error)}); see --label_map") from None
     if isinstance(entries, list):
         entries = {str(i): value for i, value in enumerate(entries)}
     if not isinstance(entries, dict) or not entries:

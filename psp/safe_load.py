@@ -24,7 +24,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from psp.errors import UserError
+from psp.errors import UserError, brief
 from psp.tensor_file import ALIGNMENT
 
 MAX_HEADER = 32 << 20  # bytes of a pickle or a JSON header: names, shapes and options, never the numbers
@@ -101,7 +101,7 @@ def _check_zip(path: Path, file: IO[bytes]) -> None:
                         while stream.read(1 << 22):
                             pass
                     except zipfile.BadZipFile as error:
-                        raise UserError(f"{path} is damaged ({error}); fetch the file again") from error
+                        raise UserError(f"{path} is damaged ({brief(error)}); fetch the file again") from error
 
 
 def _check_legacy(path: Path, file: IO[bytes]) -> None:
@@ -157,7 +157,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             metadata = content.metadata() or {}
             tensors = {key: aligned(content.get_tensor(key)) for key in content.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, RecursionError, OSError) as error:
-        raise UserError(f"{path} is a damaged safetensors file ({str(error)[:200]})") from error
+        raise UserError(f"{path} is a damaged safetensors file ({brief(error, 200)})") from error
     if "crc32" in metadata and metadata["crc32"] != checksum(tensors):
         raise UserError(f"{path} is damaged: its checksum is wrong; fetch or write the file again")
     return tensors, metadata
@@ -198,7 +198,7 @@ def read_json(text: str, *, where: str) -> dict[str, Any]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is damaged: not JSON ({error})") from error
+        raise UserError(f"{where} is damaged: not JSON ({brief(error)})") from error
     if not isinstance(content, dict):
         raise UserError(f"{where} is not a JSON object")
     return content

@@ -13,7 +13,7 @@ from typing import Any
 
 from psp.atomic import write_text
 from psp.config import NO_WANDB
-from psp.errors import UserError
+from psp.errors import UserError, brief
 from psp.visualize import loss_curves
 
 
@@ -119,7 +119,7 @@ def start_wandb(folder: Path, options: Mapping[str, Any], *, resumed: bool) -> A
             settings=wandb.Settings(silent=True, console="off"),
         )
     except Exception as error:  # no account, no network, no room: all kinds
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        reason = brief(error, 160)
         raise UserError(f"--use_wandb: {reason}; run `wandb login`, set WANDB_MODE=offline, or leave it out") from error
     run.define_metric("step")
     run.define_metric("*", step_metric="step")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from psp.device import images_at_once, memory_errors, synchronize
 from psp.engine import Engine
-from psp.errors import UserError
+from psp.errors import UserError, brief
 from psp.mixing import mix, seeded_noise
 from psp.model import PSP
 from psp.preprocess import to_network
@@ -183,12 +183,10 @@ def load_codes(path: str | Path, n_styles: int, style_dim: int) -> Tensor:
     except UserError:
         raise
     except (pickle.UnpicklingError, RuntimeError, ValueError, KeyError, TypeError, OSError, EOFError) as error:
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        reason = brief(error)
         raise UserError(f"style code {path}: cannot be read safely ({reason}); see --style_code") from None
     except Exception as error:  # safetensors and numpy have errors of their own
-        raise UserError(
-            f"style code {path}: damaged ({' '.join(str(error).split())[:100]}); see --style_code"
-        ) from None
+        raise UserError(f"style code {path}: damaged ({brief(error)}); see --style_code") from None
     if array.shape in ((style_dim,), (1, style_dim)):
         array = array.reshape(1, 1, style_dim).expand(1, n_styles, style_dim)
     elif array.shape == (n_styles, style_dim):

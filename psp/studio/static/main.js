@@ -216,6 +216,7 @@ function settingsChanged(changed, how) {
     if (state.locked && state.locked.model !== settings.model) lock(null, { quietly: true });
     models.choose(settings.model);
   }
+  if (changed.includes('live') && !settings.live) maker.cancel(); // what was to come by itself does not come
   if (changed.includes('live') && changed.length === 1 && !settings.live) return;
   if (state.locked && changed.length && ['coarse', 'middle'].some((name) => changed.includes(name)) && changed.length === 1) return;
   if (changed.includes('seed') || changed.includes('n') || changed.includes('style')) { maker.ask(settings.live ? 'done' : 'now'); return; }
