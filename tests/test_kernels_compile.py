@@ -53,8 +53,9 @@ def test_kernels_compile_for_every_generation(name: str, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_the_device_check_compiles(tmp_path: Path) -> None:
-    nvcc("-arch=sm_90", "-c", "-o", str(tmp_path / "check.o"), source=Path(__file__).with_name("kernels_device.cu"))
+@pytest.mark.parametrize("name", ["kernels_device.cu", "kernels_bandwidth.cu"])
+def test_programs_for_the_device_compile(name: str, tmp_path: Path) -> None:
+    nvcc("-arch=sm_90", "-c", "-o", str(tmp_path / "program.o"), source=Path(__file__).with_name(name))
 
 
 @pytest.mark.slow

@@ -137,9 +137,8 @@ template <int K>
 struct Affine {
   float scale[K], bias[K];
   float strength;
-  bool scaled;
 
-  HD Affine(const Epilogue& e, int64_t n, int64_t c, int64_t channels) : scaled(e.scale != nullptr) {
+  HD Affine(const Epilogue& e, int64_t n, int64_t c, int64_t channels) {
     UNROLL()
     for (int k = 0; k < K; ++k) {
       scale[k] = 1.0f;
@@ -147,27 +146,33 @@ struct Affine {
     }
     if (e.scale) load_floats(scale, e.scale + n * channels + c);
     if (e.bias) load_floats(bias, e.bias + c);
-    strength = e.noise && e.strength ? load<1>(e.strength).element[0] : 0.0f;
+    strength = e.noise && e.strength ? load_float(e.strength) : 0.0f;
   }
 
   HD float before_activation(float x, float noise, int k) const {
-    const float shift = multiply_add(strength, noise, bias[k]);
-    return scaled ? multiply_add(x, scale[k], shift) : x + shift;
+    return multiply_add(x, scale[k], multiply_add(strength, noise, bias[k]));
   }
 };
 
 HD float activate(const Epilogue& e, float u) {
-  const float v = e.gain * (u > 0.0f ? u : e.slope * u);
-  return v > e.limit ? e.limit : v < -e.limit ? -e.limit : v;  // not fmin: NaN has to stay visible
+  return clamp(u * (u > 0.0f ? e.gain : e.gain * e.slope), e.limit);
 }
 
 // dy/du, at 0 as in torch; from u, or as well from y, which has its sign.
-HD float activation_slope(const Epilogue& e, float u_or_y, bool is_output) {
-  const float m = e.gain * (u_or_y > 0.0f ? 1.0f : e.slope);
-  const float size = fabsf(is_output ? u_or_y : u_or_y * m);
-  const bool clamped = is_output ? size >= e.limit && e.limit < INFINITY : size > e.limit;
-  return clamped ? 0.0f : m;
-}
+struct ActivationSlope {
+  float positive, negative, limit;
+  bool from_output;
+
+  HD ActivationSlope(const Epilogue& e, bool from_output_)
+      : positive(e.gain), negative(e.gain * e.slope), limit(e.limit), from_output(from_output_) {
+    // A y that lies on the limit was clamped: it is above the number before.
+    if (from_output && limit < INFINITY) limit = nextafterf(limit, 0.0f);
+  }
+  HD float operator()(float u_or_y) const {
+    const float m = u_or_y > 0.0f ? positive : negative;
+    return fabsf(u_or_y * (from_output ? 1.0f : m)) > limit ? 0.0f : m;
+  }
+};
 
 // The noise of a vector's pixels: V of them if planar, else one for all channels.
 template <bool kPlanar, int V>
@@ -179,7 +184,7 @@ HD void load_noise(float (&noise)[V], const Epilogue& e, int64_t n, int64_t pixe
   if (kPlanar) {
     load_floats(noise, address);
   } else {
-    const float one = load<1>(address).element[0];
+    const float one = load_float(address);
     UNROLL()
     for (int k = 0; k < V; ++k) noise[k] = one;
   }
@@ -200,11 +205,12 @@ HD void epilogue_forward_thread(
     UNROLL()
     for (int i = 0; i < kInFlight; ++i) {
       if (j + i >= w.count) break;
-      float noise[V], out[V];
+      float value[V], noise[V], out[V];
+      in[i].unpack(value);
       load_noise<kPlanar>(noise, e, w.n, w.pixel + (j + i) * w.pixel_step);
       UNROLL()
       for (int k = 0; k < V; ++k) {
-        out[k] = activate(e, affine.before_activation(to_float(in[i].element[k]), noise[k], kPlanar ? 0 : k));
+        out[k] = activate(e, affine.before_activation(value[k], noise[k], kPlanar ? 0 : k));
       }
       store<V>(y + w.first + (j + i) * w.step, out);
     }
@@ -231,6 +237,7 @@ HD Sums<kPlanar ? 1 : V> epilogue_backward_thread(
   const Walk w = walk<kPlanar>(plan, block, tx, ty);
   if (w.count == 0) return sums;
   const Affine<K> affine(e, w.n, w.c, plan.shape.c);
+  const ActivationSlope slope(e, saved_is_output);
   for (int j = 0; j < w.count; j += kPairs) {
     Packed<T, V> g[kPairs], s[kPairs];
     UNROLL()
@@ -243,17 +250,18 @@ HD Sums<kPlanar ? 1 : V> epilogue_backward_thread(
     UNROLL()
     for (int i = 0; i < kPairs; ++i) {
       if (j + i >= w.count) break;
-      float noise[V], out[V];
+      float dy[V], x[V], noise[V], out[V];
+      g[i].unpack(dy);
+      s[i].unpack(x);
       load_noise<kPlanar>(noise, e, w.n, w.pixel + (j + i) * w.pixel_step);
       UNROLL()
       for (int k = 0; k < V; ++k) {
         const int channel = kPlanar ? 0 : k;
-        const float x = to_float(s[i].element[k]);
-        const float u = saved_is_output ? x : affine.before_activation(x, noise[k], channel);
-        const float du = to_float(g[i].element[k]) * activation_slope(e, u, saved_is_output);
+        const float u = saved_is_output ? x[k] : affine.before_activation(x[k], noise[k], channel);
+        const float du = dy[k] * slope(u);
         if (kSums) {
           sums.bias[channel] += du;
-          sums.scale[channel] = multiply_add(du, x, sums.scale[channel]);
+          sums.scale[channel] = multiply_add(du, x[k], sums.scale[channel]);
           sums.strength[channel] = multiply_add(du, noise[k], sums.strength[channel]);
         }
         out[k] = keep_du ? du : du * affine.scale[channel];

@@ -141,7 +141,7 @@ struct Taps4 {
     for (int i = 0; i < kTaps; ++i) {
       UNROLL()
       for (int j = 0; j < kTaps; ++j) {
-        tap[i][j] = load<1>(taps + (flip ? (kTaps - 1 - i) * kTaps + kTaps - 1 - j : i * kTaps + j)).element[0];
+        tap[i][j] = load_float(taps + (flip ? (kTaps - 1 - i) * kTaps + kTaps - 1 - j : i * kTaps + j));
       }
     }
     separable = tap[0][0] != 0.0f;
@@ -173,6 +173,7 @@ HD void fir4_strip(const FirPlan& plan, const Epilogue& e, const Taps4& taps, co
   const T* source = x + t.n * s.xn + c * s.xc + in_left * s.xw;
   T* target = y + t.n * s.yn + c * s.yc;
   const Affine<V> affine(e, t.n, c, s.c);
+  const bool inside = in_left >= 0 && in_left + kReach <= s.w;
 
   float sum[P::kWaiting][kColumns][V];
   UNROLL()
@@ -190,18 +191,26 @@ HD void fir4_strip(const FirPlan& plan, const Epilogue& e, const Taps4& taps, co
     UNROLL()
     for (int d = 0; d < kDown; ++d) {
       const int64_t row = in_top + int64_t{step} * kDown + d;
-      float in[kReach][V];
-      UNROLL()
-      for (int j = 0; j < kReach; ++j) {
-        if (row >= 0 && row < s.h && in_left + j >= 0 && in_left + j < s.w) {
-          const Packed<T, V> part = load<V>(source + row * s.xh + j * s.xw);
+      const bool row_inside = row >= 0 && row < s.h;
+      const T* line = source + row * s.xh;
+      Packed<T, V> part[kReach] = {};
+      if (row_inside && inside) {  // nearly always
+        if (V == 1 && s.xw == 1) {
           UNROLL()
-          for (int k = 0; k < V; ++k) in[j][k] = to_float(part.element[k]);
+          for (int j = 0; j < kReach; ++j) part[j] = load<V>(line + j);
         } else {
           UNROLL()
-          for (int k = 0; k < V; ++k) in[j][k] = 0.0f;
+          for (int j = 0; j < kReach; ++j) part[j] = load<V>(line + j * s.xw);
+        }
+      } else if (row_inside) {
+        UNROLL()
+        for (int j = 0; j < kReach; ++j) {
+          if (in_left + j >= 0 && in_left + j < s.w) part[j] = load<V>(line + j * s.xw);
         }
       }
+      float in[kReach][V];
+      UNROLL()
+      for (int j = 0; j < kReach; ++j) part[j].unpack(in[j]);
       UNROLL()
       for (int q = 0; q < kColumns; ++q) {
         if (kSeparable) {
@@ -318,8 +327,9 @@ HD void fir_any_thread(const FirPlan& plan, const float* taps, const T* x, T* y,
     const float* line = taps + (s.flip ? s.taps_h - 1 - ty : ty) * s.taps_w;
     int64_t column = horizontal.in;
     for (int64_t tx = horizontal.tap; tx < s.taps_w && column < s.w; tx += s.up, ++column) {
-      const float tap = load<1>(line + (s.flip ? s.taps_w - 1 - tx : tx)).element[0];
-      sum[0] = multiply_add(tap, to_float(load<1>(source + row * s.xh + column * s.xw).element[0]), sum[0]);
+      float in[1];
+      load<1>(source + row * s.xh + column * s.xw).unpack(in);
+      sum[0] = multiply_add(load_float(line + (s.flip ? s.taps_w - 1 - tx : tx)), in[0], sum[0]);
     }
   }
   store<1>(y + t.n * s.yn + t.group * s.yc + t.strip * s.yh + t.unit * s.yw, sum);
