@@ -158,7 +158,7 @@ class ActivationBias(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return bias_act(x, self.bias.to(x.dtype))
+        return bias_act(x, self.bias)
 
 
 class StyledConv(nn.Module):

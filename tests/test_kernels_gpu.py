@@ -29,6 +29,12 @@ def kernels_or_an_error(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.cuda.synchronize()
 
 
+def needs_free_memory(gib: int) -> None:
+    torch.cuda.empty_cache()
+    if torch.cuda.mem_get_info()[0] < gib * 2**30:
+        pytest.skip(f"needs {gib} GiB of free GPU memory")
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("seed", range(10))
 def test_layer_epilogue_on_random_shapes(seed: int, dtype: torch.dtype) -> None:
@@ -57,6 +63,7 @@ def test_bias_act(shape: tuple[int, ...], dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_large_tensors_take_long_walks(channels_last: bool, dtype: torch.dtype) -> None:
     """Several rounds per thread and many partial sums, as in a 1024 px layer."""
+    needs_free_memory(16)
     x = torch.randn(8, 32, 1024, 1024, device="cuda", dtype=dtype)
     if channels_last:
         x = x.contiguous(memory_format=torch.channels_last)
@@ -84,17 +91,17 @@ def test_large_tensors_take_long_walks(channels_last: bool, dtype: torch.dtype) 
 
 
 def test_more_than_two_to_the_31_elements() -> None:
-    if torch.cuda.mem_get_info()[0] < 24 * 2**30:
-        pytest.skip("needs 24 GiB of free GPU memory")
+    needs_free_memory(24)
     for layout in (torch.contiguous_format, torch.channels_last):
-        x = torch.empty(2, 33, 8192, 4096, device="cuda", dtype=torch.float16)  # 2.2e9 elements
+        x = torch.empty(2, 33, 8192, 4096, device="cuda", dtype=torch.float16)
         x = x.contiguous(memory_format=layout).fill_(-1.0)
         x[-1, -1, -1, -1] = 3.0
         y = layer_epilogue(x, bias=torch.ones(33, device="cuda"), gain=1.0)
-        assert y[-1, -1, -1, -1] == 4 and y[0, 0, 0, 0] == 0 and y.abs().max() == 4
+        assert y[-1, -1, -1, -1] == 4 and y[0, 0, 0, 0] == 0 and y.amax() == 4 and y.amin() == 0
         del y
         z = upfirdn2d(x, BINOMIAL.cuda(), pad=(2, 1))
-        assert z[-1, -1, -3, -3] == -1 and (z[-1, -1, -1, -1] - (9 * 3 - 9 * 1 - 18) / 64).abs() < 1
+        assert z[-1, -1, -3, -3] == -1  # the last sees 7 by 7 of 8 by 8 weights, 9 of them on the 3
+        assert (z[-1, -1, -1, -1] - (9 * 3 - 40) / 64).abs() < 1e-3
         del x, z
 
 
@@ -147,7 +154,7 @@ def test_a_cuda_graph_replays_it(training: bool) -> None:
             codes.normal_()
         graph.replay()
         for ours, wanted in zip(results, run()):
-            assert difference(ours.clone(), wanted) < 1e-5
+            assert difference(ours.clone(), wanted) < 1e-4  # convolutions need not repeat to the bit
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
