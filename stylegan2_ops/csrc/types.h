@@ -56,7 +56,7 @@ HD uint32_t round_pair(bfloat16, float a, float b) {
 }
 HD void unpack_pair(float16, uint32_t bits, float& a, float& b) {
   __half2 pair;
-  memcpy(&pair, &bits, sizeof pair);
+  memcpy(static_cast<void*>(&pair), &bits, sizeof pair);
   const float2 both = __half22float2(pair);
   a = both.x;
   b = both.y;
