@@ -67,5 +67,5 @@ setup(
         "safetensors>=0.5,<1",
         "pyyaml>=6,<7",
     ],
-    extras_require={"studio": ["flask>=3.1,<4", "waitress>=3,<4"]},
+    extras_require={"studio": ["flask>=3.1,<4", "waitress>=3,<4"], "ray": ["ray[data]>=2.30,<3"]},
 )

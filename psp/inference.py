@@ -100,6 +100,11 @@ class Item:
     name: str
     factor: int | None = None
 
+    @property
+    def key(self) -> str:
+        """What the report calls it."""
+        return self.name if self.factor is None else f"downsampling_{self.factor}/{self.name}"
+
 
 @dataclass
 class Input:
@@ -222,7 +227,7 @@ class FolderRun:
         seconds = (time.perf_counter() - start) / len(items)
         results: list[tuple[np.ndarray, np.ndarray] | Exception] = []
         for item, pixels, codes, finite in zip(items, faces.pixels, faces.codes, faces.finite, strict=True):
-            self.report.per_image[self._key(item)] = seconds
+            self.report.per_image[item.key] = seconds
             problem = UserError(
                 f"{self.source.label(item.name)}: the network's result is not finite; try --precision fp32"
             )
@@ -257,8 +262,5 @@ class FolderRun:
     def _failed(self, item: Item, error: Exception) -> None:
         reason = str(error) if isinstance(error, UserError) else f"{self.source.label(item.name)}: {error!r}"
         reason = " ".join(reason.split())
-        self.report.failed[self._key(item)] = reason
+        self.report.failed[item.key] = reason
         self._failed_line(f"failed: {reason}")
-
-    def _key(self, item: Item) -> str:
-        return item.name if item.factor is None else f"downsampling_{item.factor}/{item.name}"

@@ -47,12 +47,65 @@ class Chosen:
     words: str
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that a run over a folder needs. items: what this share of it makes; lines: what the user is told."""
+
+    options: InferenceOptions
+    mixing: bool
+    folder_run: FolderRun
+    items: list[Item]
+    settings: dict[str, Any]
+    lines: list[str]
+
+    def file(self, name: str) -> Path:
+        """A file of this run beside the results, `style_mixing_<name>` where styles are mixed."""
+        return self.folder_run.layout.folder / (f"style_mixing_{name}" if self.mixing else name)
+
+
 def run(options: InferenceOptions, open_source: Callable[[str | Path], Source], *, root: Path, mixing: bool) -> int:
     """Do what the flags say; returns the exit status: 0, or 1 when an image failed. UserError for everything else.
 
     open_source: `datasets.open_source`. root: the checkout, whose example images are used without --data_path.
     """
     share = options.share
+    prepared = prepare(options, open_source, root=root, mixing=mixing)
+    folder_run, settings = prepared.folder_run, prepared.settings
+    print("\n".join(prepared.lines), flush=True)
+    report = folder_run.run(prepared.items)
+
+    stats = prepared.file("stats.json")
+    own_stats = shard_path(stats, share.index, share.count)
+    if report.per_image or (
+        share.count > 1 and (report.failed or share.index not in merge_stats(stats, share.count, settings))
+    ):
+        extra = {"script": "style_mixing" if mixing else "inference", "seed": options.seed, "settings": settings}
+        save_stats(folder_run, own_stats, extra)
+    if share.count > 1:
+        finished = merge_stats(stats, share.count, settings)
+        print(f"stats   {stats}: {len(finished)} of {share.count} shards have finished")
+    grid = shard_path(prepared.file("grid.png"), share.index, share.count)
+    if options.save_grid and save_grid(folder_run, prepared.items, grid):
+        print(f"sheet   {grid}")
+    _summary(report, folder_run.layout)
+    wait_for_shards()
+    return 1 if report.failed else 0
+
+
+def prepare(
+    options: InferenceOptions,
+    open_source: Callable[[str | Path], Source],
+    *,
+    root: Path,
+    mixing: bool,
+    shared: bool | None = None,
+) -> Prepared:
+    """Load the model, list the images, choose styles and look at what is there already; see `run`.
+
+    shared: whether other processes write into the same folder, by default whether this one does a shard.
+    """
+    share = options.share
+    shared = share.count > 1 if shared is None else shared
     device = pick_device(_own_device(options.device, share))
     given = open_source(options.data_path) if options.data_path else None  # before a large model is read
     task_name = options.dataset_type or (None if options.checkpoint_path else DEFAULT_TASK)
@@ -91,38 +144,22 @@ def run(options: InferenceOptions, open_source: Callable[[str | Path], Source], 
     }  # fmt: skip
     if isinstance(model, PSP) and model.refines:
         settings["n_iters_per_batch"] = model.n_iters
-    prepare_folder(exp_dir, min_age=0.0 if share.count == 1 else 60.0)
+    prepare_folder(exp_dir, min_age=60.0 if shared else 0.0)
     record = exp_dir / ("style_mixing.json" if mixing else "inference.json")
     folder_run.since = check_settings(
-        record, settings, overwrite=options.overwrite, may_change=options.exp_dir is None, shared=share.count > 1
+        record, settings, overwrite=options.overwrite, may_change=options.exp_dir is None, shared=shared
     )
 
     wanted = names[: options.n_images][share.index :: share.count]
     items = [Item(name, factor) for factor in factors for name in wanted]
     enhanced = f", then {options.enhance} at {translator.output_size} px" if options.enhance else ""
-    print(f"model   {path}: {task.name}, {model.output_size} px, {_form(model)}{enhanced}, on {device_name(device)}")
     part = f", shard {share.index} of {share.count}" if share.count > 1 else ""
-    print(f"input   {source.path}: {_images(len(wanted))}{part}{f' ({share.said_by})' if share.said_by else ''}")
-    print(f"styles  {chosen.words}", flush=True)
-    report = folder_run.run(items)
-
-    prefix = "style_mixing_" if mixing else ""
-    stats = exp_dir / f"{prefix}stats.json"
-    own_stats = shard_path(stats, share.index, share.count)
-    if report.per_image or (
-        share.count > 1 and (report.failed or share.index not in merge_stats(stats, share.count, settings))
-    ):
-        extra = {"script": "style_mixing" if mixing else "inference", "seed": options.seed, "settings": settings}
-        save_stats(folder_run, own_stats, extra)
-    if share.count > 1:
-        finished = merge_stats(stats, share.count, settings)
-        print(f"stats   {stats}: {len(finished)} of {share.count} shards have finished")
-    grid = shard_path(exp_dir / f"{prefix}grid.png", share.index, share.count)
-    if options.save_grid and save_grid(folder_run, items, grid):
-        print(f"sheet   {grid}")
-    _summary(report, layout)
-    wait_for_shards()
-    return 1 if report.failed else 0
+    lines = [
+        f"model   {path}: {task.name}, {model.output_size} px, {_form(model)}{enhanced}, on {device_name(device)}",
+        f"input   {source.path}: {_images(len(wanted))}{part}{f' ({share.said_by})' if share.said_by else ''}",
+        f"styles  {chosen.words}",
+    ]
+    return Prepared(options, mixing, folder_run, items, settings, lines)
 
 
 def make_translator(

@@ -12,6 +12,7 @@ from scipy import ndimage
 WHITE_CELL = 240  # a cell of the 4x4 grid whose bright pixels reach this has a white ground
 CELLS_NEEDED = 11  # of 16; the others may be shaded or solid black hair
 DARK = 96
+ROWS_AT_A_TIME = 1024
 SHADOW = 0.55  # paper in shadow is rarely darker than this part of the lit paper
 
 
@@ -72,8 +73,13 @@ def _flatten_paper(grey: np.ndarray) -> np.ndarray:
     smooth = _quadratic(small)
     light = ndimage.gaussian_filter(np.where(local > SHADOW * smooth, local, smooth), 4, mode="nearest")
     light = np.maximum(light, 1.0)
-    ratio = np.array(Image.fromarray(light).resize((width, height), Image.Resampling.BICUBIC))
-    np.divide(grey, np.maximum(ratio, 1.0, out=ratio), out=ratio)  # in place: the picture may be large
+    ratio = np.empty((height, width), np.float32)
+    source, cell = Image.fromarray(light), light.shape[0] / height
+    for top in range(0, height, ROWS_AT_A_TIME):  # Pillow hands out pixels by copying them twice
+        rows = slice(top, min(height, top + ROWS_AT_A_TIME))
+        box = (0, rows.start * cell, light.shape[1], min(light.shape[0], rows.stop * cell))
+        lit = source.resize((width, rows.stop - rows.start), Image.Resampling.BICUBIC, box=box)
+        np.divide(grey[rows], np.maximum(np.asarray(lit), 1.0), out=ratio[rows])
 
     sample = ratio[:: max(1, height // 400), :: max(1, width // 400)]
     paper = float(np.median(sample))

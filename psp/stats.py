@@ -50,7 +50,7 @@ def save_stats(run: FolderRun, path: Path, extra: dict[str, Any]) -> None:
         },
         "per_image": report.per_image,
     }  # fmt: skip
-    _save(stats, path)
+    write_stats(stats, path)
 
 
 def shard_path(path: Path, index: int, count: int) -> Path:
@@ -76,7 +76,7 @@ def merge_stats(path: Path, count: int, settings: dict[str, Any]) -> list[int]:
                     _as_shard(part), part["per_image"].keys(), part["failed"].keys()
                     parts[index] = part
         if parts:
-            _save(_merged(parts, count), path)
+            write_stats(_merged(parts, count), path)
         if _stamps(path, count) == seen:
             return list(parts)
 
@@ -116,7 +116,8 @@ def _stamps(path: Path, count: int) -> list[int]:
     return stamps
 
 
-def _save(stats: dict[str, Any], path: Path) -> None:
+def write_stats(stats: dict[str, Any], path: Path) -> None:
+    """stats.json, and beside it stats.txt with mean and deviation of the times per image, as pSp writes it."""
     save_json(stats, path)
     times = list(stats["per_image"].values())
     if times:

@@ -1,0 +1,39 @@
+"""scripts/inference.py or scripts/style_mixing.py on a Ray cluster (pip install "ray[data]"), with all their flags.
+
+python scripts/ray_inference.py --data_path FOLDER --exp_dir FOLDER [--style_mixing] [--ray_address auto] ...
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from psp.cli import Parser, add_bool
+from psp.errors import UserError, run_main
+from psp.inference_options import parse
+
+
+def main() -> int:
+    parser = Parser("Inference on a Ray cluster. Takes all flags of scripts/inference.py, and these:")
+    add_bool(parser, "style_mixing", False, "several faces per input, with the flags of scripts/style_mixing.py")
+    parser.add_argument(
+        "--ray_workers", type=int, metavar="N", help="processes (default: one per GPU, or two CPU cores)"
+    )
+    parser.add_argument("--ray_address", metavar="ADDRESS", help="a running cluster, or auto (default: start one here)")
+    own, others = parser.parse_known_args()
+    if own.ray_workers is not None and own.ray_workers < 1:
+        raise UserError(f"--ray_workers {own.ray_workers} is too small; the least is 1")
+    options = parse(others, mixing=own.style_mixing)  # torch is only imported once the flags are right
+    from datasets import open_source
+    from psp.ray_inference import run
+
+    return run(
+        options, open_source, root=ROOT, mixing=own.style_mixing, workers=own.ray_workers, address=own.ray_address
+    )
+
+
+if __name__ == "__main__":
+    run_main(main)
