@@ -93,7 +93,7 @@ def _check_zip(path: Path, file: IO[bytes]) -> None:
             raise UserError(f"{path} is a zip, but no checkpoint that torch wrote")
         if pickles[0].file_size > MAX_HEADER:
             raise UserError(f"{path}: its pickle is {pickles[0].file_size >> 20} MiB; {MAX_HEADER >> 20} are allowed")
-        _check_pickle(path, archive.read(pickles[0]), size)
+        _check_pickle(path, _stored(file, pickles[0]), size)
         if any(entry.CRC for entry in entries):  # torch can be told to leave the checksums out: all are 0 then
             for entry in entries:
                 with archive.open(entry) as stream:
@@ -102,6 +102,17 @@ def _check_zip(path: Path, file: IO[bytes]) -> None:
                             pass
                     except zipfile.BadZipFile as error:
                         raise UserError(f"{path} is damaged ({brief(error)}); fetch the file again") from error
+
+
+def _stored(file: IO[bytes], entry: zipfile.ZipInfo) -> bytes:
+    """An entry that is not compressed, as it is: zipfile would compare it with a checksum that may not be there."""
+    file.seek(entry.header_offset)
+    header = file.read(30)
+    if header[:4] != b"PK\x03\x04" or len(header) < 30:
+        raise zipfile.BadZipFile(f"no header for {entry.filename}")
+    names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+    file.seek(entry.header_offset + 30 + names)
+    return file.read(entry.file_size)
 
 
 def _check_legacy(path: Path, file: IO[bytes]) -> None:

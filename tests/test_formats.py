@@ -100,3 +100,13 @@ def test_a_damaged_safetensors_file_is_noticed(psp: PSP, tmp_path: Path) -> None
     data[-100] ^= 1
     path.write_bytes(data)
     assert "checksum" in refused(lambda: read_weights(path))
+
+
+def test_torch_files_without_checksums(psp: PSP, tmp_path: Path) -> None:
+    """`torch.serialization.set_crc32_options(False)` leaves them out of a file."""
+    torch.serialization.set_crc32_options(False)
+    try:
+        path = written(tmp_path / "a.pt", published(psp))
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert read_weights(path).config == read_weights(written(tmp_path / "b.pt", published(psp))).config

@@ -23,7 +23,7 @@ OPTIONS = {"max_steps": 12, "batch_size": 2, "board_interval": 1, "save_interval
 
 @dataclass
 class Tally:
-    """What happened in all runs together; `inside`: killed between the beginning and the end of a save."""
+    """What happened in all runs together; signals: that ended a run; inside: of them, within a save."""
 
     signals: int = 0
     inside: int = 0
@@ -60,7 +60,9 @@ def each_step_once(folder: Path, whole: Path) -> None:
 
 
 def disturb(folder: Path, number: int, wanted: int, seed: int, *, aim: bool) -> Tally:
-    """Start runs and signal each at a random moment until `wanted` signals have arrived, then let the last one finish.
+    """Start runs and signal each at a random moment until `wanted` signals have met a step; let the last one finish.
+
+    A SIGTERM before the first step or during the last one stops nothing and does not count.
 
     aim: every second signal comes within a random part of a save.
     """
@@ -96,11 +98,11 @@ def disturb(folder: Path, number: int, wanted: int, seed: int, *, aim: bool) -> 
             signalled = time.monotonic()
             if process.is_alive() and not last:
                 os.kill(process.pid or 0, number)
-                tally.signals += 1
                 killed = True
             else:
                 killed = False
             (status,) = finish(process)
+            tally.signals += killed and status == (143 if number == signal.SIGTERM else -number)
             tally.slowest = max(tally.slowest, time.monotonic() - signalled) if killed else tally.slowest
             told += _heard(read)
             os.close(read)
