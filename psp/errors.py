@@ -37,7 +37,7 @@ def run_main(main: Callable[[], int | None]) -> None:
         status = 141
     except Exception as error:
         if isinstance(error, UserError) or getattr(error, "is_user_error", False):
-            print("error: " + " ".join(str(error).split()), file=sys.stderr)
+            print("error: " + one_line(error), file=sys.stderr)
             status = 2
         elif alone:
             raise
@@ -62,4 +62,9 @@ def shown(value: object, length: int = 80) -> str:
 
 def brief(error: BaseException, length: int = 120) -> str:
     """What another library's exception says, for a message of ours: one line of at most `length` characters."""
-    return " ".join(str(error).split())[:length] or type(error).__name__
+    return one_line(error)[:length] or type(error).__name__
+
+
+def one_line(error: BaseException | str) -> str:
+    """A message without line breaks, and without the control characters that names of files may hold."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split()))

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from psp.errors import UserError
+from psp.errors import UserError, one_line
 from psp.outputs import output_names, save_array, save_image
 from psp.pipeline import Pipeline
 from psp.preprocess import degrade, describe_source, pixels_to_source, source_pixels
@@ -261,6 +261,6 @@ class FolderRun:
 
     def _failed(self, item: Item, error: Exception) -> None:
         reason = str(error) if isinstance(error, UserError) else f"{self.source.label(item.name)}: {error!r}"
-        reason = " ".join(reason.split())
+        reason = one_line(reason)
         self.report.failed[item.key] = reason
         self._failed_line(f"failed: {reason}")

@@ -24,7 +24,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from psp.errors import UserError, brief
+from psp.errors import UserError, brief, one_line
+from psp.restricted_pickle import printable
 from psp.tensor_file import ALIGNMENT
 
 MAX_HEADER = 32 << 20  # bytes of a pickle or a JSON header: names, shapes and options, never the numbers
@@ -134,9 +135,8 @@ def _check_pickle(path: Path, data: bytes, size: int) -> int:
         position = start or 0
         if opcode.name == "GLOBAL":
             if not _ALLOWED.fullmatch(str(argument)):
-                raise UserError(
-                    f"{path} holds Python objects ({str(argument)[:80].replace(' ', '.')}), which are never loaded"
-                )
+                name = printable(str(argument).replace(" ", "."))
+                raise UserError(f"{path} holds Python objects ({name}), which are never loaded")
         elif opcode.name in _OPCODES_OF_CALLS:
             raise UserError(f"{path} holds a pickle that torch did not write ({opcode.name}), which is never loaded")
         elif opcode.name == "BINPERSID" and last > size:  # the number of elements comes last
@@ -154,7 +154,7 @@ def _why_not(error: Exception) -> str:
         return "is damaged, or a pickle that torch did not write, which is never loaded"
     if isinstance(error, KeyError) or not text.strip():  # the unpickler met a byte it does not know, or the end
         return "is damaged or not a checkpoint"
-    return f"is damaged or not a checkpoint ({text.strip().splitlines()[0][:120]})"
+    return f"is damaged or not a checkpoint ({one_line(text.strip().splitlines()[0])[:120]})"
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

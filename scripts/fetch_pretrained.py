@@ -17,7 +17,7 @@ import os
 from typing import Any
 
 from psp.cli import Parser
-from psp.errors import UserError, run_main
+from psp.errors import UserError, one_line, run_main
 from psp.weight_files import DOWNLOADS, Published, find_weights, read_manifest
 
 
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
             if len(entries) == 1:
                 raise
             failed += 1
-            print(f"error: {entry.name}: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"error: {entry.name}: {one_line(error)}", file=sys.stderr)
     if failed:
         print(f"{len(entries) - failed} fetched, {failed} failed", file=sys.stderr)
     return 1 if failed else 0

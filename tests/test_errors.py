@@ -73,3 +73,12 @@ def test_one_of_several_processes_ends_at_once(raised: str, status: int) -> None
     )
     assert done.returncode == status and done.stdout == "flushed\n"
     assert ("Traceback" in done.stderr) == (status == 1)
+
+
+def test_control_characters_do_not_reach_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise UserError("a\x1b[31m\x00b\nü: wrong")
+
+    with pytest.raises(SystemExit):
+        run_main(main)
+    assert capfd.readouterr().err == "error: a?[31m?b ü: wrong\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from psp.errors import UserError
+from psp.errors import UserError, one_line
 from psp.image_io import MAX_PIXELS
 
 
@@ -39,7 +39,7 @@ class Refused(Exception):
 
 def plain_words(error: UserError) -> str:
     """A UserError as a sentence, without the advice about command-line flags, which a page's visitor does not have."""
-    message = " ".join(str(error).split())
+    message = one_line(error)
     clauses = [clause for clause in message.split("; ") if "--" not in clause]
     words = "; ".join(clauses) or message
     while "--" in words and "(" in words and ")" in words[words.rindex("(") :]:

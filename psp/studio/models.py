@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from PIL import Image
 
-from psp.errors import UserError
+from psp.errors import UserError, one_line
 from psp.studio.limits import Refused, plain_words
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Shelf:
                 entry.model = several[0]
             except UserError as error:
                 entry.state, entry.error = "failed", plain_words(error)
-                self.log(f"error: {' '.join(str(error).split())}")
+                self.log(f"error: {one_line(error)}")
                 raise Refused(409, f"This model cannot be used: {entry.error}") from None
             except BaseException:
                 entry.state, entry.error = "failed", "It could not be read; the terminal says why."
