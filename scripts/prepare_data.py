@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Make training data: align faces, merge CelebAMask-HQ parts to label maps, draw sketches from photos.
+"""Make training data: align faces, merge CelebAMask-HQ parts to label maps, draw sketches, hold faces out for testing.
 
     python scripts/prepare_data.py align --photos my_photos --out aligned
     python scripts/prepare_data.py align --root cufs.zip --split datasets/cufs_split.json --out data/cufs
     python scripts/prepare_data.py masks --parts CelebAMask-HQ-mask-anno --out labels
     python scripts/prepare_data.py sketches --photos aligned --out sketches --style sobel
+    python scripts/prepare_data.py merge --photos lfw128.zip aaf128.zip celebamask512.zip --out faces.zip
 
 Every file is processed; those that fail are named and counted at the end, and the exit status is then 1. The same
 command again continues where it stopped.
@@ -27,7 +28,7 @@ SHOWN = 20
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{align,masks,sketches}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{align,masks,sketches,merge}")
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
@@ -89,11 +90,21 @@ def build_parser() -> argparse.ArgumentParser:
     sketches.add_argument("--suffix", default="", help="added to the name, for instance _edges (default: none)")
     sketches.add_argument("--size", type=int, default=0, help="side in pixels (default: as the photo)")
     sketches.add_argument("--format", default="png", choices=("png", "jpg", "webp"), help="default: %(default)s")
+
+    merge = commands.add_parser("merge", help="aligned faces of several folders or zips become one data root, a zip")
+    merge.add_argument("--photos", required=True, nargs="+", metavar="PATH", help="folders or zip files")
+    merge.add_argument("--out", required=True, type=Path, metavar="ZIP", help="gets train/ and test/; images unchanged")
+    merge.add_argument("--labels", action="store_true", help="take the label maps beside the photos along")
+    merge.add_argument(
+        "--held_out", type=float, default=13 / 256, help="share of the people for test/, by a hash of their names"
+    )
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
+    if args.command == "merge":
+        return merge(args)
     if args.size < 0 or args.size > 8192 or (args.command == "align" and args.size < 16):
         raise UserError(f"size {args.size} is not possible; --size takes 16 to 8192")
     return {"align": align, "masks": masks, "sketches": sketches}[args.command](args)
@@ -206,6 +217,17 @@ def sketches(args: argparse.Namespace) -> int:
     ]
     _refuse_clashes((job.path() for job in jobs), args.out)
     return _run(sketch_one, jobs, args, [], "sketches")
+
+
+def merge(args: argparse.Namespace) -> int:
+    from datasets.merging import merge
+
+    if not 0 < args.held_out < 1:
+        raise UserError(f"--held_out {args.held_out:g} is not possible; it is a share between 0 and 1")
+    if args.out.suffix.lower() != ".zip":
+        raise UserError(f"--out {args.out} has to end in .zip")
+    print("\n".join(merge(args.photos, args.out, share=args.held_out, labels=args.labels)))
+    return 0
 
 
 def _refuse_clashes(paths: Iterable[Path], out: Path) -> None:

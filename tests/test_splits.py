@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile_images import zipped as zipped_bytes
 from PIL import Image
 from test_datasets import zipped
 from tiny_checkpoints import refused
 from tiny_models import drawing, fill_folder, labels, photo
 
 from datasets.augment import cut_at_random
+from datasets.merging import is_held_out
 from datasets.pairs import PairedImages
 from datasets.roots import open_data_root, two_kinds
 from datasets.splits import read_name_split
@@ -114,3 +118,61 @@ def test_source_and_target_are_cut_alike(tmp_path: Path) -> None:
         source, target, _ = cut[(0, seed)]
         assert abs((source[0] * 2 - 1) - target[0]).max() < 1e-6
         assert not np.allclose(target, plain[(0, seed)][1], atol=0.02)
+
+
+# ---- one data root out of several collections --------------------------------------------------------
+
+
+def collection(path: Path, names: list[str], *, with_labels: bool = False) -> Path:
+    files: dict[str, bytes] = {}
+    for k, name in enumerate(names):
+        files[f"{'images/' if with_labels else ''}{name}.png"] = encoded(photo(k, 16))
+        if with_labels:
+            files[f"labels/{name}.png"] = encoded(labels(k, 16))
+    path.write_bytes(zipped_bytes(files))
+    return path
+
+
+def encoded(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_whole_people_are_held_out_and_images_stay_as_they_are(tmp_path: Path) -> None:
+    names = [f"Person{k}_{n:04d}" for k in range(60) for n in (1, 2)]
+    a = collection(tmp_path / "a.zip", names)
+    b = collection(tmp_path / "b.zip", [f"{k}" for k in range(60)], with_labels=True)
+    assert main(["merge", "--photos", str(a), str(b), "--out", str(tmp_path / "all.zip"), "--held_out", "0.2"]) == 0
+    root = open_data_root(tmp_path / "all.zip", get_task("celebs_sketch_to_face"))
+    assert len(root.train_target) + len(root.test_target) == 180 and 18 <= len(root.test_target) <= 54
+    test = {name.rsplit("_", 1)[0] for name in root.test_target.names if name.startswith("a_")}
+    assert test and not test & {name.rsplit("_", 1)[0] for name in root.train_target.names}
+    with zipfile.ZipFile(tmp_path / "all.zip") as after, zipfile.ZipFile(a) as before:
+        for name in after.namelist():
+            if "/a_" in name:
+                assert after.read(name) == before.read(name.rsplit("/a_")[-1])
+
+
+def test_label_maps_come_along(tmp_path: Path) -> None:
+    b = collection(tmp_path / "b.zip", [f"{k}" for k in range(60)], with_labels=True)
+    out = tmp_path / "all.zip"
+    assert main(["merge", "--photos", str(b), "--out", str(out), "--labels", "--held_out", "0.2"]) == 0
+    root = open_data_root(out, get_task("celebs_seg_to_face"))
+    assert root.train_source and root.test_source and root.train_source.names == root.train_target.names
+    held_out = [k for k in range(60) if is_held_out("b", f"images/{k}.png", 0.2)]
+    assert sorted(root.test_target.names) == sorted(f"b_{k}.png" for k in held_out)
+
+
+def test_merging_that_cannot_work_says_so(tmp_path: Path) -> None:
+    a = collection(tmp_path / "a.zip", ["1", "2"])
+    for arguments, wanted in (
+        (["--out", "x"], "has to end in .zip"),
+        (["--out", "x.zip", "--held_out", "1"], "between 0 and 1"),
+        (["--out", str(tmp_path / "x.zip"), "--held_out", "1e-9"], "0 to test"),
+        (["--out", str(tmp_path / "x.zip"), "--labels"], "needs photos/ and"),
+    ):
+        assert wanted in refused(lambda arguments=arguments: main(["merge", "--photos", str(a), *arguments]))  # type: ignore[misc]
+    twice = ["merge", "--photos", str(a), str(a), "--held_out", "0.5", "--out", str(tmp_path / "x.zip")]
+    assert "is taken by another image" in refused(lambda: main(twice))
+    assert not (tmp_path / "x.zip").exists()

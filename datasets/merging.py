@@ -1,0 +1,71 @@
+"""Several collections of aligned faces become one data root, a zip file with a fixed part of the people held out."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from datasets.matching import match_names
+from datasets.roots import two_kinds
+from datasets.sources import ImageSource, open_source
+from psp.atomic import atomic_open
+from psp.errors import UserError
+
+HELD_OUT = 13 / 256
+
+
+def is_held_out(collection: str, name: str, share: float = HELD_OUT) -> bool:
+    """Whether this person belongs to the test faces: a hash of the collection's name and the image's name.
+
+    `Name_0001` and `Name_0002` are one person, so what follows the last underscore does not count when it is a number.
+    The same faces are held out wherever and however often this is asked.
+    """
+    person = re.sub(r"_\d+$", "", str(PurePosixPath(name).with_suffix("")))
+    digest = hashlib.sha1(f"{collection}/{person}".encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64 < share
+
+
+def merge(collections: Sequence[str | Path], out: Path, *, share: float = HELD_OUT, labels: bool = False) -> list[str]:
+    """Write the zip `out` with train/photos and test/photos, images unchanged, named `<collection>_<name>`.
+
+    collections: folders or zips of photos. labels: each also holds label maps, which go to train/labels and so on;
+    photos without one are left out. Returns lines about how many there are. UserError when two would get the same name.
+    """
+    entries: dict[str, tuple[ImageSource, str]] = {}
+    counts: Counter[str] = Counter()
+    for path in collections:
+        title = PurePosixPath(Path(path).name).stem
+        photos, pairs = _photos(path, labels)
+        for name, partner in pairs:
+            part = "test" if is_held_out(title, getattr(photos, "prefix", "") + name, share) else "train"
+            counts[part] += 1
+            base = f"{title}_{PurePosixPath(name).stem}"
+            sides = [(f"{part}/photos/{base}{PurePosixPath(name).suffix}", (photos, name))]
+            if partner is not None:
+                sides.append((f"{part}/labels/{base}{PurePosixPath(partner[1]).suffix}", partner))
+            for target, origin in sides:
+                if target in entries:
+                    raise UserError(f"{photos.label(name)}: {target} is taken by another image; rename one of them")
+                entries[target] = origin
+    if not counts["train"] or not counts["test"]:
+        raise UserError(f"{counts['train']} faces to train and {counts['test']} to test: change --held_out")
+    with atomic_open(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for target, (source, name) in entries.items():
+            archive.writestr(zipfile.ZipInfo(target), source.read(name))
+    return [f"{counts['train']} faces to train, {counts['test']} to test: {out}"]
+
+
+def _photos(path: str | Path, labels: bool) -> tuple[ImageSource, list[tuple[str, tuple[ImageSource, str] | None]]]:
+    if not labels:
+        source = open_source(path)
+        try:
+            source, _, _ = two_kinds(path)  # the photos alone, where there is something beside them
+        except UserError:
+            pass
+        return source, [(name, None) for name in source.names]
+    photos, maps, _ = two_kinds(path)
+    return photos, [(name, (maps, label)) for label, name in match_names(maps.names, photos.names).pairs]
