@@ -96,6 +96,9 @@ class TrainConfig:
     epochs: int | None = option(None, "stop when every image was seen this often, if --max_steps is not before")
     grad_accumulation: int = option(1, "batches per optimiser step")
     sync_bn: bool = option(False, "with torchrun: BatchNorm over the images of all processes, not each one's own")
+    gradient_checkpointing: bool = option(
+        False, "psp: keep fewer activations and compute them again, for cards with little memory; the same gradients"
+    )
     max_bad_steps: int = option(5, "stop after this many steps in a row with a NaN or infinite loss")
     lpips_lambda: float | None = option(None, "LPIPS weight")
     id_lambda: float | None = option(None, "identity weight")
@@ -275,6 +278,8 @@ def check(config: TrainConfig) -> None:
         )
     if config.method == "psp" and not any(config.losses.values()):
         raise UserError("every loss weight is 0: set --l2_lambda or --lpips_lambda above 0")
+    if config.gradient_checkpointing and config.method != "psp":
+        raise UserError(f"--gradient_checkpointing is for --method psp, not for {config.method}; leave it out")
     if config.method == "stylegan2":
         check_generator_training(config)
     if config.method in IMAGE_GANS:

@@ -38,7 +38,8 @@ LAST, PREVIOUS = "last.pt", "last.previous.pt"
 RESUMABLE = {
     "exp_dir", "device", "workers", "test_workers", "cache_mb", "test_batch_size", "max_steps", "image_interval",
     "board_interval", "val_interval", "save_interval", "keep_checkpoints", "dry_run", "max_bad_steps", "epochs",
-    "use_wandb", "batch_size", "grad_accumulation",  # the last two's product with the number of ranks must stay
+    "use_wandb", "gradient_checkpointing",
+    "batch_size", "grad_accumulation",  # the last two's product with the number of ranks must stay
 }  # fmt: skip
 
 

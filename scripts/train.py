@@ -147,6 +147,7 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
     from psp.mixing import parse_layers
     from psp.model import PSP, build_encoder, parameter_count
     from psp.optim import make_optimizer
+    from psp.recompute import recompute_activations
 
     task = get_task(config.dataset_type)
     inherited: dict[str, Any] = {}
@@ -219,6 +220,8 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
     objective = PspObjective(config.losses, device=device, lpips_net=config.lpips_net, id_net=config.id_net)  # type: ignore[arg-type]
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = make_optimizer(config.optim_name, trained, config.learning_rate)  # type: ignore[arg-type]
+    if config.gradient_checkpointing:
+        recompute_activations(model)
     method = PspMethod(
         model,
         objective,
