@@ -13,8 +13,12 @@ class UserError(Exception):
     """A mistake that the user can fix.
 
     The message is one line: what was given, what is allowed, and which flag to change. Scripts print it without a
-    traceback; everything else that is raised is a bug of ours and keeps its traceback.
+    traceback; everything else that is raised is a bug of ours and keeps its traceback. What names in files bring in of
+    line breaks and control characters is replaced.
     """
+
+    def __init__(self, message: str = ""):
+        super().__init__("".join(c if c.isprintable() else " " if c in "\r\n\t" else "?" for c in message))
 
 
 def run_main(main: Callable[[], int | None]) -> None:

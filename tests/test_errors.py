@@ -82,3 +82,7 @@ def test_control_characters_do_not_reach_the_terminal(capfd: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         run_main(main)
     assert capfd.readouterr().err == "error: a?[31m?b ü: wrong\n"
+
+
+def test_messages_are_one_line_whatever_names_hold() -> None:
+    assert str(UserError("a\nb\x1b[1m  c\u202e")) == "a b?[1m  c?"
