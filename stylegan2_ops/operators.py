@@ -101,7 +101,9 @@ def _slope(saved: Tensor, parts: tuple[Any, ...], saved_is_output: bool) -> Tens
     derivative = torch.where(u > 0, gain, gain * slope)
     if clamp is None:
         return derivative
-    return derivative.masked_fill(u.abs() >= clamp if saved_is_output else (u * derivative).abs() > clamp, 0.0)
+    if saved_is_output:  # what was clamped lies on the limit, as the output's precision can hold it
+        return derivative.masked_fill(u.abs() >= torch.tensor(clamp).to(saved.dtype).to(u.dtype), 0.0)
+    return derivative.masked_fill((u * derivative).abs() > clamp, 0.0)
 
 
 def _epilogue_slope_cpu(grad: Tensor, saved: Tensor, *rest: Any) -> Tensor:

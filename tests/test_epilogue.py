@@ -142,6 +142,13 @@ def test_half_precision_is_rounded_once(dtype: torch.dtype, autocast: bool) -> N
     assert (y != definition(x, **parts).to(dtype)).float().mean() < 1e-3
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_what_was_clamped_has_no_gradient_where_the_limit_is_rounded(dtype: torch.dtype) -> None:
+    x = torch.tensor([-9.0, -0.5, 0.5, 9.0]).to(dtype).view(1, 1, 1, 4).requires_grad_()
+    layer_epilogue(x, bias=torch.zeros(1), gain=1.0, clamp=0.7).sum().backward()
+    assert x.grad is not None and x.grad.flatten().tolist() == [0.0, float(torch.tensor(0.2).to(dtype)), 1.0, 0.0]
+
+
 def test_small_tensors_may_have_another_dtype_and_gradients_come_back_in_it() -> None:
     x = torch.randn(2, 3, 4, 4, requires_grad=True)
     parts = {name: t.half().requires_grad_() for name, t in tensors(x).items()}

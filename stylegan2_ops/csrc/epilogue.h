@@ -163,10 +163,14 @@ struct ActivationSlope {
   float positive, negative, limit;
   bool from_output;
 
-  HD ActivationSlope(const Epilogue& e, bool from_output_)
+  template <typename T>
+  HD ActivationSlope(const Epilogue& e, bool from_output_, T)
       : positive(e.gain), negative(e.gain * e.slope), limit(e.limit), from_output(from_output_) {
-    // A y that lies on the limit was clamped: it is above the number before.
-    if (from_output && limit < INFINITY) limit = nextafterf(limit, 0.0f);
+    if (!from_output || !(limit < INFINITY)) return;
+    // A y that lies on the limit, as T can hold it, was clamped: it is above the number before.
+    T stored;
+    from_float(stored, limit);
+    limit = nextafterf(to_float(stored), 0.0f);
   }
   HD float operator()(float u_or_y) const {
     const float m = u_or_y > 0.0f ? positive : negative;
@@ -237,7 +241,7 @@ HD Sums<kPlanar ? 1 : V> epilogue_backward_thread(
   const Walk w = walk<kPlanar>(plan, block, tx, ty);
   if (w.count == 0) return sums;
   const Affine<K> affine(e, w.n, w.c, plan.shape.c);
-  const ActivationSlope slope(e, saved_is_output);
+  const ActivationSlope slope(e, saved_is_output, T());
   for (int j = 0; j < w.count; j += kPairs) {
     Packed<T, V> g[kPairs], s[kPairs];
     UNROLL()
