@@ -1,0 +1,185 @@
+"""Tables, times and pictures of docs/benchmark.md, from the runs that docs/benchmark.yaml lists.
+
+python docs/make_benchmark.py [--experiments experiments] [--evaluate]
+
+--evaluate: first runs scripts/evaluate.py for every row whose report is not there. Rows without a checkpoint are left
+out and said so. The text between the marks `<!-- table NAME -->` and `<!-- end -->` is replaced, the rest stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path.insert(0, str(ROOT))
+
+METRICS = {
+    "mse": ("MSE ↓", 0), "psnr": ("PSNR ↑", 2), "ssim": ("SSIM ↑", 3), "l2_norm": ("L2 norm ↓", 0),
+    "lpips_alex": ("LPIPS, AlexNet ↓", 3), "lpips_vgg": ("LPIPS, VGG16 ↓", 3),
+    "id_distance": ("identity distance ↓", 3),
+    "verification": ("same person, share ↑", 2), "fid": ("Fréchet distance, VGG16 ↓", 2), "kid": ("KID, VGG16 ↓", 4),
+    "precision": ("precision ↑", 2), "recall": ("recall ↑", 2), "edge_f1": ("follows the lines, F1 ↑", 3),
+    "parser_miou": ("parser mIoU ↑", 3), "diversity": ("diversity of 5 ↑", 3),
+}  # fmt: skip
+TIMED = 15
+
+
+class Row:
+    """A trained model of the list, and what is known of it."""
+
+    def __init__(self, name: str, entry: dict[str, Any], table: dict[str, Any], experiments: Path):
+        self.name, self.entry, self.table = name, entry, table
+        self.folder = experiments / entry["run"] if "run" in entry else None
+        self.report = experiments / "evaluation" / f"{table['name']}_{entry.get('run', entry.get('checkpoint', ''))}"
+        self.report = self.report.with_name(self.report.name.replace("/", "_"))
+
+    @property
+    def checkpoint(self) -> Path | None:
+        if self.folder is None:
+            return ROOT / self.entry["checkpoint"]
+        found = list((self.folder / "checkpoints").glob("iteration_*.pt"))
+        return max(found, key=lambda path: int(path.stem.split("_")[1]), default=None)
+
+    def evaluate(self) -> None:
+        command = [sys.executable, str(ROOT / "scripts/evaluate.py"), "--checkpoint_path", str(self.checkpoint)]
+        command += ["--exp_dir", str(self.report), "--name", self.name, *map(str, self.table["evaluate"])]
+        print(" ".join(command), flush=True)
+        if subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode > 1:
+            sys.exit(f"{self.name}: the evaluation failed")
+
+    def values(self) -> dict[str, float | None]:
+        path = self.report / "metrics.json"
+        found = json.loads(path.read_text())["metrics"] if path.exists() else {}
+        return {metric: found.get(metric, {}).get("value") for metric in METRICS}
+
+    def cost(self) -> str:
+        """Steps, batch, and what they took as `metrics.jsonl` records it."""
+        if self.folder is None:
+            return self.entry.get("cost", "")
+        config = json.loads((self.folder / "opt.json").read_text())
+        lines = [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+        train = [line for line in lines if line["phase"] == "train" and "seconds_per_step" in line]
+        steps = max(line["step"] for line in train)
+        seconds = statistics.median(line["seconds_per_step"] for line in train) * steps
+        return f"{steps:,} steps of {config['batch_size']}; {seconds / 60:.0f} min on one core"
+
+
+def parameters(path: Path) -> str:
+    from psp.formats import read_weights
+
+    networks: dict[str, int] = {}
+    for key, tensor in read_weights(path).tensors.items():
+        part = key.split(".")[0]
+        networks[part] = networks.get(part, 0) + tensor.numel()
+    used = sum(n for part, n in networks.items() if "discriminator" not in part and part != "photo_encoder")
+    return f"{used / 1e6:.1f} M"
+
+
+def seconds_per_image(models: dict[str, Any]) -> dict[str, float]:
+    """CPU seconds, medians over images in turn, in one process on one thread, by the code of inference.py."""
+    import torch
+
+    from psp.model import PSP
+    from psp.picture_translator import PictureTranslator
+    from psp.translate import Translator
+
+    torch.set_num_threads(1)
+    times: dict[str, list[float]] = {name: [] for name in models}
+    translators = {name: (Translator if isinstance(m, PSP) else PictureTranslator)(m) for name, m in models.items()}
+    for k in range(TIMED + 2):
+        for name, translate in translators.items():
+            labels = models[name].task.source == "labels"
+            source = torch.zeros(1, 256, 256, dtype=torch.uint8) if labels else torch.rand(1, 1, 256, 256)
+            begin = time.process_time()
+            translate(source, ["a.png"])
+            if k >= 2:
+                times[name].append(time.process_time() - begin)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def table(rows: list[Row]) -> str:
+    """Metrics down, methods across; the best value of each metric is bold."""
+    from psp.any_model import load_any_model
+
+    models = {row.name: load_any_model(str(row.checkpoint), task=row.table["task"]) for row in rows}
+    seconds = seconds_per_image(models)
+    values = {row.name: row.values() for row in rows}
+    lines = ["| | " + " | ".join(row.name for row in rows) + " |", "|---|" + "---|" * len(rows)]
+    lines.append("| trained | " + " | ".join(row.entry["trained"] for row in rows) + " |")
+    lines.append("| training cost | " + " | ".join(row.cost() for row in rows) + " |")
+    lines.append("| result, px | " + " | ".join(str(models[row.name].output_size) for row in rows) + " |")
+    lines.append(
+        "| parameters in use | " + " | ".join(parameters(row.checkpoint) for row in rows if row.checkpoint) + " |"
+    )
+    lines.append("| CPU seconds per image | " + " | ".join(f"{seconds[row.name]:.2f}" for row in rows) + " |")
+    for metric, (title, digits) in METRICS.items():
+        found = {name: numbers[metric] for name, numbers in values.items()}
+        there = [value for value in found.values() if value is not None]
+        if not there:
+            continue
+        best = min(there) if "↓" in title else max(there)
+        cells = [
+            "–" if value is None else f"**{value:.{digits}f}**" if value == best else f"{value:.{digits}f}"
+            for value in found.values()
+        ]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def pictures(name: str, rows: list[Row], entry: dict[str, Any]) -> None:
+    """One line per input of `entry["inputs"]`: the input, what each method makes of it, the photo."""
+    from PIL import Image
+
+    from psp.any_model import load_any_model
+    from psp.preprocess import open_image, prepare_source
+    from psp.tasks import get_task
+    from psp.visualize import sheet, source_to_image, to_image
+
+    task = get_task(rows[0].table["task"])
+    models = [load_any_model(str(row.checkpoint), task=task.name) for row in rows]
+    cells: list[list[Image.Image]] = []
+    for path in (ROOT / place for place in entry["inputs"]):
+        source = prepare_source(open_image(path), task)[None]
+        line = [source_to_image(source[0], task), *(to_image(model.translate(source, 0)[0]) for model in models)]
+        photo = ROOT / entry["photos"] / f"{path.stem}.jpg"
+        if photo.exists():
+            line.append(open_image(photo).convert("RGB"))
+        cells.append([image.resize((192, 192), Image.Resampling.BICUBIC) for image in line])
+    captions = ["input", *(row.entry.get("short", row.name) for row in rows), *(["photo"] if photo.exists() else [])]
+    sheet(cells, captions, cell=192).save(HERE / f"benchmark_{name}.jpg", quality=88)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--experiments", type=Path, default=ROOT / "experiments")
+    parser.add_argument("--evaluate", action="store_true")
+    flags = parser.parse_args()
+    page = (HERE / "benchmark.md").read_text(encoding="utf-8")
+    for entry in yaml.safe_load((HERE / "benchmark.yaml").read_text(encoding="utf-8"))["tables"]:
+        rows = [Row(name, about, entry, flags.experiments) for name, about in entry["rows"].items()]
+        for row in [row for row in rows if row.checkpoint is None]:
+            print(f"{entry['name']}: {row.name} has no checkpoint in {row.folder}, left out", file=sys.stderr)
+            rows.remove(row)
+        for row in rows:
+            if flags.evaluate and not (row.report / "metrics.json").exists():
+                row.evaluate()
+        begin, end = f"<!-- table {entry['name']} -->\n", "<!-- end -->"
+        before, after = page.split(begin, 1)
+        page = before + begin + table(rows) + "\n" + after[after.index(end) :]
+        if "pictures" in entry:
+            pictures(entry["name"], rows, entry["pictures"])
+    (HERE / "benchmark.md").write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
