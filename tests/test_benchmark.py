@@ -12,7 +12,7 @@ import torch
 from tiny_models import tiny_psp
 
 from criteria.objective import PspObjective
-from psp.benchmark import cases
+from psp.benchmark import cases, original
 from psp.benchmark.measure import Ceilings, Timing, gflop, in_turns, relative_error
 from psp.benchmark.report import markdown, rows_of
 
@@ -56,6 +56,20 @@ def test_every_case_compares_equal_results() -> None:
     training = cases.training(model, 2, objective, ["fp32"])
     first, second = (run() for run in training.ways.values())  # the same loss on the same noise
     assert relative_error(second, first) < 1e-3  # type: ignore[arg-type]
+
+
+def test_a_training_step_has_the_gradients_of_the_reference() -> None:
+    source, found = cases.sketches(2, CPU), []
+    for ours in (False, True):
+        model = tiny_psp().train()
+        original.trainable(model)
+        torch.manual_seed(4)
+        codes = model.encoder(source) + model.latent_avg
+        noisy = {"randomize_noise": True}
+        images = model.decode(codes, **noisy) if ours else original.synthesize(model.decoder, codes, **noisy)
+        images.square().mean().backward()
+        found.append(torch.cat([p.grad.flatten() for p in model.encoder.parameters() if p.grad is not None]))
+    assert relative_error(found[1], found[0]) < 1e-4 and found[0].abs().max() > 0
 
 
 @pytest.mark.slow
