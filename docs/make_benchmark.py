@@ -159,13 +159,42 @@ def pictures(name: str, rows: list[Row], entry: dict[str, Any]) -> None:
     sheet(cells, captions, cell=192).save(HERE / f"benchmark_{name}.jpg", quality=88)
 
 
+def there_and_back(checkpoint: Path, entry: dict[str, Any]) -> None:
+    """Photos, the sketches that a CycleGAN makes of them, and the photos that it makes of those."""
+    from PIL import Image
+
+    from psp.any_model import load_any_model
+    from psp.preprocess import open_image, prepare_source
+    from psp.tasks import get_task
+    from psp.visualize import sheet, to_image
+
+    to_sketch = load_any_model(str(checkpoint), direction="photo_to_sketch")
+    to_photo = load_any_model(str(checkpoint))
+    assert to_sketch.task is not None and to_photo.task is not None
+    columns: list[list[Image.Image]] = []
+    for path in (ROOT / place for place in entry["photos"]):
+        photo = open_image(path).convert("RGB")
+        drawn = to_image(to_sketch.translate(prepare_source(photo, to_sketch.task)[None], 0)[0])
+        back = to_image(
+            to_photo.translate(prepare_source(drawn, get_task(to_photo.task.name), cleanup=False)[None], 0)[0]
+        )
+        columns.append(
+            [image.convert("RGB").resize((192, 192), Image.Resampling.BICUBIC) for image in (photo, drawn, back)]
+        )
+    rows = [list(row) for row in zip(*columns)]
+    sheet(rows, row_labels=["photo", "sketch of it", "photo of that"], breaks=(), cell=192).save(
+        HERE / "benchmark_cycle.jpg", quality=88
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiments", type=Path, default=ROOT / "experiments")
     parser.add_argument("--evaluate", action="store_true")
     flags = parser.parse_args()
     page = (HERE / "benchmark.md").read_text(encoding="utf-8")
-    for entry in yaml.safe_load((HERE / "benchmark.yaml").read_text(encoding="utf-8"))["tables"]:
+    listed = yaml.safe_load((HERE / "benchmark.yaml").read_text(encoding="utf-8"))
+    for entry in listed["tables"]:
         rows = [Row(name, about, entry, flags.experiments) for name, about in entry["rows"].items()]
         for row in [row for row in rows if row.checkpoint is None]:
             print(f"{entry['name']}: {row.name} has no checkpoint in {row.folder}, left out", file=sys.stderr)
@@ -178,6 +207,9 @@ def main() -> None:
         page = before + begin + table(rows) + "\n" + after[after.index(end) :]
         if "pictures" in entry:
             pictures(entry["name"], rows, entry["pictures"])
+        for row in rows:
+            if row.entry.get("run") == listed["there_and_back"]["run"] and row.checkpoint:
+                there_and_back(row.checkpoint, listed["there_and_back"])
     (HERE / "benchmark.md").write_text(page, encoding="utf-8")
 
 
