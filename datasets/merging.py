@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from datasets.matching import match_names
@@ -29,17 +30,22 @@ def is_held_out(collection: str, name: str, share: float = HELD_OUT) -> bool:
     return int.from_bytes(digest[:8], "big") / 2**64 < share
 
 
-def merge(collections: Sequence[str | Path], out: Path, *, share: float = HELD_OUT, labels: bool = False) -> list[str]:
+def merge(
+    collections: Sequence[str | Path], out: Path, *, share: float = HELD_OUT, labels: bool = False
+) -> tuple[str, list[str]]:
     """Write the zip `out` with train/photos and test/photos, images unchanged, named `<collection>_<name>`.
 
     collections: folders or zips of photos. labels: each also holds label maps, which go to train/labels and so on;
-    photos without one are left out. Returns lines about how many there are. UserError when two would get the same name.
+    Returns how many there are in words, and a line for every photo or label map without a partner, which is left out.
+    UserError when two would get the same name.
     """
     entries: dict[str, tuple[ImageSource, str]] = {}
     counts: Counter[str] = Counter()
+    problems: list[str] = []
     for path in collections:
         title = PurePosixPath(Path(path).name).stem
-        photos, pairs = _photos(path, labels)
+        photos, pairs, alone = _photos(path, labels)
+        problems += alone
         for name, partner in pairs:
             part = "test" if is_held_out(title, getattr(photos, "prefix", "") + name, share) else "train"
             counts[part] += 1
@@ -56,16 +62,22 @@ def merge(collections: Sequence[str | Path], out: Path, *, share: float = HELD_O
     with atomic_open(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for target, (source, name) in entries.items():
             archive.writestr(zipfile.ZipInfo(target), source.read(name))
-    return [f"{counts['train']} faces to train, {counts['test']} to test: {out}"]
+    return f"{counts['train']} faces to train, {counts['test']} to test: {out}", problems
 
 
-def _photos(path: str | Path, labels: bool) -> tuple[ImageSource, list[tuple[str, tuple[ImageSource, str] | None]]]:
+Pair = tuple[str, tuple[ImageSource, str] | None]
+
+
+def _photos(path: str | Path, labels: bool) -> tuple[ImageSource, list[Pair], list[str]]:
+    """The photos of one collection, each with its label map if wanted, and what has no partner."""
     if not labels:
         source = open_source(path)
-        try:
+        with suppress(UserError):
             source, _, _ = two_kinds(path)  # the photos alone, where there is something beside them
-        except UserError:
-            pass
-        return source, [(name, None) for name in source.names]
+        return source, [(name, None) for name in source.names], []
     photos, maps, _ = two_kinds(path)
-    return photos, [(name, (maps, label)) for label, name in match_names(maps.names, photos.names).pairs]
+    report = match_names(maps.names, photos.names)
+    alone = [f"{photos.label(name)}: no label map of that name" for name in report.unmatched_target]
+    alone += [f"{maps.label(name)}: no photo of that name" for name in report.unmatched_source]
+    alone += [f"{name}: left out, another file has the same stem" for name in report.duplicates]
+    return photos, [(name, (maps, label)) for label, name in report.pairs], alone

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
     from datasets.pairs import PairedImages
 
+T = TypeVar("T")
+
+
+def spread(items: Sequence[T], count: int | None) -> list[T]:
+    """`count` of the items, taken evenly from the whole sequence; all of them for None, or where there are no more."""
+    if count is None or count >= len(items):
+        return list(items)
+    return [items[k * len(items) // count] for k in range(count)]
+
 
 class PreparedSide:
     """One side of `PairedImages` behind the interface of `ImageSource`.
@@ -25,6 +34,7 @@ class PreparedSide:
 
     side: "source" gives what the network sees as a 256 px picture (sketch L, label ids L, photo RGB; drawn from the
     photo or made smaller where the task does that), "target" the wanted photo. The pairs are taken unaugmented.
+    n_images: only so many of them, see `spread`.
     """
 
     def __init__(self, pairs: PairedImages, side: Literal["source", "target"], n_images: int | None = None):
@@ -32,8 +42,9 @@ class PreparedSide:
         images = pairs.target if side == "target" or pairs.source is None else pairs.source
         self.path: Path = images.path
         renamed = output_names((target for _, target in pairs.pairs), ".png")
-        self.names = [renamed[target] for _, target in pairs.pairs[:n_images]]
-        self._index = {name: i for i, name in enumerate(self.names)}
+        wanted = spread(range(len(pairs.pairs)), n_images)
+        self._index = {renamed[pairs.pairs[i][1]]: i for i in wanted}
+        self.names = list(self._index)
 
     def label(self, name: str) -> str:
         """What messages call this image: path and name of the file that it comes from."""

@@ -2,8 +2,9 @@
 
 python docs/make_benchmark.py [--experiments experiments] [--evaluate]
 
---evaluate: first runs scripts/evaluate.py for every row whose report is not there. Rows without a checkpoint are left
-out and said so. The text between the marks `<!-- table NAME -->` and `<!-- end -->` is replaced, the rest stays.
+--evaluate: first runs scripts/evaluate.py for every row without a report of its newest checkpoint. Rows without a
+checkpoint are left out and said so. The text between the marks `<!-- table NAME -->` and `<!-- end -->` is replaced,
+the rest stays.
 """
 
 from __future__ import annotations
@@ -57,6 +58,11 @@ class Row:
         if subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode > 1:
             sys.exit(f"{self.name}: the evaluation failed")
 
+    def is_evaluated(self) -> bool:
+        """Whether the report is of the newest checkpoint."""
+        path = self.report / "metrics.json"
+        return path.exists() and json.loads(path.read_text())["checkpoint"] == str(self.checkpoint)
+
     def values(self) -> dict[str, float | None]:
         path = self.report / "metrics.json"
         found = json.loads(path.read_text())["metrics"] if path.exists() else {}
@@ -71,18 +77,13 @@ class Row:
         train = [line for line in lines if line["phase"] == "train" and "seconds_per_step" in line]
         steps = max(line["step"] for line in train)
         seconds = statistics.median(line["seconds_per_step"] for line in train) * steps
-        return f"{steps:,} steps of {config['batch_size']}; {seconds / 60:.0f} min on one core"
+        return f"{steps:,} steps of {config['batch_size']}; {seconds / 60:.0f} min on a shared core"
 
 
-def parameters(path: Path) -> str:
-    from psp.formats import read_weights
-
-    networks: dict[str, int] = {}
-    for key, tensor in read_weights(path).tensors.items():
-        part = key.split(".")[0]
-        networks[part] = networks.get(part, 0) + tensor.numel()
-    used = sum(n for part, n in networks.items() if "discriminator" not in part and part != "photo_encoder")
-    return f"{used / 1e6:.1f} M"
+def parameters(model: Any) -> str:
+    """Of what makes a picture: encoder and generator, or the one network of the other methods."""
+    networks = (model.encoder, model.decoder) if hasattr(model, "decoder") else (model.network,)
+    return f"{sum(p.numel() for network in networks for p in network.parameters()) / 1e6:.1f} M"
 
 
 def seconds_per_image(models: dict[str, Any]) -> dict[str, float]:
@@ -118,9 +119,7 @@ def table(rows: list[Row]) -> str:
     lines.append("| trained | " + " | ".join(row.entry["trained"] for row in rows) + " |")
     lines.append("| training cost | " + " | ".join(row.cost() for row in rows) + " |")
     lines.append("| result, px | " + " | ".join(str(models[row.name].output_size) for row in rows) + " |")
-    lines.append(
-        "| parameters in use | " + " | ".join(parameters(row.checkpoint) for row in rows if row.checkpoint) + " |"
-    )
+    lines.append("| parameters in use | " + " | ".join(parameters(models[row.name]) for row in rows) + " |")
     lines.append("| CPU seconds per image | " + " | ".join(f"{seconds[row.name]:.2f}" for row in rows) + " |")
     for metric, (title, digits) in METRICS.items():
         found = {name: numbers[metric] for name, numbers in values.items()}
@@ -200,7 +199,7 @@ def main() -> None:
             print(f"{entry['name']}: {row.name} has no checkpoint in {row.folder}, left out", file=sys.stderr)
             rows.remove(row)
         for row in rows:
-            if flags.evaluate and not (row.report / "metrics.json").exists():
+            if flags.evaluate and not row.is_evaluated():
                 row.evaluate()
         begin, end = f"<!-- table {entry['name']} -->\n", "<!-- end -->"
         before, after = page.split(begin, 1)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from psp.checkpoint import bundled, load_model
 from psp.errors import UserError
@@ -14,18 +12,6 @@ from psp.formats import read_weights
 from psp.model import PSP
 from psp.picture_files import is_picture_file, picture_model
 from psp.picture_model import PictureModel
-from psp.tasks import Task
-
-
-class ImageModel(Protocol):
-    """What every model offers, whatever its method: `PSP` and `PictureModel` are such models."""
-
-    task: Task | None
-    output_size: int
-
-    def translate(self, source: Tensor, seed: int = 0) -> Tensor:
-        """`Batch.source` [B,...] -> RGB images [B,3,S,S], about [-1,1]; the same for the same arguments."""
-        ...
 
 
 def load_any_model(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import sys
-from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from psp.errors import UserError
@@ -71,10 +69,3 @@ def add_bool(parser: argparse._ActionsContainer, name: str, default: bool | None
     return parser.add_argument(
         flag, nargs="?", const=True, default=default, type=parse_bool, metavar="true|false", help=help
     )
-
-
-def given_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> set[str]:
-    """Names (without dashes) of the flags that were typed, as opposed to left at their default."""
-    words = sys.argv[1:] if argv is None else argv
-    known = {option: action.dest for action in parser._actions for option in action.option_strings}
-    return {known[word.split("=")[0]] for word in words if word.split("=")[0] in known}

@@ -50,7 +50,7 @@ class TrainConfig:
     )
     seed: int = option(0, "everything random follows from it")
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
-    precision: str = option("fp32", "autocast on CUDA", ("fp32", "bf16", "fp16"))
+    precision: str = option("fp32", "autocast; fp16 on GPUs only", ("fp32", "bf16", "fp16"))
     dry_run: bool = option(False, "print the resolved options and the data found, then stop")
 
     # model
@@ -89,7 +89,7 @@ class TrainConfig:
 
     # optimisation
     learning_rate: float | None = option(
-        None, "default: 1e-4 for psp, 3e-4 for its short run on the examples, 2e-3 for stylegan2, else 2e-4"
+        None, "default: 1e-4 for psp, 3e-4 for its short run on the examples, 2e-3 for stylegan2 and parser, else 2e-4"
     )
     optim_name: str = option("ranger", "optimiser of psp", ("ranger", "adam"))
     max_steps: int | None = option(None, "default: 500000, or a short schedule when the example data is used")

@@ -1,7 +1,7 @@
 """Several processes that train one model: who they are, what they add up, and how they end together.
 
 `torchrun` starts the processes and tells each its rank. A method stays a loop over its own micro-batches: it averages
-its gradients over the ranks before it looks at them (`psp.methods.base.finish_gradients`), so that all ranks take, or
+its gradients over the ranks before it looks at them (`average_gradients`), so that all ranks take, or
 skip, the same step. Without torchrun every function here does nothing.
 """
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from psp.palette import COLOURS, LABELS, colourise
+from psp.palette import COLOURS, colourise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,21 +129,6 @@ def sheet(
             draw.text((left(0), y + cell + 1), _fitting(row_labels[index], small, cell), FAINT, font=small)
     if footer:
         draw.text((margin, height - margin - _height(small)), _fitting(footer, small, width - 2 * margin), FAINT, small)
-    return canvas
-
-
-def legend(labels: Sequence[str] = LABELS, *, columns: int = 4, size: int = 13) -> Picture:
-    """The label colours with their ids and names."""
-    face = font(size)
-    row_height, box = round(size * 1.8), round(size * 1.2)
-    width = box + 12 + max(round(face.getlength(f"{i} {name}")) for i, name in enumerate(labels)) + 14
-    rows = math.ceil(len(labels) / columns)
-    canvas = Image.new("RGB", (columns * width + 12, rows * row_height + 12), PAPER)
-    draw = ImageDraw.Draw(canvas)
-    for i, name in enumerate(labels):
-        x, y = 8 + i // rows * width, 6 + i % rows * row_height
-        draw.rectangle((x, y + 3, x + box, y + 3 + box), fill=COLOURS[i % len(COLOURS)], outline=FAINT)
-        draw.text((x + box + 7, y + 3 + box / 2), f"{i} {name}", INK, font=face, anchor="lm")
     return canvas
 
 

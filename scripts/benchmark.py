@@ -26,13 +26,13 @@ def parser() -> Parser:
     add("--sizes", default="256,1024", metavar="LIST", help="output sides of the generator")
     add("--batches", default="1", metavar="LIST", help="batch sizes for inference")
     add("--train_batch", type=int, default=2, metavar="N", help="batch size of the training step")
-    add("--precisions", default="fp32,bf16", metavar="LIST", help="fp32, bf16, fp16 (GPU)")
+    add("--precisions", default="fp32,bf16", metavar="LIST", help="fp32, bf16, and on GPUs tf32, fp16")
     add("--n_outputs", type=int, default=5, metavar="N", help="outputs of style mixing")
     add("--rounds", type=int, default=5, metavar="N", help="how often everything runs; medians are reported")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     add("--threads", type=int, metavar="N", help="CPU threads (default: torch's)")
     add_bool(parser, "compile", False, "torch.compile as well (minutes)")
-    add_bool(parser, "tf32", True, "on GPUs: let fp32 use TF32, as torch's convolutions do")
+    add_bool(parser, "tf32", True, "on GPUs: pSp's structure and training may use TF32 (ours: see --precisions)")
     add("--out", default="output/benchmark", metavar="DIR", help="where benchmark.json, .md and .png go")
     return parser
 

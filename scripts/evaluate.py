@@ -47,7 +47,7 @@ def build_parser() -> Parser:
     make("--data_root", metavar="PATH", help="folder or zip as for training: its test pairs are used")
     make("--data_path", metavar="PATH", help="folder or zip of pairs, all used; or of inputs, with --ground_truth")
     make("--dataset_type", metavar="TASK", help=f"{', '.join(TASKS)}: where the checkpoint does not say it")
-    make("--n_images", type=int, metavar="N", help="only the first N pairs (default: all)")
+    make("--n_images", type=int, metavar="N", help="only N of the pairs, taken evenly from their list (default: all)")
     make("--n_outputs_to_generate", type=int, default=5, metavar="N", help="faces per input, for the diversity")
     make("--truncation", type=float, default=1.0, metavar="T", help="of the random styles, for the diversity")
     make("--resize_factors", metavar="F", help="super-resolution: shrink the inputs first")
@@ -259,6 +259,7 @@ def match(images: dict[str, Images], flags: Namespace) -> tuple[list[Example], l
     """Results with what belongs to them by name, and a line for everything that has no partner."""
     from criteria.evaluation.examples import Example
     from datasets.matching import match_names
+    from datasets.prepared import spread
 
     results = images["result"]
     words = {"target": "ground truth", "source": "input", "mixed": "strip of variants"}
@@ -278,7 +279,7 @@ def match(images: dict[str, Images], flags: Namespace) -> tuple[list[Example], l
         )
     return [
         Example(name, {"result": name, **{role: found[name] for role, found in partners.items()}})
-        for name in complete[: flags.n_images]
+        for name in spread(complete, flags.n_images)
     ], problems
 
 

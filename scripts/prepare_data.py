@@ -8,7 +8,7 @@
     python scripts/prepare_data.py merge --photos lfw128.zip aaf128.zip celebamask512.zip --out faces.zip
 
 Every file is processed; those that fail are named and counted at the end, and the exit status is then 1. The same
-command again continues where it stopped.
+command again continues where it stopped (merge: starts anew).
 """
 
 import sys
@@ -21,13 +21,14 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from psp.cli import Parser
 from psp.errors import UserError, run_main
 
 SHOWN = 20
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def build_parser() -> Parser:
+    parser = Parser(__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="{align,masks,sketches,merge}")
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
@@ -226,8 +227,10 @@ def merge(args: argparse.Namespace) -> int:
         raise UserError(f"--held_out {args.held_out:g} is not possible; it is a share between 0 and 1")
     if args.out.suffix.lower() != ".zip":
         raise UserError(f"--out {args.out} has to end in .zip")
-    print("\n".join(merge(args.photos, args.out, share=args.held_out, labels=args.labels)))
-    return 0
+    words, problems = merge(args.photos, args.out, share=args.held_out, labels=args.labels)
+    print(words)
+    _left_out(problems, args.out.parent)
+    return 1 if problems else 0
 
 
 def _refuse_clashes(paths: Iterable[Path], out: Path) -> None:
@@ -260,15 +263,20 @@ def _run(work: Any, jobs: list[Any], args: argparse.Namespace, problems: list[st
                 notes[result] = notes.get(result, 0) + 1
     extra = "".join(f", {count} {note}" for note, count in sorted(notes.items()))
     print(f"{made} made{extra}{f', {kept} were there already' if kept else ''}: {args.out}")
-    if problems:
-        print(f"{len(problems)} left out:", file=sys.stderr)
-        for line in problems[:SHOWN]:
-            print(f"  {line}", file=sys.stderr)
-        if len(problems) > SHOWN:
-            rest = args.out / "left_out.txt"
-            rest.write_text("\n".join(problems) + "\n", encoding="utf-8")
-            print(f"  ... all of them are listed in {rest}", file=sys.stderr)
+    _left_out(problems, args.out)
     return 1 if problems else 0
+
+
+def _left_out(problems: list[str], folder: Path) -> None:
+    if not problems:
+        return
+    print(f"{len(problems)} left out:", file=sys.stderr)
+    for line in problems[:SHOWN]:
+        print(f"  {line}", file=sys.stderr)
+    if len(problems) > SHOWN:
+        rest = folder / "left_out.txt"
+        rest.write_text("\n".join(problems) + "\n", encoding="utf-8")
+        print(f"  ... all of them are listed in {rest}", file=sys.stderr)
 
 
 if __name__ == "__main__":

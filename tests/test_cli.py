@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from psp.cli import Parser, add_bool, given_flags
+from psp.cli import Parser, add_bool
 from psp.errors import UserError
 from psp.inference_options import parse
 
@@ -54,10 +54,6 @@ def test_help_shows_defaults(capsys: pytest.CaptureFixture[str]) -> None:
         parser().parse_args(["--help"])
     assert raised.value.code == 0
     assert "100% of them (default: 3)" in capsys.readouterr().out
-
-
-def test_which_flags_were_typed() -> None:
-    assert given_flags(parser(), ["--flag", "true", "--couple_outputs=3"]) == {"flag", "couple_outputs"}
 
 
 def test_a_published_command_line_is_understood() -> None:

@@ -14,7 +14,6 @@ from psp.palette import COLOURS
 from psp.tasks import get_task
 from psp.visualize import (
     grid,
-    legend,
     loss_curves,
     read_metrics,
     sheet,
@@ -88,11 +87,6 @@ def test_sheet_fits_pictures_of_any_shape() -> None:
 def test_sheet_needs_a_picture() -> None:
     with pytest.raises(ValueError, match="at least one"):
         sheet([[]])
-
-
-def test_legend_shows_every_colour() -> None:
-    colours = {value for _, value in legend().getcolors(1 << 20)}
-    assert set(COLOURS) <= colours
 
 
 def write_metrics(path: Path, n: int = 200) -> Path:

@@ -15,7 +15,6 @@ from psp.image_io import to_grey, to_rgb
 from psp.palette import LABELS, get_label_map
 from psp.preprocess import label_ids
 
-ROLES = ("result", "target", "source", "mixed")
 MAX_SIDE = 256
 
 

@@ -1,6 +1,6 @@
 """Whatever somebody drops on the page becomes what a canvas shows: a sketch, a label map or a cut-out face, 256 px.
 
-Sketch styles, face detection, parser and enhancer live outside psp (or are optional) and are handed in as `Tools`.
+Sketch styles and face detection live outside of psp; they, the parser and the enhancer are handed in as `Tools`.
 """
 
 from __future__ import annotations

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 Kind = Literal["sketch", "labels", "photo"]
-FEATURES = ("seed", "styles", "style_photo", "latent")
-"""seed: another seed, another picture. styles: strengths and truncation count. style_photo: a face can give the style.
-latent: pictures come with a code, from which they can be varied and interpolated."""
 KEPT = 4  # models in memory, and their bytes together; the one that was not used for the longest time is dropped first
 KEPT_BYTES = 3 << 30
 
@@ -42,7 +39,7 @@ class ModelInfo:
     task: str
     output: str = "face"
     layers: int = 0
-    features: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()  # of seed, styles (strengths and truncation), style_photo, latent (codes to vary)
     bands: Mapping[str, str] = field(default_factory=dict)
     words: str = ""
     bytes: int = 0
