@@ -41,8 +41,8 @@ class Row:
     def __init__(self, name: str, entry: dict[str, Any], table: dict[str, Any], experiments: Path):
         self.name, self.entry, self.table = name, entry, table
         self.folder = experiments / entry["run"] if "run" in entry else None
-        self.report = experiments / "evaluation" / f"{table['name']}_{entry.get('run', entry.get('checkpoint', ''))}"
-        self.report = self.report.with_name(self.report.name.replace("/", "_"))
+        label = f"{table['name']}_{entry.get('run') or Path(entry['checkpoint']).stem}"
+        self.report = experiments / "evaluation" / label
 
     @property
     def checkpoint(self) -> Path | None:
@@ -61,7 +61,9 @@ class Row:
     def is_evaluated(self) -> bool:
         """Whether the report is of the newest checkpoint."""
         path = self.report / "metrics.json"
-        return path.exists() and json.loads(path.read_text())["checkpoint"] == str(self.checkpoint)
+        if not path.exists() or self.checkpoint is None:
+            return False
+        return (ROOT / json.loads(path.read_text())["checkpoint"]).resolve() == self.checkpoint.resolve()
 
     def values(self) -> dict[str, float | None]:
         path = self.report / "metrics.json"
@@ -126,7 +128,7 @@ def table(rows: list[Row]) -> str:
         there = [value for value in found.values() if value is not None]
         if not there:
             continue
-        best = min(there) if "↓" in title else max(there)
+        best = None if len(set(there)) < 2 else min(there) if "↓" in title else max(there)
         cells = [
             "–" if value is None else f"**{value:.{digits}f}**" if value == best else f"{value:.{digits}f}"
             for value in found.values()
