@@ -18,7 +18,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str = ""):
-        super().__init__("".join(c if c.isprintable() else " " if c in "\r\n\t" else "?" for c in message))
+        super().__init__("".join(c if c.isprintable() else " " if c in "\r\n\t" else "?" for c in message).strip())
 
 
 def run_main(main: Callable[[], int | None]) -> None:
