@@ -169,7 +169,7 @@ def _sessions() -> Iterator[tuple[int, int]]:
 
 def _ninja_file(archs: Sequence[str]) -> str:
     """Compile and link lines. Everything goes through nvcc, which knows where its own headers and libraries are."""
-    from torch.utils import cpp_extension
+    from torch.utils.cpp_extension import include_paths, library_paths
 
     codes = []
     for arch in archs:
@@ -179,8 +179,8 @@ def _ninja_file(archs: Sequence[str]) -> str:
             codes.append(f"-gencode=arch=compute_{number},code=compute_{number}")
     flags = ["-std=c++20", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden", "-Xcudafe=--diag_suppress=20012"]
     # isystem: torch's headers have warnings of their own
-    headers = [part for path in cpp_extension.include_paths() for part in ("-isystem", path)]
-    (folder, *_) = cpp_extension.library_paths()
+    headers = [part for path in include_paths() for part in ("-isystem", path)]
+    (folder, *_) = library_paths()
     libraries = ["-lc10", "-lc10_cuda", "-ltorch_cpu", "-ltorch_cuda", "-ltorch"]
     link = ["-shared", "-cudart=shared", *codes[:1], f"-L{folder}", *libraries]
     kernels = [path.stem for path in sources() if path.suffix == ".cu"]

@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.library import define, impl, register_autograd, register_fake
 
 from stylegan2_ops.epilogue import layer_epilogue_reference
 from stylegan2_ops.upfirdn2d import upfirdn2d_reference
@@ -249,9 +250,9 @@ def _blur_epilogue_backward(ctx: Any, grad: Tensor) -> Gradients:
 
 
 for _name, _signature in SIGNATURES.items():
-    torch.library.define(f"stylegan2_ops::{_name}", _signature)
-    torch.library.register_fake(f"stylegan2_ops::{_name}", globals()[f"_{_name}_fake"])
-    torch.library.impl(f"stylegan2_ops::{_name}", "CPU", globals()[f"_{_name}_cpu"])
+    define(f"stylegan2_ops::{_name}", _signature)
+    register_fake(f"stylegan2_ops::{_name}", globals()[f"_{_name}_fake"])
+    impl(f"stylegan2_ops::{_name}", "CPU", globals()[f"_{_name}_cpu"])
 for _name, _backward, _setup in (
     ("epilogue", _epilogue_backward, _epilogue_setup),
     ("epilogue_slope", _epilogue_slope_backward, _epilogue_slope_setup),
@@ -259,4 +260,4 @@ for _name, _backward, _setup in (
     ("upfirdn2d", _upfirdn2d_backward, _upfirdn2d_setup),
     ("blur_epilogue", _blur_epilogue_backward, _blur_epilogue_setup),
 ):
-    torch.library.register_autograd(f"stylegan2_ops::{_name}", _backward, setup_context=_setup)
+    register_autograd(f"stylegan2_ops::{_name}", _backward, setup_context=_setup)

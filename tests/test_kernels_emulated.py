@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from torch.utils import cpp_extension
+from torch.utils.cpp_extension import library_paths
 
 from stylegan2_ops import loader
 from stylegan2_ops.build import CSRC
@@ -189,7 +189,7 @@ def test_the_binding_with_stand_ins_for_cuda(tmp_path: Path) -> None:
     binding = (CSRC / "binding.cpp").read_text()
     assert binding.count("TORCH_LIBRARY_IMPL(stylegan2_ops, CUDA, m)") == 1
     source.write_text('#include "kernels_emulator.cpp"\n' + binding.replace("ops, CUDA, m)", "ops, CPU, m)"))
-    (folder, *_) = cpp_extension.library_paths()
+    (folder, *_) = library_paths()
     emulator.compile_library(source, tmp_path / "binding.so", f"-L{folder}", "-lc10", "-ltorch_cpu")
     code = f"""
 import warnings; warnings.simplefilter("ignore")
