@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Protocol
 
 SUFFIXES = (
     "edges", "edge", "sketches", "sketch", "lines", "line", "drawing", "contour", "masks", "mask", "labels", "label",
@@ -23,6 +24,12 @@ def pair_key(name: str) -> tuple[str, str]:
     while (shorter := _SUFFIX.sub("", stem)) != stem:
         stem = shorter
     return (str(path.parent), stem)
+
+
+class Labels(Protocol):
+    """What gives a file the name that messages call it by; `datasets.sources.ImageSource` does."""
+
+    def label(self, name: str) -> str: ...
 
 
 @dataclass
@@ -55,6 +62,14 @@ class PairReport:
                     f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
                 )
         return lines
+
+    def without_partner(self, sources: Labels, targets: Labels, *, source: str, target: str) -> list[str]:
+        """A line for every file that is in no pair. source, target: what the images of each side are called."""
+        return [
+            *(f"{sources.label(name)}: no {target} of that name" for name in self.unmatched_source),
+            *(f"{targets.label(name)}: no {source} of that name" for name in self.unmatched_target),
+            *(f"{name}: left out, another file has the same stem" for name in self.duplicates),
+        ]
 
 
 def match_names(source: Sequence[str], target: Sequence[str]) -> PairReport:

@@ -7,7 +7,6 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from datasets.matching import match_names
@@ -23,7 +22,7 @@ def is_held_out(collection: str, name: str, share: float = HELD_OUT) -> bool:
     """Whether this person belongs to the test faces: a hash of the collection's name and the image's name.
 
     `Name_0001` and `Name_0002` are one person, so what follows the last underscore does not count when it is a number.
-    The same faces are held out wherever and however often this is asked.
+    The same faces are held out wherever and however often this is asked, and from the bundled model as well.
     """
     person = re.sub(r"_\d+$", "", str(PurePosixPath(name).with_suffix("")))
     digest = hashlib.sha1(f"{collection}/{person}".encode("utf-8", "surrogateescape")).digest()
@@ -35,19 +34,19 @@ def merge(
 ) -> tuple[str, list[str]]:
     """Write the zip `out` with train/photos and test/photos, images unchanged, named `<collection>_<name>`.
 
-    collections: folders or zips of photos. labels: each also holds label maps, which go to train/labels and so on;
-    Returns how many there are in words, and a line for every photo or label map without a partner, which is left out.
-    UserError when two would get the same name.
+    collections: folders or zips of photos. labels: each also holds label maps, which go to train/labels and
+    test/labels; what has no partner is left out. Returns how many there are in words, and a line for all that was left
+    out. UserError when two would get the same name.
     """
     entries: dict[str, tuple[ImageSource, str]] = {}
     counts: Counter[str] = Counter()
     problems: list[str] = []
     for path in collections:
-        title = PurePosixPath(Path(path).name).stem
+        title = Path(path).stem
         photos, pairs, alone = _photos(path, labels)
         problems += alone
         for name, partner in pairs:
-            part = "test" if is_held_out(title, getattr(photos, "prefix", "") + name, share) else "train"
+            part = "test" if is_held_out(title, photos.prefix + name, share) else "train"
             counts[part] += 1
             base = f"{title}_{PurePosixPath(name).stem}"
             sides = [(f"{part}/photos/{base}{PurePosixPath(name).suffix}", (photos, name))]
@@ -70,14 +69,13 @@ Pair = tuple[str, tuple[ImageSource, str] | None]
 
 def _photos(path: str | Path, labels: bool) -> tuple[ImageSource, list[Pair], list[str]]:
     """The photos of one collection, each with its label map if wanted, and what has no partner."""
-    if not labels:
-        source = open_source(path)
-        with suppress(UserError):
-            source, _, _ = two_kinds(path)  # the photos alone, where there is something beside them
-        return source, [(name, None) for name in source.names], []
-    photos, maps, _ = two_kinds(path)
-    report = match_names(maps.names, photos.names)
-    alone = [f"{photos.label(name)}: no label map of that name" for name in report.unmatched_target]
-    alone += [f"{maps.label(name)}: no photo of that name" for name in report.unmatched_source]
-    alone += [f"{name}: left out, another file has the same stem" for name in report.duplicates]
-    return photos, [(name, (maps, label)) for label, name in report.pairs], alone
+    if labels:
+        photos, maps, _ = two_kinds(path)
+        report = match_names(maps.names, photos.names)
+        pairs: list[Pair] = [(name, (maps, label)) for label, name in report.pairs]
+        return photos, pairs, report.without_partner(maps, photos, source="label map", target="photo")
+    try:
+        photos = two_kinds(path)[0]  # without what lies beside them
+    except UserError:
+        photos = open_source(path)
+    return photos, [(name, None) for name in photos.names], []

@@ -38,6 +38,8 @@ class ImageSource:
     names: sorted naturally, stable. path: what the user gave. Picklable; safe to use after a fork and from threads.
     """
 
+    prefix = ""  # of the names, within what they were taken from by `under`
+
     def __init__(self, path: str | Path, names: Iterable[str]):
         self.path = Path(path)
         self.names: list[str] = sorted(names, key=natural_key)

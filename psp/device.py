@@ -13,8 +13,14 @@ PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 CHUNK_PIXELS = {"cpu": 1 << 20, "cuda": 16 << 20}  # how much of a batch a generator works on at a time
 
 
-def pick_device(name: str) -> torch.device:
-    """`--device`: "auto" (CUDA if there is one, else the CPU), "cpu", "cuda" or "cuda:N". UserError when not there."""
+def pick_device(name: str, local: int | None = None) -> torch.device:
+    """`--device`: "auto" (CUDA if there is one, else the CPU), "cpu", "cuda" or "cuda:N". UserError when not there.
+
+    local: number of this process among those started together on this machine; each takes a GPU of its own where the
+    name leaves it open.
+    """
+    if local is not None and name in ("auto", "cuda") and torch.cuda.is_available():
+        name = f"cuda:{local % torch.cuda.device_count()}"
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -39,11 +39,9 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def local_device(name: str) -> str:
-    """`--device` for this process: with torchrun, auto and cuda mean the GPU with the number of LOCAL_RANK."""
-    if launched() == 1 or name not in ("auto", "cuda") or not torch.cuda.is_available():
-        return name
-    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+def local_rank() -> int | None:
+    """Number of this process on its machine; None without torchrun."""
+    return None if launched() == 1 else int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def wait_for_shards() -> None:

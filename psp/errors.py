@@ -18,7 +18,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str = ""):
-        super().__init__("".join(c if c.isprintable() else " " if c in "\r\n\t" else "?" for c in message).strip())
+        super().__init__(_visible(message).strip())
 
 
 def run_main(main: Callable[[], int | None]) -> None:
@@ -71,4 +71,8 @@ def brief(error: BaseException, length: int = 120) -> str:
 
 def one_line(error: BaseException | str) -> str:
     """A message without line breaks, and without the control characters that names of files may hold."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split()))
+    return _visible(" ".join(str(error).split()))
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() else " " if c in "\r\n\t" else "?" for c in text)

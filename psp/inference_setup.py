@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
 from psp.any_model import load_any_model
@@ -25,7 +24,6 @@ from psp.picture_model import PictureModel
 from psp.picture_translator import PictureTranslator
 from psp.preprocess import open_image, parse_factors, prepare_target
 from psp.refinement import check_iters
-from psp.sharing import Share
 from psp.stats import merge_stats, save_stats, shard_path
 from psp.tasks import Task
 from psp.translate import AnyTranslator, Styles, Translator, load_codes
@@ -106,7 +104,7 @@ def prepare(
     """
     share = options.share
     shared = share.count > 1 if shared is None else shared
-    device = pick_device(_own_device(options.device, share))
+    device = pick_device(options.device, share.local)
     given = open_source(options.data_path) if options.data_path else None  # before a large model is read
     task_name = options.dataset_type or (None if options.checkpoint_path else DEFAULT_TASK)
     path = locate(options.checkpoint_path) if options.checkpoint_path else bundled(task_name or DEFAULT_TASK)
@@ -322,13 +320,6 @@ def _run_name(model: PSP | PictureModel) -> str:
     if isinstance(model, PSP):
         return model.task.name
     return model.method.replace(" ", "_") if " " in model.method else f"{model.method}_{model.task.name}"
-
-
-def _own_device(name: str, share: Share) -> str:
-    """Processes that were started together on one machine take a GPU each, where the flag leaves it open."""
-    if share.local is None or name not in ("auto", "cuda") or not torch.cuda.is_available():
-        return name
-    return f"cuda:{share.local % torch.cuda.device_count()}"
 
 
 def _without_results(source: Source, exp_dir: Path) -> list[str]:

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from psp.inference import Item, Report, Source
 from psp.inference_options import InferenceOptions
 from psp.inference_setup import Prepared, prepare
 from psp.sharing import Share
-from psp.stats import summary, write_stats
+from psp.stats import speed, write_stats
 
 BATCHES_AT_A_TIME = 16  # of the network, in one call of a worker: what is lost with a worker, and made again
 
@@ -54,7 +54,7 @@ class FaceMaker:
             "key": np.array(keys),
             "seconds": np.array([report.per_image.get(key, np.nan) for key in keys]),
             "reason": np.array([report.failed.get(key, "") for key in keys]),
-            "device": np.array([f"{device_name(run.translator.device)}"] * len(keys)),
+            "device": np.array([device_name(run.translator.device)] * len(keys)),
         }
 
 
@@ -84,10 +84,8 @@ def run(
     options = replace(options, **_absolute(options))
     prepared = prepare(options, open_source, root=root, mixing=mixing)  # mistakes show here, and not in every worker
     print("\n".join(prepared.lines), flush=True)
-    folder_run, options = (
-        prepared.folder_run,
-        replace(options, exp_dir=str(prepared.folder_run.layout.folder.resolve())),
-    )
+    folder_run = prepared.folder_run
+    options = replace(options, exp_dir=str(folder_run.layout.folder.resolve()))
     waiting = [item for item in prepared.items if not folder_run.is_done(item)]
     start, rows = time.perf_counter(), []
     if waiting:
@@ -148,7 +146,7 @@ def _spread(
 def _absolute(options: InferenceOptions) -> dict[str, Any]:
     """The paths among the options, for workers that start in another folder."""
     names = ("exp_dir", "checkpoint_path", "data_path", "style_image", "style_code", "enhance_weights", "label_map")
-    given = {name: asdict(options)[name] for name in names}
+    given = {name: getattr(options, name) for name in names}
     return {
         name: str(Path(value).expanduser().resolve())
         for name, value in given.items()
@@ -169,11 +167,7 @@ def _finish(prepared: Prepared, rows: Sequence[dict[str, Any]], workers: int, se
         "failed": failed,
         "ray_workers": workers,
         "devices": sorted({str(row["device"]) for row in rows}),
-        "seconds": {
-            "total": seconds,
-            "images_per_second": made / seconds if rows else 0.0,
-            "network_per_image": summary(list(per_image.values())),
-        },
+        "seconds": speed(seconds, made, list(per_image.values())),
         "per_image": per_image,
     }
     if rows:

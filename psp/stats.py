@@ -39,9 +39,7 @@ def save_stats(run: FolderRun, path: Path, extra: dict[str, Any]) -> None:
             "numpy": np.__version__, "pillow": PIL.__version__,
         },
         "seconds": {
-            "total": report.seconds,
-            "images_per_second": report.made / report.seconds if report.seconds else 0.0,
-            "network_per_image": summary(times),
+            **speed(report.seconds, report.made, times),
             "first_batch_per_image": times[0] if times else None,
             "encoder_per_image": sum(timings.encode) / images,
             "generator_per_image": sum(timings.decode) / images,
@@ -93,11 +91,7 @@ def _merged(parts: dict[int, dict[str, Any]], count: int) -> dict[str, Any]:
         "failed": {name: reason for part in parts.values() for name, reason in part["failed"].items()},
         "num_shards": count,
         "shards": {str(index): _as_shard(part) for index, part in parts.items()},
-        "seconds": {
-            "total": total,
-            "images_per_second": counts["made"] / total if total else 0.0,
-            "network_per_image": summary(list(per_image.values())),
-        },
+        "seconds": speed(total, counts["made"], list(per_image.values())),
         "per_image": per_image,
     }
 
@@ -123,6 +117,15 @@ def write_stats(stats: dict[str, Any], path: Path) -> None:
     if times:
         line = f"Runtime {np.mean(times):.4f}+-{np.std(times):.4f}"
         save_bytes(line.encode(), path.with_suffix(".txt"))
+
+
+def speed(seconds: float, made: int, times: Sequence[float]) -> dict[str, Any]:
+    """The seconds of a run, pictures made per second, and what the network took for each input."""
+    return {
+        "total": seconds,
+        "images_per_second": made / seconds if seconds else 0.0,
+        "network_per_image": summary(times),
+    }
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:

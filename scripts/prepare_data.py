@@ -134,12 +134,8 @@ def align(args: argparse.Namespace) -> int:
     if partner is not None:
         report = match_names(partner.names, photos.names)
         pairs = list(report.pairs)
-        problems = [f"{partner.label(n)}: no photo of that name" for n in report.unmatched_source]
-        problems += [
-            f"{photos.label(n)}: no {folder[:-1] if folder == 'labels' else 'sketch'} of that name"
-            for n in report.unmatched_target
-        ]
-        problems += [f"{n}: left out, another file has the same stem" for n in report.duplicates]
+        kind = "label" if folder == "labels" else "sketch"
+        problems = report.without_partner(partner, photos, source=kind, target="photo")
         if not pairs:
             raise UserError(
                 f"no pairs: no name in {photos.path} matches one in {partner.path}; see --photos, --{folder}"

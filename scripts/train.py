@@ -42,9 +42,9 @@ def main() -> int:
     )
 
     from psp.device import autocast, pick_device
-    from psp.distributed import local_device, process_group
+    from psp.distributed import local_rank, process_group
 
-    device = pick_device(local_device(config.device))
+    device = pick_device(config.device, local_rank())
     autocast(device, config.precision)  # complains before the data is read
     with process_group(device):
         return train(config, device, examples=examples)
