@@ -110,11 +110,8 @@ def seconds_per_image(models: dict[str, Any]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[Row], models: dict[str, Any]) -> str:
     """Metrics down, methods across; the best value of each metric is bold."""
-    from psp.any_model import load_any_model
-
-    models = {row.name: load_any_model(str(row.checkpoint), task=row.table["task"]) for row in rows}
     seconds = seconds_per_image(models)
     values = {row.name: row.values() for row in rows}
     lines = ["| | " + " | ".join(row.name for row in rows) + " |", "|---|" + "---|" * len(rows)]
@@ -137,21 +134,22 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def pictures(name: str, rows: list[Row], entry: dict[str, Any]) -> None:
+def pictures(name: str, rows: list[Row], models: dict[str, Any], entry: dict[str, Any]) -> None:
     """One line per input of `entry["inputs"]`: the input, what each method makes of it, the photo."""
     from PIL import Image
 
-    from psp.any_model import load_any_model
     from psp.preprocess import open_image, prepare_source
     from psp.tasks import get_task
     from psp.visualize import sheet, source_to_image, to_image
 
     task = get_task(rows[0].table["task"])
-    models = [load_any_model(str(row.checkpoint), task=task.name) for row in rows]
     cells: list[list[Image.Image]] = []
     for path in (ROOT / place for place in entry["inputs"]):
         source = prepare_source(open_image(path), task)[None]
-        line = [source_to_image(source[0], task), *(to_image(model.translate(source, 0)[0]) for model in models)]
+        line = [
+            source_to_image(source[0], task),
+            *(to_image(model.translate(source, 0)[0]) for model in models.values()),
+        ]
         photo = ROOT / entry["photos"] / f"{path.stem}.jpg"
         if photo.exists():
             line.append(open_image(photo).convert("RGB"))
@@ -166,7 +164,6 @@ def there_and_back(checkpoint: Path, entry: dict[str, Any]) -> None:
 
     from psp.any_model import load_any_model
     from psp.preprocess import open_image, prepare_source
-    from psp.tasks import get_task
     from psp.visualize import sheet, to_image
 
     to_sketch = load_any_model(str(checkpoint), direction="photo_to_sketch")
@@ -176,9 +173,7 @@ def there_and_back(checkpoint: Path, entry: dict[str, Any]) -> None:
     for path in (ROOT / place for place in entry["photos"]):
         photo = open_image(path).convert("RGB")
         drawn = to_image(to_sketch.translate(prepare_source(photo, to_sketch.task)[None], 0)[0])
-        back = to_image(
-            to_photo.translate(prepare_source(drawn, get_task(to_photo.task.name), cleanup=False)[None], 0)[0]
-        )
+        back = to_image(to_photo.translate(prepare_source(drawn, to_photo.task, cleanup=False)[None], 0)[0])
         columns.append(
             [image.convert("RGB").resize((192, 192), Image.Resampling.BICUBIC) for image in (photo, drawn, back)]
         )
@@ -194,6 +189,8 @@ def main() -> None:
     parser.add_argument("--evaluate", action="store_true")
     flags = parser.parse_args()
     page = (HERE / "benchmark.md").read_text(encoding="utf-8")
+    from psp.any_model import load_any_model
+
     listed = yaml.safe_load((HERE / "benchmark.yaml").read_text(encoding="utf-8"))
     for entry in listed["tables"]:
         rows = [Row(name, about, entry, flags.experiments) for name, about in entry["rows"].items()]
@@ -203,11 +200,12 @@ def main() -> None:
         for row in rows:
             if flags.evaluate and not row.is_evaluated():
                 row.evaluate()
+        models = {row.name: load_any_model(str(row.checkpoint), task=entry["task"]) for row in rows}
         begin, end = f"<!-- table {entry['name']} -->\n", "<!-- end -->"
         before, after = page.split(begin, 1)
-        page = before + begin + table(rows) + "\n" + after[after.index(end) :]
+        page = before + begin + table(rows, models) + "\n" + after[after.index(end) :]
         if "pictures" in entry:
-            pictures(entry["name"], rows, entry["pictures"])
+            pictures(entry["name"], rows, models, entry["pictures"])
         for row in rows:
             if row.entry.get("run") == listed["there_and_back"]["run"] and row.checkpoint:
                 there_and_back(row.checkpoint, listed["there_and_back"])

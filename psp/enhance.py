@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from psp.compat import prepare_torchvision
 from psp.device import memory_errors, synchronize
 from psp.errors import UserError, brief
+from psp.inference_options import ENHANCERS as NETWORKS
 from psp.safe_load import check_stored, read_safetensors, read_torch
 from psp.translate import Faces
 from psp.visualize import to_pixels
 
 SIDE = 512
-NETWORKS = {"gfpgan": "GFPGAN", "codeformer": "CodeFormer", "restoreformer": "RestoreFormer"}  # spandrel's names
 WEIGHTS_FROM = {  # CodeFormer's are not for commercial use
     "gfpgan": "https://github.com/TencentARC/GFPGAN/releases/download/v1.3.4/GFPGANv1.4.pth",
     "codeformer": "https://github.com/sczhou/CodeFormer/releases/download/v0.1.0/codeformer.pth",

@@ -11,7 +11,8 @@ from psp.sharing import Share, find_share
 from psp.tasks import TASKS, get_task
 
 DIRECTIONS = ("sketch_to_photo", "photo_to_sketch")
-ENHANCERS = ("gfpgan", "codeformer", "restoreformer")
+# Value of --enhance -> what authors, spandrel and the studio call the network.
+ENHANCERS = {"gfpgan": "GFPGAN", "codeformer": "CodeFormer", "restoreformer": "RestoreFormer"}
 
 
 @dataclass(frozen=True)

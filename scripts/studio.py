@@ -100,7 +100,6 @@ def main() -> int:
 def tools(flags: Any) -> Tools:
     """What the studio needs from outside psp, and what is optional."""
     from datasets.sketches import STYLES, sketch_from_photo
-    from psp.studio.enhancing import TITLES as ENHANCER_TITLES
     from psp.studio.enhancing import LazyEnhancer, find_enhancer
     from psp.studio.inputs import Tools
 
@@ -121,7 +120,7 @@ def tools(flags: Any) -> Tools:
         cut_face=cut_face,
         parse_face=parse_face if BUNDLED.is_file() else None,
         enhance=enhancer,
-        enhance_name=ENHANCER_TITLES[enhancer.name] if enhancer else "",
+        enhance_name=ENHANCERS[enhancer.name] if enhancer else "",
         examples=examples,  # type: ignore[arg-type]
     )
 

@@ -14,7 +14,6 @@ from psp.weight_files import find_weights
 if TYPE_CHECKING:
     from psp.enhance import Enhancer
 
-TITLES = {"gfpgan": "GFPGAN", "codeformer": "CodeFormer", "restoreformer": "RestoreFormer"}
 FILES = {  # the names that their publishers gave them
     "gfpgan": ("GFPGANv1.4.pth", "GFPGANv1.3.pth"),
     "restoreformer": ("RestoreFormer.pth",),
@@ -24,7 +23,7 @@ PACKAGES = {"gfpgan": "spandrel", "restoreformer": "spandrel", "codeformer": "sp
 
 
 class LazyEnhancer:
-    """`enhancer(picture)` -> a picture of 512 px. name: one of `TITLES`. Errors as `psp.enhance.load_enhancer`."""
+    """`enhancer(picture)` -> a picture of 512 px. name: a value of --enhance. Errors as `psp.enhance.load_enhancer`."""
 
     def __init__(self, name: str, path: str | Path, device: str):
         self.name, self.path, self.device = name, path, device
