@@ -14,6 +14,7 @@ from criteria.crop import inner_face
 from criteria.identity import IdentityLoss, IdNet
 from criteria.lpips import LPIPS, Trunk
 from criteria.moco import MocoLoss
+from criteria.parsing import ParsingLoss
 from criteria.w_norm import w_norm
 from psp.config import LAMBDAS
 from psp.errors import UserError
@@ -35,6 +36,7 @@ class TargetFeatures:
     lpips_crop: list[Tensor] | None = field(default=None)
     identity: Tensor | None = field(default=None)
     moco: Tensor | None = field(default=None)
+    parsing: Tensor | None = field(default=None)
 
 
 class PspObjective(nn.Module):
@@ -58,6 +60,7 @@ class PspObjective(nn.Module):
         self.lpips = LPIPS(lpips_net) if weights["lpips_lambda"] or weights["lpips_lambda_crop"] else None
         self.identity = IdentityLoss(id_net) if weights["id_lambda"] else None
         self.moco = MocoLoss() if weights["moco_lambda"] else None
+        self.parsing = ParsingLoss() if weights["parsing_lambda"] else None
         self.to(device)
 
     def prepare_target(self, target: Tensor) -> TargetFeatures:
@@ -72,6 +75,7 @@ class PspObjective(nn.Module):
                 else None,
                 identity=self.identity.features(target) if self.identity else None,
                 moco=self.moco.features(target) if self.moco else None,
+                parsing=self.parsing.features(target) if self.parsing else None,
             )
 
     def forward(
@@ -82,12 +86,14 @@ class PspObjective(nn.Module):
         latent_avg: Tensor | None = None,
         source: Tensor | None = None,
         *,
+        labels: Tensor | None = None,
         target_features: TargetFeatures | None = None,
     ) -> Losses:
         """Compare output with target, both RGB [B,3,S,S] about [-1,1] at one square size S >= 32 (pSp: 256).
 
         codes, latent_avg: for the W-norm, see `w_norm`. source: a photo at the same size, only for the identity terms
-        in the log; sketches and label maps are ignored. target_features: `prepare_target(target)`, if kept.
+        in the log; sketches and label maps are ignored. labels: class ids [B,H,W] for the parsing loss, which otherwise
+        takes what the parser finds in the target. target_features: `prepare_target(target)`, if kept.
         Nothing waits for the device. terms: `loss_l2`, `loss_lpips`, `loss_id` and so on, `loss` (the total), and
         the similarities that IdentityLoss and MocoLoss name. ValueError: shapes that do not fit.
         """
@@ -118,6 +124,9 @@ class PspObjective(nn.Module):
         if self.moco is not None:
             found["moco_lambda"], logs = self.moco(output, target, source, target_features=wanted.moco)
             extra |= logs
+        wanted_labels = wanted.parsing if labels is None else labels
+        if self.parsing is not None and wanted_labels is not None:
+            found["parsing_lambda"] = self.parsing(output, wanted_labels)
 
         total = torch.stack([weights[name] * loss for name, loss in found.items()]).sum()
         terms = {"loss_" + name.replace("_lambda", ""): loss.detach() for name, loss in found.items()}

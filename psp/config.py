@@ -109,6 +109,9 @@ class TrainConfig:
     moco_lambda: float | None = option(None, "MoCo similarity weight, for domains that are not faces")
     lpips_net: str = option("alex", "LPIPS network", ("alex", "vgg"))
     id_net: str = option("dlib", "identity network", ("dlib", "ir_se50", "facenet"))
+    parsing_lambda: float | None = option(
+        None, "weight of what the face parser finds in the output, against the label map or the target photo"
+    )
     use_latent_mask: bool = option(
         False, "take the fine layers' codes from the target's own code while training (against dull averaged colours)"
     )
@@ -186,6 +189,7 @@ LAMBDAS = (
     "lpips_lambda_crop",
     "l2_lambda_crop",
     "moco_lambda",
+    "parsing_lambda",
 )
 FULL_SCHEDULE = {
     "max_steps": 500_000,

@@ -16,6 +16,7 @@ from psp.palette import LABELS, MIRROR
 from psp.safe_load import read_safetensors, read_torch
 
 INPUT_SIZE = 128
+CLASSES = len(LABELS)
 BUNDLED = Path(__file__).resolve().parents[1] / "pretrained" / "auxiliary" / "face_parser.safetensors"
 WIDTHS = (32, 48, 88, 128)
 
@@ -29,7 +30,7 @@ class FaceParser(nn.Module):
     whole face, which it takes to tell a left eye from a right one.
     """
 
-    def __init__(self, widths: tuple[int, ...] = WIDTHS, n_classes: int = len(LABELS)) -> None:
+    def __init__(self, widths: tuple[int, ...] = WIDTHS, n_classes: int = CLASSES) -> None:
         super().__init__()
         levels = list(zip((12, *widths[:-1]), widths, strict=True))
         self.down = nn.ModuleList(nn.Sequential(_conv(a, b), _conv(b, b)) for a, b in levels)
@@ -67,6 +68,24 @@ class FaceParser(nn.Module):
     def parse(self, images: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
         """Faces [B,3,H,W] in [-1,1] -> class ids uint8 [B,h,w]; see `scores`."""
         return self.scores(images, size=size).argmax(1).to(torch.uint8)
+
+
+def parsing_losses(logits: Tensor, ids: Tensor) -> dict[str, Tensor]:
+    """logits [B,19,H,W], ids int64 [B,H,W] -> cross-entropy, Dice and their sum.
+
+    Classes count in the cross-entropy by the inverse root of their share in the batch, so that brows and lips are not
+    drowned by hair and background. Dice is 1 - the mean overlap over the classes of the batch (Milletari et al. 2016).
+    """
+    counts = torch.bincount(ids.flatten(), minlength=CLASSES).to(logits.dtype)
+    share = counts / counts.sum()
+    weight = (share + 1e-4).rsqrt()[ids]
+    log_guess = logits.log_softmax(1)
+    right = log_guess.gather(1, ids[:, None])[:, 0]  # log probability of the true class, [B,H,W]
+    entropy = -(weight * right).sum() / weight.sum()
+    shared = torch.zeros_like(counts).index_add(0, ids.flatten(), right.exp().flatten())
+    overlap = (2 * shared + 50) / (log_guess.exp().sum((0, 2, 3)) + counts + 50)
+    dice = 1 - overlap.mean()
+    return {"loss": entropy + dice, "loss_entropy": entropy, "loss_dice": dice}
 
 
 def _conv(c_in: int, c_out: int, dilation: int = 1) -> nn.Sequential:

@@ -56,7 +56,7 @@ def test_psps_sketch_command() -> None:
     config = resolve(parse([*SKETCH_COMMAND.split(), "--data_root", "data"]), examples=False)
     assert config.losses == {
         "l2_lambda": 1, "lpips_lambda": 0.8, "id_lambda": 0, "w_norm_lambda": 0.005, "lpips_lambda_crop": 0,
-        "l2_lambda_crop": 0, "moco_lambda": 0,
+        "l2_lambda_crop": 0, "moco_lambda": 0, "parsing_lambda": 0,
     }  # fmt: skip
     assert (config.max_steps, config.val_interval, config.save_interval) == (500_000, 2500, 5000)
     assert (config.learning_rate, config.optim_name, config.batch_size) == (1e-4, "ranger", 8)

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from tiny_runs import same
 from tiny_training import sketch_batch
 
-from psp.face_parser import FaceParser
+from psp.face_parser import CLASSES, FaceParser, parsing_losses
 from psp.methods.base import BadStep
-from psp.methods.parser import CLASSES, ParserMethod, losses, schedule, vary
+from psp.methods.parser import ParserMethod, schedule, vary
 from psp.tasks import get_task
 
 TASK = get_task("celebs_seg_to_face")
@@ -35,10 +35,10 @@ def test_losses_equal_torch_s_cross_entropy_and_the_dice_of_one_hot_maps() -> No
     counts, guess = hot.sum((0, 2, 3)), logits.softmax(1)
     dice = 1 - ((2 * (guess * hot).sum((0, 2, 3)) + 50) / (guess.sum((0, 2, 3)) + counts + 50)).mean()
     weight = (counts / counts.sum() + 1e-4).rsqrt()
-    found = losses(logits, ids)
+    found = parsing_losses(logits, ids)
     assert found["loss_entropy"].item() == pytest.approx(F.cross_entropy(logits, ids, weight=weight).item())
     assert found["loss_dice"].item() == pytest.approx(dice.item())
-    perfect = losses(100 * hot - 50, ids)
+    perfect = parsing_losses(100 * hot - 50, ids)
     assert perfect["loss_entropy"] < 1e-9 and perfect["loss_dice"] < 1e-6
 
 

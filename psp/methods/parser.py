@@ -15,14 +15,12 @@ from psp.augment import recolour
 from psp.checkpoint import load_strictly
 from psp.device import autocast
 from psp.distributed import average_gradients
-from psp.face_parser import INPUT_SIZE, FaceParser
+from psp.face_parser import CLASSES, INPUT_SIZE, FaceParser, parsing_losses
 from psp.methods.base import BadStep, total_gradient_norm
-from psp.palette import LABELS
 from psp.tasks import Task
 from psp.types import Batch
 from psp.visualize import Picture, source_to_image, to_image
 
-CLASSES = len(LABELS)
 EMA_STEPS = 200  # over about how many steps the weights that are kept are averaged
 
 
@@ -65,7 +63,7 @@ class ParserMethod:
             images, ids = vary(batch.target.to(self.device), batch.source.to(self.device))
             with autocast(self.device, self.precision):
                 logits = self.net(images)
-            found = losses(logits.float(), ids)
+            found = parsing_losses(logits.float(), ids)
             (found["loss"] / len(batches)).backward()
             for name, value in found.items():
                 terms[name] = terms.get(name, torch.zeros_like(value)) + value.detach() / len(batches)
@@ -99,7 +97,7 @@ class ParserMethod:
         scores = self.average.scores(images, size=(ids.shape[1], ids.shape[2]))
         size = (INPUT_SIZE, INPUT_SIZE)
         small = F.interpolate(ids[:, None].float(), size=size, mode="nearest-exact")[:, 0].long()
-        found = losses(F.interpolate(scores, size=size, mode="bilinear", antialias=True), small)
+        found = parsing_losses(F.interpolate(scores, size=size, mode="bilinear", antialias=True), small)
         guess = scores.argmax(1)
         both = torch.bincount(ids[guess == ids], minlength=CLASSES)
         either = torch.bincount(ids.flatten(), minlength=CLASSES) + torch.bincount(guess.flatten(), minlength=CLASSES)
@@ -136,24 +134,6 @@ class ParserMethod:
 def schedule(step: int, max_steps: int) -> float:
     """Factor of the learning rate: up over 50 steps, then down with the cosine."""
     return min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max_steps)))
-
-
-def losses(logits: Tensor, ids: Tensor) -> dict[str, Tensor]:
-    """logits [B,19,H,W], ids int64 [B,H,W] -> cross-entropy, Dice and their sum.
-
-    Classes count in the cross-entropy by the inverse root of their share in the batch, so that brows and lips are not
-    drowned by hair and background. Dice is 1 - the mean overlap over the classes of the batch (Milletari et al. 2016).
-    """
-    counts = torch.bincount(ids.flatten(), minlength=CLASSES).to(logits.dtype)
-    share = counts / counts.sum()
-    weight = (share + 1e-4).rsqrt()[ids]
-    log_guess = logits.log_softmax(1)
-    right = log_guess.gather(1, ids[:, None])[:, 0]  # log probability of the true class, [B,H,W]
-    entropy = -(weight * right).sum() / weight.sum()
-    shared = torch.zeros_like(counts).index_add(0, ids.flatten(), right.exp().flatten())
-    overlap = (2 * shared + 50) / (log_guess.exp().sum((0, 2, 3)) + counts + 50)
-    dice = 1 - overlap.mean()
-    return {"loss": entropy + dice, "loss_entropy": entropy, "loss_dice": dice}
 
 
 def vary(images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:

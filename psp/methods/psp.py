@@ -26,7 +26,8 @@ Objective = Callable[..., Losses]
 class PspMethod:
     """Encoder training: images are compared at min(256, output size), as pSp does at 256.
 
-    objective: callable (output, target, codes, latent_avg, source) -> Losses, e.g. `criteria.PspObjective`.
+    objective: callable (output, target, codes, latent_avg, source) -> Losses, e.g. `criteria.PspObjective`; from a
+    label-map task it also gets the class ids as `labels`.
     own_fine_layers: W+ layers that a random half of the samples takes from the target's own code (`model.style_of`)
     instead of the encoder's: structure has to come from the source, colours need not be guessed. [] for plain pSp.
     code_lambda: weight of the distance of the other layers' codes to that own code, a short cut past the generator that
@@ -112,7 +113,8 @@ class PspMethod:
         if photo is not None and photo.shape[-1] != images.shape[-1]:
             photo = F.interpolate(photo, size=images.shape[-2:], mode="area")
         average = model.latent_avg if model.start_from_latent_avg else None
-        losses = self.objective(images.float(), target, codes.float(), average, photo)
+        labels = {"labels": batch.source.to(model.device)} if self.task.source == "labels" else {}
+        losses = self.objective(images.float(), target, codes.float(), average, photo, **labels)
         if not wants_own or not self.code_lambda:
             return losses.total, losses.terms
         structure = [layer for layer in range(model.n_styles) if layer not in self.own_fine_layers]

@@ -1,0 +1,43 @@
+"""Parsing loss: does the face parser find in the output what the label map, or the target photo, has there?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from psp.face_parser import INPUT_SIZE, load_face_parser, parsing_losses
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class ParsingLoss(nn.Module):
+    """Class-balanced cross-entropy plus soft Dice of the bundled face parser, frozen; see `parsing_losses`.
+
+    Faces are RGB in [-1,1], [B,3,S,S], FFHQ-aligned. The parser sees 128 px whatever their size. UserError: its file is
+    missing. Whoever trains with this loss and then measures the parser's mIoU measures with what was trained against.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parser = load_face_parser()
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in evaluation mode whatever the surrounding module does."""
+        return super().train(False)
+
+    def features(self, target: Tensor) -> Tensor:
+        """What the parser finds in target faces: class ids uint8 [B,128,128]."""
+        return self.parser.parse(target, size=(INPUT_SIZE, INPUT_SIZE))
+
+    def forward(self, output: Tensor, wanted: Tensor) -> Tensor:
+        """The loss, a scalar, of output faces against class ids [B,H,W] of any size. Only output gets a gradient."""
+        size = (INPUT_SIZE, INPUT_SIZE)
+        if output.shape[-2:] != size:
+            output = F.interpolate(output, size=size, mode="bilinear", antialias=True)
+        if wanted.shape[-2:] != size:
+            wanted = F.interpolate(wanted[:, None].float(), size=size, mode="nearest-exact")[:, 0]
+        return parsing_losses(self.parser(output).float(), wanted.to(torch.int64))["loss"]
