@@ -60,13 +60,16 @@ class LPIPS(nn.Module):
         self.register_buffer("std", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
         self.requires_grad_(False).eval()  # the memory layout stays: see SimilarityLoss.freeze
 
-    def features(self, images: Tensor) -> list[Tensor]:
-        """The five feature maps of [B,3,S,S] in [-1,1], each of unit length over its channels, in float32."""
+    def features(self, images: Tensor, maps: int = 5) -> list[Tensor]:
+        """The first `maps` of five feature maps of [B,3,S,S] in [-1,1], each of unit length over its channels, float32.
+
+        Those behind the last one asked for are not computed.
+        """
         if min(images.shape[-2:]) < MIN_SIZE:
             images = resize(images, MIN_SIZE)
         x = (images - self.mean) / self.std
         found = []
-        for i, layer in enumerate(self.trunk):
+        for i, layer in zip(range(self.taps[maps - 1] + 1), self.trunk, strict=False):
             x = layer(x)
             if i in self.taps:
                 found.append(_unit_length(x.float()))

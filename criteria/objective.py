@@ -16,8 +16,8 @@ from criteria.lpips import LPIPS, Trunk
 from criteria.moco import MocoLoss
 from criteria.parsing import ParsingLoss
 from criteria.w_norm import w_norm
-from psp.config import LAMBDAS
 from psp.errors import UserError
+from psp.tasks import LAMBDAS
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.util
 import json
 import math
 import types
@@ -15,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from psp.cli import Parser, add_bool
+from psp.config_checks import check
 from psp.errors import UserError, brief, shown
-from psp.image_gan_options import IMAGE_GANS, check_image_gan, image_gan_defaults
-from psp.tasks import TASKS, get_task
+from psp.image_gan_options import IMAGE_GANS, image_gan_defaults
+from psp.tasks import LAMBDAS, TASKS, get_task
 
 METHODS = ("psp", "stylegan2", "parser", *IMAGE_GANS)
-NO_WANDB = "--use_wandb needs the package wandb (pip install wandb); without it there is TensorBoard, in EXP_DIR/logs"
 
 MAX_CONFIG_BYTES = 1 << 20
 
@@ -101,7 +100,7 @@ class TrainConfig:
     )
     max_bad_steps: int = option(5, "stop after this many steps in a row with a NaN or infinite loss")
     lpips_lambda: float | None = option(None, "LPIPS weight")
-    id_lambda: float | None = option(None, "identity weight")
+    id_lambda: float | None = option(None, "identity weight (with --guide, too)")
     l2_lambda: float | None = option(None, "L2 weight")
     w_norm_lambda: float | None = option(None, "weight of the distance to the average latent")
     lpips_lambda_crop: float | None = option(None, "LPIPS weight on the inner face")
@@ -110,7 +109,9 @@ class TrainConfig:
     lpips_net: str = option("alex", "LPIPS network", ("alex", "vgg"))
     id_net: str = option("dlib", "identity network", ("dlib", "ir_se50", "facenet"))
     parsing_lambda: float | None = option(
-        None, "weight of what the face parser finds in the output, against the label map or the target photo"
+        None,
+        "weight of what the face parser finds in the output, against the label map or the target photo (with "
+        "--guide, too)",
     )
     use_latent_mask: bool = option(
         False, "take the fine layers' codes from the target's own code while training (against dull averaged colours)"
@@ -153,7 +154,13 @@ class TrainConfig:
     lr_mlp: float = option(0.01, "learning-rate factor of the mapping network")
     channel_base: int = option(16384, "channels at resolution r are channel_base / r, at most channel_max")
     channel_max: int = option(512, "widest layer")
-    r1_gamma: float = option(1.0, "weight of the R1 gradient penalty")
+    discriminator: str = option(
+        "residual",
+        "residual: StyleGAN2's; projected: small networks on the features of AlexNet, and of VGG16 if its "
+        "weights are here, which learn faster from little (Projected GANs)",
+        ("residual", "projected"),
+    )
+    r1_gamma: float | None = option(None, "weight of the R1 gradient penalty (default: 1, projected 0)")
     r1_interval: int = option(16, "steps between R1 penalties")
     path_lambda: float = option(2.0, "weight of path-length regularisation (0: off)")
     path_interval: int = option(4, "steps between path-length penalties")
@@ -163,6 +170,9 @@ class TrainConfig:
     ada_target: float = option(0.6, "ada: share of training images the discriminator is sure of")
     adversarial_lambda: float = option(1.0, "weight of the adversarial loss")
     adversarial_from: int = option(0, "step from which the adversarial loss is on")
+    adversarial_random: float = option(
+        0.5, "with --guide: share of what the discriminator judges that random z make; the rest are reconstructions"
+    )
     guide: str = option(
         "none",
         "encoders that reconstruct training images, for a fast start on small hardware: photo alone, or "
@@ -181,16 +191,6 @@ class TrainConfig:
         }
 
 
-LAMBDAS = (
-    "l2_lambda",
-    "lpips_lambda",
-    "id_lambda",
-    "w_norm_lambda",
-    "lpips_lambda_crop",
-    "l2_lambda_crop",
-    "moco_lambda",
-    "parsing_lambda",
-)
 FULL_SCHEDULE = {
     "max_steps": 500_000,
     "image_interval": 100,
@@ -212,6 +212,7 @@ def resolve(config: TrainConfig, *, examples: bool) -> TrainConfig:
     task = get_task(config.dataset_type)
     filled: dict[str, Any] = {
         "learning_rate": 2e-3 if config.method in ("stylegan2", "parser") else 3e-4 if examples else 1e-4,
+        "r1_gamma": 0.0 if config.discriminator == "projected" else 1.0,
         "input_nc": task.input_nc,
         "label_nc": task.label_nc,
         "resize_factors": task.resize_factors,
@@ -222,7 +223,8 @@ def resolve(config: TrainConfig, *, examples: bool) -> TrainConfig:
     if config.method in IMAGE_GANS:
         filled |= image_gan_defaults(config.method, config.size, examples=examples)
     if all(getattr(config, name) is None for name in LAMBDAS):
-        filled |= {name: task.losses.get(name, 0.0) for name in LAMBDAS}
+        own = {} if config.method == "stylegan2" else task.losses
+        filled |= {name: own.get(name, 0.0) for name in LAMBDAS}
     else:  # somebody who names one weight means pSp's defaults for the others
         filled |= {
             "l2_lambda": 1.0,
@@ -244,65 +246,6 @@ def schedule(config: TrainConfig, n_images: int, *, ranks: int = 1) -> TrainConf
     start = until // 2 if config.decay_from is None else config.decay_from
     decay: dict[str, Any] = {"decay_from": start, "decay_until": until} if config.method in IMAGE_GANS else {}
     return dataclasses.replace(config, max_steps=steps, **decay)
-
-
-AT_LEAST_ONE = (
-    "batch_size", "test_batch_size", "max_steps", "grad_accumulation", "image_interval", "board_interval",
-    "val_interval", "save_interval", "keep_checkpoints", "max_bad_steps", "style_dim", "n_mlp", "channel_max",
-    "r1_interval", "path_interval",
-)  # fmt: skip
-NOT_NEGATIVE = (
-    "seed", "workers", "test_workers", "cache_mb", *LAMBDAS, "code_lambda", "r1_gamma", "path_lambda", "ema_kimg",
-    "adversarial_lambda", "adversarial_from", "guide_lambda", "l1_lambda", "cycle_lambda", "identity_lambda",
-    "pool_size",
-)  # fmt: skip
-
-
-def check(config: TrainConfig) -> None:
-    """UserError on the first option that cannot work."""
-    task = get_task(config.dataset_type)
-    if config.use_wandb and importlib.util.find_spec("wandb") is None:
-        raise UserError(NO_WANDB)
-    given = [name for name in ("epochs", "width", "blocks") if getattr(config, name) is not None]
-    for name in (*AT_LEAST_ONE, *given):
-        if getattr(config, name) < 1:
-            raise UserError(f"--{name} {getattr(config, name)} must be at least 1")
-    for name in NOT_NEGATIVE:
-        if not 0 <= getattr(config, name) < math.inf:
-            raise UserError(f"--{name} {getattr(config, name)} must be a number that is not negative")
-    for name in ("mixing_prob", "ada_target"):
-        if not 0 <= getattr(config, name) <= 1:
-            raise UserError(f"--{name} {getattr(config, name)} must lie between 0 and 1")
-    if config.learning_rate is None or not 0 < config.learning_rate < 1:
-        raise UserError(f"--learning_rate {config.learning_rate} must lie between 0 and 1")
-    if (config.input_nc, config.label_nc) != (task.input_nc, task.label_nc):
-        raise UserError(
-            f"--input_nc {config.input_nc} --label_nc {config.label_nc} do not fit {task.name}, "
-            f"which has --input_nc {task.input_nc} --label_nc {task.label_nc}; leave both flags out"
-        )
-    if config.method == "psp" and not any(config.losses.values()):
-        raise UserError("every loss weight is 0: set --l2_lambda or --lpips_lambda above 0")
-    if config.gradient_checkpointing and config.method != "psp":
-        raise UserError(f"--gradient_checkpointing is for --method psp, not for {config.method}; leave it out")
-    if config.method == "stylegan2":
-        check_generator_training(config)
-    if config.method in IMAGE_GANS:
-        check_image_gan(config)
-
-
-def check_generator_training(config: TrainConfig) -> None:
-    """UserError on options of --method stylegan2 that do not fit together."""
-    if not 0 < config.lr_mlp <= 1:
-        raise UserError(f"--lr_mlp {config.lr_mlp} must lie between 0 and 1")
-    if config.size is not None and config.channel_base < config.size:
-        raise UserError(f"--channel_base {config.channel_base} leaves no channels at {config.size} px; raise it")
-    if config.precision == "fp16":
-        raise UserError("--precision fp16 loses the small gradients of a discriminator; use bf16 or fp32")
-    guided = config.guide != "none" and config.guide_lambda > 0
-    if not guided and (config.adversarial_lambda == 0 or config.adversarial_from > 0):
-        raise UserError(
-            "nothing to train at first: without --guide keep --adversarial_lambda above 0 and --adversarial_from 0"
-        )
 
 
 def build_parser() -> Parser:

@@ -10,6 +10,16 @@ from typing import Literal
 from psp.errors import UserError
 
 SourceKind = Literal["photo", "sketch", "labels"]
+LAMBDAS = (  # loss weights: pSp's, and that of the face parser
+    "l2_lambda",
+    "lpips_lambda",
+    "id_lambda",
+    "w_norm_lambda",
+    "lpips_lambda_crop",
+    "l2_lambda_crop",
+    "moco_lambda",
+    "parsing_lambda",
+)
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,12 @@ from psp.tasks import get_task
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from datasets.pairs import PairedImages
+    from psp.discriminator import Discriminator
     from psp.methods.base import Method
+    from psp.stylegan2 import Generator
     from psp.types import Batch
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -240,10 +243,9 @@ def build_stylegan2(config: TrainConfig, device: Any) -> tuple[Method, TrainConf
 
     from criteria.lpips import LPIPS
     from psp.checkpoint import load_generator
-    from psp.discriminator import Discriminator
     from psp.methods.guide import Guide
     from psp.methods.stylegan2 import GanOptions, StyleGAN2Method
-    from psp.model import build_encoder, parameter_count
+    from psp.model import parameter_count
     from psp.stylegan2 import Generator, grow, resolutions
 
     found = load_generator(config.stylegan_weights) if config.stylegan_weights else None
@@ -260,13 +262,11 @@ def build_stylegan2(config: TrainConfig, device: Any) -> tuple[Method, TrainConf
         generator = grow(found.generator, channels | found.generator.channels, size)
     else:
         raise UserError(f"--size {size}, but {config.stylegan_weights} makes {found.generator.size} px; leave it out")
-    discriminator = found.discriminator if found and found.discriminator and found.generator.size == size else None
+    grown = found is not None and found.generator.size < size
     guide, task = None, get_task(config.dataset_type)
     if config.guide != "none":
-        structure = None
-        if config.guide == "source":
-            structure = build_encoder("CompactStyleEncoder", generator.n_styles, task.input_nc, generator.style_dim)
-        guide = Guide(generator, LPIPS("alex").to(device), structure=structure)
+        structure = structure_encoder(config, generator) if config.guide == "source" else None
+        guide = Guide(generator, LPIPS("alex").to(device), structure=structure, others=guide_losses(config, device))
         if found and found.photo_encoder:
             guide.encoder = found.photo_encoder
         if found and found.latent_avg is not None:
@@ -277,12 +277,67 @@ def build_stylegan2(config: TrainConfig, device: Any) -> tuple[Method, TrainConf
     options = GanOptions(**{f.name: getattr(config, f.name) for f in dataclasses.fields(GanOptions)})
     return StyleGAN2Method(
         generator,
-        discriminator or Discriminator(size, channels=generator.channels),
+        discriminator_for(config, generator, None if found is None or grown else found.discriminator, device),
         options,
         guide=guide,
         task=task,
         device=device,
     ), dataclasses.replace(config, size=size)
+
+
+def structure_encoder(config: TrainConfig, generator: Generator) -> nn.Module:
+    """A CompactStyleEncoder of the task for the guide: the one in `--stylegan_weights` if it has one, else new.
+
+    Of a grown generator, the added styles start as copies of the last one.
+    """
+    from psp.checkpoint import load_strictly
+    from psp.formats import read_weights
+    from psp.model import build_encoder
+
+    task = get_task(config.dataset_type)
+    encoder = build_encoder("CompactStyleEncoder", generator.n_styles, task.input_nc, generator.style_dim)
+    state = dict(read_weights(config.stylegan_weights).part("encoder")) if config.stylegan_weights else {}
+    if not state:
+        return encoder
+    last = max((int(key.split(".")[1]) for key in state if key.startswith("heads.")), default=0)
+    copied = {key: value for key, value in state.items() if key.startswith(f"heads.{last}.")}
+    for style in range(last + 1, generator.n_styles):
+        state |= {key.replace(f".{last}.", f".{style}.", 1): value for key, value in copied.items()}
+    load_strictly(encoder, state, where=f"the encoder in {config.stylegan_weights}")
+    return encoder
+
+
+def guide_losses(config: TrainConfig, device: Any) -> dict[str, Any]:
+    """Losses of the guide beyond L1 and LPIPS: name -> (weight, function of reconstructions and photos)."""
+    others: dict[str, Any] = {}
+    if config.id_lambda:
+        from criteria.identity import IdentityLoss
+
+        identity = IdentityLoss(config.id_net).to(device)  # type: ignore[arg-type]
+        others["id"] = (config.id_lambda, lambda output, target: identity(output, target)[0])
+    if config.parsing_lambda:
+        from criteria.parsing import ParsingLoss
+
+        parsing = ParsingLoss().to(device)
+        others["parsing"] = (config.parsing_lambda, lambda output, target: parsing(output, parsing.features(target)))
+    return others
+
+
+def discriminator_for(config: TrainConfig, generator: Generator, found: Discriminator | None, device: Any) -> Any:
+    """The discriminator of `--discriminator`; found: one that comes with the generator."""
+    if config.discriminator == "projected":
+        from criteria.lpips import LPIPS
+        from psp.projected_discriminator import ProjectedDiscriminator
+
+        try:
+            texture = LPIPS("vgg", download=False).to(device)
+        except UserError as error:
+            texture = None
+            print(f"--discriminator projected: texture is judged by AlexNet alone ({error})")
+        return ProjectedDiscriminator(LPIPS("alex").to(device), texture)
+    from psp.discriminator import Discriminator
+
+    return found or Discriminator(generator.size, channels=generator.channels)
 
 
 def build_parser(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:

@@ -105,6 +105,18 @@ def test_one_named_weight_means_psps_defaults_for_the_others() -> None:
     }
 
 
+def test_losses_and_penalties_of_a_generator() -> None:
+    """Only what was asked for: the lambdas of the task are those of an encoder."""
+    own = ["--method=stylegan2", "--dataset_type=ffhq_encode", "--guide=photo"]
+    config = resolve(parse(own), examples=False)
+    assert (config.id_lambda, config.parsing_lambda, config.r1_gamma) == (0, 0, 1)
+    config = resolve(parse([*own, "--parsing_lambda=0.1", "--discriminator=projected"]), examples=False)
+    assert (config.id_lambda, config.parsing_lambda, config.r1_gamma) == (0, 0.1, 0)
+    assert resolve(parse([*own, "--discriminator=projected", "--r1_gamma=2"]), examples=False).r1_gamma == 2
+    with pytest.raises(UserError, match="--adversarial_random 1.5 must lie between 0 and 1"):
+        resolve(parse([*own, "--adversarial_random=1.5"]), examples=False)
+
+
 def test_configs_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainConfig().seed = 1  # type: ignore[misc]
@@ -227,6 +239,8 @@ def test_every_option_is_explained_and_used() -> None:
     assert set(LAMBDAS) <= names and set(PSP_FLAGS) <= names
     sources = [
         Path("psp/config.py"),
+        Path("psp/config_checks.py"),
+        Path("psp/tasks.py"),
         Path("psp/trainer.py"),
         Path("scripts/train.py"),
         *Path("psp/methods").glob("*.py"),
@@ -238,7 +252,7 @@ def test_every_option_is_explained_and_used() -> None:
 
 def test_defaults_of_the_generator_options_agree() -> None:
     """GanOptions repeats some defaults for those who build a method by hand."""
-    config = TrainConfig()
+    config = resolve(TrainConfig(method="stylegan2"), examples=False)
     for field in dataclasses.fields(GanOptions):
         if field.name not in ("learning_rate", "batch_size"):
             assert getattr(config, field.name) == field.default, field.name

@@ -68,6 +68,32 @@ def structured_method() -> StyleGAN2Method:
     return StyleGAN2Method(base.generator, base.discriminator, base.options, guide=guide, task=task)
 
 
+@pytest.mark.parametrize(("share", "fresh"), [(0.0, 0), (0.5, 2), (1.0, 4)])
+def test_what_the_discriminator_judges(share: float, fresh: int) -> None:
+    method = tiny.gan_method(guided=True, adversarial_random=share, mixing_prob=0.0)
+    made: list[int] = []
+    styles = method.styles
+    method.styles = lambda n: made.append(n) or styles(n)  # type: ignore[func-returns-value, method-assign]
+    fake = method._generator_gradients(torch.rand(4, 3, 16, 16), None, 1, True, {})
+    assert len(fake) == 4 and sum(made) == fresh
+
+
+def test_other_losses_reach_the_generator() -> None:
+    made = tiny.gan_method().generator
+    none = Guide(made, lambda a, b: (a - b).abs().mean(dim=(1, 2, 3)))
+    torch.manual_seed(0)
+    plain, _ = none.losses(made, torch.rand(2, 3, 16, 16))
+    darker = Guide(
+        made, lambda a, b: (a - b).abs().mean(dim=(1, 2, 3)), others={"dark": (0.25, lambda a, b: a.mean() + 2)}
+    )
+    darker.encoder.load_state_dict(none.encoder.state_dict())
+    torch.manual_seed(0)
+    losses, rebuilt = darker.losses(made, torch.rand(2, 3, 16, 16))
+    assert set(losses) - set(plain) == {"guide_dark"} and not [p for p in darker.state_dict() if "other" in p]
+    assert losses["guide_dark"].item() == pytest.approx(0.25 * (rebuilt.mean().item() + 2))
+    assert torch.autograd.grad(losses["guide_dark"], made.conv1.conv.weight)[0].abs().max() > 0
+
+
 def test_average_is_exponential_with_the_asked_half_life() -> None:
     method = tiny.gan_method(ema_kimg=0.01)
     start = method.generator_ema.conv1.conv.weight.clone()

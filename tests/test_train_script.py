@@ -211,6 +211,22 @@ def test_a_guide_with_structure_makes_a_complete_model(train: Train, data: Path,
     assert model.photo_encoder is not None and model.output_size == 32
 
 
+def test_a_complete_model_grows(train: Train, data: Path, tmp_path: Path) -> None:
+    """The structure encoder comes along, its new styles as copies; with every loss and the quick discriminator."""
+    common = [*GENERATOR, f"--data_root={data}", "--guide=source"]
+    assert train(*common, f"--exp_dir={tmp_path / 'a'}", "--max_steps=1") == 0
+    small = tmp_path / "a" / "checkpoints" / "best_model.pt"
+    larger = ["--size=64", "--channel_base=512", f"--stylegan_weights={small}", f"--exp_dir={tmp_path / 'b'}"]
+    more = ["--discriminator=projected", "--adversarial_random=0", "--parsing_lambda=0.1", "--path_lambda=0"]
+    assert train(*common, *larger, *more, "--learning_rate=1e-9", "--max_steps=1") == 0
+    before, after = (load_model(p).encoder.state_dict() for p in (small, tmp_path / "b/checkpoints/best_model.pt"))
+    for key, value in after.items():
+        old = before[key.replace("heads.9.", "heads.7.").replace("heads.8.", "heads.7.")]
+        if value.is_floating_point() and "running" not in key:
+            assert torch.allclose(value, old, atol=1e-6), key
+    assert train(*common, *larger, *more, "--learning_rate=1e-9", "--max_steps=2") == 0  # resumes
+
+
 # ---- pix2pix, CycleGAN, cGAN --------------------------------------------------------------------------
 
 PICTURES = {"pix2pix": ["--size=32"], "cyclegan": ["--size=32", "--blocks=1"], "cgan": ["--size=32", "--blocks=1"]}

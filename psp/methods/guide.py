@@ -6,12 +6,12 @@ mapping network is pulled towards the distribution of those codes (sliced Wasser
 2018). To separate structure from colour, the coarse styles come from one recolouring of the image and the fine styles
 from another, which is the one to reconstruct. With a `structure` encoder (a pSp encoder of the task's source), most
 samples take their coarse styles from the sketch or label map instead, so that the generator learns at once to follow
-it. The adversarial loss, when on, works on top.
+it. The adversarial loss, when on, works on top, and so do losses given by name, such as identity.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from psp.photo_encoder import PhotoEncoder
 from psp.stylegan2 import Generator
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
+Weighted = tuple[float, Callable[[Tensor, Tensor], Tensor]]
 
 QUEUE = 2048  # codes of past batches that the mapping network is compared with
 MATCHED = 512  # of them per step
@@ -53,19 +54,28 @@ class Guide(nn.Module):
     """Photo encoder, optional structure encoder, queue of codes, and the losses that tie a generator to them.
 
     structure: module from network input [B,C,256,256] to the difference [B,N,D] to `centre`, as pSp's encoders.
-    perceptual: (images, images) -> distance per image, e.g. `criteria.lpips.LPIPS`.
+    perceptual: (images, images) -> distance per image, e.g. `criteria.lpips.LPIPS`. others: name -> (weight, function
+    of the reconstructions and what was wanted, to a scalar); frozen networks, too.
     """
 
     queue: Tensor
     centre: Tensor
 
-    def __init__(self, generator: Generator, perceptual: Perceptual, *, structure: nn.Module | None = None):
+    def __init__(
+        self,
+        generator: Generator,
+        perceptual: Perceptual,
+        *,
+        structure: nn.Module | None = None,
+        others: Mapping[str, Weighted] | None = None,
+    ):
         super().__init__()
         self.encoder = PhotoEncoder(min(PHOTO_SIZE, generator.size), generator.style_dim, channels=generator.channels)
         self.structure = structure
         self.register_buffer("queue", torch.zeros(0, generator.style_dim))
         self.register_buffer("centre", torch.zeros(generator.style_dim))
         self._perceptual = [perceptual]  # its frozen network is not part of our state
+        self._others = dict(others or {})
 
     def encoders(self) -> nn.ModuleDict:
         """Photo encoder and, if there is one, structure encoder: what is averaged and kept after training."""
@@ -106,6 +116,8 @@ class Guide(nn.Module):
         inner, target = features_of_the_face(rebuilt), features_of_the_face(wanted)
         losses["guide_inner_l1"] = 2 * F.l1_loss(inner, target)
         losses["guide_inner_lpips"] = self._perceptual[0](enlarged(inner), enlarged(target)).mean()
+        for name, (weight, compare) in self._others.items():
+            losses[f"guide_{name}"] = weight * compare(rebuilt, wanted)
         self.queue = torch.cat([gathered(style), self.queue])[:QUEUE]
         if len(self.queue) >= MATCHED:
             known = self.queue[torch.randperm(len(self.queue), device=self.queue.device)[:MATCHED]]

@@ -21,6 +21,7 @@ from psp.distributed import average_gradients, mean, world_size
 from psp.methods.base import BadStep, require_finite, total_gradient_norm
 from psp.methods.guide import Guide
 from psp.preprocess import to_network
+from psp.projected_discriminator import ProjectedDiscriminator
 from psp.stylegan2 import LR_MLP, Generator
 from psp.tasks import Task
 from psp.types import Batch
@@ -43,6 +44,7 @@ class GanOptions:
     ada_target: float = 0.6
     adversarial_lambda: float = 1.0
     adversarial_from: int = 0
+    adversarial_random: float = 0.5
     guide_lambda: float = 1.0
     precision: str = "fp32"
 
@@ -64,7 +66,7 @@ class StyleGAN2Method:
     def __init__(
         self,
         generator: Generator,
-        discriminator: Discriminator,
+        discriminator: Discriminator | ProjectedDiscriminator,
         options: GanOptions,
         *,
         guide: Guide | None = None,
@@ -85,8 +87,9 @@ class StyleGAN2Method:
             options.path_interval if options.path_lambda else 0,
             beta1=0.0 if guide is None else 0.5,  # reconstruction gains from momentum, the adversarial game does not
         )
+        self.judging: list[Tensor] = [p for p in self.discriminator.parameters() if p.requires_grad]
         self.discriminator_optimiser = lazy_adam(
-            list(self.discriminator.parameters()), options.learning_rate, options.r1_interval if options.r1_gamma else 0
+            self.judging, options.learning_rate, options.r1_interval if options.r1_gamma else 0
         )
         self.trained = trained
         self.path_mean = torch.zeros((), device=self.device)
@@ -158,10 +161,11 @@ class StyleGAN2Method:
                 losses, rebuilt = self.guide.losses(self.generator, real, source)
                 terms |= {name: loss.detach() for name, loss in losses.items()}
                 total = total + options.guide_lambda * torch.stack(list(losses.values())).sum()
-                fake = rebuilt[: n // 2]  # half of what the discriminator judges are reconstructions
+                fake = rebuilt[: n - round(options.adversarial_random * n)]
             if adversarial:
-                fresh = self.generator.synthesize(self.styles(n - len(fake)), randomize_noise=True).float()
-                fake = torch.cat([fresh, fake])
+                if len(fake) < n:
+                    fresh = self.generator.synthesize(self.styles(n - len(fake)), randomize_noise=True).float()
+                    fake = torch.cat([fresh, fake])
                 loss = F.softplus(-self._score(fake)).mean()
                 terms["generator"] = loss.detach()
                 total = total + options.adversarial_lambda * loss
@@ -201,7 +205,7 @@ class StyleGAN2Method:
             loss = loss + options.r1_gamma / 2 * options.r1_interval * penalty
         if options.augment == "ada":
             self._steer_augmentation(on_real.detach(), real.shape[0] * world_size())
-        self._backward(self.discriminator_optimiser, loss, list(self.discriminator.parameters()), "discriminator")
+        self._backward(self.discriminator_optimiser, loss, self.judging, "discriminator")
         terms["augment"] = torch.tensor(self.ada_probability)
 
     def _steer_augmentation(self, on_real: Tensor, n: int) -> None:
@@ -289,7 +293,9 @@ class StyleGAN2Method:
         generator = copy.deepcopy(self.generator_ema)
         generator.set_mapping_rate(LR_MLP)
         avg = generator.mean_latent(100_000, torch.Generator().manual_seed(0))[0].cpu()
-        content: dict[str, Any] = {"g_ema": generator.state_dict(), "d": self.discriminator.state_dict()}
+        content: dict[str, Any] = {"g_ema": generator.state_dict()}
+        if isinstance(self.discriminator, Discriminator):
+            content["d"] = self.discriminator.state_dict()
         if self.guide is not None and self.encoders_ema is not None:
             content["photo_encoder"] = self.encoders_ema["photo"].state_dict()
             if self.guide.structure is not None and self.task is not None:

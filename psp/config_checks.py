@@ -1,0 +1,74 @@
+"""Training options that cannot work, each refused with one sentence before anything is read."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from typing import TYPE_CHECKING
+
+from psp.errors import UserError
+from psp.image_gan_options import IMAGE_GANS, check_image_gan
+from psp.tasks import LAMBDAS, get_task
+
+if TYPE_CHECKING:
+    from psp.config import TrainConfig
+
+NO_WANDB = "--use_wandb needs the package wandb (pip install wandb); without it there is TensorBoard, in EXP_DIR/logs"
+
+AT_LEAST_ONE = (
+    "batch_size", "test_batch_size", "max_steps", "grad_accumulation", "image_interval", "board_interval",
+    "val_interval", "save_interval", "keep_checkpoints", "max_bad_steps", "style_dim", "n_mlp", "channel_max",
+    "r1_interval", "path_interval",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "seed", "workers", "test_workers", "cache_mb", *LAMBDAS, "code_lambda", "r1_gamma", "path_lambda", "ema_kimg",
+    "adversarial_lambda", "adversarial_from", "guide_lambda", "l1_lambda", "cycle_lambda", "identity_lambda",
+    "pool_size",
+)  # fmt: skip
+
+
+def check(config: TrainConfig) -> None:
+    """UserError on the first option that cannot work."""
+    task = get_task(config.dataset_type)
+    if config.use_wandb and importlib.util.find_spec("wandb") is None:
+        raise UserError(NO_WANDB)
+    given = [name for name in ("epochs", "width", "blocks") if getattr(config, name) is not None]
+    for name in (*AT_LEAST_ONE, *given):
+        if getattr(config, name) < 1:
+            raise UserError(f"--{name} {getattr(config, name)} must be at least 1")
+    for name in NOT_NEGATIVE:
+        if not 0 <= (getattr(config, name) or 0) < math.inf:
+            raise UserError(f"--{name} {getattr(config, name)} must be a number that is not negative")
+    for name in ("mixing_prob", "ada_target", "adversarial_random"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise UserError(f"--{name} {getattr(config, name)} must lie between 0 and 1")
+    if config.learning_rate is None or not 0 < config.learning_rate < 1:
+        raise UserError(f"--learning_rate {config.learning_rate} must lie between 0 and 1")
+    if (config.input_nc, config.label_nc) != (task.input_nc, task.label_nc):
+        raise UserError(
+            f"--input_nc {config.input_nc} --label_nc {config.label_nc} do not fit {task.name}, "
+            f"which has --input_nc {task.input_nc} --label_nc {task.label_nc}; leave both flags out"
+        )
+    if config.method == "psp" and not any(config.losses.values()):
+        raise UserError("every loss weight is 0: set --l2_lambda or --lpips_lambda above 0")
+    if config.gradient_checkpointing and config.method != "psp":
+        raise UserError(f"--gradient_checkpointing is for --method psp, not for {config.method}; leave it out")
+    if config.method == "stylegan2":
+        check_generator_training(config)
+    if config.method in IMAGE_GANS:
+        check_image_gan(config)
+
+
+def check_generator_training(config: TrainConfig) -> None:
+    """UserError on options of --method stylegan2 that do not fit together."""
+    if not 0 < config.lr_mlp <= 1:
+        raise UserError(f"--lr_mlp {config.lr_mlp} must lie between 0 and 1")
+    if config.size is not None and config.channel_base < config.size:
+        raise UserError(f"--channel_base {config.channel_base} leaves no channels at {config.size} px; raise it")
+    if config.precision == "fp16":
+        raise UserError("--precision fp16 loses the small gradients of a discriminator; use bf16 or fp32")
+    guided = config.guide != "none" and config.guide_lambda > 0
+    if not guided and (config.adversarial_lambda == 0 or config.adversarial_from > 0):
+        raise UserError(
+            "nothing to train at first: without --guide keep --adversarial_lambda above 0 and --adversarial_from 0"
+        )
