@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 
 from psp.checkpoint import load_generator, load_model, save_torch
 from psp.methods.base import BadStep
-from psp.methods.guide import MATCHED, QUEUE, Guide, sliced_wasserstein
+from psp.methods.guide import ENOUGH, QUEUE, Guide
 from psp.methods.stylegan2 import StyleGAN2Method, lazy_adam
 from psp.tasks import get_task
 
@@ -177,26 +178,45 @@ def test_a_guide_with_structure_leaves_a_complete_model(tmp_path: Any) -> None:
     same(whole(other), whole(method))
 
 
-def test_guide_fills_its_queue_and_matches_the_mapping() -> None:
+def test_guide_fills_its_queue_and_samples_from_it() -> None:
     made = tiny.generator()
     guide = Guide(made, lambda a, b: (a - b).abs().mean(dim=(1, 2, 3)))
     images = torch.rand(4, 3, 16, 16) * 2 - 1
-    losses, rebuilt = guide.losses(made, images)
-    assert rebuilt.shape == images.shape and len(guide.queue) == 4 and "guide_match" not in losses
-    guide.queue = torch.randn(QUEUE, tiny.STYLE_DIM)
-    losses, _ = guide.losses(made, images)
-    assert len(guide.queue) == QUEUE and "guide_match" in losses
-    losses["guide_match"].backward()
-    assert made.style[1].weight.grad is not None and guide.encoder.body.final_linear[1].weight.grad is None
-    assert MATCHED <= QUEUE
+    _, rebuilt = guide.losses(made, images)
+    assert rebuilt.shape == images.shape and len(guide.queue) == 4 and not guide.knows_enough
+    torch.manual_seed(0)
+    guide.queue = torch.randn(QUEUE, 3) @ torch.randn(3, tiny.STYLE_DIM) + 1
+    samples = guide.sample(20_000)
+    assert torch.allclose(samples.mean(0), guide.queue.mean(0), atol=0.1)
+    wanted = torch.cov(guide.queue.T)
+    assert (torch.cov(samples.T) - wanted).abs().max() < 0.06 * wanted.abs().max()
+    guide.losses(made, images)
+    assert len(guide.queue) == QUEUE and ENOUGH <= QUEUE
 
 
-def test_sliced_wasserstein_of_a_shift() -> None:
-    a = torch.randn(200, 8)
-    assert sliced_wasserstein(a, a[torch.randperm(200)]) < 1e-10
-    shift = torch.zeros(8)
-    shift[0] = 2.0
-    assert float(sliced_wasserstein(a, a + shift, 20_000)) == pytest.approx(4 / 8, rel=0.05)  # mean of cos^2 is 1/D
+def test_random_codes_come_from_the_queue_and_so_do_those_of_the_checkpoint(tmp_path: Path) -> None:
+    method = tiny.gan_method(guided=True, mixing_prob=0.0)
+    assert method.guide is not None
+    method.guide.queue = torch.full((QUEUE, tiny.STYLE_DIM), 3.0)
+    assert (method.styles(2) == 3).all()
+    assert method._path_penalty(2).isfinite()
+    method.guide.queue = torch.randn(QUEUE, tiny.STYLE_DIM) + 2
+    before = whole(method)
+    found = method.checkpoint()
+    same(before, whole(method))
+    save_torch(found, tmp_path / "g.pt")
+    read = load_generator(tmp_path / "g.pt")
+    photos = torch.rand(2, 3, 16, 16) * 2 - 1
+    assert method.encoders_ema is not None and read.photo_encoder is not None
+    codes = method.encoders_ema["photo"](photos)
+    moved = read.photo_encoder(photos)
+    assert (moved - codes).abs().min() > 1  # W moved, and everything with it
+    images = [
+        g.synthesize(w[:, None].expand(-1, 6, -1)) for g, w in ((method.generator_ema, codes), (read.generator, moved))
+    ]
+    assert torch.allclose(images[0], images[1], atol=1e-4)
+    sampled = read.generator.map(torch.randn(5000, tiny.STYLE_DIM)) - (moved - codes)[:1]
+    assert torch.allclose(sampled.mean(0), method.guide.queue.mean(0), atol=0.1)
 
 
 def test_validation_and_pictures_of_a_generator() -> None:

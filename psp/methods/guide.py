@@ -1,16 +1,17 @@
 """A fast start for a StyleGAN2 on small hardware: encoders that are trained together with the generator.
 
 A plain GAN spends most of its time discovering what faces are. Here a photo encoder E maps a training image to one w,
-the generator has to reconstruct the image from it (L1 + LPIPS, and both once more on the enlarged inner face), and the
-mapping network is pulled towards the distribution of those codes (sliced Wasserstein distance, Deshpande et al., CVPR
-2018). To separate structure from colour, the coarse styles come from one recolouring of the image and the fine styles
-from another, which is the one to reconstruct. With a `structure` encoder (a pSp encoder of the task's source), most
-samples take their coarse styles from the sketch or label map instead, so that the generator learns at once to follow
-it. The adversarial loss, when on, works on top, and so do losses given by name, such as identity.
+the generator has to reconstruct the image from it (L1 + LPIPS, and both once more on the enlarged inner face). Random
+codes are drawn from the Gaussian of those codes; what is saved has a mapping network that does so. To separate
+structure from colour, the coarse styles come from one recolouring of the image and the fine styles from another,
+which is the one to reconstruct. With a `structure` encoder (a pSp encoder of the task's source), most samples take
+their coarse styles from the sketch or label map instead, so that the generator learns at once to follow it. The
+adversarial loss, when on, works on top, and so do losses given by name, such as identity.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -19,23 +20,18 @@ from torch import Tensor, nn
 
 from psp.augment import recolour
 from psp.distributed import gathered
+from psp.gaussian_mapping import map_to_gaussian
 from psp.photo_encoder import PhotoEncoder
-from psp.stylegan2 import Generator
+from psp.stylegan2 import EqualLinear, Generator
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 Weighted = tuple[float, Callable[[Tensor, Tensor], Tensor]]
 
-QUEUE = 2048  # codes of past batches that the mapping network is compared with
-MATCHED = 512  # of them per step
+QUEUE = 2048  # codes of past batches, whose Gaussian random codes come from
+ENOUGH = 512  # of them
 CODE_NOISE = 0.1  # keeps neighbouring codes looking alike
 PHOTO_SIZE = 32  # what the photo encoder sees: colours and light need no more
 FROM_SOURCE = 5 / 8  # share of samples whose coarse styles come from the structure encoder, if there is one
-
-
-def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 128) -> Tensor:
-    """Squared 2-Wasserstein distance of two point sets [N,D], averaged over random directions."""
-    directions = F.normalize(torch.randn(a.shape[1], projections, device=a.device), dim=0)
-    return ((a @ directions).sort(dim=0).values - (b @ directions).sort(dim=0).values).square().mean()
 
 
 def features_of_the_face(images: Tensor) -> Tensor:
@@ -119,8 +115,29 @@ class Guide(nn.Module):
         for name, (weight, compare) in self._others.items():
             losses[f"guide_{name}"] = weight * compare(rebuilt, wanted)
         self.queue = torch.cat([gathered(style), self.queue])[:QUEUE]
-        if len(self.queue) >= MATCHED:
-            known = self.queue[torch.randperm(len(self.queue), device=self.queue.device)[:MATCHED]]
-            mapped = generator.map(torch.randn(MATCHED, generator.style_dim, device=codes.device))
-            losses["guide_match"] = sliced_wasserstein(mapped, known)
         return losses, rebuilt
+
+    @property
+    def knows_enough(self) -> bool:
+        """Whether `sample` has codes to go by."""
+        return len(self.queue) >= ENOUGH
+
+    def sample(self, n: int) -> Tensor:
+        """Codes [n,D] from the Gaussian with the mean and the covariance of the queue."""
+        mean = self.queue.mean(0)
+        mixture = torch.randn(n, len(self.queue), device=self.queue.device) / math.sqrt(len(self.queue) - 1)
+        return mean + mixture @ (self.queue - mean)
+
+    @torch.no_grad()
+    def finish(self, generator: Generator, encoders: nn.ModuleDict) -> Tensor:
+        """Set the mapping network of a generator to the Gaussian of the queue; the centre [D] that codes now have.
+
+        Moves W: `encoders`, an average of `self.encoders()`, is moved alike. Both are changed in place.
+        """
+        if not self.knows_enough:
+            return self.centre
+        shift = map_to_gaussian(generator, self.queue)
+        photo = encoders["photo"].get_submodule("body.final_linear.1")
+        assert isinstance(photo, EqualLinear)
+        photo.bias.add_(shift / photo.lr_mul)
+        return self.centre + shift

@@ -139,7 +139,11 @@ class StyleGAN2Method:
     def styles(self, n: int) -> Tensor:
         """W+ codes [n,N,D] of random z, with style mixing at a random layer."""
         g = self.generator
-        w = g.map(torch.randn(2 * n, g.style_dim, device=self.device)).view(2, n, 1, g.style_dim)
+        if self.guide is not None and self.guide.knows_enough:
+            w = self.guide.sample(2 * n)
+        else:
+            w = g.map(torch.randn(2 * n, g.style_dim, device=self.device))
+        w = w.view(2, n, 1, g.style_dim)
         cut = torch.randint(1, g.n_styles, (n, 1), device=self.device)
         mixed = torch.rand(n, 1, device=self.device) < self.options.mixing_prob
         second = (torch.arange(g.n_styles, device=self.device)[None] >= cut) & mixed
@@ -180,6 +184,7 @@ class StyleGAN2Method:
     def _path_penalty(self, n: int) -> Tensor:
         """Deviation of the Jacobian's length |J^T y| from its running mean (Karras et al. 2020, section 3.2)."""
         codes = self.styles(n)
+        codes = codes if codes.requires_grad else codes.requires_grad_()
         images = self.generator.synthesize(codes, randomize_noise=True)
         noise = torch.randn_like(images) / math.sqrt(images.shape[2] * images.shape[3])
         (gradient,) = torch.autograd.grad((images * noise).sum(), codes, create_graph=True)
@@ -255,11 +260,17 @@ class StyleGAN2Method:
     def pictures(self, batch: Batch) -> list[list[Picture]]:
         """Eight samples per row, the same z every time, truncated to 0.7."""
         z = torch.randn(64, self.generator.style_dim, generator=torch.Generator().manual_seed(0)).to(self.device)
-        mean = self.generator_ema.mean_latent(10_000, torch.Generator().manual_seed(1))
-        images = [
-            to_image(image) for part in z.split(8) for image in self.generator_ema(part, truncation=0.7, mean_w=mean)
-        ]
+        generator, _, _ = self._finished()
+        mean = generator.mean_latent(10_000, torch.Generator().manual_seed(1))
+        images = [to_image(image) for part in z.split(8) for image in generator(part, truncation=0.7, mean_w=mean)]
         return [images[i : i + 8] for i in range(0, len(images), 8)]
+
+    def _finished(self) -> tuple[Generator, torch.nn.ModuleDict | None, Tensor | None]:
+        """Copies of the averaged generator and encoders as they are saved, and what the encoders' codes refer to."""
+        generator, encoders = copy.deepcopy((self.generator_ema, self.encoders_ema))
+        if self.guide is None or encoders is None:
+            return generator, None, None
+        return generator, encoders, self.guide.finish(generator, encoders)
 
     def _parts(self) -> dict[str, Any]:
         parts: dict[str, Any] = {
@@ -290,16 +301,16 @@ class StyleGAN2Method:
     def checkpoint(self) -> dict[str, Any]:
         """rosinality's layout (g_ema, d, latent_avg), plus the encoders of a guide: with a structure encoder this is a
         complete model of its task."""
-        generator = copy.deepcopy(self.generator_ema)
+        generator, encoders, centre = self._finished()
         generator.set_mapping_rate(LR_MLP)
         avg = generator.mean_latent(100_000, torch.Generator().manual_seed(0))[0].cpu()
         content: dict[str, Any] = {"g_ema": generator.state_dict()}
         if isinstance(self.discriminator, Discriminator):
             content["d"] = self.discriminator.state_dict()
-        if self.guide is not None and self.encoders_ema is not None:
-            content["photo_encoder"] = self.encoders_ema["photo"].state_dict()
-            if self.guide.structure is not None and self.task is not None:
-                content["encoder"] = self.encoders_ema["structure"].state_dict()
+        if encoders is not None and centre is not None:
+            content["photo_encoder"] = encoders["photo"].state_dict()
+            if "structure" in encoders and self.task is not None:
+                content["encoder"] = encoders["structure"].state_dict()
                 content["opts"] = {"dataset_type": self.task.name}
-                avg = self.guide.centre.cpu()
+                avg = centre.cpu()
         return content | {"latent_avg": avg}

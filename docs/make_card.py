@@ -1,0 +1,149 @@
+"""The measured part of pretrained/README.md: tables, evaluation.json and pictures of the bundled models.
+
+python docs/make_card.py --portraits data/portraits --faces data/faces.zip --labels data/labels.zip [--work experiments]
+
+portraits: a folder with photos/ and sketches/ (`prepare_data.py sketches`). faces, labels: as docs/benchmark.md has
+them; their test images are used. Every row stands beside random samples of the same generator (truncation 0.7),
+measured against the same photos. The text between the marks `<!-- table NAME -->` and `<!-- end -->` is replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+CARD = ROOT / "pretrained" / "README.md"
+sys.path.insert(0, str(ROOT))
+
+SKETCH, LABELS = "celebs_sketch_to_face", "celebs_seg_to_face"
+METRICS = {
+    "lpips_alex": ("LPIPS, AlexNet ↓", 3), "id_distance": ("identity distance ↓", 3), "ssim": ("SSIM ↑", 3),
+    "edge_f1": ("follows the lines, F1 ↑", 3), "parser_miou": ("parser mIoU ↑", 3),
+    "fid": ("Fréchet distance, VGG16 ↓", 2), "precision": ("precision ↑", 2), "recall": ("recall ↑", 2),
+    "diversity": ("diversity of 5 ↑", 3),
+}  # fmt: skip
+STRENGTHS = (0.5, 0.7, 1.0)
+
+
+def evaluate(folder: Path, *options: Any) -> dict[str, float]:
+    """metric -> value by scripts/evaluate.py, which continues what lies in `folder`."""
+    command = [sys.executable, str(ROOT / "scripts/evaluate.py"), "--exp_dir", str(folder), *map(str, options)]
+    print(" ".join(command), flush=True)
+    if subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode > 1:
+        sys.exit(f"{folder.name}: the evaluation failed")
+    found = json.loads((folder / "metrics.json").read_text())["metrics"]
+    return {name: found[name]["value"] for name in METRICS if name in found}
+
+
+def random_samples(model: Any, names: list[str], folder: Path) -> None:
+    """One sample of truncation 0.7 per name, as PNG."""
+    import torch
+
+    from psp.visualize import to_image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(0)
+    for name in names:
+        with torch.no_grad():
+            image = model.decode(model.map(torch.randn(1, model.style_dim, generator=generator), 0.7))
+        to_image(image[0]).save(folder / f"{name}.png")
+
+
+def photos_of(root: Path, task: str, folder: Path, results: Path) -> list[str]:
+    """Those test photos of a data root that were evaluated, as files; their names."""
+    from datasets.pairs import PairedImages
+    from datasets.roots import open_data_root
+    from psp.tasks import get_task
+    from psp.visualize import to_image
+
+    wanted = {path.stem for path in results.glob("*.png")}
+    opened = open_data_root(str(root), get_task(task))
+    pairs = PairedImages(get_task(task), opened.test_source, opened.test_target)
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(len(pairs)):
+        _, photo, name = pairs[i]
+        if Path(name).stem in wanted:
+            to_image(photo).resize((128, 128)).save(folder / f"{Path(name).stem}.png")
+    return sorted(wanted)
+
+
+def table(columns: dict[str, dict[str, float]]) -> str:
+    lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    for name, (title, digits) in METRICS.items():
+        if any(name in values for values in columns.values()):
+            cells = [f"{values[name]:.{digits}f}" if name in values else "–" for values in columns.values()]
+            lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def replace(page: str, name: str, text: str) -> str:
+    begin, end = f"<!-- table {name} -->\n", "<!-- end -->"
+    before, after = page.split(begin, 1)
+    return before + begin + text + "\n" + after[after.index(end) :]
+
+
+def pictures(model: Any, worst: Path) -> None:
+    """64 random samples, not chosen; the worst and the best of the portraits."""
+    import torch
+    from PIL import Image
+
+    from psp.visualize import grid, to_image
+
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        made = [model.decode(model.map(torch.randn(8, model.style_dim, generator=generator), 0.7)) for _ in range(8)]
+    rows = [[to_image(image) for image in row] for row in made]
+    grid(rows, cell=128).convert("RGB").save(HERE / "card_samples.jpg", quality=85)
+    Image.open(worst).convert("RGB").save(HERE / "card_worst_and_best.jpg", quality=85)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("portraits", "faces", "labels"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=ROOT / "experiments")
+    flags = parser.parse_args()
+    from psp.checkpoint import BUNDLED, load_model
+
+    work = flags.work / "evaluation"
+    places: dict[str, tuple[str, list[Any], str]] = {
+        "portraits": (SKETCH, ["--data_path", flags.portraits], "sketches of 180 CC0 portraits"),
+        "faces": (SKETCH, ["--data_root", flags.faces, "--n_images", 300], "sketches of 300 held-out faces"),
+        "labels": (LABELS, ["--data_root", flags.labels], "39 held-out label maps"),
+    }
+    columns: dict[str, dict[str, float]] = {}
+    for name, (task, data, title) in places.items():
+        model = load_model(task=task)
+        checkpoint = ["--checkpoint_path", BUNDLED[task], "--dataset_type", task]
+        folder = work / f"{name}_{BUNDLED[task].stem}"
+        columns[title] = evaluate(folder, *checkpoint, *data, "--size", 128)
+        photos, made = flags.portraits / "photos", work / f"{name}_random" / "samples"
+        names = sorted(path.stem for path in (folder / "inference_results").glob("*.png"))
+        if name != "portraits":
+            photos = work / f"{name}_random" / "photos"
+            names = photos_of(data[1], task, photos, folder / "inference_results")
+        random_samples(model, names, made)
+        columns[f"random samples, {name}"] = evaluate(
+            work / f"{name}_random", "--results", made, "--ground_truth", photos, "--size", 128
+        )
+    strengths = {
+        f"truncation {strength}": evaluate(
+            work / f"portraits_mixed_{strength}", "--checkpoint_path", BUNDLED[SKETCH], "--data_path", flags.portraits,
+            "--n_images", 60, "--size", 128, "--truncation", strength, "--metrics", "diversity",
+        )
+        for strength in STRENGTHS
+    }  # fmt: skip
+    (CARD.parent / "evaluation.json").write_text(json.dumps({**columns, **strengths}, indent=1) + "\n")
+    page = replace(CARD.read_text(encoding="utf-8"), "quality", table(columns))
+    CARD.write_text(replace(page, "mixing", table(strengths)), encoding="utf-8")
+    pictures(load_model(task=SKETCH), work / f"portraits_{BUNDLED[SKETCH].stem}" / "worst_and_best.png")
+
+
+if __name__ == "__main__":
+    main()
