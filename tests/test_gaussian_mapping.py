@@ -17,7 +17,7 @@ def test_samples_have_the_moments_and_pictures_stay(n_mlp: int, lr_mlp: float) -
     before = generator.synthesize(codes[:4, None].expand(-1, 6, -1))
     shift = map_to_gaussian(generator, codes)
     after = generator.synthesize((codes[:4] + shift)[:, None].expand(-1, 6, -1))
-    assert torch.allclose(before, after, atol=1e-4 * float(before.abs().max()))
+    assert torch.allclose(before, after, atol=1e-4 * before.abs().max().item())
 
     samples = generator.map(torch.randn(20000, 32)) - shift
     assert torch.allclose(samples.mean(0), codes.mean(0), atol=0.1)

@@ -13,7 +13,7 @@ from torch import nn
 
 from psp.checkpoint import load_generator, load_model, save_torch
 from psp.methods.base import BadStep
-from psp.methods.guide import ENOUGH, QUEUE, Guide
+from psp.methods.guide import ENOUGH, QUEUE, SPREAD, Guide
 from psp.methods.stylegan2 import StyleGAN2Method, lazy_adam
 from psp.tasks import get_task
 
@@ -217,6 +217,7 @@ def test_random_codes_come_from_the_queue_and_so_do_those_of_the_checkpoint(tmp_
     assert torch.allclose(images[0], images[1], atol=1e-4)
     sampled = read.generator.map(torch.randn(5000, tiny.STYLE_DIM)) - (moved - codes)[:1]
     assert torch.allclose(sampled.mean(0), method.guide.queue.mean(0), atol=0.1)
+    assert torch.allclose(sampled.std(0), SPREAD * method.guide.queue.std(0), rtol=0.1)
 
 
 def test_validation_and_pictures_of_a_generator() -> None:

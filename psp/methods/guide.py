@@ -29,6 +29,7 @@ Weighted = tuple[float, Callable[[Tensor, Tensor], Tensor]]
 
 QUEUE = 2048  # codes of past batches, whose Gaussian random codes come from
 ENOUGH = 512  # of them
+SPREAD = 0.75  # of their deviation is what the saved mapping network has: colours of skin are not normally distributed
 CODE_NOISE = 0.1  # keeps neighbouring codes looking alike
 PHOTO_SIZE = 32  # what the photo encoder sees: colours and light need no more
 FROM_SOURCE = 5 / 8  # share of samples whose coarse styles come from the structure encoder, if there is one
@@ -136,7 +137,7 @@ class Guide(nn.Module):
         """
         if not self.knows_enough:
             return self.centre
-        shift = map_to_gaussian(generator, self.queue)
+        shift = map_to_gaussian(generator, self.queue.mean(0).lerp(self.queue, SPREAD))
         photo = encoders["photo"].get_submodule("body.final_linear.1")
         assert isinstance(photo, EqualLinear)
         photo.bias.add_(shift / photo.lr_mul)
