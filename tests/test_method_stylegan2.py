@@ -215,6 +215,9 @@ def test_random_codes_come_from_the_queue_and_so_do_those_of_the_checkpoint(tmp_
         g.synthesize(w[:, None].expand(-1, 6, -1)) for g, w in ((method.generator_ema, codes), (read.generator, moved))
     ]
     assert torch.allclose(images[0], images[1], atol=1e-4)
+    again = Guide(read.generator, lambda a, b: (a - b).abs().mean(dim=(1, 2, 3)))
+    again.encoder, again.centre = read.photo_encoder, read.latent_avg.reshape(-1, tiny.STYLE_DIM)[0]
+    assert again.losses(read.generator, photos)[0]["guide_scale"] < 1  # training goes on where W is now
     sampled = read.generator.map(torch.randn(5000, tiny.STYLE_DIM)) - (moved - codes)[:1]
     assert torch.allclose(sampled.mean(0), method.guide.queue.mean(0), atol=0.1)
     assert torch.allclose(sampled.std(0), SPREAD * method.guide.queue.std(0), rtol=0.1)

@@ -89,7 +89,7 @@ class Guide(nn.Module):
         n, styles = len(images), generator.n_styles
         wanted = recolour(images)
         style = self.encoder(wanted).float()
-        losses = {"guide_scale": 0.02 * (style.square().mean() - 1).square()}
+        losses = {"guide_scale": 0.02 * ((style - self.centre).square().mean() - 1).square()}
         drawn = 0
         if self.structure is not None and source is not None:
             drawn = max(1, round(FROM_SOURCE * n))
