@@ -63,8 +63,11 @@ class PspObjective(nn.Module):
         self.parsing = ParsingLoss() if weights["parsing_lambda"] else None
         self.to(device)
 
-    def prepare_target(self, target: Tensor) -> TargetFeatures:
-        """Features of the target [B,3,S,S] for `forward(target_features=...)`, without gradient. Reusable."""
+    def prepare_target(self, target: Tensor, *, labels: Tensor | None = None) -> TargetFeatures:
+        """Features of the target [B,3,S,S] for `forward(target_features=...)`, without gradient. Reusable.
+
+        labels: class ids [B,H,W] for the parsing loss, instead of what the parser finds in the target.
+        """
         weights = self.lambdas
         with torch.no_grad():
             target = target.float()
@@ -75,7 +78,7 @@ class PspObjective(nn.Module):
                 else None,
                 identity=self.identity.features(target) if self.identity else None,
                 moco=self.moco.features(target) if self.moco else None,
-                parsing=self.parsing.features(target) if self.parsing else None,
+                parsing=self.parsing.features(target) if self.parsing and labels is None else labels,
             )
 
     def forward(
@@ -92,15 +95,15 @@ class PspObjective(nn.Module):
         """Compare output with target, both RGB [B,3,S,S] about [-1,1] at one square size S >= 32 (pSp: 256).
 
         codes, latent_avg: for the W-norm, see `w_norm`. source: a photo at the same size, only for the identity terms
-        in the log; sketches and label maps are ignored. labels: class ids [B,H,W] for the parsing loss, which otherwise
-        takes what the parser finds in the target. target_features: `prepare_target(target)`, if kept.
+        in the log; sketches and label maps are ignored. labels: see `prepare_target`, whose result, if kept, is
+        target_features; labels are not looked at then.
         Nothing waits for the device. terms: `loss_l2`, `loss_lpips`, `loss_id` and so on, `loss` (the total), and
         the similarities that IdentityLoss and MocoLoss name. ValueError: shapes that do not fit.
         """
         if output.shape != target.shape or output.ndim != 4 or output.shape[1] != 3:
             raise ValueError(f"output {tuple(output.shape)} and target {tuple(target.shape)} must both be [B,3,S,S]")
         output, target = output.float(), target.float()
-        wanted = target_features if target_features is not None else self.prepare_target(target)
+        wanted = target_features if target_features is not None else self.prepare_target(target, labels=labels)
         weights = self.lambdas
         found: dict[str, Tensor] = {}  # lambda name -> loss
         extra: dict[str, Tensor] = {}
@@ -124,9 +127,8 @@ class PspObjective(nn.Module):
         if self.moco is not None:
             found["moco_lambda"], logs = self.moco(output, target, source, target_features=wanted.moco)
             extra |= logs
-        wanted_labels = wanted.parsing if labels is None else labels
-        if self.parsing is not None and wanted_labels is not None:
-            found["parsing_lambda"] = self.parsing(output, wanted_labels)
+        if self.parsing is not None and wanted.parsing is not None:
+            found["parsing_lambda"] = self.parsing(output, wanted.parsing)
 
         total = torch.stack([weights[name] * loss for name, loss in found.items()]).sum()
         terms = {"loss_" + name.replace("_lambda", ""): loss.detach() for name, loss in found.items()}

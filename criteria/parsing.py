@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from psp.face_parser import INPUT_SIZE, load_face_parser, parsing_losses
+from psp.face_parser import INPUT_SIZE, faces_at_input_size, ids_at_input_size, load_face_parser, parsing_losses
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -35,9 +33,5 @@ class ParsingLoss(nn.Module):
 
     def forward(self, output: Tensor, wanted: Tensor) -> Tensor:
         """The loss, a scalar, of output faces against class ids [B,H,W] of any size. Only output gets a gradient."""
-        size = (INPUT_SIZE, INPUT_SIZE)
-        if output.shape[-2:] != size:
-            output = F.interpolate(output, size=size, mode="bilinear", antialias=True)
-        if wanted.shape[-2:] != size:
-            wanted = F.interpolate(wanted[:, None].float(), size=size, mode="nearest-exact")[:, 0]
-        return parsing_losses(self.parser(output).float(), wanted.to(torch.int64))["loss"]
+        logits = self.parser(faces_at_input_size(output)).float()
+        return parsing_losses(logits, ids_at_input_size(wanted))["loss"]

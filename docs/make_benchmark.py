@@ -35,6 +35,21 @@ METRICS = {
 TIMED = 15
 
 
+def evaluate(folder: Path, *options: Any) -> None:
+    """Run scripts/evaluate.py, which continues what lies in `folder`."""
+    command = [sys.executable, str(ROOT / "scripts/evaluate.py"), "--exp_dir", str(folder), *map(str, options)]
+    print(" ".join(command), flush=True)
+    if subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode > 1:
+        sys.exit(f"{folder.name}: the evaluation failed")
+
+
+def with_table(page: str, name: str, text: str) -> str:
+    """The page with another text between the marks of that table."""
+    begin, end = f"<!-- table {name} -->\n", "<!-- end -->"
+    before, after = page.split(begin, 1)
+    return before + begin + text + "\n" + after[after.index(end) :]
+
+
 class Row:
     """A trained model of the list, and what is known of it."""
 
@@ -52,11 +67,7 @@ class Row:
         return max(found, key=lambda path: int(path.stem.split("_")[1]), default=None)
 
     def evaluate(self) -> None:
-        command = [sys.executable, str(ROOT / "scripts/evaluate.py"), "--checkpoint_path", str(self.checkpoint)]
-        command += ["--exp_dir", str(self.report), "--name", self.name, *map(str, self.table["evaluate"])]
-        print(" ".join(command), flush=True)
-        if subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode > 1:
-            sys.exit(f"{self.name}: the evaluation failed")
+        evaluate(self.report, "--checkpoint_path", self.checkpoint, "--name", self.name, *self.table["evaluate"])
 
     def is_evaluated(self) -> bool:
         """Whether the report is of the newest checkpoint."""
@@ -201,9 +212,7 @@ def main() -> None:
             if flags.evaluate and not row.is_evaluated():
                 row.evaluate()
         models = {row.name: load_any_model(str(row.checkpoint), task=entry["task"]) for row in rows}
-        begin, end = f"<!-- table {entry['name']} -->\n", "<!-- end -->"
-        before, after = page.split(begin, 1)
-        page = before + begin + table(rows, models) + "\n" + after[after.index(end) :]
+        page = with_table(page, entry["name"], table(rows, models))
         if "pictures" in entry:
             pictures(entry["name"], rows, models, entry["pictures"])
         for row in rows:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,24 +20,20 @@ ROOT = HERE.parent
 CARD = ROOT / "pretrained" / "README.md"
 sys.path.insert(0, str(ROOT))
 
+from make_benchmark import METRICS, evaluate, with_table  # noqa: E402
+
 SKETCH, LABELS = "celebs_sketch_to_face", "celebs_seg_to_face"
-METRICS = {
-    "lpips_alex": ("LPIPS, AlexNet ↓", 3), "id_distance": ("identity distance ↓", 3), "ssim": ("SSIM ↑", 3),
-    "edge_f1": ("follows the lines, F1 ↑", 3), "parser_miou": ("parser mIoU ↑", 3),
-    "fid": ("Fréchet distance, VGG16 ↓", 2), "precision": ("precision ↑", 2), "recall": ("recall ↑", 2),
-    "diversity": ("diversity of 5 ↑", 3),
-}  # fmt: skip
+SHOWN = (
+    "lpips_alex", "id_distance", "ssim", "edge_f1", "parser_miou", "fid", "precision", "recall", "diversity",
+)  # fmt: skip
 STRENGTHS = (0.5, 0.7, 1.0)
 
 
-def evaluate(folder: Path, *options: Any) -> dict[str, float]:
-    """metric -> value by scripts/evaluate.py, which continues what lies in `folder`."""
-    command = [sys.executable, str(ROOT / "scripts/evaluate.py"), "--exp_dir", str(folder), *map(str, options)]
-    print(" ".join(command), flush=True)
-    if subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode > 1:
-        sys.exit(f"{folder.name}: the evaluation failed")
+def measure(folder: Path, *options: Any) -> dict[str, float]:
+    """metric -> value by scripts/evaluate.py."""
+    evaluate(folder, *options)
     found = json.loads((folder / "metrics.json").read_text())["metrics"]
-    return {name: found[name]["value"] for name in METRICS if name in found}
+    return {name: found[name]["value"] for name in SHOWN if name in found}
 
 
 def random_samples(model: Any, names: list[str], folder: Path) -> None:
@@ -75,17 +70,12 @@ def photos_of(root: Path, task: str, folder: Path, results: Path) -> list[str]:
 
 def table(columns: dict[str, dict[str, float]]) -> str:
     lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    for name, (title, digits) in METRICS.items():
+    for name in SHOWN:
+        title, digits = METRICS[name]
         if any(name in values for values in columns.values()):
             cells = [f"{values[name]:.{digits}f}" if name in values else "–" for values in columns.values()]
             lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def replace(page: str, name: str, text: str) -> str:
-    begin, end = f"<!-- table {name} -->\n", "<!-- end -->"
-    before, after = page.split(begin, 1)
-    return before + begin + text + "\n" + after[after.index(end) :]
 
 
 def pictures(model: Any, worst: Path) -> None:
@@ -122,26 +112,26 @@ def main() -> None:
         model = load_model(task=task)
         checkpoint = ["--checkpoint_path", BUNDLED[task], "--dataset_type", task]
         folder = work / f"{name}_{BUNDLED[task].stem}"
-        columns[title] = evaluate(folder, *checkpoint, *data, "--size", 128)
+        columns[title] = measure(folder, *checkpoint, *data, "--size", 128)
         photos, made = flags.portraits / "photos", work / f"{name}_random" / "samples"
         names = sorted(path.stem for path in (folder / "inference_results").glob("*.png"))
         if name != "portraits":
             photos = work / f"{name}_random" / "photos"
             names = photos_of(data[1], task, photos, folder / "inference_results")
         random_samples(model, names, made)
-        columns[f"random samples, {name}"] = evaluate(
+        columns[f"random samples, {name}"] = measure(
             work / f"{name}_random", "--results", made, "--ground_truth", photos, "--size", 128
         )
     strengths = {
-        f"truncation {strength}": evaluate(
+        f"truncation {strength}": measure(
             work / f"portraits_mixed_{strength}", "--checkpoint_path", BUNDLED[SKETCH], "--data_path", flags.portraits,
             "--n_images", 60, "--size", 128, "--truncation", strength, "--metrics", "diversity",
         )
         for strength in STRENGTHS
     }  # fmt: skip
     (CARD.parent / "evaluation.json").write_text(json.dumps({**columns, **strengths}, indent=1) + "\n")
-    page = replace(CARD.read_text(encoding="utf-8"), "quality", table(columns))
-    CARD.write_text(replace(page, "mixing", table(strengths)), encoding="utf-8")
+    page = with_table(CARD.read_text(encoding="utf-8"), "quality", table(columns))
+    CARD.write_text(with_table(page, "mixing", table(strengths)), encoding="utf-8")
     pictures(load_model(task=SKETCH), work / f"portraits_{BUNDLED[SKETCH].stem}" / "worst_and_best.png")
 
 

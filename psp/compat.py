@@ -22,7 +22,7 @@ def prepare_torchvision() -> None:
     """
     global _torchvision_library
     import torch
-    from torch.library import Library
+    from torch import library as registry
 
     if _torchvision_library is not None or torch.version.cuda is not None or torch.version.hip is not None:
         return
@@ -31,7 +31,7 @@ def prepare_torchvision() -> None:
         return
     if _compiled_half_loads(Path(spec.origin).parent):
         return
-    library = Library("torchvision", "FRAGMENT")
+    library = registry.Library("torchvision", "FRAGMENT")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.impl("nms", _nms, "CPU")

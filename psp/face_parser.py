@@ -58,9 +58,7 @@ class FaceParser(nn.Module):
         size: (h, w), by default that of the images.
         """
         size = size or (images.shape[-2], images.shape[-1])
-        x = images.float()
-        if x.shape[-2:] != (INPUT_SIZE, INPUT_SIZE):
-            x = F.interpolate(x, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", antialias=True)
+        x = faces_at_input_size(images.float())
         mirrored = self(x.flip(-1)).flip(-1)[:, list(MIRROR)]
         logits = (self(x) + mirrored) / 2
         return logits if size == (INPUT_SIZE, INPUT_SIZE) else F.interpolate(logits, size=size, mode="bilinear")
@@ -68,6 +66,17 @@ class FaceParser(nn.Module):
     def parse(self, images: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
         """Faces [B,3,H,W] in [-1,1] -> class ids uint8 [B,h,w]; see `scores`."""
         return self.scores(images, size=size).argmax(1).to(torch.uint8)
+
+
+def faces_at_input_size(images: Tensor) -> Tensor:
+    """Faces, or scores of their pixels, [B,C,H,W] -> [B,C,128,128]."""
+    size = (INPUT_SIZE, INPUT_SIZE)
+    return images if images.shape[-2:] == size else F.interpolate(images, size=size, mode="bilinear", antialias=True)
+
+
+def ids_at_input_size(ids: Tensor) -> Tensor:
+    """Class ids [B,H,W] -> int64 [B,128,128]."""
+    return F.interpolate(ids[:, None].float(), size=(INPUT_SIZE, INPUT_SIZE), mode="nearest-exact")[:, 0].long()
 
 
 def parsing_losses(logits: Tensor, ids: Tensor) -> dict[str, Tensor]:

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from criteria.lpips import LPIPS
     from datasets.pairs import PairedImages
     from psp.discriminator import Discriminator
+    from psp.formats import Weights
     from psp.methods.base import Method
     from psp.stylegan2 import Generator
     from psp.types import Batch
@@ -243,12 +245,14 @@ def build_stylegan2(config: TrainConfig, device: Any) -> tuple[Method, TrainConf
 
     from criteria.lpips import LPIPS
     from psp.checkpoint import load_generator
+    from psp.formats import read_weights
     from psp.methods.guide import Guide
     from psp.methods.stylegan2 import GanOptions, StyleGAN2Method
     from psp.model import parameter_count
     from psp.stylegan2 import Generator, grow, resolutions
 
-    found = load_generator(config.stylegan_weights) if config.stylegan_weights else None
+    weights = read_weights(config.stylegan_weights) if config.stylegan_weights else None
+    found = load_generator(weights) if weights else None
     size = config.size or (found.generator.size if found else 128)
     try:
         sides = resolutions(size)
@@ -264,9 +268,10 @@ def build_stylegan2(config: TrainConfig, device: Any) -> tuple[Method, TrainConf
         raise UserError(f"--size {size}, but {config.stylegan_weights} makes {found.generator.size} px; leave it out")
     grown = found is not None and found.generator.size < size
     guide, task = None, get_task(config.dataset_type)
-    if config.guide != "none":
-        structure = structure_encoder(config, generator) if config.guide == "source" else None
-        guide = Guide(generator, LPIPS("alex").to(device), structure=structure, others=guide_losses(config, device))
+    alex = LPIPS("alex").to(device) if config.guide != "none" or config.discriminator == "projected" else None
+    if alex is not None and config.guide != "none":
+        structure = structure_encoder(config, generator, weights) if config.guide == "source" else None
+        guide = Guide(generator, alex, structure=structure, others=guide_losses(config, device))
         if found and found.photo_encoder:
             guide.encoder = found.photo_encoder
         if found and found.latent_avg is not None:
@@ -277,7 +282,7 @@ def build_stylegan2(config: TrainConfig, device: Any) -> tuple[Method, TrainConf
     options = GanOptions(**{f.name: getattr(config, f.name) for f in dataclasses.fields(GanOptions)})
     return StyleGAN2Method(
         generator,
-        discriminator_for(config, generator, None if found is None or grown else found.discriminator, device),
+        discriminator_for(config, generator, None if found is None or grown else found.discriminator, alex),
         options,
         guide=guide,
         task=task,
@@ -285,18 +290,17 @@ def build_stylegan2(config: TrainConfig, device: Any) -> tuple[Method, TrainConf
     ), dataclasses.replace(config, size=size)
 
 
-def structure_encoder(config: TrainConfig, generator: Generator) -> nn.Module:
-    """A CompactStyleEncoder of the task for the guide: the one in `--stylegan_weights` if it has one, else new.
+def structure_encoder(config: TrainConfig, generator: Generator, weights: Weights | None) -> nn.Module:
+    """A CompactStyleEncoder of the task for the guide: the one in the weights if they have one, else new.
 
     Of a grown generator, the added styles start as copies of the last one.
     """
     from psp.checkpoint import load_strictly
-    from psp.formats import read_weights
     from psp.model import build_encoder
 
     task = get_task(config.dataset_type)
     encoder = build_encoder("CompactStyleEncoder", generator.n_styles, task.input_nc, generator.style_dim)
-    state = dict(read_weights(config.stylegan_weights).part("encoder")) if config.stylegan_weights else {}
+    state = dict(weights.part("encoder")) if weights else {}
     if not state:
         return encoder
     last = max((int(key.split(".")[1]) for key in state if key.startswith("heads.")), default=0)
@@ -323,18 +327,21 @@ def guide_losses(config: TrainConfig, device: Any) -> dict[str, Any]:
     return others
 
 
-def discriminator_for(config: TrainConfig, generator: Generator, found: Discriminator | None, device: Any) -> Any:
-    """The discriminator of `--discriminator`; found: one that comes with the generator."""
+def discriminator_for(
+    config: TrainConfig, generator: Generator, found: Discriminator | None, alex: LPIPS | None
+) -> Any:
+    """The discriminator of `--discriminator`. found: one that comes with the generator; alex: for a projected one."""
     if config.discriminator == "projected":
+        assert alex is not None
         from criteria.lpips import LPIPS
         from psp.projected_discriminator import ProjectedDiscriminator
 
         try:
-            texture = LPIPS("vgg", download=False).to(device)
+            texture = LPIPS("vgg", download=False).to(alex.mean.device)
         except UserError as error:
             texture = None
             print(f"--discriminator projected: texture is judged by AlexNet alone ({error})")
-        return ProjectedDiscriminator(LPIPS("alex").to(device), texture)
+        return ProjectedDiscriminator(alex, texture)
     from psp.discriminator import Discriminator
 
     return found or Discriminator(generator.size, channels=generator.channels)

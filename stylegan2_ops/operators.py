@@ -24,8 +24,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.library import define, impl, register_autograd, register_fake
+from torch import Tensor, library
 
 from stylegan2_ops.epilogue import layer_epilogue_reference
 from stylegan2_ops.upfirdn2d import upfirdn2d_reference
@@ -250,9 +249,9 @@ def _blur_epilogue_backward(ctx: Any, grad: Tensor) -> Gradients:
 
 
 for _name, _signature in SIGNATURES.items():
-    define(f"stylegan2_ops::{_name}", _signature)
-    register_fake(f"stylegan2_ops::{_name}", globals()[f"_{_name}_fake"])
-    impl(f"stylegan2_ops::{_name}", "CPU", globals()[f"_{_name}_cpu"])
+    library.define(f"stylegan2_ops::{_name}", _signature)
+    library.register_fake(f"stylegan2_ops::{_name}", globals()[f"_{_name}_fake"])
+    library.impl(f"stylegan2_ops::{_name}", "CPU", globals()[f"_{_name}_cpu"])
 for _name, _backward, _setup in (
     ("epilogue", _epilogue_backward, _epilogue_setup),
     ("epilogue_slope", _epilogue_slope_backward, _epilogue_slope_setup),
@@ -260,4 +259,4 @@ for _name, _backward, _setup in (
     ("upfirdn2d", _upfirdn2d_backward, _upfirdn2d_setup),
     ("blur_epilogue", _blur_epilogue_backward, _blur_epilogue_setup),
 ):
-    register_autograd(f"stylegan2_ops::{_name}", _backward, setup_context=_setup)
+    library.register_autograd(f"stylegan2_ops::{_name}", _backward, setup_context=_setup)

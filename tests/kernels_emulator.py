@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.library import Library
+from torch import library as registry
 from torch.utils import cpp_extension
 
 from stylegan2_ops.build import CSRC
@@ -227,7 +227,7 @@ def _blur_epilogue(x: Tensor, kernel: Tensor, *rest: Any) -> Tensor:
 def as_operators() -> Iterator[None]:
     """While this lasts, the emulator computes torch.ops.stylegan2_ops on CPU tensors, as the kernels do on a GPU."""
     library()
-    registered = Library("stylegan2_ops", "IMPL")
+    registered = registry.Library("stylegan2_ops", "IMPL")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that something is overridden
         for name in OPERATIONS:

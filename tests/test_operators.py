@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, library
 from torch.autograd import gradcheck, gradgradcheck
-from torch.library import opcheck
 
 from stylegan2_ops import bias_act, layer_epilogue, loader, upfirdn2d
 from stylegan2_ops.operators import OPERATIONS
@@ -49,16 +48,16 @@ def test_torch_finds_nothing_wrong(dtype: torch.dtype, channels_last: bool) -> N
     numbers = (0.2, 1.5)
     wx, *wparts = wanting(x, scale, noise, strength, bias)
     kernel = torch.randn(4, 4)
-    opcheck(ops.epilogue.default, (wx, *wparts, *numbers, None))
-    opcheck(ops.epilogue.default, (wx, None, None, None, wparts[3], *numbers, 2.0))
-    opcheck(ops.epilogue_slope.default, (wx, x, scale, noise, strength, bias, *numbers, 2.0, False))
-    opcheck(
+    library.opcheck(ops.epilogue.default, (wx, *wparts, *numbers, None))
+    library.opcheck(ops.epilogue.default, (wx, None, None, None, wparts[3], *numbers, 2.0))
+    library.opcheck(ops.epilogue_slope.default, (wx, x, scale, noise, strength, bias, *numbers, 2.0, False))
+    library.opcheck(
         ops.epilogue_backward.default,
         (x, x.clone(), scale, noise, strength, bias, *numbers, None, False, True, False, True),
     )
-    opcheck(ops.upfirdn2d.default, (wx, kernel, 2, 1, 2, 1, 1, 2, True))
+    library.opcheck(ops.upfirdn2d.default, (wx, kernel, 2, 1, 2, 1, 1, 2, True))
     blurred = parts(x, (4, 5))
-    opcheck(ops.blur_epilogue.default, (wx, kernel, 1, 2, 2, 1, *wanting(*blurred), *numbers, None))
+    library.opcheck(ops.blur_epilogue.default, (wx, kernel, 1, 2, 2, 1, *wanting(*blurred), *numbers, None))
 
 
 def test_all_operations_are_checked() -> None:

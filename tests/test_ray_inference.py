@@ -82,7 +82,7 @@ def test_a_killed_worker_is_replaced(tmp_path: Path, root: Path) -> None:
 
 
 def worker_of(session: int) -> int:
-    """One of the actors that Ray has started in this session."""
+    """One of the actors that this Ray has started."""
     for folder in Path("/proc").iterdir():
         try:
             if b"MapWorker" in (folder / "cmdline").read_bytes() and os.getsid(int(folder.name)) == session:

@@ -15,7 +15,7 @@ from psp.augment import recolour
 from psp.checkpoint import load_strictly
 from psp.device import autocast
 from psp.distributed import average_gradients
-from psp.face_parser import CLASSES, INPUT_SIZE, FaceParser, parsing_losses
+from psp.face_parser import CLASSES, INPUT_SIZE, FaceParser, faces_at_input_size, ids_at_input_size, parsing_losses
 from psp.methods.base import BadStep, total_gradient_norm
 from psp.tasks import Task
 from psp.types import Batch
@@ -95,9 +95,7 @@ class ParserMethod:
         """Loss and accuracy at 128 px, and the mIoU over the classes present in this batch at the maps' own size."""
         images, ids = batch.target.to(self.device), batch.source.to(self.device).long()
         scores = self.average.scores(images, size=(ids.shape[1], ids.shape[2]))
-        size = (INPUT_SIZE, INPUT_SIZE)
-        small = F.interpolate(ids[:, None].float(), size=size, mode="nearest-exact")[:, 0].long()
-        found = parsing_losses(F.interpolate(scores, size=size, mode="bilinear", antialias=True), small)
+        found = parsing_losses(faces_at_input_size(scores), ids_at_input_size(ids))
         guess = scores.argmax(1)
         both = torch.bincount(ids[guess == ids], minlength=CLASSES)
         either = torch.bincount(ids.flatten(), minlength=CLASSES) + torch.bincount(guess.flatten(), minlength=CLASSES)

@@ -183,8 +183,7 @@ class StyleGAN2Method:
 
     def _path_penalty(self, n: int) -> Tensor:
         """Deviation of the Jacobian's length |J^T y| from its running mean (Karras et al. 2020, section 3.2)."""
-        codes = self.styles(n)
-        codes = codes if codes.requires_grad else codes.requires_grad_()
+        codes = self.styles(n).requires_grad_()
         images = self.generator.synthesize(codes, randomize_noise=True)
         noise = torch.randn_like(images) / math.sqrt(images.shape[2] * images.shape[3])
         (gradient,) = torch.autograd.grad((images * noise).sum(), codes, create_graph=True)
