@@ -12,18 +12,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def augment(x: Tensor, probability: float = 1.0) -> Tensor:
+def augment(x: Tensor, probability: float = 1.0, *, sets: int = 1) -> Tensor:
     """RGB [B,3,S,S] in [-1,1] -> the same shape, changed at random, differentiable.
 
     probability: in [0,1], of each change for each sample.
+    sets: x is that many sets of B / sets images in a row; all sets are changed alike, image by image.
     """
     if probability <= 0:
         return x
     n, _, height, width = x.shape
-    on = [(torch.rand(n, 1, 1, 1, device=x.device) < probability).to(x.dtype) for _ in range(5)]
+
+    def drawn(channels: int = 1) -> Tensor:
+        values = torch.rand(n // sets, channels, 1, 1, device=x.device, dtype=x.dtype)
+        return values.repeat(sets, 1, 1, 1)
+
+    on = [(drawn() < probability).to(x.dtype) for _ in range(5)]
 
     def uniform(low: float, high: float, channels: int = 1) -> Tensor:
-        return torch.empty(n, channels, 1, 1, device=x.device, dtype=x.dtype).uniform_(low, high)
+        return low + (high - low) * drawn(channels)
 
     x = x + on[0] * uniform(-0.5, 0.5)
     grey = x.mean(dim=1, keepdim=True)
@@ -35,16 +41,15 @@ def augment(x: Tensor, probability: float = 1.0) -> Tensor:
     theta[:, :, 2] = shift[:, :, 0, 0]
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
     x = F.grid_sample(x, grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    return x * (1 - on[4] * cutout_mask(n, height, width, x))
+    return x * (1 - on[4] * cutout_mask(drawn(2)[:, :, 0, 0], height, width))
 
 
-def cutout_mask(n: int, height: int, width: int, like: Tensor) -> Tensor:
-    """[n,1,height,width], 1 inside one square of half the side per sample, 0 outside."""
-    centre = torch.rand(n, 2, device=like.device)
-    rows = torch.arange(height, device=like.device)[None, :] - (centre[:, :1] * height).floor()
-    columns = torch.arange(width, device=like.device)[None, :] - (centre[:, 1:] * width).floor()
+def cutout_mask(centre: Tensor, height: int, width: int) -> Tensor:
+    """[n,1,height,width], 1 inside one square of half the side per sample, 0 outside; centre [n,2] in [0,1)."""
+    rows = torch.arange(height, device=centre.device)[None, :] - (centre[:, :1] * height).floor()
+    columns = torch.arange(width, device=centre.device)[None, :] - (centre[:, 1:] * width).floor()
     inside = (rows.abs() <= height // 4)[:, None, :, None] & (columns.abs() <= width // 4)[:, None, None, :]
-    return inside.to(like.dtype)
+    return inside.to(centre.dtype)
 
 
 def recolour(x: Tensor) -> Tensor:

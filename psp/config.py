@@ -22,6 +22,7 @@ from psp.tasks import LAMBDAS, TASKS, get_task
 METHODS = ("psp", "stylegan2", "parser", *IMAGE_GANS)
 
 MAX_CONFIG_BYTES = 1 << 20
+GUIDED_LOSSES = {"lpips_lambda": 0.25, "id_lambda": 0.2, "parsing_lambda": 0.1}
 
 
 def option(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:
@@ -49,7 +50,9 @@ class TrainConfig:
     )
     seed: int = option(0, "everything random follows from it")
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
-    precision: str = option("fp32", "autocast; fp16 on GPUs only", ("fp32", "bf16", "fp16"))
+    precision: str = option(
+        "fp32", "autocast; fp16 on GPUs only; auto: bf16 where it is fast, else fp32", ("auto", "fp32", "bf16", "fp16")
+    )
     dry_run: bool = option(False, "print the resolved options and the data found, then stop")
 
     # model
@@ -152,12 +155,17 @@ class TrainConfig:
     style_dim: int = option(512, "length of z and w")
     n_mlp: int = option(8, "layers of the mapping network")
     lr_mlp: float = option(0.01, "learning-rate factor of the mapping network")
+    channels: str | None = option(
+        None,
+        "channels at 4, 8, 16, ... px, e.g. 256,256,256,128,32,16; weights that are narrower are widened without "
+        "changing their pictures (default: from --channel_base and --channel_max)",
+    )
     channel_base: int = option(16384, "channels at resolution r are channel_base / r, at most channel_max")
     channel_max: int = option(512, "widest layer")
     discriminator: str = option(
         "residual",
-        "residual: StyleGAN2's; projected: small networks on the features of AlexNet, and of VGG16 if its "
-        "weights are here, which learn faster from little (Projected GANs)",
+        "residual: StyleGAN2's; projected: small networks on the features of EfficientNet-lite0, which learn faster "
+        "from little (Projected GANs); always projected with --guide",
         ("residual", "projected"),
     )
     r1_gamma: float | None = option(None, "weight of the R1 gradient penalty (default: 1, projected 0)")
@@ -168,18 +176,21 @@ class TrainConfig:
     ema_kimg: float = option(10.0, "half-life of the generator average, in thousands of images")
     augment: str = option("diffaugment", "what the discriminator sees", ("none", "diffaugment", "ada"))
     ada_target: float = option(0.6, "ada: share of training images the discriminator is sure of")
-    adversarial_lambda: float = option(1.0, "weight of the adversarial loss")
-    adversarial_from: int = option(0, "step from which the adversarial loss is on")
-    adversarial_random: float = option(
-        0.5, "with --guide: share of what the discriminator judges that random z make; the rest are reconstructions"
-    )
     guide: str = option(
         "none",
-        "encoders that reconstruct training images, for a fast start on small hardware: photo alone, or "
-        "structure from the task's source and colours from the photo; none is plain StyleGAN2",
+        "encoders that are trained with the generator, for a fast start on small hardware: photo alone, or structure "
+        "from the task's source and colours from the photo; none is plain StyleGAN2",
         ("none", "photo", "source"),
     )
-    guide_lambda: float = option(1.0, "weight of the guide's losses")
+    discriminator_rate: float = option(5e-4, "with --guide: learning rate of the discriminator")
+    adversarial_share: float = option(
+        0.6, "with --guide: length of the adversarial gradient at the images, as a share of the other losses'"
+    )
+    adversarial_floor: float = option(0.2, "with --guide: the adversarial loss weighs at least this much")
+    feature_lambda: float = option(1.0, "with --guide: weight of the distance of the discriminator's frozen features")
+    static_lambda: float = option(
+        1.0, "with --guide: weight of fine detail that all images have in common, against fixed patterns"
+    )
 
     @property
     def losses(self) -> dict[str, float]:
@@ -222,9 +233,10 @@ def resolve(config: TrainConfig, *, examples: bool) -> TrainConfig:
         filled["max_steps"] = FULL_SCHEDULE["max_steps"]
     if config.method in IMAGE_GANS:
         filled |= image_gan_defaults(config.method, config.size, examples=examples)
-    if all(getattr(config, name) is None for name in LAMBDAS):
-        own = {} if config.method == "stylegan2" else task.losses
-        filled |= {name: own.get(name, 0.0) for name in LAMBDAS}
+    if config.method == "stylegan2":
+        filled |= {name: GUIDED_LOSSES.get(name, 0.0) for name in LAMBDAS}
+    elif all(getattr(config, name) is None for name in LAMBDAS):
+        filled |= {name: task.losses.get(name, 0.0) for name in LAMBDAS}
     else:  # somebody who names one weight means pSp's defaults for the others
         filled |= {
             "l2_lambda": 1.0,

@@ -22,8 +22,8 @@ AT_LEAST_ONE = (
 )  # fmt: skip
 NOT_NEGATIVE = (
     "seed", "workers", "test_workers", "cache_mb", *LAMBDAS, "code_lambda", "r1_gamma", "path_lambda", "ema_kimg",
-    "adversarial_lambda", "adversarial_from", "guide_lambda", "l1_lambda", "cycle_lambda", "identity_lambda",
-    "pool_size",
+    "adversarial_share", "adversarial_floor", "feature_lambda", "static_lambda", "l1_lambda", "cycle_lambda",
+    "identity_lambda", "pool_size",
 )  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def check(config: TrainConfig) -> None:
     for name in NOT_NEGATIVE:
         if not 0 <= (getattr(config, name) or 0) < math.inf:
             raise UserError(f"--{name} {getattr(config, name)} must be a number that is not negative")
-    for name in ("mixing_prob", "ada_target", "adversarial_random"):
+    for name in ("mixing_prob", "ada_target"):
         if not 0 <= getattr(config, name) <= 1:
             raise UserError(f"--{name} {getattr(config, name)} must lie between 0 and 1")
     if config.learning_rate is None or not 0 < config.learning_rate < 1:
@@ -67,8 +67,18 @@ def check_generator_training(config: TrainConfig) -> None:
         raise UserError(f"--channel_base {config.channel_base} leaves no channels at {config.size} px; raise it")
     if config.precision == "fp16":
         raise UserError("--precision fp16 loses the small gradients of a discriminator; use bf16 or fp32")
-    guided = config.guide != "none" and config.guide_lambda > 0
-    if not guided and (config.adversarial_lambda == 0 or config.adversarial_from > 0):
+    if config.guide != "none" and not 0 < config.discriminator_rate < 1:
+        raise UserError(f"--discriminator_rate {config.discriminator_rate} must lie between 0 and 1")
+    if config.channels is not None:
+        parse_channels(config.channels)
+
+
+def parse_channels(text: str) -> dict[int, int]:
+    """`--channels`: "256,256,128" -> {4: 256, 8: 256, 16: 128}; UserError for anything else."""
+    widths = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and 0 < int(part) <= 4096 for part in widths) or not 2 <= len(widths) <= 9:
         raise UserError(
-            "nothing to train at first: without --guide keep --adversarial_lambda above 0 and --adversarial_from 0"
+            f"--channels {text!r} must be 2 to 9 numbers from 1 to 4096, those at 4, 8, 16, ... px, "
+            f"for instance 256,256,256,128,32,16"
         )
+    return {4 << k: int(part) for k, part in enumerate(widths)}

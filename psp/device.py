@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 
 import torch
 
 from psp.errors import UserError
 
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 CHUNK_PIXELS = {"cpu": 1 << 20, "cuda": 16 << 20}  # how much of a batch a generator works on at a time
 
 
@@ -45,10 +46,32 @@ def device_name(device: torch.device) -> str:
     return f"{device} ({torch.get_num_threads()} threads)"
 
 
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is quicker than float32 there. CPUs without AMX or AVX512-BF16 imitate it, 15 times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+
+
+def warn_of_slow_precision(device: torch.device, precision: str) -> None:
+    """One loud line when `precision` is bf16 and the device has to imitate it."""
+    if precision == "bf16" and not has_fast_bf16(device):
+        print(
+            f"warning: {device_name(device)} has no bf16 units and imitates them, about 15 times slower than fp32; "
+            f"use --precision auto or fp32",
+            file=sys.stderr,
+        )
+
+
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
-    """The autocast context of `--precision`, none for fp32 and tf32. UserError: fp16 on a CPU, which takes minutes."""
+    """The autocast context of `--precision`, none for fp32 and tf32; auto is bf16 where `has_fast_bf16`.
+
+    UserError: fp16 on a CPU, which takes minutes.
+    """
     if precision not in PRECISIONS:
         raise UserError(f"precision {precision!r} is not known; --precision takes {', '.join(PRECISIONS)}")
+    if precision == "auto":
+        precision = "bf16" if has_fast_bf16(device) else "fp32"
     if precision in ("fp32", "tf32"):
         return contextlib.nullcontext()
     if precision == "fp16" and device.type == "cpu":

@@ -1,4 +1,4 @@
-"""Image -> w of a generator that was trained with a guide (see `psp.methods.guide`); stored beside that generator."""
+"""Image -> w of a generator that was trained with a guide (see `psp.methods.joint`); stored beside that generator."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ class PhotoEncoder(nn.Module):
         self.size = size
         self.body = Discriminator(size, channels=channels, out_dim=style_dim, stddev=False)
 
+    def shrink(self, images: Tensor) -> Tensor:
+        """Images [B,3,H,W] at the size [B,3,size,size] that the network sees."""
+        if images.shape[-1] == self.size:
+            return images
+        return F.interpolate(images, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+
     def forward(self, images: Tensor) -> Tensor:
-        if images.shape[-1] != self.size:
-            images = F.interpolate(
-                images, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False
-            )
-        return self.body(images)
+        return self.body(self.shrink(images))

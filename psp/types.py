@@ -13,11 +13,13 @@ class Batch:
     """source: float [B,C,256,256] (photo RGB in [-1,1]; sketch in [0,1], white 1) or uint8 label ids [B,256,256].
 
     target: RGB [B,3,256,256] in [-1,1]. names: one per image, for logs and messages.
+    labels: the targets' label maps, uint8 ids [B,H,W], where the data has them and the method asks for them.
     """
 
     source: Tensor
     target: Tensor
     names: list[str] = field(default_factory=list)
+    labels: Tensor | None = None
 
 
 class Losses(Protocol):

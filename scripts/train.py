@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from criteria.lpips import LPIPS
     from datasets.pairs import PairedImages
     from psp.discriminator import Discriminator
     from psp.formats import Weights
@@ -46,11 +45,12 @@ def main() -> int:
         examples=examples,
     )
 
-    from psp.device import autocast, pick_device
+    from psp.device import autocast, pick_device, warn_of_slow_precision
     from psp.distributed import local_rank, process_group
 
     device = pick_device(config.device, local_rank())
     autocast(device, config.precision)  # complains before the data is read
+    warn_of_slow_precision(device, config.precision)
     with process_group(device):
         return train(config, device, examples=examples)
 
@@ -240,16 +240,16 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
 
 
 def build_stylegan2(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
-    """Generator and discriminator, new or from `--stylegan_weights`, and the guide if asked for."""
-    import torch
+    """A generator, new or from `--stylegan_weights`, with a discriminator; with `--guide` also encoders."""
 
-    from criteria.lpips import LPIPS
     from psp.checkpoint import load_generator
+    from psp.config_checks import parse_channels
     from psp.formats import read_weights
-    from psp.methods.guide import Guide
+    from psp.methods.joint import JointMethod, JointOptions
     from psp.methods.stylegan2 import GanOptions, StyleGAN2Method
     from psp.model import parameter_count
     from psp.stylegan2 import Generator, grow, resolutions
+    from psp.widening import widen
 
     weights = read_weights(config.stylegan_weights) if config.stylegan_weights else None
     found = load_generator(weights) if weights else None
@@ -259,47 +259,57 @@ def build_stylegan2(config: TrainConfig, device: Any) -> tuple[Method, TrainConf
     except ValueError as error:
         raise UserError(f"--size {size}: {error}") from error
     channels = {r: min(config.channel_base // r, config.channel_max) for r in sides}
+    chosen = parse_channels(config.channels) if config.channels else {}
+    if chosen and not chosen.keys() >= set(sides):
+        raise UserError(f"--channels {config.channels} ends at {max(chosen)} px, but --size is {size}")
     if found is None:
-        generator = Generator(size, config.style_dim, config.n_mlp, channels=channels, lr_mlp=config.lr_mlp)
+        generator = Generator(size, config.style_dim, config.n_mlp, channels=channels | chosen, lr_mlp=config.lr_mlp)
     elif found.generator.size <= size:
         found.generator.set_mapping_rate(config.lr_mlp)
-        generator = grow(found.generator, channels | found.generator.channels, size)
+        generator = found.generator
+        if any(chosen.get(r, width) != width for r, width in generator.channels.items()):
+            try:
+                generator = widen(generator, chosen)
+            except ValueError as error:
+                raise UserError(f"--channels {config.channels}: {error}; use at least these") from error
+        if generator.size < size:
+            generator = grow(generator, channels | chosen | generator.channels, size)
     else:
         raise UserError(f"--size {size}, but {config.stylegan_weights} makes {found.generator.size} px; leave it out")
-    grown = found is not None and found.generator.size < size
-    guide, task = None, get_task(config.dataset_type)
-    alex = LPIPS("alex").to(device) if config.guide != "none" or config.discriminator == "projected" else None
-    if alex is not None and config.guide != "none":
-        structure = structure_encoder(config, generator, weights) if config.guide == "source" else None
-        guide = Guide(generator, alex, structure=structure, others=guide_losses(config, device))
-        if found and found.photo_encoder:
-            guide.encoder = found.photo_encoder
-        if found and found.latent_avg is not None:
-            guide.centre.copy_(found.latent_avg.reshape(-1, generator.style_dim)[0])
-        else:
-            guide.centre.copy_(generator.mean_latent(10_000, torch.Generator().manual_seed(config.seed))[0])
+    kept = found.discriminator if found is not None and generator is found.generator else None
     print(f"stylegan2: generator {generator.size} px, {parameter_count(generator) / 1e6:.1f} M parameters, on {device}")
-    options = GanOptions(**{f.name: getattr(config, f.name) for f in dataclasses.fields(GanOptions)})
-    return StyleGAN2Method(
+    config = dataclasses.replace(config, size=size)
+    if config.guide == "none":
+        options = GanOptions(**{f.name: getattr(config, f.name) for f in dataclasses.fields(GanOptions)})
+        judge = discriminator_for(config, generator, kept, device)
+        return StyleGAN2Method(generator, judge, options, device=device), config
+    method = JointMethod(
         generator,
-        discriminator_for(config, generator, None if found is None or grown else found.discriminator, alex),
-        options,
-        guide=guide,
-        task=task,
+        discriminator_for(dataclasses.replace(config, discriminator="projected"), generator, None, device),
+        joint_losses(config, device),
+        JointOptions(**{f.name: getattr(config, f.name) for f in dataclasses.fields(JointOptions)}),
+        photo_encoder=found.photo_encoder if found else None,
+        structure=structure_encoder(config, generator, weights) if config.guide == "source" else None,
+        centre=found.latent_avg if found else None,
+        task=get_task(config.dataset_type),
         device=device,
-    ), dataclasses.replace(config, size=size)
+    )
+    return method, config
 
 
 def structure_encoder(config: TrainConfig, generator: Generator, weights: Weights | None) -> nn.Module:
-    """A CompactStyleEncoder of the task for the guide: the one in the weights if they have one, else new.
+    """A CompactStyleEncoder of the task: the one in `--irse50_weights`, else in the generator's weights, else new.
 
     Of a grown generator, the added styles start as copies of the last one.
     """
     from psp.checkpoint import load_strictly
+    from psp.formats import read_weights
     from psp.model import build_encoder
 
     task = get_task(config.dataset_type)
     encoder = build_encoder("CompactStyleEncoder", generator.n_styles, task.input_nc, generator.style_dim)
+    if config.irse50_weights:
+        weights = read_weights(config.irse50_weights)
     state = dict(weights.part("encoder")) if weights else {}
     if not state:
         return encoder
@@ -307,44 +317,36 @@ def structure_encoder(config: TrainConfig, generator: Generator, weights: Weight
     copied = {key: value for key, value in state.items() if key.startswith(f"heads.{last}.")}
     for style in range(last + 1, generator.n_styles):
         state |= {key.replace(f".{last}.", f".{style}.", 1): value for key, value in copied.items()}
-    load_strictly(encoder, state, where=f"the encoder in {config.stylegan_weights}")
+    load_strictly(encoder, state, where=f"the encoder in {config.irse50_weights or config.stylegan_weights}")
     return encoder
 
 
-def guide_losses(config: TrainConfig, device: Any) -> dict[str, Any]:
-    """Losses of the guide beyond L1 and LPIPS: name -> (weight, function of reconstructions and photos)."""
-    others: dict[str, Any] = {}
-    if config.id_lambda:
-        from criteria.identity import IdentityLoss
+def joint_losses(config: TrainConfig, device: Any) -> Any:
+    """The frozen networks of --guide: LPIPS, and identity and face parser where they have a weight."""
+    from criteria.identity import IdentityLoss
+    from criteria.lpips import LPIPS
+    from criteria.parsing import ParsingLoss
+    from psp.methods.joint_losses import JointLosses
 
-        identity = IdentityLoss(config.id_net).to(device)  # type: ignore[arg-type]
-        others["id"] = (config.id_lambda, lambda output, target: identity(output, target)[0])
-    if config.parsing_lambda:
-        from criteria.parsing import ParsingLoss
-
-        parsing = ParsingLoss().to(device)
-        others["parsing"] = (config.parsing_lambda, lambda output, target: parsing(output, parsing.features(target)))
-    return others
+    identity = IdentityLoss(config.id_net).to(device) if config.id_lambda else None  # type: ignore[arg-type]
+    return JointLosses(
+        perceptual=LPIPS(config.lpips_net).to(device),  # type: ignore[arg-type]
+        identity=None if identity is None else lambda output, target: identity(output, target)[0],
+        parsing=ParsingLoss().to(device) if config.parsing_lambda else None,
+    )
 
 
-def discriminator_for(
-    config: TrainConfig, generator: Generator, found: Discriminator | None, alex: LPIPS | None
-) -> Any:
-    """The discriminator of `--discriminator`. found: one that comes with the generator; alex: for a projected one."""
+def discriminator_for(config: TrainConfig, generator: Generator, kept: Discriminator | None, device: Any) -> Any:
+    """The discriminator of `--discriminator`. kept: one that comes with the generator."""
     if config.discriminator == "projected":
-        assert alex is not None
-        from criteria.lpips import LPIPS
+        from criteria.efficientnet_lite import MIN_SIZE, EfficientNetLite0
         from psp.projected_discriminator import ProjectedDiscriminator
 
-        try:
-            texture = LPIPS("vgg", download=False).to(alex.mean.device)
-        except UserError as error:
-            texture = None
-            print(f"--discriminator projected: texture is judged by AlexNet alone ({error})")
-        return ProjectedDiscriminator(alex, texture)
+        features = EfficientNetLite0().to(device)
+        return ProjectedDiscriminator(features, features.channels, size=max(generator.size, MIN_SIZE) // 4)
     from psp.discriminator import Discriminator
 
-    return found or Discriminator(generator.size, channels=generator.channels)
+    return kept or Discriminator(generator.size, channels=generator.channels)
 
 
 def build_parser(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:

@@ -18,12 +18,10 @@ from psp.augment import augment
 from psp.device import autocast
 from psp.discriminator import Discriminator
 from psp.distributed import average_gradients, mean, world_size
+from psp.methods.averaging import update_average
 from psp.methods.base import BadStep, require_finite, total_gradient_norm
-from psp.methods.guide import Guide
-from psp.preprocess import to_network
 from psp.projected_discriminator import ProjectedDiscriminator
 from psp.stylegan2 import LR_MLP, Generator
-from psp.tasks import Task
 from psp.types import Batch
 from psp.visualize import Picture, to_image
 
@@ -42,21 +40,17 @@ class GanOptions:
     ema_kimg: float = 10.0
     augment: str = "diffaugment"
     ada_target: float = 0.6
-    adversarial_lambda: float = 1.0
-    adversarial_from: int = 0
-    adversarial_random: float = 0.5
-    guide_lambda: float = 1.0
     precision: str = "fp32"
 
 
-def lazy_adam(parameters: list[Tensor], lr: float, interval: int, beta1: float = 0.0) -> torch.optim.Adam:
+def lazy_adam(parameters: list[Tensor], lr: float, interval: int) -> torch.optim.Adam:
     """Adam, rescaled for a regulariser that only runs every `interval` steps (Karras et al. 2020, appendix B)."""
     ratio = interval / (interval + 1) if interval else 1.0
-    return torch.optim.Adam(parameters, lr=lr * ratio, betas=(beta1**ratio if beta1 else 0.0, 0.99**ratio), eps=1e-8)
+    return torch.optim.Adam(parameters, lr=lr * ratio, betas=(0.0, 0.99**ratio), eps=1e-8)
 
 
 class StyleGAN2Method:
-    """Generator, discriminator, their averages and optimisers; optionally a `Guide`.
+    """Generator, discriminator, the generator's average, and the optimisers.
 
     The best checkpoint is the newest: GAN losses do not order models, so there is nothing to monitor.
     """
@@ -69,62 +63,51 @@ class StyleGAN2Method:
         discriminator: Discriminator | ProjectedDiscriminator,
         options: GanOptions,
         *,
-        guide: Guide | None = None,
-        task: Task | None = None,
         device: torch.device | str = "cpu",
     ):
         self.device = torch.device(device)
-        self.options, self.task = options, task
+        self.options = options
         self.generator = generator.to(self.device).train()
         self.discriminator = discriminator.to(self.device).train()
-        self.guide = guide.to(self.device) if guide is not None else None
         self.generator_ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        self.encoders_ema = copy.deepcopy(guide.encoders()).eval().requires_grad_(False) if guide is not None else None
-        trained = [*self.generator.parameters(), *(guide.parameters() if guide is not None else ())]
+        self.trained: list[Tensor] = list(self.generator.parameters())
         self.generator_optimiser = lazy_adam(
-            trained,
-            options.learning_rate,
-            options.path_interval if options.path_lambda else 0,
-            beta1=0.0 if guide is None else 0.5,  # reconstruction gains from momentum, the adversarial game does not
+            self.trained, options.learning_rate, options.path_interval if options.path_lambda else 0
         )
         self.judging: list[Tensor] = [p for p in self.discriminator.parameters() if p.requires_grad]
         self.discriminator_optimiser = lazy_adam(
             self.judging, options.learning_rate, options.r1_interval if options.r1_gamma else 0
         )
-        self.trained = trained
         self.path_mean = torch.zeros((), device=self.device)
         self.ada_probability = 1.0 if options.augment == "diffaugment" else 0.0
 
     def training_step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
         real = torch.cat([batch.target for batch in batches]).to(self.device, non_blocking=True)
-        source = self._source(batches) if self.guide is not None and self.guide.structure is not None else None
         if real.shape[-1] != self.generator.size:
             real = F.interpolate(real, size=(self.generator.size,) * 2, mode="area")
         terms: dict[str, Tensor] = {}
-        adversarial = self.options.adversarial_lambda > 0 and step >= self.options.adversarial_from
         with self._unchanged_by_a_bad_step():
-            fake = self._generator_gradients(real, source, step, adversarial, terms)
-            if adversarial:
-                self._discriminator_gradients(real, fake, step, terms)
+            fake = self._generator_gradients(real.shape[0], step, terms)
+            self._discriminator_gradients(real, fake, step, terms)
         self.generator_optimiser.step()
-        if adversarial:
-            self.discriminator_optimiser.step()
-        self._average(real.shape[0] * world_size(), step)
+        self.discriminator_optimiser.step()
+        update_average(
+            [(self.generator_ema, self.generator)],
+            images=real.shape[0] * world_size(),
+            step=step,
+            half_life_kimg=self.options.ema_kimg,
+        )
         return terms
 
     @contextmanager
     def _unchanged_by_a_bad_step(self) -> Iterator[None]:
         """Parameters only move after both gradients are known to be finite; this puts back the rest."""
         path_mean, ada_probability = self.path_mean, self.ada_probability
-        queue = self.guide.queue if self.guide is not None else None
-        structure = self.guide.structure if self.guide is not None else None
-        statistics = [] if structure is None else [(buffer, buffer.clone()) for buffer in structure.buffers()]
+        statistics = [(buffer, buffer.clone()) for buffer in self.discriminator.buffers()]
         try:
             yield
         except BadStep:
             self.path_mean, self.ada_probability = path_mean, ada_probability
-            if self.guide is not None and queue is not None:
-                self.guide.queue = queue
             for buffer, old in statistics:
                 buffer.copy_(old)
             self.discriminator.requires_grad_(True)
@@ -132,18 +115,10 @@ class StyleGAN2Method:
                 optimiser.zero_grad(set_to_none=True)
             raise
 
-    def _source(self, batches: Sequence[Batch]) -> Tensor:
-        assert self.task is not None, "a guide with a structure encoder needs the task of its source"
-        return to_network(torch.cat([batch.source for batch in batches]), self.task, self.device)
-
     def styles(self, n: int) -> Tensor:
         """W+ codes [n,N,D] of random z, with style mixing at a random layer."""
         g = self.generator
-        if self.guide is not None and self.guide.knows_enough:
-            w = self.guide.sample(2 * n)
-        else:
-            w = g.map(torch.randn(2 * n, g.style_dim, device=self.device))
-        w = w.view(2, n, 1, g.style_dim)
+        w = g.map(torch.randn(2 * n, g.style_dim, device=self.device)).view(2, n, 1, g.style_dim)
         cut = torch.randint(1, g.n_styles, (n, 1), device=self.device)
         mixed = torch.rand(n, 1, device=self.device) < self.options.mixing_prob
         second = (torch.arange(g.n_styles, device=self.device)[None] >= cut) & mixed
@@ -152,32 +127,18 @@ class StyleGAN2Method:
     def _score(self, images: Tensor) -> Tensor:
         return self.discriminator(augment(images, self.ada_probability)).float()
 
-    def _generator_gradients(
-        self, real: Tensor, source: Tensor | None, step: int, adversarial: bool, terms: dict[str, Tensor]
-    ) -> Tensor:
+    def _generator_gradients(self, n: int, step: int, terms: dict[str, Tensor]) -> Tensor:
         options = self.options
         self.discriminator.requires_grad_(False)
-        n = real.shape[0]
-        total = torch.zeros((), device=self.device)
-        fake = real[:0]
         with autocast(self.device, options.precision):
-            if self.guide is not None:
-                losses, rebuilt = self.guide.losses(self.generator, real, source)
-                terms |= {name: loss.detach() for name, loss in losses.items()}
-                total = total + options.guide_lambda * torch.stack(list(losses.values())).sum()
-                fake = rebuilt[: n - round(options.adversarial_random * n)]
-            if adversarial:
-                if len(fake) < n:
-                    fresh = self.generator.synthesize(self.styles(n - len(fake)), randomize_noise=True).float()
-                    fake = torch.cat([fresh, fake])
-                loss = F.softplus(-self._score(fake)).mean()
-                terms["generator"] = loss.detach()
-                total = total + options.adversarial_lambda * loss
-        if adversarial and options.path_lambda and step % options.path_interval == 0:
+            fake = self.generator.synthesize(self.styles(n), randomize_noise=True).float()
+            loss = F.softplus(-self._score(fake)).mean()
+        terms["generator"] = loss.detach()
+        if options.path_lambda and step % options.path_interval == 0:
             penalty = self._path_penalty(max(1, n // 2))
             terms["path"] = penalty.detach()
-            total = total + options.path_lambda * options.path_interval * penalty
-        self._backward(self.generator_optimiser, total, self.trained, "generator")
+            loss = loss + options.path_lambda * options.path_interval * penalty
+        self._backward(self.generator_optimiser, loss, self.trained, "generator")
         self.discriminator.requires_grad_(True)
         return fake.detach()
 
@@ -229,59 +190,31 @@ class StyleGAN2Method:
             raise BadStep(f"the {who}'s gradient is {float(norm)}")
 
     @torch.no_grad()
-    def _average(self, n: int, step: int) -> None:
-        """Exponential average with half-life `ema_kimg`, shorter at first so that early pictures show something."""
-        half_life = min(self.options.ema_kimg * 1000, 0.05 * (step + 1) * n)
-        keep = 0.5 ** (n / max(half_life, 1e-8))
-        pairs: list[tuple[torch.nn.Module, torch.nn.Module]] = [(self.generator_ema, self.generator)]
-        if self.guide is not None and self.encoders_ema is not None:
-            pairs.append((self.encoders_ema, self.guide.encoders()))
-        for average, current in pairs:
-            torch._foreach_lerp_(list(average.parameters()), list(current.parameters()), 1 - keep)
-            for old, new in zip(average.buffers(), current.buffers(), strict=True):  # BatchNorm statistics
-                old.copy_(new)
-
-    @torch.no_grad()
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:
         """Scores of held-out photos: far below those of training photos means that the discriminator memorises."""
         real = F.interpolate(batch.target.to(self.device), size=(self.generator.size,) * 2, mode="area")
-        terms = {"score_held_out": self.discriminator(real).float().mean()}
-        if self.encoders_ema is not None:
-            codes = self.encoders_ema["photo"](real).unsqueeze(1).expand(-1, self.generator.n_styles, -1)
-            terms["l1_held_out"] = F.l1_loss(self.generator_ema.synthesize(codes), real)
-        return terms
+        return {"score_held_out": self.discriminator(real).float().mean()}
 
     def networks_in_step(self) -> list[torch.nn.Module]:
-        own = [self.generator, self.discriminator, self.guide, self.encoders_ema]
-        return [network for network in own if network is not None]
+        return [self.generator, self.discriminator]
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> list[list[Picture]]:
         """Eight samples per row, the same z every time, truncated to 0.7."""
         z = torch.randn(64, self.generator.style_dim, generator=torch.Generator().manual_seed(0)).to(self.device)
-        generator, _, _ = self._finished()
+        generator = self.generator_ema
         mean = generator.mean_latent(10_000, torch.Generator().manual_seed(1))
         images = [to_image(image) for part in z.split(8) for image in generator(part, truncation=0.7, mean_w=mean)]
         return [images[i : i + 8] for i in range(0, len(images), 8)]
 
-    def _finished(self) -> tuple[Generator, torch.nn.ModuleDict | None, Tensor | None]:
-        """Copies of the averaged generator and encoders as they are saved, and what the encoders' codes refer to."""
-        generator, encoders = copy.deepcopy((self.generator_ema, self.encoders_ema))
-        if self.guide is None or encoders is None:
-            return generator, None, None
-        return generator, encoders, self.guide.finish(generator, encoders)
-
     def _parts(self) -> dict[str, Any]:
-        parts: dict[str, Any] = {
+        return {
             "g": self.generator,
             "d": self.discriminator,
             "g_ema": self.generator_ema,
             "g_optim": self.generator_optimiser,
             "d_optim": self.discriminator_optimiser,
         }
-        if self.guide is not None:
-            parts |= {"guide": self.guide, "encoders_ema": self.encoders_ema}
-        return parts
 
     def state(self) -> dict[str, Any]:
         return {name: part.state_dict() for name, part in self._parts().items()} | {
@@ -290,26 +223,17 @@ class StyleGAN2Method:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        if self.guide is not None:
-            self.guide.queue = state["guide"]["queue"].to(self.device)
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.path_mean = state["path_mean"].to(self.device)
         self.ada_probability = float(state["ada_probability"])
 
     def checkpoint(self) -> dict[str, Any]:
-        """rosinality's layout (g_ema, d, latent_avg), plus the encoders of a guide: with a structure encoder this is a
-        complete model of its task."""
-        generator, encoders, centre = self._finished()
+        """rosinality's layout (g_ema, d, latent_avg)."""
+        generator = copy.deepcopy(self.generator_ema)
         generator.set_mapping_rate(LR_MLP)
         avg = generator.mean_latent(100_000, torch.Generator().manual_seed(0))[0].cpu()
-        content: dict[str, Any] = {"g_ema": generator.state_dict()}
+        content: dict[str, Any] = {"g_ema": generator.state_dict(), "latent_avg": avg}
         if isinstance(self.discriminator, Discriminator):
             content["d"] = self.discriminator.state_dict()
-        if encoders is not None and centre is not None:
-            content["photo_encoder"] = encoders["photo"].state_dict()
-            if "structure" in encoders and self.task is not None:
-                content["encoder"] = encoders["structure"].state_dict()
-                content["opts"] = {"dataset_type": self.task.name}
-                avg = centre.cpu()
-        return content | {"latent_avg": avg}
+        return content

@@ -1,0 +1,27 @@
+"""The exponential average of a network's weights, which is what is kept of a generator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+
+@torch.no_grad()
+def update_average(
+    pairs: Sequence[tuple[nn.Module, nn.Module]], *, images: int, step: int, half_life_kimg: float
+) -> None:
+    """Move averages towards the present weights, in place; buffers such as BatchNorm's statistics are copied.
+
+    pairs: (average, present) networks of the same shapes.
+    images: seen in this step by all processes.
+    step: number of the step; early averages follow faster, so that early pictures show something.
+    half_life_kimg: thousands of images after which an old weight counts half.
+    """
+    half_life = min(half_life_kimg * 1000, 0.05 * (step + 1) * images)
+    keep = 0.5 ** (images / max(half_life, 1e-8))
+    for average, present in pairs:
+        torch._foreach_lerp_(list(average.parameters()), list(present.parameters()), 1 - keep)
+        for old, new in zip(average.buffers(), present.buffers(), strict=True):
+            old.copy_(new)
