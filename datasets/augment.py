@@ -56,6 +56,37 @@ def roughen_sketch(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
+def unfinished(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A sketch of which only a part of the area is there, the rest white. uint8 [H,W] -> the same shape.
+
+    Each as often: a few smooth blobs, one side of a wavy line in any direction, the outer ring, or the middle.
+    """
+    height, width = sketch.shape
+    kind = rng.integers(4)
+    grid = 24  # coarse; enlarged, its edge is soft and smooth
+    y, x = np.mgrid[0:grid, 0:grid].astype(np.float32) / (grid - 1) - 0.5
+    waves = _smooth_noise(rng, grid)
+    if kind == 0:
+        level = _smooth_noise(rng, grid, 4) + 0.3 * waves
+        level -= np.quantile(level, rng.uniform(0.2, 0.7))
+    elif kind == 1:
+        angle = rng.uniform(0, 2 * np.pi)
+        level = x * np.cos(angle) + y * np.sin(angle) + 0.12 * waves + rng.uniform(-0.2, 0.3)
+    else:
+        reach = rng.uniform(0.22, 0.34)
+        level = reach - np.hypot(x * 1.15, y - 0.05) + 0.05 * waves
+        level = -level if kind == 2 else level
+    soft = np.clip(level / rng.uniform(0.02, 0.08) * 127.5 + 127.5, 0, 255).astype(np.uint8)
+    there = np.asarray(Image.fromarray(soft).resize((width, height), Image.Resampling.BICUBIC))
+    return 255 - ((255 - sketch).astype(np.uint16) * there // 255).astype(np.uint8)
+
+
+def _smooth_noise(rng: np.random.Generator, side: int, cells: int = 5) -> np.ndarray:
+    """Noise [side,side] of about unit size that varies over a `cells`-th of the side."""
+    coarse = rng.normal(0, 1, (cells, cells)).astype(np.float32)
+    return np.asarray(Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC))
+
+
 def _line_width(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     thicker = rng.random() < 0.6
     filtered = (ndimage.minimum_filter if thicker else ndimage.maximum_filter)(

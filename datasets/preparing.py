@@ -7,6 +7,7 @@ raises UserError naming the file. Results are written atomically.
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,7 +17,7 @@ from PIL import Image
 from datasets.align import cut, ffhq_crop, find_face
 from datasets.celebamask import label_image, merge_parts
 from datasets.parallel import save_atomically
-from datasets.sketches import STYLES, sketch_from_photo
+from datasets.sketches import DRAWING, STYLES, sketch_from_photo
 from datasets.sources import ImageSource
 from psp.errors import UserError
 from psp.image_io import to_numbers, to_rgb
@@ -139,6 +140,8 @@ def merge_one(job: MaskJob) -> str:
 class SketchJob:
     photos: ImageSource
     name: str
+    labels: ImageSource | None
+    label_name: str | None
     out: str
     style: str
     suffix: str
@@ -150,20 +153,33 @@ class SketchJob:
         return output_path(self.out, self.name, self.suffix, self.extension)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "photos": _lean(self.photos, self.name)}
+        photos, labels = _lean(self.photos, self.name), _lean(self.labels, self.label_name)
+        return {**self.__dict__, "photos": photos, "labels": labels}
 
 
 def sketch_one(job: SketchJob) -> str:
-    """One photo -> one sketch."""
+    """One photo -> one sketch; a hash of its name chooses the style of a mix and the hand of a drawing."""
     if not job.overwrite and job.path().is_file():
         return "kept"
-    style = job.style
+    digest = hashlib.sha256(PurePosixPath(job.name).stem.encode("utf-8", "surrogateescape")).digest()
+    style, labels = job.style, None
     if style == "mix":
         names = sorted(STYLES)
-        style = names[
-            hashlib.sha256(PurePosixPath(job.name).stem.encode("utf-8", "surrogateescape")).digest()[0] % len(names)
-        ]
-    save_atomically(sketch_from_photo(job.photos.open(job.name), style, size=job.size or None), job.path())
+        style = names[digest[0] % len(names)]
+    if style == DRAWING:
+        if multiprocessing.parent_process() is not None:
+            import torch
+
+            torch.set_num_threads(1)  # as many processes as cores
+        if job.labels is not None and job.label_name is not None:
+            from psp.palette import LABELS, get_label_map
+            from psp.preprocess import label_ids
+
+            name = job.labels.label(job.label_name)
+            labels = label_ids(job.labels.open(job.label_name), get_label_map("celebamask"), len(LABELS), name)
+    seed = int.from_bytes(digest[:8], "big")
+    photo = job.photos.open(job.name)
+    save_atomically(sketch_from_photo(photo, style, size=job.size or None, labels=labels, seed=seed), job.path())
     return ""
 
 

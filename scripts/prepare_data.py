@@ -86,7 +86,11 @@ def build_parser() -> Parser:
     sketches.add_argument(
         "--style",
         default="sobel",
-        help="sobel (pSp's recipe), pencil (soft), xdog (lines), or mix: by a hash of the name",
+        help="sobel (pSp's recipe), pencil (soft), xdog (lines), mix: one of these by a hash of the name; or drawing: "
+        "as people draw, in pen strokes",
+    )
+    sketches.add_argument(
+        "--labels", help="for --style drawing: label maps with the photos' names (default: by the face parser)"
     )
     sketches.add_argument("--suffix", default="", help="added to the name, for instance _edges (default: none)")
     sketches.add_argument("--size", type=int, default=0, help="side in pixels (default: as the photo)")
@@ -199,21 +203,35 @@ def masks(args: argparse.Namespace) -> int:
 
 
 def sketches(args: argparse.Namespace) -> int:
+    from datasets.matching import match_names
     from datasets.preparing import SketchJob, sketch_one
-    from datasets.sketches import get_style
+    from datasets.sketches import DRAWING, check_style
     from datasets.sources import open_source
 
     if args.style != "mix":
-        get_style(args.style)
+        check_style(args.style)
+    if args.labels and args.style != DRAWING:
+        raise UserError(f"--labels is for --style {DRAWING}; --style {args.style} needs no label maps")
     if "/" in args.suffix or os.sep in args.suffix:
         raise UserError(f"suffix {args.suffix!r} contains a folder separator; --suffix takes for instance _edges")
     photos = open_source(args.photos)
+    labels, problems = None, []
+    pairs: list[tuple[str | None, str]] = [(None, name) for name in photos.names]
+    if args.labels:
+        labels = open_source(args.labels)
+        report = match_names(labels.names, photos.names)
+        pairs = list(report.pairs)
+        problems = report.without_partner(labels, photos, source="label", target="photo")
+        if not pairs:
+            raise UserError(f"no pairs: no name in {photos.path} matches one in {labels.path}; see --labels")
     jobs = [
-        SketchJob(photos, name, str(args.out), args.style, args.suffix, args.size, args.format, args.overwrite)
-        for name in photos.names
+        SketchJob(
+            photos, name, labels, other, str(args.out), args.style, args.suffix, args.size, args.format, args.overwrite
+        )
+        for other, name in pairs
     ]
     _refuse_clashes((job.path() for job in jobs), args.out)
-    return _run(sketch_one, jobs, args, [], "sketches")
+    return _run(sketch_one, jobs, args, problems, "sketches")
 
 
 def merge(args: argparse.Namespace) -> int:

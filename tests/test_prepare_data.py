@@ -129,6 +129,35 @@ def test_sketches_command_resumes(tmp_path: Path, root: Path, workers: str, caps
     assert (tmp_path / "out/0_edges.png").read_bytes() == first
 
 
+def test_drawings_are_the_same_in_any_number_of_processes(tmp_path: Path, root: Path) -> None:
+    photos = photos_folder(tmp_path, root)
+    args = ["sketches", "--photos", str(photos), "--style", "drawing", "--size", "64"]
+    for workers in ("1", "2"):
+        assert main([*args, "--out", str(tmp_path / workers), "--workers", workers]) == 0
+    pictures = [np.asarray(Image.open(tmp_path / "1" / name)) for name in ("0.png", "sub/1.png", "sub/2.png")]
+    for picture, name in zip(pictures, ("0.png", "sub/1.png", "sub/2.png")):
+        assert picture.shape == (64, 64) and picture.min() < 200 and np.median(picture) > 240
+        assert np.array_equal(picture, np.asarray(Image.open(tmp_path / "2" / name)))
+
+
+def test_drawings_of_given_label_maps(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = photos_folder(tmp_path, root)
+    ids = np.zeros((128, 128), np.uint8)
+    for name in ("0", "sub/1"):
+        (tmp_path / "labels/sub").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(ids).save(tmp_path / f"labels/{name}.png")
+        ids = ids.copy()
+        ids[30:100, 30:100] = 1
+    args = ["sketches", "--photos", str(photos), "--out", str(tmp_path / "out"), "--workers", "1",
+            "--labels", str(tmp_path / "labels")]  # fmt: skip
+    assert main([*args, "--style", "drawing"]) == 1
+    assert "2.png: no label" in capsys.readouterr().err
+    assert np.asarray(Image.open(tmp_path / "out/0.png")).min() == 255  # the map has no face, whatever the photo shows
+    assert np.asarray(Image.open(tmp_path / "out/sub/1.png")).min() < 200
+    with pytest.raises(UserError, match="--labels is for --style drawing"):
+        main([*args, "--style", "sobel"])
+
+
 def test_damaged_photo_is_named_and_the_rest_is_made(
     tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

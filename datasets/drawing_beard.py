@@ -1,0 +1,77 @@
+"""Beard and moustache of a face drawing: the label map has no class for them, so the photo says where skin is dark."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from datasets.drawing_hair import centre, spread
+from datasets.drawing_outlines import GRID, FaceMap
+from datasets.pen import Hand, Line
+
+DARK = 0.72
+"""Skin of the lower face with less than this share of the upper face's light counts as bearded."""
+
+
+def beard_map(face: FaceMap, grey: np.ndarray) -> np.ndarray | None:
+    """Where the lower face is bearded, bool [64,64], or None without a beard. grey: [128,128].
+
+    The light is measured on the upper face, left and right, so that a face lit from one side has no beard in its
+    shade. Upper lip and chin have to be dark together; a moustache alone has to be darker. The limits were read off
+    630 faces, sorted by these two numbers.
+    """
+    down, _, nose = face.box(2)
+    rows, columns, mouth = face.box(10, 11, 12)
+    if not nose.size or not mouth.size:
+        return None
+    skin, light = face.labels[::2, ::2] == 1, grey.reshape(64, 2, 64, 2).mean((1, 3))
+    base, top, bottom = down.stop // 2 - 1, rows.start // 2, rows.stop // 2
+    middle = (columns.start + columns.stop) // 4
+    ys, xs = np.nonzero(skin[: base - 1])
+    values = light[ys, xs]
+    left = xs < middle
+    if left.sum() < 25 or (~left).sum() < 25:
+        return None
+    sides = np.median(values[left]), np.median(values[~left])
+    places = xs[left].mean(), xs[~left].mean()
+    share = light / np.maximum(np.interp(np.arange(64), places, sides), 1.0)
+    lower = skin.copy()
+    lower[:base] = False
+    near = slice(max(middle - 7, 0), middle + 8)
+    lip, chin = _median(share, lower, slice(base, top + 1), near), _median(share, lower, slice(bottom + 1, 64), near)
+    beard = lip < 0.62 and lip + chin < 1.14
+    if not beard and not (lip < 0.45 and chin > 0.72):
+        return None
+    dark = lower & (share < DARK)
+    if not beard:
+        dark[top + 2 :] = False
+    cheeks = slice(0, columns.start // 2), slice(columns.stop // 2, 64)
+    tones = [_median(share, lower, slice(base, 64), cheek) for cheek in cheeks]
+    for tone, other, cheek in zip(tones, tones[::-1], cheeks):
+        if other > 0.85 and tone < 0.7:
+            dark[:, cheek] = False
+    return dark
+
+
+def _median(share: np.ndarray, where: np.ndarray, rows: slice, columns: slice) -> float:
+    values = share[rows, columns][where[rows, columns]]
+    return float(np.median(values)) if len(values) > 5 else 1.0
+
+
+def beard_lines(face: FaceMap, grey: np.ndarray, hand: Hand, rng: np.random.Generator) -> list[Line]:
+    """Dots or short strokes, downwards and away from the middle, where the photo shows a beard."""
+    dots, dense, reach, seed = rng.random() < 0.25, rng.uniform(0.3, 0.9), rng.uniform(2.0, 5.0), rng.integers(1 << 31)
+    where = beard_map(face, grey)
+    if where is None or not where.any():
+        return []
+    own = np.random.default_rng(seed)
+    ys, xs = np.nonzero(where)
+    pick = spread(xs, ys, max(6, int(len(xs) * dense)), own)
+    start = 2 * (np.stack([xs[pick], ys[pick]], axis=1) + own.random((len(pick), 2)))
+    cx, cy = centre(face)
+    way = np.stack([(start[:, 0] - cx) * 0.6, np.abs(start[:, 1] - cy) * 0.6 + 6], axis=1)
+    way /= np.hypot(way[:, 0], way[:, 1])[:, None]
+    way += own.normal(0, 0.2, way.shape)
+    ends = start + way * (0.3 if dots else reach) * own.uniform(0.6, 1.3, (len(start), 1))
+    middle = (start + ends) / 2 + own.normal(0, 0.15, start.shape)
+    bristles = np.stack([start, middle, ends], axis=1) / GRID
+    return [Line(bristle, "beard", 0.8, 0.9) for bristle in bristles]
