@@ -183,6 +183,7 @@ class TrainConfig:
         ("none", "photo", "source"),
     )
     discriminator_rate: float = option(5e-4, "with --guide: learning rate of the discriminator")
+    discriminator_first: int = option(40, "with --guide: steps in which the discriminator learns alone")
     adversarial_share: float = option(
         0.6, "with --guide: length of the adversarial gradient at the images, as a share of the other losses'"
     )

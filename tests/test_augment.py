@@ -32,7 +32,7 @@ def test_translation_is_by_whole_pixels(monkeypatch: pytest.MonkeyPatch) -> None
     """With colours and cutout taken out again, what is left is a shifted copy of the image."""
     x = torch.zeros(64, 3, 16, 16)
     x[:, :, 8, 8] = 1.0
-    monkeypatch.setattr("psp.augment.cutout_mask", lambda n, h, w, like: torch.zeros(n, 1, h, w))
+    monkeypatch.setattr("psp.augment.cutout_mask", lambda centre, h, w: torch.zeros(len(centre), 1, h, w))
     peaks = augment(x).mean(1).flatten(1)
     background = peaks.median(dim=1, keepdim=True).values
     where = (peaks - background).abs().argmax(1)
@@ -41,7 +41,7 @@ def test_translation_is_by_whole_pixels(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_cutout_is_about_a_quarter_at_most() -> None:
-    mask = cutout_mask(500, 16, 16, torch.zeros(1))
+    mask = cutout_mask(torch.rand(500, 2), 16, 16)
     share = mask.mean(dim=(1, 2, 3))
     assert set(mask.unique().tolist()) == {0.0, 1.0}
     assert share.max() <= (9 / 16) ** 2 and share.min() >= (4 / 16) ** 2
@@ -72,3 +72,11 @@ def test_recolouring_keeps_the_geometry_and_the_range() -> None:
     assert torch.equal(y[..., 4:], y[..., 4:5].expand(-1, -1, -1, 4))
     assert (y[:, :, 0, 0] - x[:, :, 0, 0]).abs().mean() > 0.02
     assert len({tuple(row.tolist()) for row in y[:, :, 0, 0]}) == 20
+
+
+def test_sets_are_changed_alike() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(4, 3, 16, 16)
+    y = augment(torch.cat([x, x]), sets=2)
+    assert torch.equal(y[:4], y[4:]) and not torch.equal(y[:4], x)
+    assert not torch.equal(y[0] - x[0], y[1] - x[1])

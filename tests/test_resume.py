@@ -39,7 +39,7 @@ def test_stopped_at_any_step(at: int, uninterrupted: dict[str, Path], tmp_path: 
     stop_and_resume("ranger", tmp_path, uninterrupted, at=at)
 
 
-@pytest.mark.parametrize(("name", "at"), [("adam", 2), ("adam", 5), ("stylegan2", 3), ("stylegan2", 4), ("guide", 5)])
+@pytest.mark.parametrize(("name", "at"), [("adam", 2), ("adam", 5), ("stylegan2", 3), ("stylegan2", 4), ("joint", 5)])
 def test_other_methods_stopped(name: str, at: int, uninterrupted: dict[str, Path], tmp_path: Path) -> None:
     stop_and_resume(name, tmp_path, uninterrupted, at=at, number=signal.SIGTERM)
 

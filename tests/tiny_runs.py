@@ -85,7 +85,7 @@ METHODS: dict[str, Callable[[], Method]] = {
     "ranger": lambda: tiny.psp_method("ranger"),
     "adam": lambda: tiny.psp_method("adam", own_fine_layers=[4, 5]),
     "stylegan2": lambda: tiny.gan_method(augment="ada"),
-    "guide": lambda: tiny.gan_method(guided=True),
+    "joint": lambda: tiny.joint_method(),
 }
 
 

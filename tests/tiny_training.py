@@ -12,12 +12,14 @@ from torch import Tensor
 
 from psp.discriminator import Discriminator
 from psp.encoders import CompactStyleEncoder
-from psp.methods.guide import Guide
+from psp.methods.joint import JointMethod, JointOptions
+from psp.methods.joint_losses import JointLosses
 from psp.methods.psp import PspMethod
 from psp.methods.stylegan2 import GanOptions, StyleGAN2Method
 from psp.model import PSP
 from psp.optim import OptimName, make_optimizer
 from psp.photo_encoder import PhotoEncoder
+from psp.projected_discriminator import ProjectedDiscriminator
 from psp.stylegan2 import Generator, NoiseInjection
 from psp.tasks import get_task
 from psp.types import Batch
@@ -99,8 +101,41 @@ def psp_method(optimiser: OptimName = "ranger", *, lr: float = 1e-3, **options: 
     return PspMethod(made, objective, trained, task=get_task("celebs_sketch_to_face"), **options)
 
 
-def gan_method(*, guided: bool = False, **options: Any) -> StyleGAN2Method:
+def gan_method(**options: Any) -> StyleGAN2Method:
+    options = {"r1_interval": 2, "path_interval": 2, "batch_size": 2, **options}
+    return StyleGAN2Method(generator(), Discriminator(16, channels=CHANNELS), GanOptions(**options))
+
+
+class TinyParsing:
+    """Dark and light pixels, at the places of the parser's 19 classes."""
+
+    def features(self, target: Tensor) -> Tensor:
+        return (target.mean(1) > 0).byte()
+
+    def __call__(self, output: Tensor, wanted: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(output.mean(1), wanted.float())
+
+
+def tiny_features(images: Tensor) -> list[Tensor]:
+    """Two maps, at half and at a quarter of the side, of colours and of their differences."""
+    half = F.avg_pool2d(images, 2)
+    return [torch.cat([half, half.roll(1, 3) - half], 1), F.avg_pool2d(half, 2)]
+
+
+def joint_method(*, structure: bool = True, **options: Any) -> JointMethod:
     made = generator()
-    guide = Guide(made, lambda a, b: (a - b).abs().mean(dim=(1, 2, 3))) if guided else None
-    options = {"r1_interval": 2, "path_interval": 2, "guide_lambda": float(guided), "batch_size": 2, **options}
-    return StyleGAN2Method(made, Discriminator(16, channels=CHANNELS), GanOptions(**options), guide=guide)
+    torch.nn.init.normal_(made.to_rgb1.bias)
+    losses = JointLosses(
+        perceptual=lambda a, b: (a - b).abs().mean(dim=(1, 2, 3)),
+        identity=lambda a, b: (a.mean((2, 3)) - b.mean((2, 3))).square().mean(),
+        parsing=TinyParsing(),
+    )
+    return JointMethod(
+        made,
+        ProjectedDiscriminator(tiny_features, (6, 3), size=8),
+        losses,
+        JointOptions(**{"discriminator_first": 0, **options}),
+        photo_encoder=PhotoEncoder(8, STYLE_DIM, channels=CHANNELS),
+        structure=encoder() if structure else None,
+        task=get_task("celebs_sketch_to_face"),
+    )

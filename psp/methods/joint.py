@@ -40,7 +40,6 @@ SPREAD = 0.75  # share of the codes' deviation that the mapping network of a che
 CODE_NOISE = 0.05  # keeps neighbouring codes looking alike
 PHOTO_SIZE = 32  # px that the photo encoder sees: colours, light and age need no more
 BALANCE_INTERVAL = 8  # steps between comparisons of the two gradients
-WARM_UP = 40  # steps in which the discriminator learns alone
 CLOSE_UP = 0.4  # share of steps in which the discriminator sees the inner face, enlarged
 OFFSET_LAMBDA = 0.002  # weight of the codes' distance to the average code
 
@@ -51,6 +50,7 @@ class JointOptions:
 
     learning_rate: float = 1.5e-3
     discriminator_rate: float = 5e-4
+    discriminator_first: int = 40
     decay_from: int | None = None
     decay_until: int | None = None
     ema_kimg: float = 10.0
@@ -133,12 +133,12 @@ class JointMethod:
         rate = self._rate(step)
         for optimiser, base, wait in (
             (self.discriminator_optimiser, self.options.discriminator_rate, 0),
-            (self.generator_optimiser, self.options.learning_rate, WARM_UP),
+            (self.generator_optimiser, self.options.learning_rate, self.options.discriminator_first),
         ):
             optimiser.param_groups[0]["lr"] = base * rate
             if step >= wait:
                 optimiser.step()
-        if step >= WARM_UP:
+        if step >= self.options.discriminator_first:
             pairs = [(self.generator_ema, self.generator), (self.encoders_ema, self.encoders)]
             images = len(photos) * world_size()
             update_average(pairs, images=images, step=step, half_life_kimg=self.options.ema_kimg)
@@ -278,7 +278,7 @@ class JointMethod:
         return wish + self._adversarial_weight(step) * judged
 
     def _adversarial_weight(self, step: int) -> Tensor:
-        if step < WARM_UP:
+        if step < self.options.discriminator_first:
             return torch.zeros_like(self.balance)
         return (self.options.adversarial_share * self.balance).clamp(min=self.options.adversarial_floor)
 
@@ -344,12 +344,14 @@ class JointMethod:
         else:
             codes = self.encoders_ema.photo(photos)
             own = self.generator_ema.synthesize(codes[:, None].expand(-1, n_styles, -1))
+        self.discriminator.eval()  # spectral normalisation would count this as a step
         terms = {
             "score_held_out": self.discriminator(photos).float().mean(),
             "l1_held_out": F.l1_loss(own, photos),
             "lpips_held_out": self.losses.perceptual(own, photos).mean(),
             "lpips_random": self.losses.perceptual(random_faces, photos).mean(),
         }
+        self.discriminator.train()
         if len(photos) > 1:
             terms |= {"static_own": common_detail(own), "static_random": common_detail(random_faces)}
         if self.losses.identity is not None:

@@ -193,7 +193,10 @@ class StyleGAN2Method:
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:
         """Scores of held-out photos: far below those of training photos means that the discriminator memorises."""
         real = F.interpolate(batch.target.to(self.device), size=(self.generator.size,) * 2, mode="area")
-        return {"score_held_out": self.discriminator(real).float().mean()}
+        self.discriminator.eval()  # spectral normalisation would count this as a step
+        score = self.discriminator(real).float().mean()
+        self.discriminator.train()
+        return {"score_held_out": score}
 
     def networks_in_step(self) -> list[torch.nn.Module]:
         return [self.generator, self.discriminator]
