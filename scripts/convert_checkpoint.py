@@ -7,13 +7,14 @@ python scripts/convert_checkpoint.py IN --info
 
 from __future__ import annotations
 
-import functools
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+import functools
+from typing import TYPE_CHECKING
 
 from psp.cli import Parser
 from psp.errors import UserError, run_main

@@ -168,14 +168,25 @@ def test_the_same_seed_gives_the_same_style_everywhere(model: PSP) -> None:
     assert model.style_bank is not None and torch.equal(
         style, model.latent_avg.lerp(model.style_bank.map(seeded_noise(1, D, 5)), 0.8)
     )
-    for outputs, compiled in ((1, False), (3, False)):
+    for outputs in (1, 3):
         translator = Translator(model, styles=Styles(layers, shared_seed=5, truncation=0.8), n_outputs=outputs)
         made = torch.from_numpy(translator(source, ["a"]).codes[0, 0])
-        assert torch.equal(made[list(layers)], style[list(layers)]), compiled
+        assert torch.equal(made[list(layers)], style[list(layers)])
     studio = PspModel(model)
     sketch = Image.fromarray((np.random.default_rng(0).random((32, 32)) * 255).astype(np.uint8))
     (face,) = studio.generate(Ask(source=sketch, seed=5, truncation=0.8), lambda: None)
     assert face.latent is not None and torch.equal(torch.from_numpy(face.latent)[list(layers)], style[list(layers)])
+
+
+def test_the_studio_does_not_truncate_what_comes_from_a_bank(model: PSP) -> None:
+    """Unless it is asked to; without a bank it does as before."""
+    for made, usual in ((model, 1.0), (tiny.model().eval(), 0.8)):
+        studio, sketch = PspModel(made), Image.new("L", (32, 32), 255)
+        assert made.default_truncation == studio.info.truncation == usual
+        (face,) = studio.generate(Ask(source=sketch, seed=5), lambda: None)
+        (same,) = studio.generate(Ask(source=sketch, seed=5, truncation=usual), lambda: None)
+        (other,) = studio.generate(Ask(source=sketch, seed=5, truncation=0.5), lambda: None)
+        assert np.array_equal(face.image, same.image) and not np.array_equal(face.image, other.image)
 
 
 # ---- files ---------------------------------------------------------------------------------------------
