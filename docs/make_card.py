@@ -3,8 +3,9 @@
 python docs/make_card.py --portraits data/portraits --faces data/faces.zip --labels data/labels.zip [--work experiments]
 
 portraits: a folder with photos/ and sketches/ (`prepare_data.py sketches`). faces, labels: as docs/benchmark.md has
-them; their test images are used. Every row stands beside random samples of the same generator (truncation 0.7),
-measured against the same photos. The text between the marks `<!-- table NAME -->` and `<!-- end -->` is replaced.
+them; their test images are used. Every row stands beside random samples of the same generator (truncation 0.7; with a
+style bank, none), measured against the same photos. The text between the marks `<!-- table NAME -->` and `<!-- end -->`
+is replaced.
 """
 
 from __future__ import annotations
@@ -36,8 +37,13 @@ def measure(folder: Path, *options: Any) -> dict[str, float]:
     return {name: found[name]["value"] for name in SHOWN if name in found}
 
 
+def truncation(model: Any) -> float:
+    """Of the random samples: what pulls them towards the average would take from a style bank what is rare."""
+    return 0.7 if model.style_bank is None else 1.0
+
+
 def random_samples(model: Any, names: list[str], folder: Path) -> None:
-    """One sample of truncation 0.7 per name, as PNG."""
+    """One sample per name, as PNG."""
     import torch
 
     from psp.visualize import to_image
@@ -46,7 +52,7 @@ def random_samples(model: Any, names: list[str], folder: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     for name in names:
         with torch.no_grad():
-            image = model.decode(model.map(torch.randn(1, model.style_dim, generator=generator), 0.7))
+            image = model.decode(model.map(torch.randn(1, model.style_dim, generator=generator), truncation(model)))
         to_image(image[0]).save(folder / f"{name}.png")
 
 
@@ -87,7 +93,8 @@ def pictures(model: Any, worst: Path) -> None:
 
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        made = [model.decode(model.map(torch.randn(8, model.style_dim, generator=generator), 0.7)) for _ in range(8)]
+        noise = [torch.randn(8, model.style_dim, generator=generator) for _ in range(8)]
+        made = [model.decode(model.map(z, truncation(model))) for z in noise]
     rows = [[to_image(image) for image in row] for row in made]
     grid(rows, cell=128).convert("RGB").save(HERE / "card_samples.jpg", quality=85)
     Image.open(worst).convert("RGB").save(HERE / "card_worst_and_best.jpg", quality=85)

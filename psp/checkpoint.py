@@ -24,6 +24,7 @@ from psp.model import PSP, build_encoder
 from psp.photo_encoder import PhotoEncoder
 from psp.refinement import INPUT_NC
 from psp.safe_load import check_torch, checksum, read_safetensors, read_torch
+from psp.style_bank import StyleBank
 from psp.stylegan2 import Generator, fir_kernel, generator_config, style_count
 from psp.tasks import TASKS, get_task
 from psp.tensor_file import write_safetensors
@@ -76,6 +77,7 @@ class GeneratorFile:
     latent_avg: Tensor | None
     discriminator: Discriminator | None
     photo_encoder: PhotoEncoder | None
+    style_bank: StyleBank | None = None
 
 
 def load_generator(path: str | Path | Weights) -> GeneratorFile:
@@ -103,7 +105,14 @@ def _generator_of(weights: Weights) -> GeneratorFile:
         load_strictly(discriminator, critic, where=f"the discriminator in {path}")
     if style:
         load_strictly(photo_encoder, style, where=f"the photo encoder in {path}")
-    return GeneratorFile(generator, weights.tensors.get("latent_avg"), discriminator, photo_encoder if style else None)
+    bank = weights.part("style_bank")
+    return GeneratorFile(
+        generator,
+        weights.tensors.get("latent_avg"),
+        discriminator,
+        photo_encoder if style else None,
+        StyleBank.of_tensors(bank, generator.style_dim, where=f"the style bank in {path}") if bank else None,
+    )
 
 
 def _conv_clamp(weights: Weights) -> float | None:
@@ -189,6 +198,7 @@ def load_model(
         start_from_latent_avg=bool(config.get("start_from_latent_avg", True)),
         config=config,
         photo_encoder=found.photo_encoder,
+        style_bank=found.style_bank,
     )
     return model.eval().to(device)
 
@@ -273,12 +283,14 @@ def encoder_kind(
 def psp_state(model: PSP) -> dict[str, Any]:
     """The model in pSp's own checkpoint layout: state_dict with encoder.* and decoder.*, opts, latent_avg [N,D].
 
-    A photo encoder beside the generator is added as `photo_encoder`, which pSp ignores.
+    What lies beside the generator is added as `photo_encoder` and `style_bank`, which pSp ignores.
     """
     state = {key: value.detach().cpu() for key, value in model.state_dict().items() if key != "latent_avg"}
     content = {"state_dict": state, "opts": dict(model.config), "latent_avg": model.latent_avg.detach().cpu()}
     if model.photo_encoder is not None:
         content["photo_encoder"] = {key: value.cpu() for key, value in model.photo_encoder.state_dict().items()}
+    if model.style_bank is not None:
+        content["style_bank"] = model.style_bank.tensors()
     return content
 
 

@@ -6,7 +6,7 @@ cannot build, is said in notes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ from psp.errors import UserError
 from psp.formats import PSP_FAMILY, Weights, read_weights
 from psp.irse import Backbone
 from psp.model import PSP
+from psp.photo_encoder import PhotoEncoder
 from psp.picture_files import build_generator, generators_of, is_picture_file
+from psp.style_bank import StyleBank
 from psp.stylegan2 import Generator, default_channels
 
 LAYOUTS = ("safetensors", "psp", "stylegan2")
@@ -79,13 +81,19 @@ def check(weights: Weights) -> str:
 
 
 def convert(
-    source: str | Path, target: str | Path, layout: str | None = None, *, half: bool = False
+    source: str | Path,
+    target: str | Path,
+    layout: str | None = None,
+    *,
+    half: bool = False,
+    bank_of: Callable[[PhotoEncoder], StyleBank] | None = None,
 ) -> tuple[str, Notes]:
     """Write what `source` holds to `target`, atomically. Returns the layout, and what is lost or will not load.
 
     layout: one of LAYOUTS; None: safetensors where `target` ends so, else stylegan2 for generators and psp for others.
-    half: matrices and convolutions in fp16 (vectors keep fp32). UserError in one line: not readable, does not fit
-    together, the layout cannot hold it, or the target cannot be written. The source is never the target.
+    half: matrices and convolutions in fp16 (vectors keep fp32). bank_of: makes the style bank that goes beside the
+    generator, in place of one that is there, with the photo encoder of the file. UserError in one line: not readable,
+    does not fit together, the layout cannot hold it, or the target cannot be written. The source is never the target.
     """
     weights = read_weights(source)
     target = Path(target)
@@ -96,13 +104,18 @@ def convert(
     notes = [f"left out: {', '.join(weights.left_out)}"] if weights.left_out else []
     if reason := weights.config.get("discriminator_left_out"):  # of a NVIDIA pickle
         notes.append(f"left out: the discriminator ({reason})")
+    if bank_of is not None and kind not in ("model", "generator"):
+        raise UserError(f"{source} holds no StyleGAN2 generator, so it can have no style bank; leave --style_bank out")
     if kind == "model":
         model = load_model(weights)
         _refuse_the_source(target, weights, model.config)
+        _add_bank(model, bank_of, weights.path)
         content, more = _model(model, weights, layout)
     elif kind == "generator":
         _refuse_the_source(target, weights, {})
-        content, more = _generator(load_generator(weights), weights, layout)
+        found = load_generator(weights)
+        _add_bank(found, bank_of, weights.path)
+        content, more = _generator(found, weights, layout)
     elif kind == "backbone":
         _refuse_the_source(target, weights, {})
         content, more = _backbone(weights, layout)
@@ -127,6 +140,16 @@ def _refuse_the_source(target: Path, weights: Weights, config: Mapping[str, Any]
         raise UserError(f"{target} is the file that is read; give another name")
 
 
+def _add_bank(found: PSP | GeneratorFile, bank_of: Callable[[PhotoEncoder], StyleBank] | None, path: Path) -> None:
+    if bank_of is None:
+        return
+    if found.photo_encoder is None:
+        raise UserError(
+            f"{path} has no photo encoder to make a style bank with; generators trained with --guide have one"
+        )
+    found.style_bank = bank_of(found.photo_encoder)
+
+
 # ---- pix2pix, CycleGAN, cGAN -----------------------------------------------------------------------------
 
 
@@ -149,11 +172,12 @@ def _model(model: PSP, weights: Weights, layout: str) -> tuple[dict[str, Any], N
         config = {name: value for name, value in model.config.items() if name != "generator"}  # it is in the file now
         return {"tensors": model_tensors(model) | _prefixed("discriminator", critic), "config": config}, []
     if layout == "stylegan2":
-        found = GeneratorFile(model.decoder, model.latent_avg, None, model.photo_encoder)
+        found = GeneratorFile(model.decoder, model.latent_avg, None, model.photo_encoder, model.style_bank)
         content, notes = _rosinality(found, {})
         return content | ({"d": critic} if critic else {}), [*notes, "left out: the encoder and its options"]
     content = psp_layout(model)
     notes = limits_of_psp(model, content["opts"])
+    notes += _bank_is_ours("pSp's", model.style_bank)
     return content, notes + (["left out: the discriminator"] if critic else [])
 
 
@@ -167,9 +191,15 @@ def psp_layout(model: PSP) -> dict[str, Any]:
 
 
 def model_tensors(model: PSP) -> dict[str, Tensor]:
-    """A model as one flat dict of our safetensors layout: encoder.*, decoder.*, latent_avg, photo_encoder.*."""
-    beside = model.photo_encoder.state_dict() if model.photo_encoder is not None else {}
-    return {**model.state_dict(), **_prefixed("photo_encoder", beside)}
+    """A model as one flat dict of our safetensors layout: encoder.*, decoder.*, latent_avg, photo_encoder.*,
+    style_bank.codes."""
+    return {**model.state_dict(), **_beside(model)}
+
+
+def _beside(found: PSP | GeneratorFile) -> dict[str, Tensor]:
+    photo = found.photo_encoder.state_dict() if found.photo_encoder is not None else {}
+    bank = found.style_bank.tensors() if found.style_bank is not None else {}
+    return _prefixed("photo_encoder", photo) | _prefixed("style_bank", bank)
 
 
 def structure(model: PSP) -> dict[str, Any]:
@@ -242,18 +272,18 @@ def _generator(found: GeneratorFile, weights: Weights, layout: str) -> tuple[dic
         raise UserError(f"{weights.path} holds a generator without an encoder; use --to stylegan2")
     if layout == "stylegan2":
         return _rosinality(found, weights.config)
-    modules = {"decoder": found.generator, "discriminator": found.discriminator, "photo_encoder": found.photo_encoder}
-    tensors: dict[str, Tensor] = {}
-    for name, module in modules.items():
-        tensors |= _prefixed(name, module.state_dict() if module is not None else {})
+    tensors = _prefixed("decoder", found.generator.state_dict()) | _beside(found)
+    if found.discriminator is not None:
+        tensors |= _prefixed("discriminator", found.discriminator.state_dict())
     if found.latent_avg is not None:
         tensors["latent_avg"] = found.latent_avg
     return {"tensors": tensors, "config": {"kind": "stylegan2", **weights.config}}, []
 
 
 def _rosinality(found: GeneratorFile, config: Mapping[str, Any]) -> tuple[dict[str, Any], Notes]:
-    """rosinality's layout: g_ema, d, latent_avg [D]; our photo encoder and options beside them, which it ignores."""
-    notes = []
+    """rosinality's layout: g_ema, d, latent_avg [D]; beside them our photo encoder, style bank and options, which it
+    ignores."""
+    notes = _bank_is_ours("rosinality's", found.style_bank)
     content: dict[str, Any] = {"g_ema": found.generator.state_dict()}
     if found.discriminator is not None:
         content["d"] = found.discriminator.state_dict()
@@ -264,6 +294,8 @@ def _rosinality(found: GeneratorFile, config: Mapping[str, Any]) -> tuple[dict[s
             notes.append("latent_avg differs from layer to layer; StyleGAN2 files hold one, the mean is written")
     if found.photo_encoder is not None:
         content["photo_encoder"] = found.photo_encoder.state_dict()
+    if found.style_bank is not None:
+        content["style_bank"] = found.style_bank.tensors()
     if options := {name: value for name, value in config.items() if name != "kind"}:
         content["opts"] = options
     if not _is_standard(found.generator, multipliers=(1, 2)):
@@ -271,6 +303,12 @@ def _rosinality(found: GeneratorFile, config: Mapping[str, Any]) -> tuple[dict[s
             "rosinality's scripts build 8 mapping layers, styles of 512 and two sets of widths; this one differs"
         )
     return content, notes
+
+
+def _bank_is_ours(whose: str, bank: StyleBank | None) -> Notes:
+    if bank is None:
+        return []
+    return [f"{whose} code ignores the style bank: there, random styles come from the mapping network"]
 
 
 def _backbone(weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:

@@ -55,6 +55,8 @@ def describe(weights: Weights) -> Lines:
         lines.append(("critic", _discriminator(critic)))
     if style := weights.part("photo_encoder"):
         lines.append(("style", f"photo encoder, {parameters(style)} parameters"))
+    if bank := weights.part("style_bank"):
+        lines.append(("random", f"styles from a bank of codes {list(next(iter(bank.values())).shape)}"))
     if kind in ("backbone", "unknown"):
         names = "" if kind == "backbone" else f", the first are {', '.join(sorted(weights.tensors)[:3])}"
         lines.append(("tensors", f"{len(weights.tensors)}, {parameters(weights.tensors)} parameters{names}"))

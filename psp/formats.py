@@ -1,7 +1,7 @@
 """Which program wrote a weights file, told from its content: every format that can be read, in one table.
 
 Whatever the format, the result is `Weights`: flat tensors under `encoder.`, `decoder.`, `discriminator.`,
-`photo_encoder.`, a `latent_avg` where the file has one, and the options as plain values.
+`photo_encoder.`, `style_bank.`, a `latent_avg` where the file has one, and the options as plain values.
 """
 
 from __future__ import annotations
@@ -55,15 +55,19 @@ def _below(content: Content, name: str, prefix: str = "") -> dict[str, Any]:
     return {prefix + str(key).removeprefix("module." if wrapped else ""): value for key, value in found.items()}
 
 
+def _beside(content: Content) -> dict[str, Any]:
+    """What our checkpoints hold beside a generator."""
+    return {k: v for name in ("photo_encoder", "style_bank") for k, v in _below(content, name, f"{name}.").items()}
+
+
 def _psp(content: Content) -> dict[str, Any]:
-    return _below(content, "state_dict") | _below(content, "photo_encoder", "photo_encoder.")
+    return _below(content, "state_dict") | _beside(content)
 
 
 def _stylegan2(content: Content) -> dict[str, Any]:
     generator = _below(content, "g_ema", "decoder.") or _below(content, "g", "decoder.")
     discriminator = _below(content, "d", "discriminator.")
-    own = _below(content, "photo_encoder", "photo_encoder.") | _below(content, "encoder", "encoder.")
-    return generator | discriminator | own
+    return generator | discriminator | _beside(content) | _below(content, "encoder", "encoder.")
 
 
 def _bare(content: Content) -> dict[str, Any]:
@@ -91,7 +95,7 @@ PYTORCH_FORMATS: tuple[tuple[str, Callable[[Content], bool], Callable[[Content],
     ("state dict", _is_bare, _bare),  # IR-SE50, a generator or an encoder alone
 )
 # Entries of PyTorch files that become tensors or options; so does `g`, where there is no average of it, `g_ema`.
-READ = {"networks", "state_dict", "opts", "latent_avg", "photo_encoder", "g_ema", "d", "encoder"}
+READ = {"networks", "state_dict", "opts", "latent_avg", "photo_encoder", "style_bank", "g_ema", "d", "encoder"}
 PSP_FAMILY = {  # opts.encoder_type -> whose checkpoint it is
     "Encoder4Editing": "e4e",
     "ProgressiveBackboneEncoder": "ReStyle (e4e)",

@@ -1,7 +1,7 @@
 """Models as folders in the Hugging Face manner: model.safetensors, config.json and a card, local or on the Hub.
 
-The tensors lie under `encoder.`, `decoder.`, `photo_encoder.` and `latent_avg`; config.json holds the options by pSp's
-names, which are checked against the tensors like those of any other file.
+The tensors lie under `encoder.`, `decoder.`, `photo_encoder.`, `style_bank.` and `latent_avg`; config.json holds the
+options by pSp's names, which are checked against the tensors like those of any other file.
 """
 
 from __future__ import annotations
@@ -132,6 +132,7 @@ def model_card(model: PSP, name: str) -> str:
     for key, value in header.items():
         lines += [f"{key}:", *(f"- {item}" for item in value)] if isinstance(value, list) else [f"{key}: {value}"]
     what = task.description if task else "images -> faces (the task is not recorded)"
+    bank = model.style_bank
     parameters = f"{parameter_count(model.encoder) / 1e6:.1f} M + {parameter_count(model.decoder) / 1e6:.1f} M"
     return "\n".join(
         [
@@ -148,6 +149,7 @@ def model_card(model: PSP, name: str) -> str:
             f"| input | {model.input_nc} channel{'' if model.input_nc == 1 else 's'}, 256 px |",
             f"| encoder | `{kind}` |",
             f"| parameters | {parameters} (encoder + generator) |",
+            *([f"| random styles | from a bank of {len(bank):,} codes of photos |"] if bank else []),
             "",
             "```python",
             "from psp.model import PSP",

@@ -19,6 +19,7 @@ from psp.mixing import fine_layers, parse_layers
 from psp.photo_encoder import PhotoEncoder
 from psp.preprocess import to_network
 from psp.refinement import DEFAULT_ITERS, INPUT_NC, check_iters, image_of, refine
+from psp.style_bank import StyleBank
 from psp.stylegan2 import Generator
 from psp.tasks import Task
 
@@ -39,7 +40,7 @@ class PSP(nn.Module):
     unless `train_decoder`. latent_avg: mean w, [D] or [1,D] or [N,D]; None when the model does not know it yet.
     start_from_latent_avg: the encoder predicts the difference to it. task: what the model was trained for, if known.
     config: the options saved with the weights (pSp's names). n_iters: passes of a ReStyle model, from the config's
-    `n_iters_per_batch`, else 5.
+    `n_iters_per_batch`, else 5. style_bank: where random styles come from; None: from the mapping network.
     """
 
     latent_avg: Tensor
@@ -55,12 +56,20 @@ class PSP(nn.Module):
         train_decoder: bool = False,
         config: Mapping[str, Any] | None = None,
         photo_encoder: PhotoEncoder | None = None,
+        style_bank: StyleBank | None = None,
     ):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
-        # a helper outside the released layout: kept off the module list, so that state_dict stays pSp's
+        # helpers outside the released layout: kept off the module list, so that state_dict stays pSp's
         self._photo_encoder = [photo_encoder.eval().requires_grad_(False)] if photo_encoder is not None else []
         self.n_styles, self.style_dim, self.output_size = decoder.n_styles, decoder.style_dim, decoder.size
+        if style_bank is not None and style_bank.style_dim != decoder.style_dim:
+            raise UserError(
+                f"the style bank has codes of {style_bank.style_dim}, the generator styles of {decoder.style_dim}"
+            )
+        self.style_bank = style_bank
+        if latent_avg is None and style_bank is not None:
+            latent_avg = style_bank.mean()
         if latent_avg is None:
             latent_avg = decoder.mean_latent(LATENT_AVG_SAMPLES, torch.Generator().manual_seed(0))
         self.register_buffer("latent_avg", self._expand_avg(latent_avg))
@@ -150,8 +159,12 @@ class PSP(nn.Module):
         return image_of(self.latent_avg[None], decode or self.decode)
 
     def map(self, z: Tensor, truncation: float = 1.0) -> Tensor:
-        """z [B,D] ~ N(0,1) -> W+ codes [B,N,D] with equal rows; `truncation` < 1 pulls them to the average latent."""
-        codes = self.decoder.map(z).unsqueeze(1).expand(-1, self.n_styles, -1)
+        """z [B,D] ~ N(0,1) -> W+ codes [B,N,D] with equal rows; `truncation` < 1 pulls them to the average latent.
+
+        By the style bank where there is one, else by the mapping network.
+        """
+        w = self.decoder.map(z) if self.style_bank is None else self.style_bank.map(z)
+        codes = w.unsqueeze(1).expand(-1, self.n_styles, -1)
         return codes if truncation == 1.0 else self.latent_avg.lerp(codes, truncation)
 
     def mixing_layers(self) -> list[int]:
@@ -164,6 +177,14 @@ class PSP(nn.Module):
         if trained:
             return parse_layers(str(trained), self.n_styles)
         return (self.task.mixing_layers(self.n_styles) if self.task else []) or fine_layers(self.n_styles)
+
+    @property
+    def default_truncation(self) -> float:
+        """For faces that are to be looked at: 0.8, and 1 with a style bank, which holds nothing but real photos' codes.
+
+        Towards the average, dark skin and all else that is rare get lost first.
+        """
+        return 0.8 if self.style_bank is None else 1.0
 
     @property
     def photo_encoder(self) -> PhotoEncoder | None:

@@ -1,6 +1,7 @@
 """Weights from one layout into another: pSp, e4e, ReStyle, rosinality, NVIDIA -> our safetensors, and back.
 
 python scripts/convert_checkpoint.py IN OUT [--to safetensors|psp|stylegan2] [--dtype fp32|fp16] [--overwrite]
+    [--style_bank PHOTOS]
 python scripts/convert_checkpoint.py IN --info
 """
 
@@ -12,9 +13,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import functools
+from typing import TYPE_CHECKING
+
 from psp.cli import Parser
 from psp.errors import UserError, run_main
 
+if TYPE_CHECKING:
+    from psp.photo_encoder import PhotoEncoder
+    from psp.style_bank import StyleBank
+
+PHOTO_SIZE = 256  # that photos are brought to before the photo encoder makes them smaller, as the programs do
 LAYOUTS = ("safetensors", "psp", "stylegan2")
 
 
@@ -32,6 +41,12 @@ def build_parser() -> Parser:
         "g_ema and latent_avg, as rosinality's code does (default: by the ending of OUT)",
     )
     parser.add_argument("--dtype", choices=("fp32", "fp16"), default="fp32", help="of matrices and convolutions")
+    parser.add_argument(
+        "--style_bank",
+        metavar="PHOTOS",
+        help="folder or zip of cut-out face photos: their codes become the random styles of a generator with a photo "
+        "encoder, in place of its mapping network's",
+    )
     parser.add_argument("--info", action="store_true", help="only say what IN is")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
     return parser
@@ -42,6 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     if flags.info:
         if flags.target:
             raise UserError("--info writes nothing; leave out the second file name")
+        if flags.style_bank:
+            raise UserError("--info writes nothing; leave out --style_bank")
         return info(flags.source)
     if not flags.target:
         raise UserError("a second file name is missing: where to write (or --info to only look)")
@@ -50,11 +67,43 @@ def main(argv: list[str] | None = None) -> int:
     from psp.convert import convert
     from psp.describe import size
 
-    layout, notes = convert(flags.source, target, flags.to, half=flags.dtype == "fp16")
+    unread: list[str] = []
+    bank_of = functools.partial(bank_of_photos, flags.style_bank, unread) if flags.style_bank else None
+    layout, notes = convert(flags.source, target, flags.to, half=flags.dtype == "fp16", bank_of=bank_of)
     print(f"wrote   {target} ({size(target.stat().st_size)}), {layout} layout, {flags.dtype}")
     for note in notes:
         print(f"note    {note}")
-    return 0
+    for problem in unread:
+        print(f"unread  {problem}")
+    return 1 if unread else 0
+
+
+def bank_of_photos(photos: str, unread: list[str], encoder: PhotoEncoder) -> StyleBank:
+    """Style bank with the codes of a random part of a folder's or zip's photos; what cannot be read joins `unread`."""
+    import torch
+
+    from datasets.sources import open_source
+    from psp.preprocess import prepare_target
+    from psp.style_bank import SIZE, StyleBank
+
+    source = open_source(photos)
+    order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))
+    codes: list[torch.Tensor] = []
+    for name in (source.names[i] for i in order):
+        if len(codes) == SIZE:
+            break
+        try:
+            photo = prepare_target(source.open(name), size=max(encoder.size, PHOTO_SIZE))
+        except UserError as error:
+            unread.append(str(error))
+            continue
+        with torch.inference_mode():
+            codes.append(encoder(photo[None])[0])
+    if len(codes) < 2:
+        raise UserError(f"{photos}: {len(codes)} photo(s) could be read; a style bank needs two, better {SIZE:,}")
+    bank = StyleBank.from_codes(torch.stack(codes))
+    print(f"bank    {len(bank):,} of {len(source):,} photos in {photos}")
+    return bank
 
 
 def check_target(target: Path, layout: str | None, *, overwrite: bool) -> Path:

@@ -28,6 +28,7 @@ def main() -> int:
     flags = parser.parse_args()
 
     from datasets import open_source
+    from psp.checkpoint import load_model
     from psp.inference_options import parse
     from psp.inference_setup import run
 
@@ -35,10 +36,11 @@ def main() -> int:
     status, made = 0, []
     for folder, task in SHEETS:
         exp_dir = Path(flags.exp_dir) / folder
+        truncation = str(load_model(task=task).default_truncation)
         options = parse(
             ["--dataset_type", task, "--data_path", str(ROOT / "examples" / folder), "--exp_dir", str(exp_dir),
              "--n_outputs_to_generate", str(flags.n_outputs_to_generate), "--seed", str(flags.seed),
-             "--truncation", "0.8", "--device", flags.device, "--resize_outputs", "--save_grid", "--overwrite"],
+             "--truncation", truncation, "--device", flags.device, "--resize_outputs", "--save_grid", "--overwrite"],
             mixing=True,
         )  # fmt: skip
         status = max(status, run(options, open_source, root=ROOT, mixing=True))

@@ -161,7 +161,8 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
             raise UserError("--checkpoint_path holds all weights; leave --stylegan_weights and --irse50_weights out")
         model = load_model(config.checkpoint_path)
         start = f"continuing from {config.checkpoint_path}"
-        encoder, decoder, photo_encoder = model.encoder, model.decoder, model.photo_encoder
+        encoder, decoder = model.encoder, model.decoder
+        photo_encoder, style_bank = model.photo_encoder, model.style_bank
         latent_avg: torch.Tensor | None = model.latent_avg
         encoder_type, channels = type(encoder).__name__, model.input_nc
         if config.latent_mask is None and model.config.get("latent_mask"):  # its style mixing stays as it is
@@ -181,7 +182,8 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
     else:
         weights = config.stylegan_weights or BUNDLED_GENERATOR
         found = load_generator(weights)
-        decoder, latent_avg, photo_encoder = found.generator, found.latent_avg, found.photo_encoder
+        decoder, latent_avg = found.generator, found.latent_avg
+        photo_encoder, style_bank = found.photo_encoder, found.style_bank
         encoder_type = config.encoder_type or ("CompactStyleEncoder" if decoder.size <= 128 else "GradualStyleEncoder")
         if config.learn_in_w:
             encoder_type = "BackboneEncoderUsingLastLayerIntoW"
@@ -209,6 +211,7 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
         start_from_latent_avg=config.start_from_latent_avg,
         train_decoder=config.train_decoder,
         photo_encoder=photo_encoder,
+        style_bank=style_bank,
         config={k: v for k, v in dataclasses.asdict(config).items() if k != "exp_dir"} | inherited,
     ).to(device)
     own = []

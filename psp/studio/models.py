@@ -31,7 +31,8 @@ KEPT_BYTES = 3 << 30
 class ModelInfo:
     """What the page has to know. size: side of its pictures. layers: how many styles it has, 0 without.
 
-    bands: names of the groups of layers that can be mixed, with the layers as text. bytes: about what it takes.
+    bands: names of the groups of layers that can be mixed, with the layers as text. truncation: of random styles,
+    unless another is asked for. bytes: about what it takes.
     """
 
     input: Kind
@@ -41,6 +42,7 @@ class ModelInfo:
     layers: int = 0
     features: tuple[str, ...] = ()  # of seed, styles (strengths and truncation), style_photo, latent (codes to vary)
     bands: Mapping[str, str] = field(default_factory=dict)
+    truncation: float = 0.8
     words: str = ""
     bytes: int = 0
 
@@ -50,7 +52,7 @@ class Ask:
     """One request. source: the drawing, map or photo; or latent [N,D]: a picture to be varied. n: how many pictures.
 
     Picture k has the seed `seed + k`. style: "random", "own" (what the input itself suggests) or the photo of a face,
-    cut out. strengths: of the new style in the coarse, middle and fine layers, 0 to 1.
+    cut out. strengths: of the new style in the coarse, middle and fine layers, 0 to 1. truncation: None is the model's.
     """
 
     source: Image.Image | None = None
@@ -60,7 +62,7 @@ class Ask:
     style: Literal["random", "own", "photo"] = "random"
     style_photo: Image.Image | None = None
     strengths: tuple[float, float, float] = (0.0, 0.0, 1.0)
-    truncation: float = 0.8
+    truncation: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class Entry:
             known = {
                 "input": info.input, "output": info.output, "size": info.size, "layers": info.layers,
                 "task": info.task, "features": list(info.features), "bands": dict(info.bands), "words": info.words,
+                "truncation": info.truncation,
             }  # fmt: skip
         if self.state == "loading":
             known["loading_for"] = round(time.monotonic() - self.since, 1)

@@ -50,6 +50,7 @@ class PspModel:
             layers=model.n_styles,
             features=("seed", "styles", "latent", *(("style_photo",) if photo_style else ())),
             bands={name: describe_layers(layers) for name, layers in self.bands.items()},
+            truncation=model.default_truncation,
             words=words,
             bytes=memory_of(model, *([model.photo_encoder] if model.photo_encoder else [])),
         )
@@ -86,9 +87,8 @@ class PspModel:
     def _styles(self, ask: Ask, seeds: Sequence[int]) -> Tensor:
         """[K,N,D], one per seed."""
         noise = [seeded_noise(1, self.model.style_dim, seed).to(self.model.device) for seed in seeds]
-        random = torch.cat(
-            [self.model.map(z, truncation=ask.truncation).float() for z in noise]
-        )  # none sees the others
+        truncation = self.info.truncation if ask.truncation is None else ask.truncation
+        random = torch.cat([self.model.map(z, truncation=truncation).float() for z in noise])  # none sees the others
         if ask.style != "photo":
             return random
         if ask.style_photo is None:

@@ -183,7 +183,7 @@ class Studio:
                 fields.number("middle", 0.0, 0.0, 1.0),
                 fields.number("fine", 1.0, 0.0, 1.0),
             ),
-            truncation=fields.number("truncation", 0.8, 0.0, 2.0),
+            truncation=fields.number("truncation", 1.0, 0.0, 2.0) if fields.has("truncation") else None,
         )
 
     def _answer(self, key: str, made: list[Made], seconds: Mapping[str, float]) -> dict[str, Any]:

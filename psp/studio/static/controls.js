@@ -66,7 +66,7 @@ export class Controls {
     const model = this.hooks.model();
     const can = (feature) => !model?.features || model.features.includes(feature);
     for (const slider of document.querySelectorAll('[data-setting]')) {
-      const value = settings[slider.dataset.setting];
+      const value = settings[slider.dataset.setting] ?? model?.[slider.dataset.setting] ?? 0.8;
       slider.value = value;
       slider.parentElement.querySelector('output').value = value.toFixed(2);
       const layers = model?.bands?.[slider.dataset.setting];

@@ -301,7 +301,7 @@ function saved(what) {
   const name = `face_${item.between === undefined ? `seed_${item.seed}` : `between_${item.between}`}`;
   if (what === 'png') save(`${name}.png`, [bytesOf(item.png)], 'image/png');
   else if (what === 'npy') save(`${name}.npy`, [bytesOf(item.latent)], 'application/octet-stream');
-  else save(`${name}.json`, [JSON.stringify({ ...settings, seed: item.seed, size: item.size, link: link() }, null, 2)], 'application/json');
+  else save(`${name}.json`, [JSON.stringify({ ...settings, truncation: settings.truncation ?? models.current.truncation, seed: item.seed, size: item.size, link: link() }, null, 2)], 'application/json');
 }
 
 async function copyLink() {

@@ -1,5 +1,5 @@
 // What the next faces are made with; readable from and written to the address, so that a link restores it.
-export const DEFAULTS = { model: '', n: 1, seed: 1, style: 'random', coarse: 0, middle: 0, fine: 1, truncation: 0.8, enhance: false, live: true };
+export const DEFAULTS = { model: '', n: 1, seed: 1, style: 'random', coarse: 0, middle: 0, fine: 1, truncation: null, enhance: false, live: true }; // truncation null: the model's own
 const RANGES = { n: [1, 9], seed: [0, 2147483000], coarse: [0, 1], middle: [0, 1], fine: [0, 1], truncation: [0, 1.5] };
 const WHOLE = ['n', 'seed'];
 const STYLES = ['random', 'photo', 'own'];
