@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -42,9 +43,9 @@ def rounded(points: np.ndarray, times: int = 2) -> np.ndarray:
 def drift(hand: Hand, rng: np.random.Generator, amount: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """How one part is off: a matrix [2,2] about its centre and a shift [2] in sides."""
     clumsy = amount * (0.25 + 1.0 - hand.skill)
-    turn = rng.normal(0, 0.05 * clumsy)
-    wide, high = np.exp(rng.normal(0, 0.07 * clumsy, 2))
-    return np.array([[wide, -turn], [turn, high]]), rng.normal(0, 1.8 * PIXEL * clumsy, 2)
+    turn, wide, high, *shift = (clumsy * rng.standard_normal(5)).tolist()
+    matrix = np.array([[math.exp(0.07 * wide), -0.05 * turn], [0.05 * turn, math.exp(0.07 * high)]])
+    return matrix, 1.8 * PIXEL * np.array(shift)
 
 
 def moved(points: np.ndarray, centre: np.ndarray, how: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

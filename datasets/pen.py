@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw
 
 PIXEL = 1 / 256
 """Widths and wobble are given in pixels of a 256 px picture, positions in sides of the picture."""
-SAMPLES = ((0.0, 4), (0.05, 9), (0.14, 25), (0.55, 65))
+SAMPLES = ((0.0, 4), (0.05, 9), (0.14, 25), (0.55, 61))
 """Points along a stroke by its length in sides: at least that long, that many."""
-CHUNK = 8
+CHUNK = 12
 """Steps of a stroke that are filled at once; PIL's time goes with corners times height."""
 
 
@@ -135,26 +135,28 @@ def _corners(points: np.ndarray, reach: int = 5) -> np.ndarray:
     return np.array(found, dtype=int)
 
 
-def resample(points: Sequence[np.ndarray], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Polylines [n_i,2] -> evenly spaced points x + iy [N,count] and the lengths [N]."""
-    joined, starts, along = _along(points)
-    sizes = np.diff(starts, append=len(joined))
-    length = along[starts + sizes - 1]
-    order = 2 * np.arange(len(points))
-    place = along / np.repeat(length, sizes) + np.repeat(order, sizes)
-    query = order[:, None] + np.linspace(0, 1, count)
-    return np.interp(query.ravel(), place, joined).reshape(len(points), count).astype(np.complex64), length
+class Paths:
+    """Polylines [n_i,2], to be resampled: their lengths [N], and any of them as evenly spaced points."""
 
+    def __init__(self, lines: Sequence[np.ndarray]) -> None:
+        sizes = np.array([len(line) for line in lines])
+        ends = np.cumsum(sizes)
+        self.joined = np.concatenate(lines).view(complex)[:, 0]
+        steps = np.empty(len(self.joined))
+        steps[1:] = np.abs(self.joined[1:] - self.joined[:-1]) + 1e-9
+        steps[ends - sizes] = 0
+        along = np.cumsum(steps)
+        begin = along[ends - sizes]
+        self.length = along[ends - 1] - begin
+        scale = 1 / self.length  # line i lies between 2 i and 2 i + 1
+        self.place = (along - np.repeat(begin, sizes)) * np.repeat(scale, sizes) + np.repeat(
+            2.0 * np.arange(len(lines)), sizes
+        )
 
-def _along(points: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Polylines [n_i,2] as one array x + iy [n], the start of each in it [N], and how far along each point lies [n]."""
-    joined = np.concatenate(points).view(complex)[:, 0]
-    starts = np.cumsum([0, *map(len, points)])[:-1]
-    steps = np.empty(len(joined))
-    steps[1:] = np.abs(joined[1:] - joined[:-1]) + 1e-9
-    steps[starts] = 0
-    along = np.cumsum(steps)
-    return joined, starts, along - np.repeat(along[starts], np.diff(starts, append=len(joined)))
+    def even(self, chosen: np.ndarray, count: int) -> np.ndarray:
+        """The lines of these indices [n] as points x + iy [n,count]."""
+        query = 2 * chosen[:, None] + np.linspace(0, 1, count)
+        return np.interp(query.ravel(), self.place, self.joined).reshape(query.shape).astype(np.complex64)
 
 
 class Warp(NamedTuple):
@@ -197,21 +199,21 @@ def render(lines: Sequence[Line], hand: Hand, warp: Warp, rng: np.random.Generat
     pen = ImageDraw.Draw(paper)
     shapes: list[tuple[float, list[float]]] = []
     ink = hand.ink * np.array([line.ink for line in lines]) * (1 - hand.uneven * rng.random(len(lines)))
-    sizes = np.zeros(0)
     if lines:
-        _, starts, along = _along([line.points for line in lines])
-        sizes = along[np.append(starts[1:], len(along)) - 1]
-    for i, line in enumerate(lines):
-        if line.filled:
-            sizes[i] = -1
-            z = line.points[:, 0] + 1j * line.points[:, 1]
-            shapes.append((float(ink[i]), (warp(z) * scale).view(np.float32).tolist()))
-    for (low, count), high in zip(SAMPLES, [limit for limit, _ in SAMPLES[1:]] + [np.inf]):
-        chosen = np.flatnonzero((sizes >= low) & (sizes < high)).tolist()
-        if chosen:
-            bodies = _bodies([lines[i] for i in chosen], count, hand, warp, rng, scale)
-            for i, parts in zip(chosen, bodies):
-                shapes += [(float(ink[i]), part) for part in parts]
+        paths = Paths([line.points for line in lines])
+        width = hand.width * np.array([line.width for line in lines], np.float32)
+        sizes = paths.length.copy()
+        for i, line in enumerate(lines):
+            if line.filled:
+                sizes[i] = -1
+                z = line.points[:, 0] + 1j * line.points[:, 1]
+                shapes.append((float(ink[i]), (warp(z) * scale).view(np.float32).tolist()))
+        for (low, count), high in zip(SAMPLES, [limit for limit, _ in SAMPLES[1:]] + [np.inf]):
+            chosen = np.flatnonzero((sizes >= low) & (sizes < high))
+            if len(chosen):
+                z, length = paths.even(chosen, count), paths.length[chosen].astype(np.float32)
+                for i, parts in zip(chosen.tolist(), _bodies(z, length, width[chosen], hand, warp, rng, scale)):
+                    shapes += [(float(ink[i]), part) for part in parts]
     shapes.sort(key=lambda shape: shape[0])
     for level, body in shapes:
         pen.polygon(body, fill=round(255 * (1 - min(level, 1.0))))
@@ -223,22 +225,21 @@ def render(lines: Sequence[Line], hand: Hand, warp: Warp, rng: np.random.Generat
 
 
 def _bodies(
-    batch: list[Line], count: int, hand: Hand, warp: Warp, rng: np.random.Generator, scale: int
+    z: np.ndarray, length: np.ndarray, width: np.ndarray, hand: Hand, warp: Warp, rng: np.random.Generator, scale: int
 ) -> list[list[list[float]]]:
-    """Strokes, resampled to `count` points, as polygons: of each stroke a few, flat lists of pixel coordinates."""
-    z, length = resample([line.points for line in batch], count)
+    """Strokes x + iy [N,count], their lengths and widths [N] -> polygons: of each a few, flat lists of coordinates."""
+    n, count = z.shape
     if count > 20:
         for _ in range(hand.smoothing):
             z[:, 1:-1] = (z[:, :-2] + 2 * z[:, 1:-1] + z[:, 2:]) / 4
     z = warp(z) * scale + (0.5 + 0.5j)
-    n = len(batch)
     part = np.linspace(0, 1, count, dtype=np.float32)
-    along = length[:, None].astype(np.float32) * part
+    along = length[:, None] * part
     phase = rng.random((3, n, 1), dtype=np.float32)
     ends = np.minimum(part, part[::-1])
     taper = np.clip((ends + 0.02) / (hand.taper + 0.02), 0.15 if hand.taper > 0.1 else 0.6, 1.0) ** 0.7
-    width = np.array([line.width for line in batch], np.float32)[:, None] * (0.5 * PIXEL * scale * hand.width)
-    radius = np.maximum(width * taper * (1 + hand.pressure * np.sin(2 * np.pi * (4 * along + phase[0]))), scale / 640)
+    pressed = 1 + hand.pressure * np.sin(2 * np.pi * (4 * along + phase[0]))
+    radius = np.maximum(0.5 * PIXEL * scale * width[:, None] * taper * pressed, scale / 640)
     tangent = np.empty_like(z)
     tangent[:, 1:-1] = z[:, 2:] - z[:, :-2]
     tangent[:, 0], tangent[:, -1] = z[:, 1] - z[:, 0], z[:, -1] - z[:, -2]
@@ -247,7 +248,7 @@ def _bodies(
         offset = 0.7 * np.sin(2 * np.pi * (hand.frequency * along + phase[1]))
         offset += 0.4 * np.sin(2 * np.pi * (2.6 * hand.frequency * along + phase[2]))
         reach = hand.wobble * PIXEL * scale * np.minimum(1.0, length / 0.25)
-        z += 1j * tangent * (offset * reach[:, None].astype(np.float32))
+        z += 1j * tangent * (offset * reach[:, None])
     ahead = tangent * radius
     left, right = z + 1j * ahead, (z - 1j * ahead)[:, ::-1]
     tip, tail = (_ROUND * ahead[:, -1:] + z[:, -1:]), (z[:, :1] - _ROUND * ahead[:, :1])
