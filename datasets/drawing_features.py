@@ -1,7 +1,8 @@
-"""The features of a face drawing: label map and photo -> lines of eyes, brows, nose, mouth and glasses."""
+"""The features of a face drawing: label map -> lines of brows, nose and mouth, and what is off in each."""
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -42,9 +43,9 @@ def rounded(points: np.ndarray, times: int = 2) -> np.ndarray:
 def drift(hand: Hand, rng: np.random.Generator, amount: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """How one part is off: a matrix [2,2] about its centre and a shift [2] in sides."""
     clumsy = amount * (0.25 + 1.0 - hand.skill)
-    turn = rng.normal(0, 0.05 * clumsy)
-    wide, high = np.exp(rng.normal(0, 0.07 * clumsy, 2))
-    return np.array([[wide, -turn], [turn, high]]), rng.normal(0, 1.8 * PIXEL * clumsy, 2)
+    turn, wide, high, *shift = (clumsy * rng.standard_normal(5)).tolist()
+    matrix = np.array([[math.exp(0.07 * wide), -0.05 * turn], [0.05 * turn, math.exp(0.07 * high)]])
+    return matrix, 1.8 * PIXEL * np.array(shift)
 
 
 def moved(points: np.ndarray, centre: np.ndarray, how: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
@@ -54,70 +55,13 @@ def moved(points: np.ndarray, centre: np.ndarray, how: tuple[np.ndarray, np.ndar
 
 def circle(centre: np.ndarray, radius: float, count: int = 14) -> np.ndarray:
     """A closed circle [count,2]."""
+    return centre + radius * _circle(count)
+
+
+@lru_cache(maxsize=8)
+def _circle(count: int) -> np.ndarray:
     angle = np.linspace(0, 2 * np.pi, count)
-    return centre + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-
-
-def eye_lines(face: FaceMap, grey: np.ndarray, hand: Hand, rng: np.random.Generator) -> list[Line]:
-    """Two eyes in one style: lids from the extent of the eye's region, the iris where the photo is darkest."""
-    styles = ("almond", "almond", "ring", "lid", "lashes", "dot") if hand.skill < 0.5 else (
-        "almond", "almond", "ring", "lid", "lashes", "crease")  # fmt: skip
-    style = styles[int(rng.integers(len(styles)))]
-    grown = rng.uniform(1.0, 1.3) + 0.15 * (1 - hand.skill) * rng.random()
-    both = drift(hand, rng, 0.7)
-    belly = rng.uniform(1.8, 2.6)
-    lines: list[Line] = []
-    for label in (4, 5):
-        down, across, mask = face.box(label)
-        if mask.size == 0 or face.area[label] < 5:
-            continue
-        y, x = np.nonzero(mask)
-        ordered, trim = np.sort(x), len(x) // 20
-        first, last = ordered[trim], ordered[-1 - trim]  # a stray pixel must not widen the eye
-        half = min((last - first + 1) / 2 + 0.06 * (last - first), mask.shape[1] / 2)
-        close = (x >= first) & (x <= last)
-        y, x = y[close], x[close]
-        middle = np.array([x.mean() + across.start + 0.5, y.mean() + down.start + 0.5])
-        dx = x - x.mean()
-        tilt = float(np.clip((dx * (y - y.mean())).sum() / max((dx * dx).sum(), 1e-6), -0.35, 0.35))
-        height = float(min(max(0.75 * len(x) / half, 0.18 * half), 1.1 * half))
-        patch = grey[down, across].astype(np.float32)[y, x]
-        dark = np.maximum(patch.mean() - patch, 0) + 1e-3
-        gaze = float(np.clip((dark * dx).sum() / dark.sum() / half, -0.3, 0.3))
-        how = (both[0] @ drift(hand, rng, 0.5)[0], both[1] + drift(hand, rng, 0.45)[1])
-        for line in _eye(style, half * grown, height * grown, gaze, belly):
-            turned = line.points @ np.array([[1, tilt], [-tilt, 1]])
-            points = moved((turned + middle) / GRID, middle / GRID, how)
-            lines.append(Line(points, "eyes", line.width, line.ink, line.filled))
-    return lines
-
-
-def _eye(style: str, half: float, height: float, gaze: float, belly: float) -> list[Line]:
-    """One eye about the origin in map pixels."""
-    t = np.linspace(-1, 1, 15)
-    bow = 1 - np.abs(t) ** belly
-    upper = np.stack([t * half, -0.58 * height * bow + 0.08 * height], axis=1)
-    lower = np.stack([t[::-1] * half, 0.42 * height * bow + 0.08 * height], axis=1)
-    radius = float(np.clip(0.5 * height, 0.22 * half, 0.42 * half))
-    centre = np.array([gaze * half, 0.02 * height])
-    if style == "dot":
-        return [Line(circle(centre, 0.32 * half), "eyes", filled=True)]
-    pupil = Line(circle(centre, 0.8 * radius), "eyes", filled=True)
-    if style == "ring":
-        iris, dot = Line(circle(centre, radius, 18), "eyes", 0.8), circle(centre, 0.38 * radius)
-        return [Line(upper, "eyes"), Line(lower, "eyes", 0.8), iris, Line(dot, "eyes", filled=True)]
-    if style == "lid":
-        return [Line(upper * (1.05, 1.0), "eyes", 1.2), pupil]
-    lids = [Line(upper, "eyes", 1.15), Line(lower, "eyes", 0.8)]
-    if style == "crease":
-        fold = upper[2:-2] * (1.0, 1.1) - (0, 0.3 * height + 0.6)
-        lids[1] = Line(lower[3:-3], "eyes", 0.7)
-        return [*lids, Line(fold, "eyes", 0.6, 0.85), Line(circle(centre, radius, 18), "eyes", 0.7), pupil]
-    if style == "lashes":
-        for i in (1, 3, 5, 9, 11, 13):
-            out = np.array([0.35 * t[i], -0.5]) * height * 0.8
-            lids.append(Line(np.stack([upper[i], upper[i] + 0.6 * out, upper[i] + out]), "eyes", 0.6))
-    return [*lids, pupil]
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 def brow_lines(face: FaceMap, hand: Hand, rng: np.random.Generator) -> list[Line]:
@@ -128,8 +72,8 @@ def brow_lines(face: FaceMap, hand: Hand, rng: np.random.Generator) -> list[Line
     lines: list[Line] = []
     nose = face.box(2)[1]
     middle_line = (nose.start + nose.stop) / 2 if nose.stop else GRID / 2
-    centres = [np.nonzero(face.labels == label)[1] for label in (6, 7)]
-    left = 6 if all(map(len, centres)) and centres[0].mean() < centres[1].mean() else 7
+    one, other = face.boxes[6], face.boxes[7]
+    left = 6 if one and (other is None or one[1].start < other[1].start) else 7
     for label in (6, 7):
         down, across, mask = face.box(label)
         if mask.size == 0 or face.area[label] < 12 or mask.shape[1] < 6:
@@ -142,9 +86,10 @@ def brow_lines(face: FaceMap, hand: Hand, rng: np.random.Generator) -> list[Line
         x = np.flatnonzero(use)
         if len(x) < 6:
             continue
-        y = (mask * np.arange(mask.shape[0])[:, None]).sum(0)[use] / count[use]
+        count = count[use]
+        y = (np.arange(mask.shape[0]) @ mask)[use] / count
         spine = np.stack([x + across.start + 0.5, y + down.start + 0.5], axis=1)
-        thick = float(np.median(count[use]))
+        thick = float(np.sort(count)[len(count) // 2])
         for _ in range(4):
             spine[1:-1] = (spine[:-2] + 2 * spine[1:-1] + spine[2:]) / 4
         if label == 7:
@@ -162,7 +107,7 @@ def brow_lines(face: FaceMap, hand: Hand, rng: np.random.Generator) -> list[Line
             reach = rng.uniform(0.6, 1.2, (len(starts), 1)) * thick
             tips = starts + reach * (0.8 * lean, -0.35)
             low = starts + (0, 0.3 * thick)
-            made = [Line(np.stack([a, (a + b) / 2, b]), "brows", 0.8) for a, b in zip(low, tips)]
+            made = [Line(hair, "brows", 0.8) for hair in np.stack([low, (low + tips) / 2, tips], axis=1)]
         lines += [Line(moved(m.points / GRID, middle / GRID, how), "brows", m.width) for m in made]
     return lines
 

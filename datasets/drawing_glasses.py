@@ -62,12 +62,16 @@ def glasses_lines(face: FaceMap, grey: np.ndarray, hand: Hand, rng: np.random.Ge
     return [line._replace(points=moved(line.points / GRID, middle, how)) for line in shape]
 
 
+def dark_lenses(face: FaceMap, grey: np.ndarray) -> bool:
+    """Whether glasses are much darker than the skin and the map has no eyes behind them."""
+    if face.area[4] + face.area[5] > 12 or not face.area[1]:
+        return False
+    return bool(np.median(grey[face.labels == 3]) < 0.62 * np.median(grey[face.labels == 1]))
+
+
 def _shade(face: FaceMap, grey: np.ndarray, lenses: list[tuple[np.ndarray, float, float]], choice: float) -> list[Line]:
-    """Sunglasses, darker than the skin and without eyes behind them: filled or hatched lenses."""
-    skin = face.labels == 1
-    if face.area[4] + face.area[5] > 12 or not skin.any():
-        return []
-    if np.median(grey[face.labels == 3]) > 0.62 * np.median(grey[skin]) or choice < 0.2:
+    """Sunglasses: filled or hatched lenses, or none."""
+    if choice < 0.2 or not dark_lenses(face, grey):
         return []
     lines = []
     for centre, half, height in lenses:

@@ -13,33 +13,26 @@ STEP = 2.3
 
 
 def directions(grey: np.ndarray, face: FaceMap, radial: bool) -> np.ndarray:
-    """The direction of the hair as unit numbers x + iy [64,64], by the structure tensor of the photo.
+    """The direction of the hair as unit numbers x + iy [32,32], by the structure tensor of the photo.
 
     grey: float32 [128,128]. radial: where the photo shows none, away from the face, otherwise around it.
     """
-    small = grey.reshape(64, 2, 64, 2).mean((1, 3))
-    gradient = np.zeros((64, 64), np.complex64)
-    gradient[:, 1:-1] = small[:, 2:] - small[:, :-2]
-    gradient[1:-1] += 1j * (small[2:] - small[:-2])
-    double = -(gradient**2) * (face.labels[::2, ::2] == 13)  # twice the angle; minus: along the edge, not across
-    scale = float(np.abs(double).max()) + 1e-6
-    real, imag = (_blurred(part / scale) for part in (double.real, double.imag))
-    tensor = real + 1j * imag
+    small = grey.reshape(64, 2, 64, 2).sum((1, 3))
+    across, down = np.zeros((64, 64), np.float32), np.zeros((64, 64), np.float32)
+    across[:, 1:-1] = small[:, 2:] - small[:, :-2]
+    down[1:-1] = small[2:] - small[:-2]
+    inside = face.labels[::2, ::2] == 13
+    double = np.stack([down * down - across * across, -2 * across * down]) * inside  # along the edge: twice the angle
+    double = double.reshape(2, 32, 2, 32, 2).sum((2, 4))
+    scale = max(float(double.max()), -float(double.min()), 1e-6)
+    levels = np.clip(double / scale * 508 + 127.5, 0, 255).astype(np.uint8)
+    soft = [Image.fromarray(level).filter(ImageFilter.GaussianBlur(1.3)) for level in levels]
+    tensor = (np.asarray(soft[0]) - 127.0) + 1j * (np.asarray(soft[1]) - 127.0)
     tensor /= np.abs(tensor) + 6.0
     cx, cy = centre(face)
-    away = (_COLUMNS - cx / 2) + 1j * (_ROWS - cy / 2)
-    prior = away**2 / (np.abs(away) ** 2 + 1e-3) * (1 if radial else -1)
-    mixed = tensor + 0.45 * prior
-    return np.sqrt(mixed / (np.abs(mixed) + 1e-6))
-
-
-_ROWS, _COLUMNS = np.mgrid[0:64, 0:64].astype(np.float32)
-
-
-def _blurred(part: np.ndarray) -> np.ndarray:
-    """Values [64,64] in [-1,1], amplified and blurred, in [-127,128]."""
-    image = Image.fromarray(np.clip(part * 381 + 127.5, 0, 255).astype(np.uint8))
-    return np.asarray(image.filter(ImageFilter.GaussianBlur(2.5))).astype(np.float32) - 127
+    away = (np.arange(32) - cx / 4) + 1j * (np.arange(32)[:, None] - cy / 4)
+    prior = away / (away.conj() + 1e-3)
+    return np.exp(0.5j * np.angle(tensor + (0.45 if radial else -0.45) * prior))
 
 
 def centre(face: FaceMap) -> tuple[float, float]:
@@ -67,14 +60,8 @@ def hair_lines(face: FaceMap, grey: np.ndarray, hand: Hand, rng: np.random.Gener
     pick = spread(xs, ys, count, own)
     start = xs[pick] + 1j * ys[pick] + own.random(len(pick)) + 1j * own.random(len(pick))
     steps = max(3, int(9 * long * min(1.0, (area / 3000) ** 0.5)))
-    forward, backward = _follow(start, directions(grey, face, radial), face.soft["hair"], steps)
-    lines = []
-    for a, b in zip(forward, backward):
-        points = np.concatenate([b[::-1], a[1:]])
-        if len(points) >= 4:
-            points = points if points[0, 1] < points[-1, 1] else points[::-1]
-            lines.append(Line(points, "strands", width, 0.9))
-    return lines
+    paths = _follow(start, directions(grey, face, radial), face.soft["hair"], steps)
+    return [Line(path, "strands", width, 0.9) for path in paths if len(path) > 3]
 
 
 def spread(xs: np.ndarray, ys: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -85,27 +72,28 @@ def spread(xs: np.ndarray, ys: np.ndarray, count: int, rng: np.random.Generator)
     return order[np.sort(np.unique(key, return_index=True)[1])[:count]]
 
 
-def _follow(
-    start: np.ndarray, field: np.ndarray, hair: np.ndarray, steps: int
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Streamlines from the starts x + iy [N] both ways until they leave the hair, [k,2] in sides of the picture."""
+def _follow(start: np.ndarray, field: np.ndarray, hair: np.ndarray, steps: int) -> list[np.ndarray]:
+    """Streamlines through the starts x + iy [N], both ways until they leave the hair, [k,2] in sides of the picture."""
+    n = len(start)
     place = np.concatenate([start, start])
     last = np.zeros_like(place)
-    sense = np.repeat([1.0, -1.0], len(start))
-    path, inside = [place], [np.ones(len(place), bool)]
-    limit = GRID - 1
-    for _ in range(steps):
-        x, y = place.real.astype(int), place.imag.astype(int)
-        ahead = field[y >> 1, x >> 1]
-        turned = ahead * np.where((ahead * last.conj()).real * 1.0 + (last == 0) * sense < 0, -1.0, 1.0)
-        last = turned + last
-        last /= np.abs(last) + 1e-6
-        place = place + STEP * last
-        place = np.minimum(np.maximum(place.real, 0), limit) + 1j * np.minimum(np.maximum(place.imag, 0), limit)
-        path.append(place)
-        inside.append(inside[-1] & (hair[place.imag.astype(int), place.real.astype(int)] > 140))
-    count = np.stack(inside).sum(0)
-    track = np.stack(path, axis=1)
-    points = np.stack([track.real, track.imag], axis=-1) / GRID
-    lines = [p[:k] for p, k in zip(points, count)]
-    return lines[: len(start)], lines[len(start) :]
+    track = np.empty((steps + 1, 2 * n), complex)
+    inside = np.ones((steps + 1, 2 * n), bool)
+    track[0] = place
+    for i in range(1, steps + 1):
+        ahead = field[place.imag.astype(int) >> 2, place.real.astype(int) >> 2]
+        if i == 1:
+            ahead[n:] *= -1
+        else:
+            ahead[(ahead * last.conj()).real < 0] *= -1
+            ahead += last
+            ahead /= np.abs(ahead) + 1e-6
+        last = ahead
+        place = place + STEP * ahead
+        place = np.minimum(np.maximum(place.real, 0), GRID - 1) + 1j * np.minimum(np.maximum(place.imag, 0), GRID - 1)
+        track[i] = place
+        inside[i] = inside[i - 1] & (hair[place.imag.astype(int), place.real.astype(int)] > 140)
+    reach = inside.sum(0)
+    both = np.concatenate([track[:0:-1, n:], track[:, :n]]).T / GRID
+    points = np.stack([both.real, both.imag], axis=-1)
+    return [p[steps + 1 - back : steps + ahead] for p, back, ahead in zip(points, reach[n:], reach[:n])]

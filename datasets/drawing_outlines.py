@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from contourpy import contour_generator
+from contourpy import FillType, LineType, SerialContourGenerator, ZInterp
 from PIL import Image, ImageFilter
+from scipy import ndimage
 
 from datasets.pen import Line
 
@@ -24,69 +26,104 @@ SHARED = 70
 """A region that is softer than this at a contour has no border there (of 255; on a border it is 127)."""
 
 
+Box = tuple[slice, slice]
+_NOTHING = np.zeros((GRID, GRID), np.uint8)
+_EMPTY = (slice(0, 0), slice(0, 0))
+_NO_MASK = np.zeros((), bool)
+
+
 @dataclass(frozen=True)
 class FaceMap:
-    """A label map [128,128] and its regions, softened: name -> uint8 [128,128], 255 inside."""
+    """A label map [128,128] and its regions, softened: name -> uint8 [128,128], 255 inside.
+
+    boxes: rows and columns of each class 0..18, None where it is absent. around: those about each softened region.
+    area: pixels of each class, [19].
+    """
 
     labels: np.ndarray
-    soft: dict[str, np.ndarray]
-    area: np.ndarray  # pixels of each class, [19]
+    boxes: list[Box | None]
+    area: np.ndarray
+    soft: dict[str, np.ndarray] = field(default_factory=dict)
+    around: dict[str, Box] = field(default_factory=dict)
 
     def box(self, *ids: int) -> tuple[slice, slice, np.ndarray]:
         """Rows, columns and mask of the smallest rectangle around these classes; empty where they are absent."""
-        mask = np.isin(self.labels, ids) if len(ids) > 1 else self.labels == ids[0]
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        if not len(rows):
-            return slice(0, 0), slice(0, 0), mask[:0, :0]
-        down, across = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        return down, across, mask[down, across]
+        down, across = _union([box for box in (self.boxes[i] for i in ids) if box is not None])
+        part = self.labels[down, across]
+        if len(ids) == 1:
+            return down, across, part == ids[0]
+        found = np.frombuffer(part.tobytes().translate(_table(ids)), np.uint8)
+        return down, across, found.reshape(part.shape) > 0
+
+
+def _union(boxes: list[Box]) -> Box:
+    if not boxes:
+        return _EMPTY
+    rows, columns = zip(*boxes)
+    return (
+        slice(min(r.start for r in rows), max(r.stop for r in rows)),
+        slice(min(c.start for c in columns), max(c.stop for c in columns)),
+    )
+
+
+@lru_cache(maxsize=64)
+def _table(ids: tuple[int, ...]) -> bytes:
+    """Class id -> 255 for these classes, 0 for others; bytes.translate is the fastest way to look up."""
+    return bytes(255 if i in ids else 0 for i in range(256))
 
 
 def face_map(labels: np.ndarray, smooth: float) -> FaceMap:
     """Label map uint8 [H,W] of any size -> its regions on 128 px; smooth: sigma of the outlines in these pixels."""
     if labels.shape != (GRID, GRID):
         labels = np.asarray(Image.fromarray(labels).resize((GRID, GRID), Image.Resampling.NEAREST))
-    area = np.bincount(labels.ravel(), minlength=19)[:19]
-    soft = {}
-    for i, (name, ids) in enumerate(REGIONS.items()):
-        table = np.zeros(256, np.uint8)
-        table[list(ids)] = 255
-        soft[name] = _softened(table[labels], smooth if i < 4 else 1.0) if area[list(ids)].any() else _NOTHING
-    return FaceMap(labels, soft, area)
+    boxes = ndimage.find_objects(labels, 18)
+    face = FaceMap(labels, [None, *boxes], np.bincount(labels.ravel(), minlength=19))
+    for name, ids in REGIONS.items():
+        sigma = smooth if name in ("face", "hair", "hat", "cloth") else 1.0
+        parts = [box for box in (face.boxes[i] for i in ids) if box is not None]
+        face.soft[name], face.around[name] = _softened(labels, ids, parts, sigma) if parts else (_NOTHING, _EMPTY)
+    return face
 
 
-_NOTHING = np.zeros((GRID, GRID), np.uint8)
+def _softened(labels: np.ndarray, ids: tuple[int, ...], parts: list[Box], sigma: float) -> tuple[np.ndarray, Box]:
+    """Classes as a mask of 0 and 255, blurred, and the rectangle outside of which it is 0."""
+    reach = int(2.5 * sigma) + 1
+    rows, columns = _union(parts)
+    down = slice(max(rows.start - reach, 0), min(rows.stop + reach, GRID))
+    across = slice(max(columns.start - reach, 0), min(columns.stop + reach, GRID))
+    part = labels[down, across]
+    mask = Image.frombytes("L", part.shape[::-1], part.tobytes().translate(_table(ids)))
+    out = _NOTHING.copy()
+    out[down, across] = np.asarray(mask.filter(ImageFilter.GaussianBlur(sigma)))
+    return out, (down, across)
 
 
-def _softened(mask: np.ndarray, sigma: float) -> np.ndarray:
-    """A mask of 0 and 255, blurred; only about the rectangle that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    reach = int(3 * sigma) + 1
-    down = slice(max(rows[0] - reach, 0), rows[-1] + 1 + reach)
-    across = slice(max(columns[0] - reach, 0), columns[-1] + 1 + reach)
-    out = np.zeros_like(mask)
-    out[down, across] = np.asarray(Image.fromarray(mask[down, across]).filter(ImageFilter.GaussianBlur(sigma)))
-    return out
+@lru_cache(maxsize=1)
+def _places() -> tuple[np.ndarray, np.ndarray]:
+    """x and y of the middles of the pixels, in sides of the picture, [128,128] each."""
+    y, x = (np.mgrid[0:GRID, 0:GRID] + 0.5) / GRID
+    return x, y
 
 
-def contours(field: np.ndarray) -> list[np.ndarray]:
+def contours(face: FaceMap, name: str) -> list[np.ndarray]:
     """Closed and open contours [n,2] of a softened region in sides of the picture, the longest first."""
-    rows, columns = np.flatnonzero((field > 100).any(1)), np.flatnonzero((field > 100).any(0))
-    if len(rows) < 2:
-        return []
-    down, across = slice(max(rows[0] - 2, 0), rows[-1] + 3), slice(max(columns[0] - 2, 0), columns[-1] + 3)
-    part = field[down, across]
+    box = face.around[name]
+    part = face.soft[name][box]
     if min(part.shape) < 2:
         return []
-    lines: Any = contour_generator(z=part, name="serial", line_type="Separate").lines(127.5)
-    corner = (across.start + 0.5, down.start + 0.5)
-    return [(line + corner) / GRID for line in sorted(lines, key=len, reverse=True)]
+    x, y = _places()
+    generator = SerialContourGenerator(  # what contour_generator returns, without its half a millisecond of checks
+        x[box], y[box], part, _NO_MASK, corner_mask=False, line_type=LineType.Separate, fill_type=FillType.OuterCode,
+        quad_as_tri=False, z_interp=ZInterp.Linear,
+    )  # fmt: skip
+    lines: Any = generator.lines(127.5)
+    return sorted(lines, key=len, reverse=True)
 
 
-def sample(field: np.ndarray, points: np.ndarray) -> np.ndarray:
+def sample(soft: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The nearest pixels [n] of a map [128,128] at points [n,2] in it."""
     x, y = (points * GRID).astype(int).T
-    return field[y, x]
+    return soft[y, x]
 
 
 def runs(points: np.ndarray, keep: np.ndarray, least: int = 6) -> list[np.ndarray]:
@@ -99,7 +136,8 @@ def runs(points: np.ndarray, keep: np.ndarray, least: int = 6) -> list[np.ndarra
         start = int(np.flatnonzero(~keep)[0])
         points = np.concatenate([points[start:-1], points[: start + 1]])
         keep = np.concatenate([keep[start:-1], keep[: start + 1]])
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], keep, [False]]).astype(np.int8)))
+    padded = np.concatenate([[False], keep, [False]])
+    edges = np.flatnonzero(padded[1:] != padded[:-1])
     return [points[a:b] for a, b in zip(edges[::2], edges[1::2]) if b - a >= least]
 
 
@@ -114,21 +152,23 @@ def outline(face: FaceMap, name: str, part: str, behind: tuple[str, ...], *, cou
 
     count: at most so many separate contours, none shorter than a quarter of the longest.
     """
-    found = contours(face.soft[name])[:count]
+    found = contours(face, name)[:count]
     lines = []
     for points in found:
         if len(points) < max(12, 0.25 * len(found[0])):
             continue
+        x, y = (points * GRID).astype(int).T
         keep = np.ones(len(points), bool)
         for other in behind:
-            keep &= sample(face.soft[other], points) < SHARED
+            if face.soft[other] is not _NOTHING:
+                keep &= face.soft[other][y, x] < SHARED
         lines += [Line(run, part, whole=False) for run in runs(points, keep, 8)]
     return lines
 
 
 def head_lines(face: FaceMap) -> list[Line]:
     """The face: jaw and skull where no hair touches it, the hairline where hair does; nothing under a hat."""
-    found = contours(face.soft["face"])[:1]
+    found = contours(face, "face")[:1]
     lines = []
     for loop in found:
         loop = turned_to_top(loop) if np.array_equal(loop[0], loop[-1]) else loop
@@ -142,8 +182,7 @@ def head_lines(face: FaceMap) -> list[Line]:
 
 def _without_specks(flags: np.ndarray, reach: int = 5) -> np.ndarray:
     """Flags along a contour by the majority of `reach` neighbours on both sides."""
-    padded = np.pad(flags.astype(np.int32), reach + 1, mode="wrap")
-    total = np.cumsum(padded)
+    total = np.cumsum(np.concatenate([flags[-reach - 1 :], flags, flags[: reach + 1]]))
     return total[2 * reach + 1 : -1] - total[: -2 * reach - 2] > reach
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from datasets.drawing_beard import beard_lines
-from datasets.drawing_features import brow_lines, eye_lines, mouth_lines, nose_lines
+from datasets.drawing_eyes import eye_lines
+from datasets.drawing_features import brow_lines, mouth_lines, nose_lines
 from datasets.drawing_glasses import glasses_lines
 from datasets.drawing_hair import hair_lines
 from datasets.drawing_outlines import GRID, body_lines, face_map, head_lines
@@ -74,7 +75,10 @@ def face_strokes(labels: np.ndarray, grey: np.ndarray, hand: Hand, rng: np.rando
 
 
 def begun(made: list[Line], order: float, part: float) -> list[Line]:
-    """The strokes that are there when the drawing is `part` (0..1) done; order: 0..1, chooses what is drawn first."""
+    """The strokes that are there when the drawing is `part` (0..1) done; order: 0..1, chooses what is drawn first.
+
+    Of one part's outline the long strokes come first.
+    """
     names, total = ORDERS[-1][0], 0.0
     for candidate, share in ORDERS:
         total += share
@@ -82,7 +86,7 @@ def begun(made: list[Line], order: float, part: float) -> list[Line]:
             names = candidate
             break
     rank = {name: i for i, name in enumerate(names.split())}
-    made = sorted(made, key=lambda line: rank[line.part])
+    made = sorted(made, key=lambda line: (rank[line.part], 0 if line.whole else -len(line.points)))
     effort = np.cumsum([MINOR.get(line.part, 1.0) for line in made])
     if not len(effort) or effort[-1] <= 3:
         return made

@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw
 
 PIXEL = 1 / 256
 """Widths and wobble are given in pixels of a 256 px picture, positions in sides of the picture."""
-SAMPLES = ((0.0, 4), (0.05, 9), (0.15, 17), (0.4, 33), (0.9, 73))
+SAMPLES = ((0.0, 4), (0.05, 9), (0.14, 25), (0.55, 61))
 """Points along a stroke by its length in sides: at least that long, that many."""
-CHUNK = 8
+CHUNK = 12
 """Steps of a stroke that are filled at once; PIL's time goes with corners times height."""
 
 
@@ -135,51 +135,60 @@ def _corners(points: np.ndarray, reach: int = 5) -> np.ndarray:
     return np.array(found, dtype=int)
 
 
-def resample(points: Sequence[np.ndarray], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Polylines [n_i,2] -> evenly spaced points [N,count,2] and their lengths [N]."""
-    sizes = np.array([len(p) for p in points])
-    joined = np.concatenate(points)
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    steps = np.zeros(len(joined))
-    steps[1:] = np.hypot(*(joined[1:] - joined[:-1]).T) + 1e-9
-    steps[starts] = 0
-    along = np.cumsum(steps)
-    along -= np.repeat(along[starts], sizes)
-    length = along[starts + sizes - 1]
-    order = np.arange(len(points))
-    place = along / np.repeat(length, sizes) + 2 * np.repeat(order, sizes)
-    query = (2 * order[:, None] + np.linspace(0, 1, count)).ravel()
-    even = np.empty((len(points), count, 2), np.float32)
-    for axis in (0, 1):
-        even[..., axis] = np.interp(query, place, joined[:, axis]).reshape(len(points), count)
-    return even, length
+class Paths:
+    """Polylines [n_i,2], to be resampled: their lengths [N], and any of them as evenly spaced points."""
+
+    def __init__(self, lines: Sequence[np.ndarray]) -> None:
+        sizes = np.array([len(line) for line in lines])
+        ends = np.cumsum(sizes)
+        self.joined = np.concatenate(lines).view(complex)[:, 0]
+        steps = np.empty(len(self.joined))
+        steps[1:] = np.abs(self.joined[1:] - self.joined[:-1]) + 1e-9
+        steps[ends - sizes] = 0
+        along = np.cumsum(steps)
+        begin = along[ends - sizes]
+        self.length = along[ends - 1] - begin
+        scale = 1 / self.length  # line i lies between 2 i and 2 i + 1
+        self.place = (along - np.repeat(begin, sizes)) * np.repeat(scale, sizes) + np.repeat(
+            2.0 * np.arange(len(lines)), sizes
+        )
+
+    def even(self, chosen: np.ndarray, count: int) -> np.ndarray:
+        """The lines of these indices [n] as points x + iy [n,count]."""
+        query = 2 * chosen[:, None] + np.linspace(0, 1, count)
+        return np.interp(query.ravel(), self.place, self.joined).reshape(query.shape).astype(np.complex64)
 
 
-@dataclass(frozen=True)
-class Warp:
-    """How the whole drawing is off: x -> matrix (x - 0.5) + shift + 0.5 + a sum of slow waves."""
+class Warp(NamedTuple):
+    """How the whole drawing is off, for points z = x + iy about its middle: turn z + shear conj(z) + shift + waves.
 
-    matrix: np.ndarray
-    shift: np.ndarray
-    waves: np.ndarray  # [n,5]: x and y of the frequency, phase, x and y of the amplitude
+    waves: of each its frequency x + iy in waves per side, its phase in waves and its reach x + iy, [n,3].
+    """
+
+    turn: complex
+    shear: complex
+    shift: complex
+    waves: tuple[tuple[complex, complex, complex], ...]
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        moved = (points - 0.5) @ self.matrix.T + 0.5 + self.shift
-        phase = points @ self.waves[:, :2].T * (2 * np.pi) + self.waves[:, 2]
-        return moved + np.sin(phase) @ self.waves[:, 3:]
+        z = points - (0.5 + 0.5j)
+        out = self.turn * z + self.shear * z.conj() + (self.shift + 0.5 + 0.5j)
+        for frequency, phase, reach in self.waves:
+            angle = frequency.real * z.real + frequency.imag * z.imag + phase.real
+            out += reach * np.sin(2 * np.pi * angle)
+        return out.astype(np.complex64)
 
 
 def draw_warp(hand: Hand, rng: np.random.Generator) -> Warp:
     """A small random turn, scale, shift and slow waves, larger for a clumsy hand."""
     clumsy = 1.2 - hand.skill
-    turn, shear = rng.normal(0, 0.02 + 0.02 * clumsy), rng.normal(0, 0.02 * clumsy)
-    wide, high = rng.normal(0.985, 0.03), rng.normal(0.985, 0.03)
-    matrix = np.array([[wide, shear - turn], [turn, high]], np.float32)
-    waves = np.empty((3, 5), np.float32)
-    waves[:, :2] = rng.normal(0, 1.1, (3, 2))
-    waves[:, 2] = rng.uniform(0, 2 * np.pi, 3)
-    waves[:, 3:] = rng.normal(0, (0.6 + 1.5 * clumsy) * PIXEL, (3, 2))
-    return Warp(matrix, rng.normal(0, 0.012, 2).astype(np.float32), waves)
+    scale, turn = rng.normal(0.985, 0.022), rng.normal(0, 0.02 + 0.02 * clumsy)
+    waves = np.empty((3, 3), complex)
+    waves[:, 0] = rng.normal(0, 1.1, (3, 2)) @ (1, 1j)
+    waves[:, 1] = rng.random(3)
+    waves[:, 2] = rng.normal(0, (0.6 + 1.5 * clumsy) * PIXEL, (3, 2)) @ (1, 1j)
+    shear = complex(*rng.normal(0, (0.02, 0.01 + 0.01 * clumsy)))
+    return Warp(complex(scale, turn), shear, complex(*rng.normal(0, 0.012, 2)), tuple(map(tuple, waves.tolist())))
 
 
 def render(lines: Sequence[Line], hand: Hand, warp: Warp, rng: np.random.Generator, size: int) -> np.ndarray:
@@ -190,17 +199,21 @@ def render(lines: Sequence[Line], hand: Hand, warp: Warp, rng: np.random.Generat
     pen = ImageDraw.Draw(paper)
     shapes: list[tuple[float, list[float]]] = []
     ink = hand.ink * np.array([line.ink for line in lines]) * (1 - hand.uneven * rng.random(len(lines)))
-    for level, line in zip(ink, lines):
-        if line.filled:
-            shapes.append((level, (warp(line.points) * scale).ravel().tolist()))
-    sizes = _lengths([line.points for line in lines])
-    sizes[[line.filled for line in lines]] = -1
-    for (low, count), high in zip(SAMPLES, [limit for limit, _ in SAMPLES[1:]] + [np.inf]):
-        chosen = np.flatnonzero((sizes >= low) & (sizes < high))
-        if len(chosen):
-            bodies = _bodies([lines[int(i)] for i in chosen], count, hand, warp, rng, scale)
-            for level, parts in zip(ink[chosen].tolist(), bodies):
-                shapes += [(level, part) for part in parts]
+    if lines:
+        paths = Paths([line.points for line in lines])
+        width = hand.width * np.array([line.width for line in lines], np.float32)
+        sizes = paths.length.copy()
+        for i, line in enumerate(lines):
+            if line.filled:
+                sizes[i] = -1
+                z = line.points[:, 0] + 1j * line.points[:, 1]
+                shapes.append((float(ink[i]), (warp(z) * scale).view(np.float32).tolist()))
+        for (low, count), high in zip(SAMPLES, [limit for limit, _ in SAMPLES[1:]] + [np.inf]):
+            chosen = np.flatnonzero((sizes >= low) & (sizes < high))
+            if len(chosen):
+                z, length = paths.even(chosen, count), paths.length[chosen].astype(np.float32)
+                for i, parts in zip(chosen.tolist(), _bodies(z, length, width[chosen], hand, warp, rng, scale)):
+                    shapes += [(float(ink[i]), part) for part in parts]
     shapes.sort(key=lambda shape: shape[0])
     for level, body in shapes:
         pen.polygon(body, fill=round(255 * (1 - min(level, 1.0))))
@@ -211,65 +224,48 @@ def render(lines: Sequence[Line], hand: Hand, warp: Warp, rng: np.random.Generat
     return (255.5 - (255 - small.astype(np.float32)) * (1 - hand.grain * tooth)).astype(np.uint8)
 
 
-def _lengths(points: Sequence[np.ndarray]) -> np.ndarray:
-    """Lengths [N] of polylines."""
-    if not points:
-        return np.zeros(0)
-    joined = np.concatenate(points)
-    starts = np.cumsum([0, *(len(p) for p in points[:-1])])
-    steps = np.zeros(len(joined))
-    steps[1:] = np.hypot(*(joined[1:] - joined[:-1]).T)
-    steps[starts] = 0
-    return np.add.reduceat(steps, starts)
-
-
 def _bodies(
-    batch: list[Line], count: int, hand: Hand, warp: Warp, rng: np.random.Generator, scale: int
+    z: np.ndarray, length: np.ndarray, width: np.ndarray, hand: Hand, warp: Warp, rng: np.random.Generator, scale: int
 ) -> list[list[list[float]]]:
-    """Strokes, resampled to `count` points, as polygons: of each stroke a few, flat lists of pixel coordinates."""
-    points, length = resample([line.points for line in batch], count)
+    """Strokes x + iy [N,count], their lengths and widths [N] -> polygons: of each a few, flat lists of coordinates."""
+    n, count = z.shape
     if count > 20:
         for _ in range(hand.smoothing):
-            points[:, 1:-1] = (points[:, :-2] + 2 * points[:, 1:-1] + points[:, 2:]) / 4
-    points = warp(points)
-    n = len(batch)
+            z[:, 1:-1] = (z[:, :-2] + 2 * z[:, 1:-1] + z[:, 2:]) / 4
+    z = warp(z) * scale + (0.5 + 0.5j)
     part = np.linspace(0, 1, count, dtype=np.float32)
-    along = length[:, None].astype(np.float32) * part
-    radius = 0.5 * PIXEL * scale * hand.width * np.array([line.width for line in batch], np.float32)[:, None]
+    along = length[:, None] * part
     phase = rng.random((3, n, 1), dtype=np.float32)
-    pressed = 1 + hand.pressure * np.sin(2 * np.pi * (4 * along + phase[0]))
-    ends = np.minimum(part, 1 - part)
+    ends = np.minimum(part, part[::-1])
     taper = np.clip((ends + 0.02) / (hand.taper + 0.02), 0.15 if hand.taper > 0.1 else 0.6, 1.0) ** 0.7
-    radius = np.maximum(radius * pressed * taper, scale / 640)
-    tangent = np.empty_like(points)
-    tangent[:, 1:-1] = points[:, 2:] - points[:, :-2]
-    tangent[:, 0], tangent[:, -1] = points[:, 1] - points[:, 0], points[:, -1] - points[:, -2]
-    tangent /= np.hypot(tangent[..., 0], tangent[..., 1])[..., None] + 1e-9
-    normal = np.stack([-tangent[..., 1], tangent[..., 0]], axis=-1)
+    pressed = 1 + hand.pressure * np.sin(2 * np.pi * (4 * along + phase[0]))
+    radius = np.maximum(0.5 * PIXEL * scale * width[:, None] * taper * pressed, scale / 640)
+    tangent = np.empty_like(z)
+    tangent[:, 1:-1] = z[:, 2:] - z[:, :-2]
+    tangent[:, 0], tangent[:, -1] = z[:, 1] - z[:, 0], z[:, -1] - z[:, -2]
+    tangent /= np.abs(tangent) + 1e-6
     if count > 4:
         offset = 0.7 * np.sin(2 * np.pi * (hand.frequency * along + phase[1]))
         offset += 0.4 * np.sin(2 * np.pi * (2.6 * hand.frequency * along + phase[2]))
-        offset *= hand.wobble * PIXEL * np.minimum(1.0, length / 0.25)[:, None]
-        points += normal * offset[..., None]
-    points = points * scale + 0.5
-    side, ahead = normal * radius[..., None], tangent * radius[..., None]
-    left, right = points + side, points - side
-    tip, tail = (points[:, -1:] + ahead[:, -1:]), (points[:, :1] - ahead[:, :1])
+        reach = hand.wobble * PIXEL * scale * np.minimum(1.0, length / 0.25)
+        z += 1j * tangent * (offset * reach[:, None])
+    ahead = tangent * radius
+    left, right = z + 1j * ahead, (z - 1j * ahead)[:, ::-1]
+    tip, tail = (_ROUND * ahead[:, -1:] + z[:, -1:]), (z[:, :1] - _ROUND * ahead[:, :1])
     if count <= CHUNK + 1:
-        whole = np.concatenate([left, tip, right[:, ::-1], tail], axis=1).reshape(n, -1).tolist()
-        return [[body] for body in whole]
+        whole = np.concatenate([left, tip, right, tail], axis=1).astype(np.complex64)
+        return [[body] for body in whole.view(np.float32).tolist()]
     chunks = []
     for start in range(0, count - 1, CHUNK):
-        stop = start + CHUNK + 1
-        around = [left[:, start:stop], right[:, start:stop][:, ::-1]]
-        if stop >= count:
-            around.insert(1, _cap(points[:, -1:], side[:, -1:], ahead[:, -1:]))
+        stop = min(start + CHUNK + 1, count)
+        around = [left[:, start:stop], right[:, count - stop : count - start]]
+        if stop == count:
+            around.insert(1, tip)
         if start == 0:
-            around.append(_cap(points[:, :1], -side[:, :1], -ahead[:, :1]))
-        chunks.append(np.concatenate(around, axis=1).reshape(n, -1).tolist())
+            around.append(tail)
+        chunks.append(np.concatenate(around, axis=1).astype(np.complex64).view(np.float32).tolist())
     return [list(parts) for parts in zip(*chunks)]
 
 
-def _cap(end: np.ndarray, side: np.ndarray, ahead: np.ndarray) -> np.ndarray:
-    """A round end: three points [N,3,2] about the end [N,1,2] of a stroke."""
-    return np.concatenate([end + 0.7 * (side + ahead), end + ahead, end + 0.7 * (ahead - side)], axis=1)
+_ROUND = np.array([0.7 + 0.7j, 1, 0.7 - 0.7j], np.complex64)
+"""A round end: three points about the end of a stroke that points to 1, from its left to its right."""

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from datasets import drawings
 from datasets.drawing_beard import beard_map
+from datasets.drawing_eyes import find_eyes
 from datasets.drawing_outlines import face_map
 from datasets.drawings import LEFT_OUT, begun, drawing, face_strokes
 from datasets.pen import Hand, Line, draw_hand
@@ -144,6 +145,30 @@ def test_glasses(seed: int) -> None:
     made = [line for line in face_strokes(worn, photo(worn), hand, rng(seed)) if line.part == "glasses"]
     centres = [line.points.mean(0) * SIDE for line in made if np.ptp(line.points[:, 0]) > 0.12]
     assert len(centres) == 2 and sorted(np.round(c[0]) for c in centres) == pytest.approx([49, 79], abs=6)
+
+
+def test_eyes_behind_glasses_are_in_the_lenses() -> None:
+    """Scraps of eye classes about the bridge are no eyes; dark glasses without such hide them."""
+    worn = face(glasses=True)
+    grey = photo(worn)
+    assert [round(eye.middle[0]) for eye in find_eyes(face_map(worn, 1.5), grey)] == [50, 80]
+    scraps = np.where(np.isin(worn, (4, 5)), 3, worn).astype(np.uint8)
+    scraps[57:60, 56:60], scraps[57:60, 69:73] = 4, 5
+    centres = [eye.middle[0] for eye in find_eyes(face_map(scraps, 1.5), grey)]
+    assert centres == pytest.approx([50, 80], abs=4)
+    dark = np.where(np.isin(worn, (4, 5)), 3, worn).astype(np.uint8)
+    grey = photo(dark)
+    assert len(find_eyes(face_map(dark, 1.5), grey)) == 2
+    grey[dark == 3] = 30
+    assert find_eyes(face_map(dark, 1.5), grey) == []
+
+
+def test_eyes_look_where_the_photo_is_dark() -> None:
+    labels, grey = face(), photo(face())
+    grey[labels == 4] = 230
+    grey[55:65, 52:56][labels[55:65, 52:56] == 4] = 20
+    looking, other = find_eyes(face_map(labels, 1.5), grey)
+    assert looking.gaze > 0.2 and abs(other.gaze) < 0.1
 
 
 def test_parts_are_left_out_sometimes_and_never_the_eyes() -> None:
