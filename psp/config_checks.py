@@ -22,8 +22,8 @@ AT_LEAST_ONE = (
 )  # fmt: skip
 NOT_NEGATIVE = (
     "seed", "workers", "test_workers", "cache_mb", *LAMBDAS, "code_lambda", "r1_gamma", "path_lambda", "ema_kimg",
-    "adversarial_share", "adversarial_floor", "discriminator_first", "feature_lambda", "static_lambda", "l1_lambda", "cycle_lambda",
-    "identity_lambda", "pool_size",
+    "adversarial_share", "adversarial_floor", "discriminator_first", "feature_lambda", "static_lambda", "l1_lambda",
+    "cycle_lambda", "identity_lambda", "pool_size",
 )  # fmt: skip
 
 

@@ -26,15 +26,17 @@ from psp.gaussian_mapping import map_to_gaussian
 from psp.methods.averaging import update_average
 from psp.methods.base import BadStep, require_finite, total_gradient_norm
 from psp.methods.code_bank import CodeBank
-from psp.methods.joint_losses import JointLosses, common_detail, feature_distance, parses_labels, weighted_losses
+from psp.methods.joint_losses import JointLosses, feature_distance, parses_labels, weighted_losses
+from psp.methods.joint_view import held_out_terms, picture_rows
 from psp.methods.rows import Rows, split_rows
 from psp.photo_encoder import PhotoEncoder
 from psp.preprocess import to_network
 from psp.projected_discriminator import ProjectedDiscriminator
+from psp.style_bank import StyleBank
 from psp.stylegan2 import LR_MLP, EqualLinear, Generator
 from psp.tasks import Task
 from psp.types import Batch
-from psp.visualize import Picture, source_to_image, to_image
+from psp.visualize import Picture
 
 SPREAD = 0.75  # share of the codes' deviation that the mapping network of a checkpoint has
 CODE_NOISE = 0.05  # keeps neighbouring codes looking alike
@@ -243,7 +245,7 @@ class JointMethod:
             assert self.encoders.structure is not None
             offsets = self.encoders.structure(source).float()
             own, guided = (offsets + self.centre).split([len(offsets) - n_guided, n_guided])
-        random = self._random_codes(rows.random.stop - rows.mixed.start, instead=style.detach())
+        random = self.random_codes(rows.random.stop - rows.mixed.start, instead=style.detach())
         random = random[:, None].expand(-1, styles, -1)
         n_mixed = rows.mixed.stop - rows.mixed.start
         half = styles // 2
@@ -259,7 +261,7 @@ class JointMethod:
         codes = codes + CODE_NOISE * torch.randn(n, 1, codes.shape[2], device=self.device)
         return codes, wanted, offsets
 
-    def _random_codes(self, n: int, instead: Tensor) -> Tensor:
+    def random_codes(self, n: int, instead: Tensor) -> Tensor:
         """Codes [n,D] of random faces; while the bank holds too few, some of the codes `instead` [M,D]."""
         if self.bank.is_full_enough:
             return self.bank.sample(n)
@@ -322,72 +324,14 @@ class JointMethod:
 
     # ---- looking at it ---------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def own_images(self, source: Tensor) -> Tensor:
-        """Images [B,3,S,S] of `Batch.source` with the encoder's own colours, by the averaged networks."""
-        assert self.task is not None and self.encoders_ema.structure is not None
-        codes = self.encoders_ema.structure(to_network(source, self.task, self.device)).float() + self.centre
-        return self.generator_ema.synthesize(codes)
-
-    @torch.no_grad()
-    def validation_step(self, batch: Batch) -> dict[str, Tensor]:
-        """How near the averaged networks come to held-out photos, and random faces beside them, as a measure.
-
-        Scores of held-out photos far below those of training photos mean that the discriminator memorises.
-        """
-        photos = F.interpolate(batch.target.to(self.device), size=(self.generator.size,) * 2, mode="area")
-        n_styles = self.generator.n_styles
-        random = self._random_codes(len(photos), instead=self.encoders_ema.photo(photos))
-        random_faces = self.generator_ema.synthesize(random[:, None].expand(-1, n_styles, -1))
-        if self.encoders.structure is not None:
-            own = self.own_images(batch.source)
-        else:
-            codes = self.encoders_ema.photo(photos)
-            own = self.generator_ema.synthesize(codes[:, None].expand(-1, n_styles, -1))
-        self.discriminator.eval()  # spectral normalisation would count this as a step
-        terms = {
-            "score_held_out": self.discriminator(photos).float().mean(),
-            "l1_held_out": F.l1_loss(own, photos),
-            "lpips_held_out": self.losses.perceptual(own, photos).mean(),
-            "lpips_random": self.losses.perceptual(random_faces, photos).mean(),
-        }
-        self.discriminator.train()
-        if len(photos) > 1:
-            terms |= {"static_own": common_detail(own), "static_random": common_detail(random_faces)}
-        if self.losses.identity is not None:
-            terms["id_held_out"] = self.losses.identity(own, photos)
-        if self.losses.parsing is not None:
-            wanted = self.losses.parsing.features(photos)
-            terms["parts_held_out"] = (self.losses.parsing.features(own) == wanted).float().mean()
-        return terms
-
     def networks_in_step(self) -> list[torch.nn.Module]:
         return [self.generator, self.discriminator, self.encoders, self.encoders_ema]
 
-    @torch.no_grad()
+    def validation_step(self, batch: Batch) -> dict[str, Tensor]:
+        return held_out_terms(self, batch)
+
     def pictures(self, batch: Batch) -> list[list[Picture]]:
-        """Per sample photo, source, its own colours, three mixes, and eight random faces, always the same."""
-        rows: list[list[Picture]] = []
-        n_styles, half = self.generator.n_styles, self.generator.n_styles // 2
-        draw = torch.Generator().manual_seed(0)
-        for k in range(len(batch.target)):
-            photo = batch.target[k : k + 1].to(self.device)
-            others = len(self.bank.codes) if self.bank.is_full_enough else len(batch.target)
-            chosen = torch.randint(others, (11,), generator=draw).to(self.device)
-            if self.bank.is_full_enough:
-                w = self.bank.encoded(self.encoders_ema.photo, chosen)
-            else:
-                w = self.encoders_ema.photo(batch.target.to(self.device)[chosen]).float()
-            codes = w[:, None].expand(-1, n_styles, -1)
-            row: list[Picture] = [to_image(photo[0])]
-            if self.encoders_ema.structure is not None and self.task is not None:
-                source = to_network(batch.source[k : k + 1], self.task, self.device)
-                own = self.encoders_ema.structure(source).float() + self.centre
-                row.append(source_to_image(batch.source[k], self.task))
-                mixes = torch.cat([own[:, :half].expand(3, -1, -1), codes[:3, half:]], dim=1)
-                codes = torch.cat([own, mixes, codes[3:]])
-            rows.append(row + [to_image(image) for image in self.generator_ema.synthesize(codes)])
-        return rows
+        return picture_rows(self, batch)
 
     # ---- state -----------------------------------------------------------------------------------
 
@@ -436,7 +380,7 @@ class JointMethod:
             "latent_avg": centre.cpu(),
         }
         if bank is not None:
-            content["style_bank"] = {"codes": bank.cpu()}
+            content["style_bank"] = StyleBank.from_codes(bank).tensors()
         if encoders.structure is not None and self.task is not None:
             content |= {"encoder": encoders.structure.state_dict(), "opts": {"dataset_type": self.task.name}}
         return content
