@@ -16,8 +16,8 @@ def beard_map(face: FaceMap, grey: np.ndarray) -> np.ndarray | None:
     """Where the lower face is bearded, bool [64,64], or None without a beard. grey: [128,128].
 
     The light is measured on the upper face, left and right, so that a face lit from one side has no beard in its
-    shade. Upper lip and chin have to be dark together; a moustache alone has to be darker. The limits were read off
-    630 faces, sorted by these two numbers.
+    shade. Upper lip and chin have to be very dark, or dark and as rough as the cheeks, or darker and much rougher. The
+    limits were read off 630 faces, sorted by these numbers.
     """
     down, _, nose = face.box(2)
     rows, columns, mouth = face.box(10, 11, 12)
@@ -38,18 +38,35 @@ def beard_map(face: FaceMap, grey: np.ndarray) -> np.ndarray | None:
     lower[:base] = False
     near = slice(max(middle - 7, 0), middle + 8)
     lip, chin = _median(share, lower, slice(base, top + 1), near), _median(share, lower, slice(bottom + 1, 64), near)
-    beard = lip < 0.6 and lip + chin < 1.2
-    if not beard and not (lip < 0.45 and chin > 0.72):
+    if max(lip, chin) > 0.83:
         return None
-    dark = lower & (share < DARK)
-    if not beard:
-        dark[top + 2 :] = False
+    smooth, rough = _roughness(grey, skin, (slice(down.start // 2 + 4, base), slice(bottom + 1, 64)), near)
+    times = rough / (smooth + 0.5)
+    very_dark = lip < 0.45 or (lip < 0.6 and lip + chin < 0.95)
+    dark_and_rough = lip < 0.6 and lip + chin < 1.2 and times > 1.05
+    if not (very_dark or dark_and_rough or (times > 1.35 and rough > 2.8)):
+        return None
+    dark = lower & (share < max(DARK, 0.5 * (lip + chin) + 0.1))
     cheeks = slice(0, columns.start // 2), slice(columns.stop // 2, 64)
     tones = [_median(share, lower, slice(base, 64), cheek) for cheek in cheeks]
     for tone, other, cheek in zip(tones, tones[::-1], cheeks):
         if other > 0.85 and tone < 0.7:
             dark[:, cheek] = False
     return dark
+
+
+def _roughness(grey: np.ndarray, skin: np.ndarray, rows: tuple[slice, slice], near: slice) -> tuple[float, float]:
+    """Mean detail of a pixel or two, in grey levels, of cheeks and chin, away from the borders of the skin."""
+    around = (grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]) / 4
+    detail = np.zeros_like(grey)
+    detail[1:-1, 1:-1] = np.abs(grey[1:-1, 1:-1] - around)
+    inner = np.zeros_like(skin)
+    inner[1:-1, 1:-1] = skin[1:-1, 1:-1] & skin[:-2, 1:-1] & skin[2:, 1:-1] & skin[1:-1, :-2] & skin[1:-1, 2:]
+    fine = detail.reshape(64, 2, 64, 2).mean((1, 3))
+    cheeks, chin = fine[rows[0]][inner[rows[0]]], fine[rows[1], near][inner[rows[1], near]]
+    if min(len(cheeks), len(chin)) < 8:
+        return 0.0, 0.0
+    return float(cheeks.mean()), float(chin.mean())
 
 
 def _median(share: np.ndarray, where: np.ndarray, rows: slice, columns: slice) -> float:

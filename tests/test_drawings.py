@@ -137,6 +137,17 @@ def test_shade_on_one_side_is_no_beard() -> None:
     assert where is not None and where[49:51, 29:35].all() and not where[:38].any()
 
 
+def test_light_beard_is_told_by_its_texture() -> None:
+    labels = face()
+    grey = photo(labels).astype(np.float32)
+    below = (labels == 1) & (np.arange(SIDE)[:, None] > 78)
+    grey[below] *= 0.75
+    assert beard_map(face_map(labels, 1.5), grey) is None  # smooth: a shadow
+    grey[below] += rng(0).normal(0, 16, below.sum())
+    where = beard_map(face_map(labels, 1.5), grey)
+    assert where is not None and where[49:51, 29:35].mean() > 0.7
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_glasses(seed: int) -> None:
     plain, worn = face(), face(glasses=True)
