@@ -19,8 +19,10 @@ class PhotoEncoder(nn.Module):
         self.body = Discriminator(size, channels=channels, out_dim=style_dim, stddev=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        if images.shape[-1] != self.size:
-            images = F.interpolate(
-                images, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False
-            )
-        return self.body(images)
+        return self.body(self.shrunk(images))
+
+    def shrunk(self, images: Tensor) -> Tensor:
+        """The images at the size that it sees, [B,3,size,size]."""
+        if images.shape[-1] == self.size:
+            return images
+        return F.interpolate(images, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
