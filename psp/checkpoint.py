@@ -339,7 +339,8 @@ def save_safetensors(
     """
 
     def stored(value: Tensor) -> Tensor:
-        smaller = dtype is not None and value.is_floating_point() and value.dim() > 1
+        large = dtype is not None and value.element_size() > dtype.itemsize  # a style bank is small already
+        smaller = large and value.is_floating_point() and value.dim() > 1
         return (value.to(dtype) if smaller else value).detach().cpu().contiguous()
 
     out = {key: stored(value) for key, value in tensors.items()}

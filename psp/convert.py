@@ -340,6 +340,8 @@ def lowered(content: Mapping[str, Any], dtype: torch.dtype, *, where: object) ->
             return {key: lower(item, f"{name}.{key}") for key, item in value.items()}
         if not isinstance(value, Tensor) or not value.is_floating_point() or value.dim() < 2:
             return value
+        if value.element_size() <= dtype.itemsize:  # a style bank is small already
+            return value
         smaller = value.detach().to(dtype)
         if not bool(torch.isfinite(smaller).all()):
             kind = str(dtype).removeprefix("torch.")

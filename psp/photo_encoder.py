@@ -18,11 +18,11 @@ class PhotoEncoder(nn.Module):
         self.size = size
         self.body = Discriminator(size, channels=channels, out_dim=style_dim, stddev=False)
 
-    def shrink(self, images: Tensor) -> Tensor:
-        """Images [B,3,H,W] at the size [B,3,size,size] that the network sees."""
+    def forward(self, images: Tensor) -> Tensor:
+        return self.body(self.shrunk(images))
+
+    def shrunk(self, images: Tensor) -> Tensor:
+        """The images at the size that it sees, [B,3,size,size]."""
         if images.shape[-1] == self.size:
             return images
         return F.interpolate(images, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.body(self.shrink(images))

@@ -88,20 +88,21 @@ def bank_of_photos(photos: str, unread: list[str], encoder: PhotoEncoder) -> Sty
 
     source = open_source(photos)
     order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))
-    codes: list[torch.Tensor] = []
+    read: list[torch.Tensor] = []
     for name in (source.names[i] for i in order):
-        if len(codes) == SIZE:
+        if len(read) == SIZE:
             break
         try:
             photo = prepare_target(source.open(name), size=max(encoder.size, PHOTO_SIZE))
         except UserError as error:
             unread.append(str(error))
             continue
-        with torch.inference_mode():
-            codes.append(encoder(photo[None])[0])
-    if len(codes) < 2:
-        raise UserError(f"{photos}: {len(codes)} photo(s) could be read; a style bank needs two, better {SIZE:,}")
-    bank = StyleBank.from_codes(torch.stack(codes))
+        read.append(encoder.shrunk(photo[None]))
+    if len(read) < 2:
+        raise UserError(f"{photos}: {len(read)} photo(s) could be read; a style bank needs two, better {SIZE:,}")
+    with torch.no_grad():
+        codes = torch.cat([encoder(part) for part in torch.cat(read).split(64)])
+    bank = StyleBank.from_codes(codes)
     print(f"bank    {len(bank):,} of {len(source):,} photos in {photos}")
     return bank
 

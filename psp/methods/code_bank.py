@@ -33,7 +33,7 @@ class CodeBank:
     @torch.no_grad()
     def remember(self, encoder: PhotoEncoder, codes: Tensor, photos: Tensor) -> None:
         """Put codes [m,D] of photos [m,3,S,S] in [-1,1], of all ranks, to the front; the oldest fall out."""
-        small = ((encoder.shrink(photos).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        small = ((encoder.shrunk(photos).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         self.codes = torch.cat([gathered(codes), self.codes])[:SIZE]
         self.photos = torch.cat([gathered(small), self.photos])[:SIZE]
 
