@@ -103,6 +103,21 @@ def two_kinds(path: str | Path) -> tuple[ImageSource, ImageSource, str]:
     raise UserError(f"{path}: needs photos/ and sketches/ or labels/ in it, found {there}; see --root")
 
 
+def train_part(path: str | Path) -> tuple[ImageSource, ImageSource | None] | None:
+    """The training photos of a data root and the label maps beside them, if any; None when it has no train folder."""
+    root = open_source(path)
+    train = _find(_below_wrapper(root), TRAIN)
+    if train is None:
+        return None
+    part = root.under(train)
+    folders = _below_wrapper(part)
+    photos = _find(folders, PHOTOS)
+    labels = _find([folder for folder in folders if folder != photos], LABELS[:-3])
+    if photos is None and not _holds_only_images(folders):
+        raise UserError(f"{path}/{train}: no folder 'photos' in it; see --photos")
+    return part.under(photos or ""), part.under(labels) if labels else None
+
+
 def _last(folder: str) -> str:
     return PurePosixPath(folder).name.lower()
 
