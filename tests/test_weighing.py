@@ -1,9 +1,10 @@
-"""Weights of photos: the file of patterns, the faces with dark cheeks, and the command that writes them."""
+"""Weights of photos: the file of patterns, faces with dark cheeks, the command that writes them, and the epochs."""
 
 from __future__ import annotations
 
 import json
 import zipfile
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from test_splits import encoded
 from tiny_checkpoints import refused
 
+from datasets.loader import EpochSampler, weighted_epoch
 from datasets.sample_weights import epoch_length, sample_weights, weights_of
 from datasets.weighing import cheek_luma
 from scripts.prepare_data import main
@@ -131,3 +133,60 @@ def test_weights_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     ):
         assert wanted in refused(lambda more=more: main([*arguments, *more]))  # type: ignore[misc]
     assert not (tmp_path / "w.json").exists()
+
+
+# ---- the order of items -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "weights", [[1.0] * 7, [2.5, 0.0, 0.3, 1.0, 0.3, 4.0], [0.1, 0.2], [0.0, 0.5, 0.0], [0.33] * 50 + [2.5] * 9]
+)
+def test_an_epoch_has_each_item_as_often_as_its_weight_says(weights: list[float]) -> None:
+    array = np.array(weights)
+    totals = np.zeros(len(array))
+    for epoch in range(300):
+        items, repeats = weighted_epoch(array, 5, epoch)
+        counts = np.bincount(items, minlength=len(array))
+        assert len(items) == max(1, round(sum(weights)))
+        assert ((counts >= np.floor(array)) & (counts <= np.ceil(array))).all()
+        assert all(sorted(repeats[items == i]) == list(range(counts[i])) for i in range(len(array)))
+        totals += counts
+    expected = array * len(items) / array.sum()  # an epoch holds a whole number of items
+    assert np.abs(totals / 300 - expected).max() < 0.1
+
+
+def test_weighted_epochs_are_shuffled_anew_and_follow_from_the_seed() -> None:
+    weights = np.array([0.5] * 40 + [2.0] * 10)
+    orders = [weighted_epoch(weights, seed, epoch)[0].tolist() for seed, epoch in ((1, 0), (1, 1), (2, 0), (1, 0))]
+    assert orders[0] == orders[3] and orders[0] != orders[1] and orders[0] != orders[2]
+    assert set(orders[0]) != set(orders[1])  # other halves of the items with a half
+    assert orders[0] != sorted(orders[0])
+
+
+def test_weighted_batches_can_be_reached_from_anywhere_and_by_any_rank() -> None:
+    weights = np.array([0.5, 3.0, 1.0, 0.25, 1.2])
+    sampler = EpochSampler(5, 4, seed=3, weights=weights)
+    first = list(islice(iter(sampler), 40))
+    assert sampler.position(3) == (2, 0)  # 6 items an epoch
+    assert all(seed != other for batch in first for k, (_, seed) in enumerate(batch) for _, other in batch[:k])
+    for step in (1, 2, 7, 39):
+        assert next(iter(EpochSampler(5, 4, 3, weights=weights, start_step=step))) == first[step]
+    ranks = [EpochSampler(5, 4, 3, weights=weights, rank=r, world=2).iter_from(0) for r in range(2)]
+    assert [next(ranks[k % 2]) for k in range(40)] == first
+    seeds = [item for batch in first for item in batch]
+    assert len(set(seeds)) == len(seeds)  # repeats within an epoch are varied differently
+
+
+def test_seeds_of_first_repeats_are_those_of_unweighted_epochs() -> None:
+    items, repeats = weighted_epoch(np.array([1.0, 2.0]), 3, 0)
+    once = {index: seed for index, seed in next(iter(EpochSampler(2, 2, 3)))}
+    batch = next(iter(EpochSampler(2, 3, 3, weights=np.array([1.0, 2.0]))))
+    assert [index for index, _ in batch] == items.tolist()
+    for (index, seed), repeat in zip(batch, repeats, strict=True):
+        assert (seed == once[index]) == (repeat == 0)
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [0.0, 0.0], [np.nan, 1.0], [np.inf, 1.0]])
+def test_weights_that_are_none(weights: list[float]) -> None:
+    with pytest.raises(ValueError, match="finite weights"):
+        EpochSampler(2, 1, 0, weights=np.array(weights))
