@@ -132,13 +132,14 @@ def _quick_parser() -> Callable[[Tensor], Tensor]:
         for name, child in module.named_children():
             if isinstance(child, nn.Sequential) and isinstance(child[0], nn.Conv2d):
                 conv, norm, activation = child
+                assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
                 setattr(module, name, nn.Sequential(fuse_conv_bn_eval(conv, norm), activation))
             else:
                 fold(child)
 
     parser = load_face_parser()
     fold(parser)
-    parser = parser.to(memory_format=torch.channels_last)
+    parser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return lambda images: parser(images.contiguous(memory_format=torch.channels_last))
 
 
