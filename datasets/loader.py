@@ -120,10 +120,10 @@ class EpochSampler(Sampler[list[Item]]):
         return epoch_order(self.n, self.seed, epoch), np.zeros(self.n, int)
 
 
-def collate(items: Sequence[tuple[torch.Tensor, torch.Tensor, str]]) -> Batch:
+def collate(items: Sequence[tuple[Any, ...]]) -> Batch:
     """Rows of `PairedImages` -> `Batch`."""
-    source, target, names = zip(*items, strict=True)
-    return Batch(torch.stack(source), torch.stack(target), list(names))
+    source, target, names, *labels = zip(*items, strict=True)
+    return Batch(torch.stack(source), torch.stack(target), list(names), torch.stack(labels[0]) if labels else None)
 
 
 def train_loader(

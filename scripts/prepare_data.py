@@ -122,8 +122,9 @@ def build_parser() -> Parser:
     weights.add_argument("--labels", help="label maps with the photos' names (default: those beside the photos)")
     weights.add_argument("--out", required=True, type=Path, metavar="JSON", help="file for the weights")
     weights.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="PATTERN=WEIGHT", help='weights by name, for instance "aaf128_*=0.33"'
-    )
+        "--set", nargs="+", action="extend", default=[], metavar="PATTERN=WEIGHT",
+        help='weights by name, for instance "aaf128_*=0.33"',
+    )  # fmt: skip
     weights.add_argument(
         "--dark", type=float, default=1.0, help="weight of dark faces (default: %(default)s, as others)"
     )
