@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from datasets.sample_weights import epoch_length
 from psp.interrupts import leave_signals_to_the_parent
 from psp.types import Batch
 
@@ -23,15 +24,39 @@ if TYPE_CHECKING:
 Item = tuple[int, int]  # index, seed
 
 
-def item_seed(seed: int, epoch: int, index: int) -> int:
-    """63 bits that differ for every (seed, epoch, index)."""
-    digest = hashlib.blake2b(f"{seed}/{epoch}/{index}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+def item_seed(seed: int, epoch: int, index: int, repeat: int = 0) -> int:
+    """63 bits that differ for every (seed, epoch, index, repeat). repeat: how often the epoch had this item before."""
+    text = f"{seed}/{epoch}/{index}/{repeat}" if repeat else f"{seed}/{epoch}/{index}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     """The permutation of 0..n-1 that this epoch goes through."""
     return np.random.Generator(np.random.PCG64([seed, epoch, n])).permutation(n)
+
+
+def weighted_epoch(weights: np.ndarray, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """The items of this epoch, shuffled, int64 [M], and which repeat of its item each is, 0, 1, ..., int64 [M].
+
+    weights: float64 [n], not negative. M is their sum, rounded, at least 1; item i is there floor(w_i) or ceil(w_i)
+    times, on average about w_i: the whole part always, and once more for the fractions on which a comb of unit spacing
+    falls when they are laid end to end in random order (systematic resampling).
+    """
+    rng = np.random.Generator(np.random.PCG64([seed, epoch, len(weights), 1]))
+    counts = np.floor(weights).astype(np.int64)
+    fractions = weights - counts
+    order = rng.permutation(np.flatnonzero(fractions))
+    ends = np.cumsum(fractions[order])
+    extra = min(max(epoch_length(weights) - int(counts.sum()), 0), len(order))
+    if extra:
+        part = ends[-1] - np.floor(ends[-1])  # combs that begin before it have one tooth more
+        start = part * rng.random() if extra > np.floor(ends[-1]) else part + (1 - part) * rng.random()
+        teeth = np.searchsorted(ends, start + np.arange(extra), side="right")
+        counts[order[np.minimum(teeth, len(order) - 1)]] += 1
+    items = np.repeat(np.arange(len(weights)), counts)
+    repeats = np.arange(len(items)) - np.repeat(np.cumsum(counts) - counts, counts)
+    shuffled = rng.permutation(len(items))
+    return items[shuffled], repeats[shuffled]
 
 
 class EpochSampler(Sampler[list[Item]]):
@@ -40,44 +65,65 @@ class EpochSampler(Sampler[list[Item]]):
     The epochs' permutations are one endless stream, cut into batches of `batch_size`: every item is seen exactly once
     per epoch, none is dropped, and a set smaller than a batch works too. Batch k is the same however it is reached.
     Of `world` processes each takes every `world`-th batch: together they see the batches of one alone, in its order.
+
+    weights: float64 [n], how often an epoch has each item (see `weighted_epoch`); None: every item once.
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int, *, start_step: int = 0, rank: int = 0, world: int = 1):
+    def __init__(
+        self,
+        n: int,
+        batch_size: int,
+        seed: int,
+        *,
+        start_step: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        weights: np.ndarray | None = None,
+    ):
         super().__init__()
         if n < 1 or batch_size < 1:
             raise ValueError(f"need at least one item and a batch of at least one; got n={n}, batch_size={batch_size}")
+        if weights is not None and (weights.shape != (n,) or not weights.min() >= 0 or not 0 < weights.sum() < np.inf):
+            raise ValueError(f"need {n} finite weights that are not negative nor all 0; got {weights!r}")
         self.n, self.batch_size, self.seed, self.start_step = n, batch_size, seed, start_step
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.weights = rank, world, weights
+        self.epoch_items = n if weights is None else epoch_length(weights)
 
     def __iter__(self) -> Iterator[list[Item]]:
         return self.iter_from(self.start_step)
 
     def iter_from(self, step: int) -> Iterator[list[Item]]:
         """This process' batches from its number `step` (the first is 0) on, without end."""
-        shuffled, order = -1, np.empty(0, int)
+        shuffled, order, repeats = -1, np.empty(0, int), np.empty(0, int)
         while True:
             batch: list[Item] = []
             epoch, offset = self.position(step * self.world + self.rank)
             while len(batch) < self.batch_size:
-                if offset == self.n:
+                if offset == self.epoch_items:
                     epoch, offset = epoch + 1, 0
                 if epoch != shuffled:
-                    shuffled, order = epoch, epoch_order(self.n, self.seed, epoch)
+                    shuffled = epoch
+                    order, repeats = self._epoch(epoch)
                 index = int(order[offset])
-                batch.append((index, item_seed(self.seed, epoch, index)))
+                batch.append((index, item_seed(self.seed, epoch, index, int(repeats[offset]))))
                 offset += 1
             yield batch
             step += 1
 
     def position(self, step: int) -> tuple[int, int]:
         """(epoch, items of it already seen) before batch number `step` of all processes together."""
-        return divmod(step * self.batch_size, self.n)
+        return divmod(step * self.batch_size, self.epoch_items)
+
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        if self.weights is not None:
+            return weighted_epoch(self.weights, self.seed, epoch)
+        return epoch_order(self.n, self.seed, epoch), np.zeros(self.n, int)
 
 
-def collate(items: Sequence[tuple[torch.Tensor, torch.Tensor, str]]) -> Batch:
+def collate(items: Sequence[tuple[Any, ...]]) -> Batch:
     """Rows of `PairedImages` -> `Batch`."""
-    source, target, names = zip(*items, strict=True)
-    return Batch(torch.stack(source), torch.stack(target), list(names))
+    source, target, names, *labels = zip(*items, strict=True)
+    return Batch(torch.stack(source), torch.stack(target), list(names), torch.stack(labels[0]) if labels else None)
 
 
 def train_loader(
@@ -89,9 +135,13 @@ def train_loader(
     workers: int = 0,
     rank: int = 0,
     world: int = 1,
+    weights: np.ndarray | None = None,
 ) -> DataLoader[Any]:
-    """Endless training batches of process `rank` from its number `step` on; the same ones for any number of workers."""
-    sampler = EpochSampler(len(dataset), batch_size, seed, start_step=step, rank=rank, world=world)
+    """Endless training batches of process `rank` from its number `step` on; the same ones for any number of workers.
+
+    weights: see `EpochSampler`.
+    """
+    sampler = EpochSampler(len(dataset), batch_size, seed, start_step=step, rank=rank, world=world, weights=weights)
     return DataLoader(
         dataset, batch_sampler=sampler, num_workers=workers, collate_fn=collate, persistent_workers=workers > 0,
         worker_init_fn=leave_signals_to_the_parent,

@@ -41,12 +41,15 @@ class PairReport:
     unmatched_target: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    without_labels: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
         """No file was left out."""
-        return not (self.unmatched_source or self.unmatched_target or self.duplicates or self.unreadable)
+        return not (
+            self.unmatched_source or self.unmatched_target or self.duplicates or self.unreadable or self.without_labels
+        )
 
     def lines(self) -> list[str]:
         """The report for the user: one line per finding, each with its count and the first few names."""
@@ -56,6 +59,7 @@ class PairReport:
             (self.unmatched_target, "target images without a source"),
             (self.duplicates, "images left out because another one has the same stem"),
             (self.unreadable, "unreadable images left out"),
+            (self.without_labels, "photos without a label map left out"),
         ):
             if names:
                 lines.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -49,13 +49,18 @@ TEST_SHARE = 0.05
 
 @dataclass(frozen=True)
 class DataRoot:
-    """What a data root holds. A source of None means: make it from the target (sketches, or the photo itself)."""
+    """What a data root holds. A source of None means: make it from the target (sketches, or the photo itself).
+
+    The labels are label maps beside the photos, whatever the task; they may be those of other photos, too.
+    """
 
     train_source: ImageSource | None
     train_target: ImageSource
     test_source: ImageSource | None
     test_target: ImageSource
     notes: list[str] = field(default_factory=list)
+    train_labels: ImageSource | None = None
+    test_labels: ImageSource | None = None
 
 
 def open_data_root(path: str | Path, task: Task, *, test_share: float = TEST_SHARE, paired: bool = True) -> DataRoot:
@@ -72,16 +77,20 @@ def open_data_root(path: str | Path, task: Task, *, test_share: float = TEST_SHA
     train = _find(folders, TRAIN)
     if train is None:
         source, target = _two_sides(root, folders, task, path, notes)
-        return _split(source, target, test_share, notes, paired)
+        labels = _labels_beside(root, folders)
+        return replace(_split(source, target, test_share, notes, paired), train_labels=labels, test_labels=labels)
+    train_labels = _labels_beside(root.under(train))
     train_source, train_target = _two_sides(root.under(train), None, task, f"{path}/{train}", notes)
     test = _find(folders, TEST)
     if test is None:
         notes.append("no test folder")
-        return _split(train_source, train_target, test_share, notes, paired)
+        parts = _split(train_source, train_target, test_share, notes, paired)
+        return replace(parts, train_labels=train_labels, test_labels=train_labels)
     if (len(test_names := [f for f in folders if _last(f) in TEST])) > 1:
         notes.append(f"test set: {test} (also there: {', '.join(n for n in test_names if n != test)})")
     test_source, test_target = _two_sides(root.under(test), None, task, f"{path}/{test}", [])
-    return DataRoot(train_source, train_target, test_source, test_target, notes)
+    test_labels = _labels_beside(root.under(test))
+    return DataRoot(train_source, train_target, test_source, test_target, notes, train_labels, test_labels)
 
 
 def open_pair_folders(path: str | Path, task: Task) -> tuple[ImageSource | None, ImageSource]:
@@ -101,6 +110,28 @@ def two_kinds(path: str | Path) -> tuple[ImageSource, ImageSource, str]:
             return root.under(photos), root.under(other), kind
     there = ", ".join(sorted(_last(f) for f in folders)) or "images only"
     raise UserError(f"{path}: needs photos/ and sketches/ or labels/ in it, found {there}; see --root")
+
+
+def train_part(path: str | Path) -> tuple[ImageSource, ImageSource | None] | None:
+    """The training photos of a data root and the label maps beside them, if any; None when it has no train folder."""
+    root = open_source(path)
+    train = _find(_below_wrapper(root), TRAIN)
+    if train is None:
+        return None
+    part = root.under(train)
+    folders = _below_wrapper(part)
+    photos = _find(folders, PHOTOS)
+    if photos is None and not _holds_only_images(folders):
+        raise UserError(f"{path}/{train}: no folder 'photos' in it; see --photos")
+    return part.under(photos or ""), _labels_beside(part, folders)
+
+
+def _labels_beside(root: ImageSource, folders: list[str] | None = None) -> ImageSource | None:
+    """The label maps of a folder that holds photos as well."""
+    folders = _below_wrapper(root) if folders is None else folders
+    photos = _find(folders, PHOTOS)
+    labels = _find([folder for folder in folders if folder != photos], LABELS[:-3])  # what "source" holds is unknown
+    return root.under(labels) if photos and labels else None
 
 
 def _last(folder: str) -> str:

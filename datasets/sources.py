@@ -9,8 +9,9 @@ import stat
 import threading
 import zipfile
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -114,16 +115,28 @@ class SingleFile(Folder):
         return str(self.path / name)
 
 
+class _Opened(NamedTuple):
+    """An open archive, and the lock for reading from it."""
+
+    file: zipfile.ZipFile
+    lock: threading.Lock
+    pid: int
+
+
+@lru_cache(maxsize=8)
+def _opened(path: str, pid: int, modified: int, size: int) -> _Opened:
+    """Shared by all that read from the archive in this process: reading the directory of a large one takes a second."""
+    return _Opened(zipfile.ZipFile(path), threading.Lock(), pid)
+
+
 class Zip(ImageSource):
     """Images inside a zip file. The archive is opened once per process, on first use; nothing is extracted."""
 
     def __init__(self, path: str | Path):
-        self._lock = threading.Lock()
-        self._handle: zipfile.ZipFile | None = None
-        self._pid = -1
+        self._handle: _Opened | None = None
         self._members: dict[str, str] = {}
         self.path = Path(path)
-        for info in self._archive().infolist():
+        for info in self._archive().file.infolist():
             name = info.filename.replace("\\", "/")
             if name.startswith("/") or ".." in PurePosixPath(name).parts or re.match(r"[A-Za-z]:", name):
                 raise UserError(f"{path}: refused, it holds a name that leaves the archive ({info.filename!r})")
@@ -134,17 +147,25 @@ class Zip(ImageSource):
             self._members[str(PurePosixPath(name))] = info.filename
         super().__init__(path, self._members)
 
-    def _archive(self) -> zipfile.ZipFile:
-        if self._handle is None or self._pid != os.getpid():  # a handle shared over a fork shares its file position
+    def subset(self, names: Sequence[str]) -> Zip:
+        other = super().subset(names)
+        assert isinstance(other, Zip)
+        other._members = {name: self._members[name] for name in names if name in self._members}
+        return other
+
+    def _archive(self) -> _Opened:
+        if self._handle is None or self._handle.pid != os.getpid():  # a handle shared over a fork shares its position
             try:
-                self._handle, self._pid = zipfile.ZipFile(self.path), os.getpid()
+                status = os.stat(self.path)
+                self._handle = _opened(str(self.path), os.getpid(), status.st_mtime_ns, status.st_size)
             except Exception as error:  # damaged directories raise almost anything
                 raise UserError(f"{self.path}: not a zip file that can be read ({brief(error)})") from None
         return self._handle
 
     def read(self, name: str) -> bytes:
-        with self._lock:
-            archive = self._archive()
+        opened = self._archive()
+        with opened.lock:
+            archive = opened.file
             try:
                 info = archive.getinfo(self._members[name])
                 if info.file_size > MAX_MEMBER_BYTES:
@@ -160,11 +181,11 @@ class Zip(ImageSource):
                 raise UserError(f"{self.label(name)}: damaged in the zip file ({brief(error)})") from None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_lock", "_handle", "_pid")}
+        return {k: v for k, v in self.__dict__.items() if k != "_handle"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._lock, self._handle, self._pid = threading.Lock(), None, -1
+        self._handle = None
 
 
 class Below(ImageSource):
@@ -177,6 +198,12 @@ class Below(ImageSource):
 
     def read(self, name: str) -> bytes:
         return self.parent.read(self.prefix + name)
+
+    def subset(self, names: Sequence[str]) -> ImageSource:
+        other = super().subset(names)
+        assert isinstance(other, Below)
+        other.parent = self.parent.subset([self.prefix + name for name in names])
+        return other
 
 
 def open_source(path: str | Path) -> ImageSource:

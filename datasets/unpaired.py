@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from datasets.matching import PairReport
 from datasets.pairs import PairedImages
+from datasets.pixel_pairs import Pixels
 from psp.errors import UserError
-from psp.preprocess import photo_tensor, pixels_to_source
 
 
 class UnpairedImages(PairedImages):
@@ -30,7 +30,7 @@ class UnpairedImages(PairedImages):
         pairs = [(sources[i % len(sources)], photos[i % len(photos)]) for i in rows]
         return PairReport(pairs, notes=[f"at random, of {len(sources)} sources and {len(photos)} photos"])
 
-    def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, Tensor, str]:
+    def __getitem__(self, item: int | tuple[int, int]) -> tuple[Any, ...]:
         index, seed = item if isinstance(item, tuple) else (item, item)
         first = second = int(index)  # row of the source, row of the photo
         if self.augment:
@@ -39,10 +39,10 @@ class UnpairedImages(PairedImages):
                 second = other
             else:
                 first = other
-        first, (source, _) = self._readable(first)
-        second, (_, target) = self._readable(second)
-        source, target = self._vary(source, target, first, seed)
-        return pixels_to_source(source, self.task), photo_tensor(target), self.pairs[second][1]
+        first, drawn = self._readable(first)
+        second, shown = self._readable(second)
+        pixels = Pixels(drawn.source, shown.target, shown.labels)
+        return self._row(self._vary(pixels, first, seed, drawn=drawn.labels), self.pairs[second][1])
 
     def verify(self, *, workers: int = 2, limit: int = 5000) -> list[str]:
         """Read every image (the first `limit` of each side), take the unreadable ones out, return a line for each."""

@@ -78,7 +78,9 @@ class TrainConfig:
     test_batch_size: int = option(4, "validation batch")
     workers: int = option(2, "loader processes for training (0: in the main process)")
     test_workers: int = option(0, "loader processes for validation")
-    cache_mb: int = option(0, "decoded pixels kept in memory, per loader process, up to this many megabytes")
+    cache_mb: int = option(
+        0, "decoded pixels kept in memory, up to this many megabytes; the loader processes share them"
+    )
     resize_factors: str | None = option(None, "super-resolution factors, e.g. 1,2,4,8 (default: from the task)")
     label_resize: str = option(
         "nearest", "how label maps are resized; bilinear reproduces pSp", ("nearest", "bilinear")
@@ -87,6 +89,15 @@ class TrainConfig:
     fit: str = option("auto", "images that are not square", ("auto", "stretch", "crop", "letterbox"))
     roughen: bool = option(
         True, "vary line width and ink, warp and erase training sketches, so that hand-drawn ones work"
+    )
+    sketch_styles: str | None = option(
+        None,
+        "styles of the sketches drawn from photos, with weights, e.g. sobel=1,pencil=1,xdog=1,drawing=3; drawing needs "
+        "label maps beside the photos, see scripts/prepare_data.py labels (default: the first three)",
+    )
+    unfinished: float = option(0.0, "share of training sketches that are only begun, as while somebody draws")
+    sample_weights: str | None = option(
+        None, "JSON file: pattern of photos' names -> how often an epoch has them, see scripts/prepare_data.py weights"
     )
 
     # optimisation

@@ -39,7 +39,7 @@ def check(config: TrainConfig) -> None:
     for name in NOT_NEGATIVE:
         if not 0 <= (getattr(config, name) or 0) < math.inf:
             raise UserError(f"--{name} {getattr(config, name)} must be a number that is not negative")
-    for name in ("mixing_prob", "ada_target"):
+    for name in ("mixing_prob", "ada_target", "unfinished"):
         if not 0 <= getattr(config, name) <= 1:
             raise UserError(f"--{name} {getattr(config, name)} must lie between 0 and 1")
     if config.learning_rate is None or not 0 < config.learning_rate < 1:

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from psp.tasks import Task
+    from psp.types import Batch
 
 __all__ = [
-    "EXTENSIONS", "FORMATS", "MAX_PIXELS", "Fit", "LabelResize", "choose_fit", "degrade", "describe_source",
-    "label_ids", "open_image", "parse_factors", "photo_tensor", "pixels_to_source", "prepare_source", "prepare_target",
-    "source_pixels", "target_pixels", "to_network",
+    "EXTENSIONS", "FORMATS", "MAX_PIXELS", "Fit", "LabelResize", "byte_tensor", "choose_fit", "degrade",
+    "describe_source", "label_ids", "make_square", "on_device", "open_image", "parse_factors", "photo_tensor",
+    "pixels_to_source", "prepare_source", "prepare_target", "source_pixels", "target_pixels", "to_network",
 ]  # fmt: skip
 
 Fit = Literal["auto", "stretch", "crop", "letterbox"]
@@ -35,6 +36,7 @@ LabelResize = Literal["nearest", "bilinear"]
 Image_ = Image.Image
 
 _UNIT = np.arange(256, dtype=np.float32) / np.float32(255)  # ToTensor
+_SIGNED = (_UNIT - np.float32(0.5)) / np.float32(0.5)  # and Normalize(0.5, 0.5)
 _BILINEAR, _NEAREST = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
 MAX_FACTOR = 128  # of --resize_factors: 2 of 256 pixels are left
 _GROUND: dict[str, Any] = {"photo": (0, 0, 0), "sketch": 255, "labels": 0}  # what letterbox borders are filled with
@@ -70,6 +72,11 @@ def _square(image: Image_, size: int, fit: str, resample: Image.Resampling, grou
     canvas = Image.new(image.mode, (size, size), ground)
     canvas.paste(image.resize(inner, resample), ((size - inner[0]) // 2, (size - inner[1]) // 2))
     return canvas
+
+
+def make_square(image: Image_, side: int, way: str, *, nearest: bool = False) -> Image_:
+    """A side x side image of the same mode. way: see `choose_fit`, not "auto". nearest: for label maps."""
+    return _square(image, side, way, _NEAREST if nearest else _BILINEAR, 0)
 
 
 def source_pixels(
@@ -218,7 +225,34 @@ def to_network(source: Tensor, task: Task, device: torch.device | str) -> Tensor
 
 def photo_tensor(pixels: np.ndarray) -> Tensor:
     """Photo [H,W,3] uint8 -> float [3,H,W] in [-1,1], as ToTensor and Normalize(0.5, 0.5) do."""
-    return _looked_up(pixels.transpose(2, 0, 1), (_UNIT - np.float32(0.5)) / np.float32(0.5))
+    return _looked_up(pixels.transpose(2, 0, 1), _SIGNED)
+
+
+def byte_tensor(pixels: np.ndarray) -> Tensor:
+    """uint8 [H,W] or [H,W,3] -> uint8 [1,H,W] or [3,H,W]: a quarter of what floats weigh on their way to the device."""
+    import torch
+
+    return torch.from_numpy(np.array(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), order="C"))
+
+
+def on_device(batch: Batch, device: torch.device | str) -> Batch:
+    """The batch on that device; photos and sketches that are uint8 [B,C,H,W] become the floats of `photo_tensor`."""
+    from psp.types import Batch
+
+    source = _floats(batch.source, device, _UNIT if batch.source.shape[1] == 1 else _SIGNED)
+    labels = None if batch.labels is None else batch.labels.to(device, non_blocking=True)
+    return Batch(source, _floats(batch.target, device, _SIGNED), batch.names, labels)
+
+
+def _floats(images: Tensor, device: torch.device | str, table: np.ndarray) -> Tensor:
+    """table[images] on the device for uint8 [B,C,H,W]; what is something else is only moved there."""
+    import torch
+
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        return images.to(device, non_blocking=True)
+    if torch.device(device).type == "cpu":
+        return _looked_up(images.numpy(), table)
+    return torch.from_numpy(table).to(device)[images.to(device, non_blocking=True).int()]
 
 
 def _looked_up(pixels: np.ndarray, table: np.ndarray) -> Tensor:

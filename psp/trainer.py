@@ -28,6 +28,8 @@ from psp.distributed import average_statistics, collected, largest, mean, rank, 
 from psp.errors import UserError
 from psp.interrupts import StopRequest, leave_dead_workers_to_the_loader, stop_on_signals
 from psp.methods.base import BadStep, Method
+from psp.pace import Pace
+from psp.preprocess import on_device
 from psp.run_lock import only_process_in
 from psp.train_log import SilentLog, TrainLog
 from psp.types import Batch
@@ -45,7 +47,8 @@ RESUMABLE = {
 
 class Trainer:
     """Runs a method. batches: number of a micro-batch -> endless iterator of training batches from that one on;
-    validation: the whole test set, every time anew; progress: False hides the bar (tests).
+    validation: the whole test set, every time anew; device: where the method wants its batches; progress: False hides
+    the bar (tests).
 
     With several ranks both give this rank's share: of everybody's batches in order, the `rank`th of every `world_size`.
     All ranks run the same loop; rank 0 alone writes files.
@@ -59,6 +62,7 @@ class Trainer:
         batches: Callable[[int], Iterator[Batch]],
         validation: Callable[[], Iterable[Batch]],
         exp_dir: str | Path,
+        device: torch.device | str = "cpu",
         progress: bool = True,
     ):
         self.method, self.config, self.batches, self.validation = method, config, batches, validation
@@ -66,7 +70,7 @@ class Trainer:
         self.writes = rank() == 0
         self.checkpoints = make_folder(self.exp_dir / "checkpoints")
         self.images = make_folder(self.exp_dir / "images")
-        self.progress = progress
+        self.device, self.progress, self.pace = device, progress, Pace()
         self.stop = StopRequest()
         # the rest of this object's state: what `_save` writes and `_resume` reads
         self.step = 0
@@ -110,12 +114,12 @@ class Trainer:
             source = self.batches(self.step * self.config.grad_accumulation)
             leave_dead_workers_to_the_loader()
             while self.step < max_steps and not self._asked_to_stop():
-                batches = [next(source) for _ in range(self.config.grad_accumulation)]
+                batches = self._fetch(source)
                 self._one_step(batches, bar)
                 unsaved = True
                 done = self.step == max_steps
                 if done or self.step % self._every("image_interval") == 0:
-                    self._draw("train", batches[0])
+                    self._draw("train", on_device(batches[0].first(8), self.device))
                 if done or self.step % self._every("val_interval") == 0:
                     self._validate(bar)
                 if done or self.step % self._every("save_interval") == 0:
@@ -134,12 +138,19 @@ class Trainer:
         self.stop.number = largest(self.stop.number or 0) or None
         return bool(self.stop)
 
+    def _fetch(self, source: Iterator[Batch]) -> list[Batch]:
+        with self.pace.waiting():
+            batches = [next(source) for _ in range(self.config.grad_accumulation)]
+        self.pace.images += sum(len(batch.target) for batch in batches)
+        return batches
+
     def _one_step(self, batches: list[Batch], bar: tqdm[Any]) -> None:
         torch.manual_seed(step_seed(self.config.seed, self.step * world_size() + rank()))
         started = time.perf_counter()
         try:
-            terms = self.method.training_step(batches, self.step)
+            terms = self.method.training_step([on_device(batch, self.device) for batch in batches], self.step)
         except BadStep as problem:
+            self.pace.worked += time.perf_counter() - started
             self._count_bad_step(problem, bar)
             return
         average_statistics(self.method.networks_in_step())
@@ -147,11 +158,21 @@ class Trainer:
         self.step += 1
         bar.update()
         if self.step % self._every("board_interval") == 0 or self.step == self._every("max_steps"):
-            shared = mean(torch.tensor([float(value) for value in terms.values()]))  # waits for the device
-            values = dict(zip(terms, shared.tolist()))
+            own = [float(value) for value in terms.values()]  # waits for the device
+            seconds = time.perf_counter() - started
+            self.pace.worked += seconds
+            *shared, speed, waiting = mean(torch.tensor([*own, *self.pace.rates()])).tolist()
+            values = dict(zip(terms, shared))
             bar.set_postfix({name: f"{value:.4g}" for name, value in list(values.items())[:3]})
-            extra = {"seconds_per_step": time.perf_counter() - started, "skipped_steps": float(self.bad_total)}
+            extra = {
+                "seconds_per_step": seconds,
+                "images_per_second": speed * world_size(),
+                "data_wait": waiting,
+                "skipped_steps": float(self.bad_total),
+            }
             self.log.record(self.step, "train", values | extra)
+        else:
+            self.pace.worked += time.perf_counter() - started
 
     def _count_bad_step(self, problem: BadStep, bar: tqdm[Any]) -> None:
         """The step counts as done, so that the next one sees other data; too many in a row end the run."""
@@ -175,9 +196,10 @@ class Trainer:
         self.validation_due = True
         sums: dict[str, Tensor] = {}
         count = 0
-        for i, batch in enumerate(self.validation()):
+        for i, loaded in enumerate(self.validation()):
             if self.stop:
                 break
+            batch = on_device(loaded, self.device)
             torch.manual_seed(step_seed(self.config.seed, i * world_size() + rank()))
             n = len(batch.target)
             for name, value in self.method.validation_step(batch).items():
@@ -291,7 +313,7 @@ class Trainer:
     def _draw(self, phase: str, batch: Batch) -> None:
         if not self.writes:
             return
-        rows = self.method.pictures(Batch(batch.source[:8], batch.target[:8], batch.names[:8]))
+        rows = self.method.pictures(batch.first(8))
         path = self.images / f"{phase}_{self.step:07d}.jpg"
         with atomic_open(path, sync=False) as file:
             grid(rows).save(file, "JPEG", quality=92)

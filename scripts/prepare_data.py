@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Make training data: align faces, merge CelebAMask-HQ parts to label maps, draw sketches, hold faces out for testing.
+"""Make training data: align faces, make label maps and sketches of them, hold faces out for testing, weigh them.
 
     python scripts/prepare_data.py align --photos my_photos --out aligned
     python scripts/prepare_data.py align --root cufs.zip --split datasets/cufs_split.json --out data/cufs
     python scripts/prepare_data.py masks --parts CelebAMask-HQ-mask-anno --out labels
     python scripts/prepare_data.py sketches --photos aligned --out sketches --style sobel
+    python scripts/prepare_data.py labels --photos aligned --out labels
     python scripts/prepare_data.py merge --photos lfw128.zip aaf128.zip celebamask512.zip --out faces.zip
+    python scripts/prepare_data.py weights --photos faces.zip --set "aaf128_*=0.33" --dark 2.5 --out weights.json
 
 Every file is processed; those that fail are named and counted at the end, and the exit status is then 1. The same
-command again continues where it stopped (merge: starts anew).
+command again continues where it stopped (merge, weights: starts anew).
 """
 
 import sys
@@ -29,7 +31,9 @@ SHOWN = 20
 
 def build_parser() -> Parser:
     parser = Parser(__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{align,masks,sketches,merge}")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="{align,masks,sketches,labels,merge,weights}"
+    )
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
@@ -96,20 +100,52 @@ def build_parser() -> Parser:
     sketches.add_argument("--size", type=int, default=0, help="side in pixels (default: as the photo)")
     sketches.add_argument("--format", default="png", choices=("png", "jpg", "webp"), help="default: %(default)s")
 
+    labels = command("labels", "the bundled face parser's label map of every photo: 128 px palette PNG, same name")
+    labels.add_argument("--photos", required=True, help="folder, zip file or one image")
+    labels.add_argument(
+        "--mirror", action="store_true", help="mean of each photo and its mirror image: better edges, twice the time"
+    )
+    next(a for a in labels._actions if a.dest == "out").help = "folder or zip file for the results"
+
     merge = commands.add_parser("merge", help="aligned faces of several folders or zips become one data root, a zip")
     merge.add_argument("--photos", required=True, nargs="+", metavar="PATH", help="folders or zip files")
     merge.add_argument("--out", required=True, type=Path, metavar="ZIP", help="gets train/ and test/; images unchanged")
-    merge.add_argument("--labels", action="store_true", help="take the label maps beside the photos along")
+    merge.add_argument(
+        "--labels", nargs="*", metavar="PATH",
+        help="take label maps along: without PATH those beside the photos, otherwise a folder or zip for all of "
+        "--photos, or one for each",
+    )  # fmt: skip
     merge.add_argument(
         "--held_out", type=float, default=13 / 256, help="share of the people for test/, by a hash of their names"
     )
+
+    weights = commands.add_parser(
+        "weights", help="how often training sees each photo: JSON for train.py --sample_weights"
+    )
+    weights.add_argument("--photos", required=True, help="folder or zip file; of one with train/ in it, that part")
+    weights.add_argument("--labels", help="label maps with the photos' names (default: those beside the photos)")
+    weights.add_argument("--out", required=True, type=Path, metavar="JSON", help="file for the weights")
+    weights.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="PATTERN=WEIGHT",
+        help='weights by name, for instance "aaf128_*=0.33"',
+    )  # fmt: skip
+    weights.add_argument(
+        "--dark", type=float, default=1.0, help="weight of dark faces (default: %(default)s, as others)"
+    )
+    weights.add_argument(
+        "--dark_below",
+        type=float,
+        default=100.0,
+        help="cheeks below this luma, 0..255, are dark (default: %(default)s)",
+    )
+    weights.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="processes")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    if args.command == "merge":
-        return merge(args)
+    if args.command in ("labels", "merge", "weights"):
+        return {"labels": labels, "merge": merge, "weights": weights}[args.command](args)
     if args.size < 0 or args.size > 8192 or (args.command == "align" and args.size < 16):
         raise UserError(f"size {args.size} is not possible; --size takes 16 to 8192")
     return {"align": align, "masks": masks, "sketches": sketches}[args.command](args)
@@ -234,6 +270,18 @@ def sketches(args: argparse.Namespace) -> int:
     return _run(sketch_one, jobs, args, problems, "sketches")
 
 
+def labels(args: argparse.Namespace) -> int:
+    from datasets.labelling import label_photos
+    from datasets.merging import collection_photos
+
+    made, kept, problems = label_photos(
+        collection_photos(args.photos), args.out, workers=args.workers, mirror=args.mirror, overwrite=args.overwrite
+    )
+    print(f"{made} made{f', {kept} were there already' if kept else ''}: {args.out}")
+    _left_out(problems, args.out.parent)
+    return 1 if problems else 0
+
+
 def merge(args: argparse.Namespace) -> int:
     from datasets.merging import merge
 
@@ -243,6 +291,17 @@ def merge(args: argparse.Namespace) -> int:
         raise UserError(f"--out {args.out} has to end in .zip")
     words, problems = merge(args.photos, args.out, share=args.held_out, labels=args.labels)
     print(words)
+    _left_out(problems, args.out.parent)
+    return 1 if problems else 0
+
+
+def weights(args: argparse.Namespace) -> int:
+    from datasets.weighing import weigh
+
+    lines, problems = weigh(
+        args.photos, args.labels, args.out, sets=args.set, dark=args.dark, below=args.dark_below, workers=args.workers
+    )
+    print("\n".join(lines))
     _left_out(problems, args.out.parent)
     return 1 if problems else 0
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from datasets.pairs import PairedImages
     from psp.discriminator import Discriminator
     from psp.formats import Weights
     from psp.methods.base import Method
@@ -59,6 +58,8 @@ def train(config: TrainConfig, device: torch.device, *, examples: bool) -> int:
     """One run from data to checkpoints, in each process of it."""
     import torch
 
+    from datasets.sample_weights import epoch_length
+    from datasets.training_data import open_data, training_weights
     from psp.atomic import make_folder
     from psp.distributed import rank, share_batch_norms, world_size
 
@@ -69,7 +70,8 @@ def train(config: TrainConfig, device: torch.device, *, examples: bool) -> int:
             f"no --data_root: training on the {EXAMPLES.relative_to(CHECKOUT)} portraits for {config.max_steps} steps"
         )
     training, test = open_data(config)
-    config = schedule(config, len(training), ranks=world_size())
+    weights = training_weights(config, training)
+    config = schedule(config, epoch_length(weights) if weights is not None else len(training), ranks=world_size())
     torch.manual_seed(config.seed)
     build = {"psp": build_psp, "stylegan2": build_stylegan2, "parser": build_parser}.get(config.method, build_image_gan)
     if config.dry_run:
@@ -82,18 +84,19 @@ def train(config: TrainConfig, device: torch.device, *, examples: bool) -> int:
     from datasets.loader import eval_loader, train_loader
     from psp.trainer import Trainer
 
-    share = {"rank": rank(), "world": world_size()}
+    share: dict[str, Any] = {"rank": rank(), "world": world_size()}
+    options: dict[str, Any] = {"seed": config.seed, "workers": config.workers, "weights": weights, **share}
+    test.fill(training.fill())
 
     def batches(start: int) -> Iterator[Batch]:
-        return iter(
-            train_loader(training, config.batch_size, seed=config.seed, step=start, workers=config.workers, **share)
-        )
+        return iter(train_loader(training, config.batch_size, step=start, **options))
 
     trainer = Trainer(
         method,
         config,
         batches=batches,
         exp_dir=str(config.exp_dir),
+        device=device,
         validation=lambda: eval_loader(test, config.test_batch_size, workers=config.test_workers, **share),
     )
     status = trainer.run()
@@ -111,36 +114,6 @@ def example_start(config: TrainConfig) -> str | None:
     if chosen or config.learn_in_w or config.method != "psp" or config.dataset_type not in BUNDLED:
         return config.checkpoint_path
     return str(BUNDLED[config.dataset_type])
-
-
-def open_data(config: TrainConfig) -> tuple[PairedImages, PairedImages]:
-    """Training and test pairs of `--data_root`, with everything that was left out printed."""
-    from datasets.pairs import PairedImages
-    from datasets.roots import open_data_root
-    from datasets.unpaired import UnpairedImages
-
-    # a generator alone sees photos only, whatever the task
-    alone = config.method == "stylegan2" and config.guide != "source"
-    task = get_task("ffhq_encode" if alone else config.dataset_type)
-    paired = config.method != "cyclegan"
-    images = PairedImages if paired else UnpairedImages
-    root = open_data_root(str(config.data_root), task, paired=paired)
-    common: dict[str, Any] = {
-        "fit": config.fit,
-        "label_resize": config.label_resize,
-        "label_map": config.label_map,
-        "resize_factors": config.resize_factors,
-        "cache_mb": config.cache_mb,
-    }
-    changes: dict[str, Any] = {"augment": True, "roughen": config.roughen, "jitter": config.jitter}
-    train = images(task, root.train_source, root.train_target, **changes, **common)
-    test = images(task, root.test_source, root.test_target, **common)
-    for note in root.notes:
-        print(f"data: {note}")
-    for name, pairs in (("train", train), ("test", test)):
-        pairs.verify()
-        print(f"{name}: " + "; ".join(pairs.report.lines()))
-    return train, test
 
 
 def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:

@@ -1,0 +1,88 @@
+"""How often each photo is seen in training: a JSON file of weights by pattern, for collections and for single faces."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import translate
+from pathlib import Path
+
+import numpy as np
+
+from psp.errors import UserError, brief, shown
+
+MAX_FILE_BYTES = 64 << 20
+
+
+def read_sample_weights(path: str | Path) -> dict[str, float]:
+    """Glob pattern -> weight, of a JSON object such as {"aaf128_*": 0.33}. UserError when it is anything else."""
+    try:
+        if Path(path).stat().st_size > MAX_FILE_BYTES:
+            raise UserError(f"--sample_weights {path}: larger than {MAX_FILE_BYTES} bytes")
+        text = Path(path).read_text(encoding="utf-8")
+        found = json.loads(text, object_pairs_hook=_without_repeats)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"--sample_weights {path}: cannot be read as JSON ({brief(error)})") from None
+    if not isinstance(found, Mapping):
+        raise UserError(f'--sample_weights {path}: must hold an object of weights by pattern, as {{"aaf128_*": 0.33}}')
+    for pattern, weight in found.items():
+        check_weight(weight, where=f"--sample_weights {path}: {shown(pattern)}")
+    return {pattern: float(weight) for pattern, weight in found.items()}
+
+
+def check_weight(weight: object, *, where: str) -> None:
+    """UserError unless it is a number of at least 0 and at most 1000."""
+    number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not number or not 0 <= weight <= 1000:  # type: ignore[operator]
+        raise UserError(f"{where} has the weight {shown(weight)}; allowed are numbers from 0 to 1000")
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{shown(next(key for key in keys if keys.count(key) > 1))} is there twice")
+    return found
+
+
+def weights_of(names: Sequence[str], patterns: Mapping[str, float]) -> tuple[np.ndarray, dict[str, int]]:
+    """The weight of every photo, float64 [N], and how many photos each pattern matches.
+
+    names: the photos' names, with their sub-folders and endings. patterns: glob -> weight; the weights of all that
+    match a name multiply, and what none matches has 1.
+    """
+    weights = np.ones(len(names))
+    rows = {name: i for i, name in enumerate(names)}
+    counts: dict[str, int] = {}
+    for pattern, weight in patterns.items():
+        if re.search(r"[*?\[]", pattern):
+            matches = re.compile(translate(pattern)).match
+            found = [i for i, name in enumerate(names) if matches(name)]
+        else:
+            found = [rows[pattern]] if pattern in rows else []
+        weights[found] *= weight
+        counts[pattern] = len(found)
+    return weights, counts
+
+
+def sample_weights(path: str | Path, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """The weights in the file for these photos, float64 [N], and lines that say what they do and what fits nothing.
+
+    UserError: the file is malformed, a weight is no number from 0 to 1000, or no photo is left.
+    """
+    weights, counts = weights_of(names, read_sample_weights(path))
+    total = math.fsum(weights)
+    if not total:
+        raise UserError(f"--sample_weights {path}: all {len(names)} photos have the weight 0")
+    lines = [f"an epoch holds {epoch_length(weights)} of {len(names)} photos, by --sample_weights"]
+    if idle := [pattern for pattern, count in counts.items() if not count]:
+        some = ", ".join(idle[:5]) + (", ..." if len(idle) > 5 else "")
+        lines.append(f"warning: {len(idle)} patterns of --sample_weights {path} match no photo: {some}")
+    return weights, lines
+
+
+def epoch_length(weights: np.ndarray) -> int:
+    """How many items an epoch with these weights [N] holds: their sum, rounded, at least 1."""
+    return max(1, round(math.fsum(weights)))

@@ -1,0 +1,90 @@
+"""The styles of sketches that training draws, in what shares, and one sketch of a face in one of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image
+
+from datasets.sketches import STYLES, sketch_from_photo
+from psp.errors import UserError, shown
+from psp.image_io import to_grey
+
+DRAWING = "drawing"  # pen strokes along the borders of a label map, see datasets.drawings
+GOLDEN = (math.sqrt(5) - 1) / 2
+
+Styles = tuple[str, ...] | Mapping[str, float]
+"""Names that come equally often, or name -> weight."""
+
+
+def parse_styles(text: str | None) -> Styles:
+    """--sketch_styles, such as "sobel=1,xdog=1,drawing=3" or "sobel,xdog"; None: the three filters equally often.
+
+    UserError: unknown or repeated names, weights that are no numbers from 0 on, or all 0.
+    """
+    if text is None:
+        return tuple(STYLES)
+    known = (*STYLES, DRAWING)
+    weights: dict[str, float] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, number = (piece.strip() for piece in part.partition("="))
+        if name not in known or name in weights:
+            problem = "is there twice" if name in weights else f"is not known; allowed are {', '.join(known)}"
+            raise UserError(f"--sketch_styles {text!r}: {shown(name)} {problem}")
+        try:
+            weights[name] = float(number or 1)
+        except ValueError:
+            weights[name] = math.nan
+        if not 0 <= weights[name] < math.inf:
+            raise UserError(f"--sketch_styles {text!r}: {shown(number)} is no weight; expected for instance {name}=2")
+    if not any(weights.values()):
+        raise UserError(
+            f"--sketch_styles {text!r}: no style has a weight above 0; expected for instance sobel=1,xdog=2"
+        )
+    return {name: weight for name, weight in weights.items() if weight}
+
+
+def pick_style(styles: Styles, index: int, rng: np.random.Generator | None) -> str:
+    """The style of one sketch: at random or, without `rng`, by the index of its photo, in the same shares."""
+    if not isinstance(styles, Mapping):
+        return styles[(int(rng.integers(len(styles))) if rng else index) % len(styles)]
+    place = (rng.random() if rng else (index + 0.5) * GOLDEN % 1) * math.fsum(styles.values())
+    for name, weight in styles.items():
+        place -= weight
+        if place < 0:
+            return name
+    return list(styles)[-1]
+
+
+def draw_sketch(
+    style: str,
+    photo: np.ndarray,
+    labels: np.ndarray | None,
+    rng: np.random.Generator,
+    *,
+    size: int,
+    unfinished: bool = False,
+) -> np.ndarray:
+    """A face as a sketch, uint8 [size,size], dark lines on white.
+
+    style: one of `datasets.sketches.STYLES`, or "drawing". photo: uint8 [H,W,3] or [H,W]. labels: its label map, uint8
+    [h,w], for "drawing". rng: for "drawing" and the unfinished. size: side in pixels. unfinished: not all of it is
+    there yet.
+    """
+    image = Image.fromarray(photo)
+    if style == DRAWING:
+        from datasets.drawings import drawing
+
+        assert labels is not None
+        return drawing(labels, np.asarray(to_grey(image)), rng, size=size, unfinished=unfinished)
+    sketch = np.asarray(sketch_from_photo(image, style, size=size))
+    return begin_sketch(sketch, rng) if unfinished else sketch
+
+
+def begin_sketch(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A sketch of which only part is there yet. uint8 [H,W] -> the same shape."""
+    from datasets import augment
+
+    return augment.unfinished(sketch, rng)
