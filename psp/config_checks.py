@@ -20,6 +20,7 @@ AT_LEAST_ONE = (
     "val_interval", "save_interval", "keep_checkpoints", "max_bad_steps", "style_dim", "n_mlp", "channel_max",
     "r1_interval", "path_interval",
 )  # fmt: skip
+MIN_BATCH = 8  # of joint training, see psp/methods/rows.py
 NOT_NEGATIVE = (
     "seed", "workers", "test_workers", "cache_mb", *LAMBDAS, "code_lambda", "r1_gamma", "path_lambda", "ema_kimg",
     "adversarial_share", "adversarial_floor", "discriminator_first", "feature_lambda", "static_lambda", "l1_lambda",
@@ -67,8 +68,11 @@ def check_generator_training(config: TrainConfig) -> None:
         raise UserError(f"--channel_base {config.channel_base} leaves no channels at {config.size} px; raise it")
     if config.precision == "fp16":
         raise UserError("--precision fp16 loses the small gradients of a discriminator; use bf16 or fp32")
-    if config.guide != "none" and not 0 < config.discriminator_rate < 1:
-        raise UserError(f"--discriminator_rate {config.discriminator_rate} must lie between 0 and 1")
+    if config.guide != "none":
+        if not 0 < config.discriminator_rate < 1:
+            raise UserError(f"--discriminator_rate {config.discriminator_rate} must lie between 0 and 1")
+        if (images := config.batch_size * config.grad_accumulation) < MIN_BATCH:
+            raise UserError(f"--guide {config.guide} needs {MIN_BATCH} images a step, not {images}: raise --batch_size")
     if config.channels is not None:
         parse_channels(config.channels)
 

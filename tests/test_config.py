@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from psp.config import FULL_SCHEDULE, LAMBDAS, SHORT_SCHEDULE, TrainConfig, from_mapping, parse, resolve, schedule
+from psp.config_checks import parse_channels
 from psp.errors import UserError
 from psp.methods.stylegan2 import GanOptions
 from psp.tasks import TASKS
@@ -107,14 +108,19 @@ def test_one_named_weight_means_psps_defaults_for_the_others() -> None:
 
 def test_losses_and_penalties_of_a_generator() -> None:
     """Only what was asked for: the lambdas of the task are those of an encoder."""
-    own = ["--method=stylegan2", "--dataset_type=ffhq_encode", "--guide=photo"]
+    own = ["--method=stylegan2", "--dataset_type=ffhq_encode", "--guide=photo", "--batch_size=8"]
     config = resolve(parse(own), examples=False)
-    assert (config.id_lambda, config.parsing_lambda, config.r1_gamma) == (0, 0, 1)
-    config = resolve(parse([*own, "--parsing_lambda=0.1", "--discriminator=projected"]), examples=False)
-    assert (config.id_lambda, config.parsing_lambda, config.r1_gamma) == (0, 0.1, 0)
+    assert (config.lpips_lambda, config.id_lambda, config.parsing_lambda, config.r1_gamma) == (0.25, 0.2, 0.1, 1)
+    config = resolve(parse([*own, "--parsing_lambda=0", "--discriminator=projected"]), examples=False)
+    assert (config.lpips_lambda, config.id_lambda, config.parsing_lambda, config.r1_gamma) == (0.25, 0.2, 0, 0)
     assert resolve(parse([*own, "--discriminator=projected", "--r1_gamma=2"]), examples=False).r1_gamma == 2
-    with pytest.raises(UserError, match="--adversarial_random 1.5 must lie between 0 and 1"):
-        resolve(parse([*own, "--adversarial_random=1.5"]), examples=False)
+
+
+def test_channels_are_a_list_from_4_px_on() -> None:
+    assert parse_channels("256, 128,8") == {4: 256, 8: 128, 16: 8}
+    for text in ("256", "a,b", "0,1", "8,-8", "1,2,3,4,5,6,7,8,9,10", "5000,1", ""):
+        with pytest.raises(UserError, match="--channels"):
+            parse_channels(text)
 
 
 def test_configs_cannot_be_changed() -> None:
@@ -193,18 +199,16 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ("--label_nc=19", "leave both flags out"), ("--input_nc=3", "--input_nc 1"), ("--batchsize=3", "--batch_size"),
         ("--optim_name=sgd", "ranger"), ("--keep_checkpoints=0", "--keep_checkpoints"), ("stray", "stray"),
         ("--method=stylegan2 --channel_base=64", "--channel_base"), ("--method=stylegan2 --lr_mlp=0", "--lr_mlp"),
-        ("--method=stylegan2 --precision=fp16", "bf16"), ("--method=stylegan2 --adversarial_from=5", "--guide"),
-        ("--method=stylegan2 --adversarial_lambda=0", "--guide"), ("--r1_interval=0", "--r1_interval"),
+        ("--method=stylegan2 --precision=fp16", "bf16"), ("--method=stylegan2 --channels=8,x", "--channels"),
+        ("--method=stylegan2 --guide=photo --batch_size=4", "--batch_size"), ("--r1_interval=0", "--r1_interval"),
+        ("--method=stylegan2 --guide=photo --batch_size=8 --discriminator_rate=0", "--discriminator_rate"),
+        ("--adversarial_share=-1", "--adversarial_share"), ("--static_lambda=nan", "--static_lambda"),
         ("--method=stylegan2 --mixing_prob=2", "--mixing_prob"), ("--n_mlp=0", "--n_mlp"),
     ],
 )  # fmt: skip
 def test_options_that_cannot_work(argv: str, wanted: str) -> None:
     size = ["--size=128"] if "channel_base" in argv else []
     assert wanted in refused(*argv.split(), *size)
-
-
-def test_a_guide_lets_the_adversarial_loss_wait() -> None:
-    resolve(parse(["--method=stylegan2", "--guide=photo", "--adversarial_from=5"]), examples=False)
 
 
 def test_types_are_checked_for_programs_too() -> None:
@@ -243,6 +247,7 @@ def test_every_option_is_explained_and_used() -> None:
         Path("psp/tasks.py"),
         Path("psp/trainer.py"),
         Path("scripts/train.py"),
+        Path("datasets/training_data.py"),
         *Path("psp/methods").glob("*.py"),
     ]
     text = "".join((Path(__file__).parent.parent / path).read_text() for path in sources)
@@ -311,6 +316,13 @@ def test_mistakes_with_pictures(argv: list[str], wanted: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["cufs_pix2pix", "cufs_cyclegan", "cufs_cgan"])
-def test_the_recipes_are_valid(name: str, root: Path) -> None:
+def test_short_recipes_have_their_steps(name: str, root: Path) -> None:
     config = schedule(resolve(parse([f"--config={root / 'pretrained' / 'recipes' / name}.yaml"]), examples=False), 88)
     assert config.max_steps == {"cufs_pix2pix": 61, "cufs_cyclegan": 17_600, "cufs_cgan": 1100}[name]
+
+
+def test_every_recipe_is_valid(root: Path) -> None:
+    recipes = sorted((root / "pretrained" / "recipes").glob("*.yaml"))
+    assert len(recipes) > 8
+    for path in recipes:
+        resolve(parse([f"--config={path}"]), examples=False)

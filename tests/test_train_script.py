@@ -156,7 +156,8 @@ def test_other_tasks(task: str, train: Train, data: Path, weights: Path, tmp_pat
 @pytest.mark.parametrize("method", ["psp", "stylegan2"])
 def test_the_same_command_resumes(method: str, train: Train, data: Path, weights: Path, tmp_path: Path) -> None:
     common = [f"--data_root={data}", f"--stylegan_weights={weights}", f"--method={method}", "--grad_accumulation=2"]
-    common += ["--guide=source", "--lr_mlp=0.1"] if method == "stylegan2" else ["--use_latent_mask"]
+    guided = ["--guide=source", "--lr_mlp=0.1", "--batch_size=4", "--discriminator_first=1"]
+    common += guided if method == "stylegan2" else ["--use_latent_mask"]
     assert train(*common, f"--exp_dir={tmp_path / 'a'}") == 0
     assert train(*common, f"--exp_dir={tmp_path / 'b'}", "--max_steps=3") == 0
     assert train(*common, f"--exp_dir={tmp_path / 'b'}") == 0
@@ -191,9 +192,13 @@ def test_continuing_from_a_checkpoint(train: Train, data: Path, tmp_path: Path) 
 GENERATOR = ["--method=stylegan2", "--size=32", "--style_dim=16", "--n_mlp=2", "--channel_base=256", "--channel_max=16"]
 
 
+GUIDED = ["--batch_size=8", "--discriminator_first=1"]
+
+
 def test_a_generator_is_trained_and_then_used(train: Train, data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "g"
-    assert train(*GENERATOR, f"--data_root={data}", f"--exp_dir={folder}", "--guide=photo", "--lr_mlp=0.1") == 0
+    guided = [*GUIDED, "--guide=photo", "--lr_mlp=0.1"]
+    assert train(*GENERATOR, f"--data_root={data}", f"--exp_dir={folder}", *guided) == 0
     newest = folder / "checkpoints" / "best_model.pt"
     found = load_generator(newest)
     assert (found.generator.size, found.generator.style_dim, found.generator.n_mlp) == (32, 16, 2)
@@ -206,25 +211,27 @@ def test_a_generator_is_trained_and_then_used(train: Train, data: Path, tmp_path
 
 
 def test_a_guide_with_structure_makes_a_complete_model(train: Train, data: Path, tmp_path: Path) -> None:
-    assert train(*GENERATOR, f"--data_root={data}", f"--exp_dir={tmp_path}", "--guide=source") == 0
+    assert train(*GENERATOR, f"--data_root={data}", f"--exp_dir={tmp_path}", "--guide=source", *GUIDED) == 0
     model = load_model(tmp_path / "checkpoints" / "best_model.pt", task="celebs_sketch_to_face")
     assert model.photo_encoder is not None and model.output_size == 32
 
 
 def test_a_complete_model_grows(train: Train, data: Path, tmp_path: Path) -> None:
-    """The structure encoder comes along, its new styles as copies; with every loss and the quick discriminator."""
-    common = [*GENERATOR, f"--data_root={data}", "--guide=source"]
+    """The structure encoder comes along, its new styles as copies; the old layers become wider."""
+    common = [*GENERATOR, f"--data_root={data}", "--guide=source", *GUIDED]
     assert train(*common, f"--exp_dir={tmp_path / 'a'}", "--max_steps=1") == 0
     small = tmp_path / "a" / "checkpoints" / "best_model.pt"
-    larger = ["--size=64", "--channel_base=512", f"--stylegan_weights={small}", f"--exp_dir={tmp_path / 'b'}"]
-    more = ["--discriminator=projected", "--adversarial_random=0", "--parsing_lambda=0.1", "--path_lambda=0"]
-    assert train(*common, *larger, *more, "--learning_rate=1e-9", "--max_steps=1") == 0
+    larger = ["--size=64", "--channels=24,16,16,8,8", f"--stylegan_weights={small}", f"--exp_dir={tmp_path / 'b'}"]
+    assert train(*common, *larger, "--learning_rate=1e-9", "--max_steps=1") == 0
     before, after = (load_model(p).encoder.state_dict() for p in (small, tmp_path / "b/checkpoints/best_model.pt"))
     for key, value in after.items():
         old = before[key.replace("heads.9.", "heads.7.").replace("heads.8.", "heads.7.")]
         if value.is_floating_point() and "running" not in key:
             assert torch.allclose(value, old, atol=1e-6), key
-    assert train(*common, *larger, *more, "--learning_rate=1e-9", "--max_steps=2") == 0  # resumes
+    assert load_generator(tmp_path / "b/checkpoints/best_model.pt").generator.channels[4] == 24
+    assert train(*common, *larger, "--learning_rate=1e-9", "--max_steps=2") == 0  # resumes
+    assert "at 4 px are 8" in mistake(train, *common, *larger, "--channels=8,16,16,8,8", f"--exp_dir={tmp_path / 'c'}")
+    assert "ends at 16 px" in mistake(train, *common, *larger, "--channels=8,16,16", f"--exp_dir={tmp_path / 'c'}")
 
 
 # ---- pix2pix, CycleGAN, cGAN --------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from torch import Tensor
 from psp.checkpoint import read_training_state
 from psp.config import TrainConfig
 from psp.methods.base import Method
+from psp.methods.joint import JointMethod
 from psp.trainer import Trainer
 from psp.types import Batch
 
@@ -36,6 +37,8 @@ def validation() -> list[Batch]:
 def trainer(folder: Path, method: Method | None = None, **options: Any) -> Trainer:
     torch.manual_seed(0)
     method = tiny.psp_method() if method is None else method
+    if isinstance(getattr(method, "method", method), JointMethod):
+        options = {"batch_size": 8} | options
     config = dataclasses.replace(CONFIG, **options)
     return Trainer(
         method, config, batches=tiny.batches(config.batch_size), validation=validation, exp_dir=folder, progress=False
