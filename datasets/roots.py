@@ -174,7 +174,7 @@ def _two_sides(
     if target is not None and source is not None:
         return root.under(source), root.under(target)
     if task.source == "sketch" and (target is not None or _holds_only_images(folders)) and source is None:
-        notes.append("no sketches there: they are drawn from the photos on the fly (sobel, pencil and xdog styles)")
+        notes.append("no sketches there: they are drawn from the photos on the fly")
         return None, root.under(target or "")
     raise UserError(
         f"{where}: task {task.name} needs the folders {task.source_dir!r} and {task.target_dir!r}, found {there}; "

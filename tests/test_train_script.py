@@ -320,3 +320,15 @@ def test_dry_run_writes_nothing(train: Train, data: Path, tmp_path: Path, capsys
     assert json.loads(out[out.index("{") :])["l2_lambda"] == 1.0
     assert "train: 5 pairs" in out and "test: 2 pairs" in out
     assert not (tmp_path / "run").exists()
+
+
+def test_epochs_hold_what_the_weights_say(
+    train: Train, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "w.json"
+    path.write_text('{"a*": 4}')
+    arguments = ["--data_root", data, "--exp_dir", tmp_path / "run", "--max_steps=99", "--epochs=3", "--dry_run"]
+    assert train(*arguments) == 0
+    assert '"max_steps": 8' in capsys.readouterr().out  # 3 epochs of 5 images in batches of 2
+    assert train(*arguments, "--sample_weights", path) == 0
+    assert '"max_steps": 12' in capsys.readouterr().out  # 8 images

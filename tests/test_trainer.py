@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -199,3 +200,66 @@ def test_trouble_in_a_loader_process_is_one_line() -> None:
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
     with pytest.raises(RuntimeError, match="shape"), loader_errors():
         raise RuntimeError("shape mismatch")
+
+
+def test_the_log_tells_speed_and_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Averaged since the last log line, without validations; by a clock that only moves where this test lets it."""
+    now = [0.0]
+
+    def passes(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def slow(start: int) -> Iterator[Batch]:
+        for k, batch in enumerate(tiny.batches(2)(start)):
+            passes(3.0 if k < 3 else 1.0)
+            yield batch
+
+    run = trainer(tmp_path, board_interval=3, save_interval=100, image_interval=100)
+    work, validate = run.method.training_step, run.method.validation_step
+    run.method.training_step = lambda *step: (passes(1.0), work(*step))[1]  # type: ignore[method-assign]
+    run.method.validation_step = lambda batch: (passes(50.0), validate(batch))[1]  # type: ignore[method-assign]
+    run.batches = slow
+    assert run.run() == 0
+    lines = [record for record in records(tmp_path) if "data_wait" in record]
+    found = [(line["step"], line["images_per_second"], line["data_wait"]) for line in lines]
+    assert found == [(3, 0.5, 0.75), (6, 1.0, 0.5), (7, 1.0, 0.5)]
+
+
+def test_batches_of_bytes_are_floats_for_the_method(tmp_path: Path) -> None:
+    seen: list[Batch] = []
+
+    class Watching:
+        def __init__(self, method: Any):
+            self.method = method
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.method, name)
+
+        def training_step(self, batches: list[Batch], step: int) -> dict[str, torch.Tensor]:
+            seen.extend(batches)
+            return self.method.training_step(batches, step)
+
+        def validation_step(self, batch: Batch) -> dict[str, torch.Tensor]:
+            seen.append(batch)
+            return self.method.validation_step(batch)
+
+        def pictures(self, batch: Batch) -> Any:
+            seen.append(batch)
+            return self.method.pictures(batch)
+
+    def bytes_of(batch: Batch) -> Batch:
+        source = (batch.source * 255).round().to(torch.uint8)
+        target = ((batch.target + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
+        return Batch(source, target, batch.names, labels=torch.zeros(len(source), 4, 4, dtype=torch.uint8))
+
+    run = trainer(tmp_path, Watching(tiny.psp_method()), max_steps=1)
+    plain, test = tiny.batches(2), run.validation
+    run.batches = lambda start: (bytes_of(batch) for batch in plain(start))
+    run.validation = lambda: [bytes_of(batch) for batch in test()]
+    assert run.run() == 0 and len(seen) >= 4
+    for batch in seen:
+        assert batch.source.dtype == batch.target.dtype == torch.float32
+        assert -1 <= batch.target.min() < 0 <= batch.source.min() and batch.source.max() <= 1
+        assert batch.labels is not None and batch.labels.dtype == torch.uint8
