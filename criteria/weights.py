@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlparse
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from psp import checkpoint, safe_load
+from psp.download import Busy
 from psp.errors import UserError
-from psp.weight_files import find_weights, is_published
+from psp.fetch import fetch
+from psp.formats import in_float32
+from psp.weight_files import Published, find_weights, is_published, read_manifest
 
 
 def local_weights(url: str, *names: str) -> Path | None:
@@ -46,67 +51,32 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     Nothing in the file is executed. UserError: not a weights file (says so when it is a web page saved by mistake).
     """
-    content: Any
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load and safetensors raise many kinds for a broken file
-        if _looks_like_html(path):
-            raise UserError(f"{path} is a web page, not a weights file: the download failed, fetch it again") from None
-        raise UserError(f"cannot read weights from {path}: {_line(error)}") from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
-    if not tensors:
-        raise UserError(f"{path} holds no tensors: a state dict or a .safetensors file is needed")
-    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+    return in_float32(safe_load.read_tensors(path, "state_dict"))
 
 
-def load_strictly(net: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load a state dict, UserError naming the first missing, unexpected or mis-shaped tensor of `path`."""
-    try:
-        net.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        lines = str(error).splitlines()
-        raise UserError(
-            f"{path} does not hold {type(net).__name__}: {lines[min(1, len(lines) - 1)].strip()}"
-        ) from error
+def load_strictly(net: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Load a state dict of a file, UserError naming what is missing, unexpected, mis-shaped or not finite."""
+    checkpoint.load_strictly(net, tensors, where=f"the {type(net).__name__} in {path}")
 
 
 def hub_weights(url: str, purpose: str) -> Path:
     """The file at `url` in torch hub's cache, downloaded when it is not there yet.
 
-    A hexadecimal end of the file's name (`vgg16-397923af.pth`) is the start of its SHA-256 and is checked, as
-    torchvision does. UserError: no network, wrong content, or a cache folder that cannot be written.
+    It is compared with what `pretrained/manifest.json` says; of other files a hexadecimal end of the name
+    (`vgg16-397923af.pth`) is the start of their SHA-256, as in torchvision. UserError: no network, wrong content, or a
+    cache folder that cannot be written.
     """
     name = Path(urlparse(url).path).name
     cached = Path(torch.hub.get_dir()) / "checkpoints" / name
-    if cached.is_file():
-        return cached
-    prefix = Path(name).stem.rpartition("-")[2]
-    hashed = len(prefix) == 8 and all(c in "0123456789abcdef" for c in prefix)
-    try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(cached), hash_prefix=prefix if hashed else None)
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"{purpose} needs {name}, which could not be downloaded ({_line(error)}): "
-            f"fetch {url} elsewhere and put it into $PSP_WEIGHTS_DIR or pretrained/"
-        ) from error
+    prefix = re.search(r"-([0-9a-f]{8})\.", name)
+    prefixes = (("sha256", prefix[1]),) if prefix else ()
+    entry = read_manifest().get(name) or Published(name, purpose, (url,), "", url, prefixes=prefixes)
+    while not cached.is_file():
+        try:
+            fetch(entry, cached.parent)
+        except Busy:  # another process of the same run
+            time.sleep(1)
+        except UserError as error:
+            if not cached.is_file():  # that other process was faster
+                raise UserError(f"{purpose} needs {name}: {error}; {how_to_get(url)}") from error
     return cached
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-def _looks_like_html(path: Path) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return file.read(512).lstrip()[:1] == b"<"
-    except OSError:
-        return False

@@ -6,7 +6,7 @@ the results of the first two to [0,1], half of their range; so the networks are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from psp.compat import prepare_torchvision
 from psp.device import memory_errors, synchronize
 from psp.errors import UserError, brief
 from psp.inference_options import ENHANCERS as NETWORKS
-from psp.safe_load import check_stored, read_safetensors, read_torch
+from psp.safe_load import read_tensors
 from psp.translate import Faces
 from psp.visualize import to_pixels
 
@@ -82,7 +82,8 @@ def load_enhancer(name: str, path: str | Path | None, device: torch.device | str
         problem = "--enhance_weights is missing" if path is None else f"--enhance_weights {path} does not exist"
         raise UserError(f"{problem}; --enhance {name} takes the file {WEIGHTS_FROM[name]}")
     registry = _registry(name)
-    state = _state_dict(Path(path))
+    tensors = read_tensors(Path(path), "params_ema", "params", "state_dict")
+    state = {key.removeprefix("module."): value for key, value in tensors.items()}
     try:
         model = registry.load(state)
     except Exception as error:  # spandrel's own, and what torch raises for tensors that do not fit
@@ -110,17 +111,3 @@ def _registry(name: str) -> Any:
     except ImportError as error:
         raise UserError(f"--enhance {name} needs the package {package} (pip install {package}): {error}") from None
     return spandrel.MAIN_REGISTRY
-
-
-def _state_dict(path: Path) -> dict[str, Tensor]:
-    """Flat tensors of a .safetensors or .pth file, out of the entry that training programs put them into."""
-    if path.suffix == ".safetensors":
-        state: Mapping[str, Any] = read_safetensors(path)[0]
-    else:
-        state = read_torch(path)
-        for entry in ("params_ema", "params", "state_dict"):
-            if isinstance(state.get(entry), Mapping):
-                state = state[entry]
-                break
-    check_stored(path, state)
-    return {str(key).removeprefix("module."): value for key, value in state.items()}

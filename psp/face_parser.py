@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from psp.errors import UserError
 from psp.palette import LABELS, MIRROR
-from psp.safe_load import read_safetensors, read_torch
+from psp.safe_load import read_tensors
 
 INPUT_SIZE = 128
 CLASSES = len(LABELS)
@@ -112,11 +111,8 @@ def load_face_parser(path: str | Path | None = None) -> FaceParser:
     path = Path(path or BUNDLED)
     if not path.is_file():
         raise UserError(f"the face parser {path} is missing; run from a complete checkout")
-    tensors = read_safetensors(path)[0] if path.suffix == ".safetensors" else read_torch(path).get("state_dict")
-    if not isinstance(tensors, Mapping):
-        raise UserError(f"{path} is no face parser: its state_dict holds no tensors")
     net = FaceParser()
-    load_strictly(net, tensors, where=f"the face parser in {path}")
+    load_strictly(net, read_tensors(path, "state_dict"), where=f"the face parser in {path}")
     return net.requires_grad_(False).eval()
 
 

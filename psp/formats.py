@@ -113,8 +113,6 @@ def read_weights(path: str | Path) -> Weights:
     """
     path = locate(path)
     head, size = _look(path)
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
-        raise UserError(f"{path} is a web page, not weights: the download failed; fetch it again")
     if path.suffix == ".safetensors" or (head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size):
         tensors, metadata = read_safetensors(path)
         check_stored(path, tensors)

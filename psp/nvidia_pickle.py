@@ -6,7 +6,8 @@ The numbers are the same ones, under other names and in other shapes; nothing is
 - A convolution with demodulation has no 1/sqrt(in k^2) there and has it here, where demodulation takes it out again.
   What remains is the 1e-8 beside the sum of squares, which weighs in k^2 times more here: nothing that fp32 shows.
 - ToRGB is used times 1/sqrt(in) in both.
-- Their `conv_clamp` limits layers to +-256 so that half precision does not overflow. It is reported, and not applied.
+- Their `conv_clamp` limits layers to +-256 so that half precision does not overflow. It is reported,
+  and `psp.stylegan2.Generator` applies it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from typing import Any, NamedTuple, NoReturn
 from torch import Tensor
 
 from psp.errors import UserError
-from psp.pickled_networks import Network, StoredTensor, first_network, flatten, read_pickle, read_tensor
-from psp.restricted_pickle import ForbiddenGlobal, PickleRefused, Record, printable
+from psp.pickled_networks import Network, Record, StoredTensor, first_network, flatten, read_pickle, read_tensor
+from psp.restricted_pickle import Refused, printable
 from psp.safe_load import require_safe_torch
 from psp.stylegan2 import LR_MLP, SQRT2, resolutions
 
@@ -49,14 +50,7 @@ def read_nvidia_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with path.open("rb") as file:
             return _read(file, path.stat().st_size)
-    except ForbiddenGlobal as error:
-        if error.name.startswith("dnnlib.tflib."):
-            raise UserError(
-                f"{path} is a StyleGAN2 pickle of TensorFlow ({printable(error.name)}); convert it with legacy.py of "
-                f"stylegan2-ada-pytorch first"
-            ) from error
-        raise UserError(f"{path} {error}") from error
-    except PickleRefused as error:
+    except Refused as error:
         raise UserError(f"{path} {error}") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
@@ -66,11 +60,11 @@ def _read(file: BufferedReader, size: int) -> tuple[dict[str, Tensor], dict[str,
     content = read_pickle(file, size)
     if type(content) is Record:  # a network alone
         content = {"G": content}
-    if type(content) is not dict:
-        raise PickleRefused(f"is a pickled {type(content).__name__}, not the networks of a StyleGAN2")
+    if not isinstance(content, dict):
+        raise Refused(f"is a pickled {type(content).__name__}, not the networks of a StyleGAN2")
     found = first_network(content, "G_ema", "G")
     if found is None:
-        raise PickleRefused("is a pickle without a generator (G_ema or G) of NVIDIA's PyTorch code")
+        raise Refused("is a pickle without a generator (G_ema or G) of NVIDIA's PyTorch code")
     generator = _Part(found[0], flatten(found[1]))
     config = _generator_config(generator)
     plan = [step.below("decoder") for step in _generator_plan(generator, config)]
@@ -91,12 +85,12 @@ def _read(file: BufferedReader, size: int) -> tuple[dict[str, Tensor], dict[str,
             config["stddev_group"] = critic.number("b4.mbstd", "group_size")
     total = sum(step.stored.nbytes for step in plan)
     if total > min(size, MAX_TENSOR_BYTES):
-        raise PickleRefused(f"needs {total} bytes of tensors, more than it holds or than a StyleGAN2 has")
+        raise Refused(f"needs {total} bytes of tensors, more than it holds or than a StyleGAN2 has")
     tensors = {}
     for step in plan:
         tensor = read_tensor(file, step.stored).reshape(step.shape)
         if not all(n.isfinite() for n in tensor.aminmax()):  # passes NaN on; 20 times faster than isfinite of all
-            raise PickleRefused(f"has numbers that are not finite in {step.name}")
+            raise Refused(f"has numbers that are not finite in {step.name}")
         tensors[step.name] = tensor if step.factor == 1.0 else tensor.mul_(step.factor)
     return tensors, config
 
@@ -121,7 +115,7 @@ class _Part:
         self.left = dict(network.tensors)
 
     def refuse(self, what: str) -> NoReturn:
-        raise PickleRefused(f"has a {printable(self.network.class_name)} ({self.label}) that does not fit: {what}")
+        raise Refused(f"has a {printable(self.network.class_name)} ({self.label}) that does not fit: {what}")
 
     def shape(self, name: str, *wanted: int | None) -> tuple[int, ...]:
         """Shape of a tensor, which has to be `wanted`; None stands for any width."""
@@ -213,9 +207,9 @@ def _generator_config(part: _Part) -> dict[str, Any]:
 def _check_widths(part: _Part, channels: dict[int, int]) -> None:
     """The widths that the constructor was asked for, min(channel_base / resolution, channel_max), are those there."""
     asked = part.network.options[""].get("_init_kwargs")
-    asked = asked if type(asked) is dict else {}
+    asked = asked if isinstance(asked, dict) else {}
     inner = asked.get("synthesis_kwargs")  # stylegan2-ada-pytorch; the stylegan3 repository has them one level up
-    asked = asked | inner if type(inner) is dict else asked
+    asked = asked | inner if isinstance(inner, dict) else asked
     base, most = asked.get("channel_base"), asked.get("channel_max", 512)
     if type(base) is int and type(most) is int:
         for side, width in channels.items():

@@ -91,9 +91,9 @@ def save_bytes(data: bytes, path: Path) -> None:
         file.write(data)
 
 
-def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file, 64 hex digits; UserError when it cannot be read."""
-    digest = hashlib.sha256()
+def file_hash(path: str | Path, algorithm: str = "sha256") -> str:
+    """Digest of a file in hex digits, SHA-256 unless told otherwise; UserError when it cannot be read."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
     try:
         with open(path, "rb") as file:
             while block := file.read(1 << 20):

@@ -11,25 +11,19 @@ from __future__ import annotations
 import math
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from io import BufferedReader
-from typing import Any
+from io import BufferedReader, BytesIO
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from psp.restricted_pickle import (
-    Budget,
-    Builder,
-    Bytes,
-    Global,
-    PickleRefused,
-    Record,
-    RestrictedUnpickler,
-    printable,
-)
+from psp.errors import brief
+from psp.restricted_pickle import Budget, Name, Refused, RestrictedUnpickler, printable, walk
 
+BUDGET = 16 << 20  # a training snapshot of 1024 px with three networks costs 6 MiB
+INLINE = 16  # bytes: what a single number takes
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 TORCH_PROTOCOL = 1001
 NETWORK = "torch_utils.persistence._reconstruct_persistent_obj"
@@ -56,17 +50,22 @@ DTYPES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Storage:
-    """Numbers in the file: `count` of them, of `dtype`, from byte `start`."""
+class Bytes(NamedTuple):
+    """A byte string that stays in the file, at [start, start + size)."""
+
+    start: int
+    size: int
+
+
+class Storage(NamedTuple):
+    """Numbers in the file: `length` of them, of `dtype`, from byte `start`."""
 
     dtype: torch.dtype
-    count: int
+    length: int
     start: int = 0
 
 
-@dataclass(frozen=True)
-class StoredTensor:
+class StoredTensor(NamedTuple):
     """A tensor that is still in the file."""
 
     storage: Storage
@@ -77,6 +76,30 @@ class StoredTensor:
     @property
     def nbytes(self) -> int:
         return math.prod(self.shape) * self.storage.dtype.itemsize
+
+
+@dataclass(eq=False)
+class Record:
+    """What would have been an object: the name of its class, the arguments it was made with, its state."""
+
+    name: str
+    args: tuple[Any, ...] = ()
+    state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        if self.state is not None:
+            raise TypeError("a state is set twice")
+        self.state = state
+
+
+class Dict(dict):
+    """An OrderedDict or dnnlib.EasyDict, filled by the pickle; attributes are left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        pass
 
 
 @dataclass(frozen=True)
@@ -91,139 +114,154 @@ class Network:
 def read_pickle(file: BufferedReader, size: int) -> Any:
     """The content of a pickle of `size` bytes, with class records as `Record` and tensors as `StoredTensor`.
 
-    Raises PickleRefused.
+    Refused: hostile or damaged.
     """
-    budget = Budget()
-
-    def storage_from_bytes(data: object) -> Storage:
-        if type(data) is not Bytes:
-            raise TypeError
-        return _read_storage(file, data, budget)
-
-    def scalar(kind: object, data: object) -> int | float:
-        """numpy.float64 and its like."""
-        code = kind.args[0] if type(kind) is Record and kind.name == "numpy.dtype" and kind.args else None
-        order = kind.state[1] if type(kind) is Record and type(kind.state) is tuple else None
-        if type(code) is not str or type(data) is not Bytes or order not in ("<", "|", "="):
-            raise TypeError
-        form = NUMPY_NUMBERS[code]
-        if struct.calcsize("<" + form) != data.size:
-            raise ValueError
-        file.seek(data.start)
-        return struct.unpack("<" + form, file.read(data.size))[0]
-
-    def network(meta: object) -> Record:
-        if type(meta) is not dict or meta.get("type") != "class":
-            raise TypeError
-        name, state = meta["class_name"], meta["state"]
-        if type(name) is not str or type(state) is not dict:
-            raise TypeError
-        return Record(NETWORK, (name,), state)
-
-    functions: dict[str, Builder] = {
-        NETWORK: network,
+    budget = Budget(BUDGET)
+    calls: dict[str, Callable[..., Any] | None] = {
+        "torch_utils.persistence._reconstruct_persistent_obj": _network,
         "torch._utils._rebuild_tensor_v2": _tensor,
         "torch._utils._rebuild_parameter": _parameter,
         "torch._utils._rebuild_parameter_with_state": _parameter,
-        "torch.storage._load_from_bytes": storage_from_bytes,
-        "torch.Size": _as_tuple,
+        "torch.storage._load_from_bytes": lambda data: _read_storage(file, data, budget),
+        "torch.Size": _size,
         "torch.device": lambda *place: Record("torch.device", place),
-        "collections.OrderedDict": lambda: {},
-        "builtins.set": _as_list,
-        "builtins.frozenset": _as_list,
+        "collections.OrderedDict": Dict,
+        "builtins.set": _set,
+        "builtins.frozenset": _set,
         "numpy.dtype": lambda *args: Record("numpy.dtype", args),
+        "numpy.ndarray": None,
     }
     for module in ("numpy.core.", "numpy._core."):
-        functions[module + "multiarray.scalar"] = scalar
-        functions[module + "multiarray._reconstruct"] = lambda *args: Record("numpy.ndarray", args)
-        functions[module + "numeric._frombuffer"] = lambda *args: Record("numpy.ndarray", args)
-    classes: dict[str, Builder] = {"dnnlib.util.EasyDict": lambda: {}}
-    names = frozenset(DTYPES | {"numpy.ndarray"})
-    return RestrictedUnpickler(file, 0, size, functions=functions, classes=classes, names=names, budget=budget).load()
+        calls[module + "multiarray.scalar"] = _scalar
+        calls[module + "multiarray._reconstruct"] = lambda *args: Record("numpy.ndarray", args)
+        calls[module + "numeric._frombuffer"] = lambda *args: Record("numpy.ndarray", args)
+    names: dict[str, Any] = {name: Name(name, calls.get(name)) for name in {*calls, *DTYPES}}
+    file.seek(0)
+    try:
+        return _load(file, size, budget, names | {"dnnlib.util.EasyDict": Dict})
+    except Refused:
+        raise
+    except Exception as error:  # a damaged pickle can raise anything
+        raise Refused(f"is a damaged pickle ({brief(error)})") from error
 
 
-def _read_storage(file: BufferedReader, data: Bytes, budget: Budget) -> Storage:
+def _load(
+    file: BufferedReader,
+    end: int,
+    budget: Budget,
+    names: Mapping[str, Any],
+    persistent: Callable[[Any], Any] | None = None,
+) -> Any:
+    """The value of the pickle at the file's position, before `end`; the file is behind it afterwards.
+
+    What is unpickled has no long byte strings in it: a persistent id, (place, size), stands for each, and becomes a
+    `Bytes`. persistent: what the pickle's own ids become; without it they are refused.
+    """
+    pickled, at = bytearray(), file.tell()
+    for name, argument in walk(file, end, budget):
+        place = file.tell()
+        if name == "BINPERSID" and persistent is None:
+            raise Refused("refers to objects outside of it (a persistent id), which are never loaded")
+        if "BYTE" in name and isinstance(argument, int) and argument > INLINE:
+            numbers = (place - argument, argument)
+            pickled += b"".join(b"\x8a\x08" + number.to_bytes(8, "little") for number in numbers) + b"\x86Q"
+        elif name != "FRAME":
+            file.seek(at)
+            pickled += file.read(place - at)
+        at = place
+    return RestrictedUnpickler(BytesIO(pickled), names, persistent or Bytes._make).load()
+
+
+def _expect(fits: bool, what: str) -> None:
+    if not fits:
+        raise ValueError(f"{what} is expected")
+
+
+def _network(meta: Any) -> Record:
+    name, state = meta["class_name"], meta["state"]
+    _expect(meta["type"] == "class" and type(name) is str and isinstance(state, dict), "a class record")
+    return Record(NETWORK, (name,), state)
+
+
+def _scalar(kind: Any, data: Any) -> int | float:
+    """numpy.float64 and its like."""
+    _expect(type(kind) is Record and kind.name == "numpy.dtype" and type(data) is bytes, "a number")
+    _expect(kind.state[1] in ("<", "|", "="), "a number of a little-endian machine")
+    return struct.unpack("<" + NUMPY_NUMBERS[kind.args[0]], data)[0]
+
+
+def _read_storage(file: BufferedReader, data: Any, budget: Budget) -> Storage:
     """Where the numbers of a storage are: it was saved alone, in torch's old format."""
-
-    def storage(key: object) -> tuple[Storage, object]:
-        if type(key) is not tuple or len(key) != 6 or key[0] != "storage":
-            raise TypeError
-        _, kind, name, _, count, view = key
-        if type(kind) is not Global or type(count) is not int or count < 0 or view is not None:
-            raise TypeError
-        return Storage(STORAGES[kind.name], count), name
-
+    _expect(type(data) is Bytes, "the file of a storage")
+    file.seek(data.start)
     end = data.start + data.size
-    reader = RestrictedUnpickler(
-        file, data.start, end, functions={}, classes={}, names=frozenset(STORAGES), budget=budget, persistent=storage
+    magic, protocol, machine, (storage, name), keys = (
+        _load(file, end, budget, STORAGES, _storage_of) for _ in range(5)
     )
-    if reader.load() != TORCH_MAGIC or reader.load() != TORCH_PROTOCOL:
-        raise PickleRefused("holds a tensor that is not in torch's format")
-    machine, found, keys = reader.load(), reader.load(), reader.load()
-    if type(machine) is not dict or type(found) is not tuple or type(keys) is not list or len(keys) != 1:
-        raise TypeError
-    if machine.get("little_endian") is not True or sys.byteorder != "little":
-        raise PickleRefused("was written on, or is read on, a big-endian machine, which is not supported")
-    numbers, name = found
-    if keys[0] != name or reader.number(8) != numbers.count:
-        raise ValueError
-    if numbers.count * numbers.dtype.itemsize > end - reader.at:
-        raise PickleRefused("holds a tensor that is not stored in full")
-    return Storage(numbers.dtype, numbers.count, reader.at)
+    if magic != TORCH_MAGIC or protocol != TORCH_PROTOCOL:
+        raise Refused("holds a tensor that is not in torch's format")
+    if machine["little_endian"] is not True or sys.byteorder != "little":
+        raise Refused("was written on, or is read on, a big-endian machine, which is not supported")
+    length = int.from_bytes(file.read(8), "little")
+    _expect(type(storage) is Storage and keys == [name] and length == storage.length, "one storage")
+    if length * storage.dtype.itemsize > end - file.tell():
+        raise Refused("holds a tensor that is not stored in full")
+    return storage._replace(start=file.tell())
 
 
-def _tensor(storage: object, offset: object, shape: object, stride: object, *rest: object) -> StoredTensor:
-    if type(storage) is not Storage or type(offset) is not int or len(rest) not in (2, 3):
-        raise TypeError
-    sizes, steps = _as_tuple(shape), _as_tuple(stride)
-    if len(sizes) != len(steps) or len(sizes) > MAX_DEPTH or offset < 0:
-        raise ValueError
-    if any(type(n) is not int or n < 0 for n in sizes + steps):
-        raise ValueError
-    return StoredTensor(storage, offset, sizes, steps)
+def _storage_of(key: Any) -> tuple[Storage, object]:
+    """A storage and its name, of a persistent id in torch's old format."""
+    label, dtype, name, _, length, view = key
+    _expect(label == "storage" and type(dtype) is torch.dtype and view is None, "a storage")
+    _expect(type(length) is int and length >= 0, "the length of a storage")
+    return Storage(dtype, length), name
 
 
-def _parameter(tensor: object, *rest: object) -> StoredTensor:
-    if type(tensor) is not StoredTensor or len(rest) not in (2, 3):
-        raise TypeError
+def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> StoredTensor:
+    _expect(type(storage) is Storage and type(shape) is tuple and type(stride) is tuple, "a tensor")
+    _expect(len(shape) == len(stride) <= MAX_DEPTH and len(rest) in (2, 3), "a tensor")
+    _expect(all(type(n) is int and n >= 0 for n in (offset, *shape, *stride)), "a shape")
+    return StoredTensor(storage, offset, shape, stride)
+
+
+def _parameter(tensor: Any, *rest: Any) -> StoredTensor:
+    _expect(type(tensor) is StoredTensor and len(rest) in (2, 3), "a parameter")
     return tensor
 
 
-def _as_tuple(value: object) -> tuple[Any, ...]:
-    if type(value) is not tuple:
-        raise TypeError
+def _size(value: Any) -> tuple[Any, ...]:
+    _expect(type(value) is tuple, "a shape")
     return value
 
 
-def _as_list(value: object) -> list[Any]:
+def _set(value: Any) -> list[Any]:
     """What a set is made of below protocol 4; nobody asks such a set anything, so it stays a list."""
-    if type(value) is not list:
-        raise TypeError
+    _expect(type(value) is list, "a list")
     return value
 
 
 def read_tensor(file: BufferedReader, tensor: StoredTensor) -> Tensor:
-    """The tensor in fp32 and in memory of its own; PickleRefused unless it is floating point and stored in full."""
+    """The tensor in fp32 and in memory of its own; Refused unless it is floating point and stored in full."""
     dtype = tensor.storage.dtype
     if not dtype.is_floating_point:
-        raise PickleRefused(f"has numbers of type {dtype} where weights belong")
+        raise Refused(f"has numbers of type {dtype} where weights belong")
     step = 1
     for stride, size in sorted((n, m) for n, m in zip(tensor.stride, tensor.shape) if m != 1):
         if stride != step:
-            raise PickleRefused("has a tensor that is not stored in full")
+            raise Refused("has a tensor that is not stored in full")
         step *= size
     count = math.prod(tensor.shape)
-    if tensor.offset + count > tensor.storage.count:
-        raise PickleRefused("has a tensor that is not stored in full")
+    if tensor.offset + count > tensor.storage.length:
+        raise Refused("has a tensor that is not stored in full")
     raw = torch.empty(tensor.nbytes, dtype=torch.uint8)
     file.seek(tensor.storage.start + tensor.offset * dtype.itemsize)
     if file.readinto(raw.numpy().data) != tensor.nbytes:
-        raise PickleRefused("is a damaged pickle: it ends too early")
+        raise Refused("is a damaged pickle: it ends too early")
     return raw.view(dtype).as_strided(tensor.shape, tensor.stride).contiguous().float()
 
 
 def flatten(record: Record) -> Network:
-    """The tensors and options of a network record; PickleRefused when it is not a tree of modules of common size."""
+    """The tensors and options of a network record; Refused when it is not a tree of modules of common size."""
     tensors: dict[str, StoredTensor] = {}
     options: dict[str, dict[str, Any]] = {}
     waiting: list[tuple[str, Record, int]] = [("", record, 0)]
@@ -231,24 +269,24 @@ def flatten(record: Record) -> Network:
         prefix, module, depth = waiting.pop()
         state = module.state
         if module.name != NETWORK or depth > MAX_DEPTH or len(options) + len(tensors) > MAX_PARTS:
-            raise PickleRefused("holds something else than modules inside of a network")
+            raise Refused("holds something else than modules inside of a network")
         options[prefix.removesuffix(".")] = state
         for kind in ("_parameters", "_buffers", "_modules"):
             parts = state.get(kind, {})
-            if type(parts) is not dict:
-                raise PickleRefused("is a damaged pickle: a module without parts")
+            if not isinstance(parts, dict):
+                raise Refused("is a damaged pickle: a module without parts")
             for name, value in parts.items():
                 if value is None:
                     continue
                 if type(name) is not str or len(name) > MAX_NAME or len(waiting) > MAX_PARTS:
-                    raise PickleRefused("holds something else than modules inside of a network")
+                    raise Refused("holds something else than modules inside of a network")
                 full = prefix + name
                 if kind == "_modules" and type(value) is Record:
                     waiting.append((full + ".", value, depth + 1))
                 elif kind != "_modules" and type(value) is StoredTensor:
                     tensors[full] = value
                 else:
-                    raise PickleRefused(f"has a {type(value).__name__} in the place of {printable(full)}")
+                    raise Refused(f"has a {type(value).__name__} in the place of {printable(full)}")
     return Network(record.args[0], tensors, options)
 
 

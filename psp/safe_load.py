@@ -1,7 +1,8 @@
 """Files from strangers to tensors and plain values: nothing in them runs, nothing takes more memory than the file has.
 
-PyTorch files are looked through before torch opens them: the zip's directory and checksums, and which names its pickle
-asks for. What is left is `torch.load(weights_only=True)`, which compares the tensors with the records they lie in.
+PyTorch files are looked through before torch opens them: the zip's directory and checksums, and which instructions and
+names its pickle has. What is left is `torch.load(weights_only=True)`, which compares the tensors with the records they
+lie in.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import argparse
 import json
 import math
 import os
-import pickletools
 import re
 import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,37 +26,56 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from psp.errors import UserError, brief, one_line
-from psp.restricted_pickle import printable
+from psp.restricted_pickle import Budget, Refused, printable, walk
 from psp.tensor_file import ALIGNMENT
+from psp.weight_files import is_page
 
 MAX_HEADER = 32 << 20  # bytes of a pickle or a JSON header: names, shapes and options, never the numbers
 MAX_ENTRIES = 200_000
+PICKLE_BUDGET = 256 << 20  # 4 million instructions; a training state of 1024 px has 200,000
 LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"  # what torch wrote before version 1.6
 # What the pickle of a weights file needs. torch's own list is longer and has calls that take memory at will.
 _ALLOWED = re.compile(
-    r"collections OrderedDict|argparse Namespace"
-    r"|torch (Size|device|bool|(b?float|u?int)[0-9]+|[A-Z][A-Za-z0-9]+Storage)"
-    r"|torch\._utils _rebuild_(tensor_v2|parameter)"
+    r"collections\.OrderedDict|argparse\.Namespace"
+    r"|torch\.(Size|device|bool|(b?float|u?int)[0-9]+|[A-Z][A-Za-z0-9]+Storage)"
+    r"|torch\._utils\._rebuild_(tensor|tensor_v2|parameter)"
 )
-_OPCODES_OF_CALLS = {"INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "STACK_GLOBAL"}
 
 
 def read_torch(path: Path) -> Mapping[str, Any]:
     """Content of a PyTorch file, zip or legacy, whose top is a dict. UserError in one line for anything else."""
-    require_safe_torch(path)
-    try:
-        check_torch(path)
-        # files of StyleGAN2 training runs hold their argparse options, a plain record of values
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)  # mmap would leave sizes unchecked
-    except UserError:
-        raise
-    except Exception as error:  # a damaged pickle can raise anything
-        raise UserError(f"{path} {_why_not(error)}") from error
+    content = load_torch(path)
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content
+
+
+def load_torch(path: Path) -> Any:
+    """Content of a PyTorch file, whatever its top is. UserError in one line: damaged, or not loadable safely."""
+    require_safe_torch(path)
+    check_torch(path)
+    try:
+        # files of StyleGAN2 training runs hold their argparse options, a plain record of values
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)  # mmap would leave sizes unchecked
+    except Exception as error:  # a damaged pickle can raise anything
+        raise UserError(f"{path} {_why_not(error)}") from error
+
+
+def read_tensors(path: Path, *entries: str) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file or of a PyTorch state dict, on the CPU as they are stored.
+
+    entries: where training programs put their state dict; the first that a PyTorch file has is taken, else all of it.
+    UserError in one line: a web page, damaged, not loadable safely, no tensors, or something else among them.
+    """
+    state: Mapping[str, Any] = read_safetensors(path)[0] if path.suffix == ".safetensors" else read_torch(path)
+    state = next((state[entry] for entry in entries if isinstance(state.get(entry), Mapping)), state)
+    tensors = {str(key): value for key, value in state.items()}
+    if not tensors:
+        raise UserError(f"{path} holds no tensors: a state dict or a .safetensors file is needed")
+    check_stored(path, tensors)
+    return tensors
 
 
 def check_torch(path: Path) -> None:
@@ -94,7 +114,8 @@ def _check_zip(path: Path, file: IO[bytes]) -> None:
             raise UserError(f"{path} is a zip, but no checkpoint that torch wrote")
         if pickles[0].file_size > MAX_HEADER:
             raise UserError(f"{path}: its pickle is {pickles[0].file_size >> 20} MiB; {MAX_HEADER >> 20} are allowed")
-        _check_pickle(path, _stored(file, pickles[0]), size)
+        content = _stored(file, pickles[0])
+        _check_pickle(BytesIO(content), len(content), size)
         if any(entry.CRC for entry in entries):  # torch can be told to leave the checksums out: all are 0 then
             for entry in entries:
                 with archive.open(entry) as stream:
@@ -122,32 +143,35 @@ def _check_legacy(path: Path, file: IO[bytes]) -> None:
     file.seek(0)
     head = file.read(len(LEGACY_MAGIC))
     if head != LEGACY_MAGIC:
+        _refuse_page(path, head + file.read(512))
         raise UserError(f"{path} is damaged, or a pickle that torch did not write, which is never loaded")
-    rest = file.read(MAX_HEADER)
     for _ in range(4):
-        rest = rest[_check_pickle(path, rest, size) :]
+        _check_pickle(file, size, size)
 
 
-def _check_pickle(path: Path, data: bytes, size: int) -> int:
-    """Look through a pickle without running it; its length. UserError: names or numbers that weights do not need."""
-    last = position = 0
-    for opcode, argument, start in pickletools.genops(data):
-        position = start or 0
-        if opcode.name == "GLOBAL":
-            if not _ALLOWED.fullmatch(str(argument)):
-                name = printable(str(argument).replace(" ", "."))
-                raise UserError(f"{path} holds Python objects ({name}), which are never loaded")
-        elif opcode.name in _OPCODES_OF_CALLS:
-            raise UserError(f"{path} holds a pickle that torch did not write ({opcode.name}), which is never loaded")
-        elif opcode.name == "BINPERSID" and last > size:  # the number of elements comes last
-            raise UserError(f"{path} is damaged: a tensor is declared larger than the file")
-        elif isinstance(argument, int) and "PUT" not in opcode.name and "GET" not in opcode.name:
+def _check_pickle(file: IO[bytes], end: int, size: int) -> None:
+    """Walk the pickle of a PyTorch file of `size` bytes. Refused: names or numbers that weights do not need."""
+    last = 0
+    for name, argument in walk(file, end, Budget(PICKLE_BUDGET)):
+        if name == "STACK_GLOBAL":
+            raise Refused(f"holds a pickle that torch did not write ({name}), which is never loaded")
+        if name == "GLOBAL" and not _ALLOWED.fullmatch(str(argument)):
+            raise Refused(f"holds Python objects ({printable(str(argument))}), which are never loaded")
+        if name == "BINPERSID" and last > size:  # the number of elements comes last
+            raise Refused("is damaged: a tensor is declared larger than the file")
+        if isinstance(argument, int) and "PUT" not in name and "GET" not in name:
             last = argument
-    return position + 1
+
+
+def _refuse_page(path: Path, head: bytes) -> None:
+    if is_page(head):
+        raise UserError(f"{path} is a web page, not weights: the download failed; fetch it again")
 
 
 def _why_not(error: Exception) -> str:
     text = str(error)
+    if isinstance(error, Refused):
+        return text
     if found := re.search(r"GLOBAL ([\w.]+)", text):
         return f"holds Python objects ({found[1]}), which are never loaded"
     if "Weights only" in text or "weights_only" in text:
@@ -161,7 +185,9 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file. UserError: damaged, or the checksum in its metadata is wrong."""
     try:
         with path.open("rb") as file:
-            header = int.from_bytes(file.read(8), "little")
+            head = file.read(512)
+        _refuse_page(path, head)
+        header = int.from_bytes(head[:8], "little")
         if header > MAX_HEADER:
             raise UserError(f"{path} is a damaged safetensors file (a header of {header} bytes)")
         with safetensors.safe_open(path, framework="pt") as content:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ from psp.errors import UserError, brief
 from psp.mixing import mix, seeded_noise
 from psp.model import PSP
 from psp.preprocess import to_network
+from psp.safe_load import check_stored, load_torch, read_safetensors
 from psp.tasks import Task
 from psp.visualize import to_pixels
 
@@ -180,13 +179,9 @@ def load_codes(path: str | Path, n_styles: int, style_dim: int) -> Tensor:
         )
     try:
         array = _read_tensor(path)
-    except UserError:
-        raise
-    except (pickle.UnpicklingError, RuntimeError, ValueError, KeyError, TypeError, OSError, EOFError) as error:
-        reason = brief(error)
-        raise UserError(f"style code {path}: cannot be read safely ({reason}); see --style_code") from None
-    except Exception as error:  # safetensors and numpy have errors of their own
-        raise UserError(f"style code {path}: damaged ({brief(error)}); see --style_code") from None
+    except Exception as error:  # numpy has many for a damaged file
+        reason = error if isinstance(error, UserError) else f"{path} is damaged ({brief(error)})"
+        raise UserError(f"style code {reason}; see --style_code") from None
     if array.shape in ((style_dim,), (1, style_dim)):
         array = array.reshape(1, 1, style_dim).expand(1, n_styles, style_dim)
     elif array.shape == (n_styles, style_dim):
@@ -209,21 +204,16 @@ def _read_tensor(path: Path) -> Tensor:
         content = np.load(path, allow_pickle=False)
         return torch.from_numpy(np.ascontiguousarray(content, dtype=np.float32))
     if suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        content = load_file(path)
+        content = read_safetensors(path)[0]
     elif suffix in (".pt", ".pth"):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols; what cannot be loaded safely is an error anyway
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_torch(path)
     else:
-        raise UserError(f"style code {path}: --style_code takes .npy, .pt and .safetensors files")
+        raise UserError(f"{path} is no .npy, .pt or .safetensors file")
     if isinstance(content, dict):  # one tensor, under any name
         if len(content) != 1:
-            raise UserError(f"style code {path}: holds {len(content)} entries, expected one tensor (--style_code)")
+            raise UserError(f"{path} holds {len(content)} entries, expected one tensor")
         content = next(iter(content.values()))
     if not isinstance(content, Tensor) or not content.is_floating_point():
-        raise UserError(
-            f"style code {path}: holds a {type(content).__name__}, expected a tensor of floats (--style_code)"
-        )
+        raise UserError(f"{path} holds a {type(content).__name__}, expected a tensor of floats")
+    check_stored(path, {"its tensor": content})
     return content

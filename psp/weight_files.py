@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,11 @@ def locate(path: str | Path) -> Path:
     except (OSError, ValueError):  # a name that the system cannot even look up; reading it says why
         pass
     return path
+
+
+def is_page(head: bytes) -> bool:
+    """Whether a file that begins so is a web page, saved by mistake instead of weights."""
+    return re.match(rb"[\xef\xbb\xbf\s]*<[!?a-zA-Z]", head) is not None
 
 
 def config_beside(path: Path) -> Path | None:

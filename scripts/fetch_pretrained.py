@@ -79,27 +79,14 @@ def get(entry: Published, folder: Path, flags: Any) -> None:
         return
     print(f"{entry.name}: {entry.use}\n  licence: {entry.licence}", flush=True)
 
-    from tqdm import tqdm
-
     from psp.download import Patience
     from psp.fetch import fetch
 
-    patience = Patience(timeout=flags.timeout, attempts=flags.attempts)
-    with tqdm(unit="B", unit_scale=True, unit_divisor=1000, disable=None, leave=False, desc=entry.name) as bar:
-
-        def progress(have: int, total: int | None) -> None:
-            bar.total = total
-            bar.update(have - bar.n)
-
-        def say(line: str) -> None:
-            bar.clear()
-            print(f"  {line}", flush=True)
-
-        mirror = Path(flags.mirror).expanduser() if flags.mirror else None
-        path = fetch(
-            entry, folder, mirror=mirror, overwrite=flags.overwrite, patience=patience, read=read, progress=progress,
-            say=say,
-        )  # fmt: skip
+    path = fetch(
+        entry, folder, mirror=Path(flags.mirror).expanduser() if flags.mirror else None, overwrite=flags.overwrite,
+        patience=Patience(timeout=flags.timeout, attempts=flags.attempts), read=read,
+        say=lambda line: print(f"  {line}", flush=True),
+    )  # fmt: skip
     print(f"  {path}")
 
 

@@ -150,6 +150,8 @@ def attacks(evidence: Path) -> dict[str, bytes]:
         "newobj_ex": b"\x80\x04cos\nsystem\n)}\x92.",
         "memo": b"\x80\x02Nr\xff\xff\xff\x7f.",
         "nesting": b"\x80\x02" + b"]" * 300_000 + b"a" * 299_999 + b".",
+        "deep key": b"\x80\x02}" + b")" + b"\x85" * 400_000 + b"Ns.",
+        "tuple keys": b"\x80\x02}(" + b"K\x01\x85N" * 100_000 + b"u.",
         "long": b"\x80\x02\x8b\xff\xff\xff\x7f.",
         "text": b"\x80\x02X\xff\xff\xff\xff.",
         "text8": b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x7f.",

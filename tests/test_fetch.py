@@ -20,6 +20,8 @@ import torch
 from tiny_checkpoints import refused
 from tiny_server import QUICK, Web, serve
 
+from criteria.weights import hub_weights
+from psp.download import Busy
 from psp.errors import UserError
 from psp.fetch import fetch, verify
 from psp.formats import read_weights
@@ -136,6 +138,38 @@ def test_mirror_folder(web: Web, tmp_path: Path) -> None:
     assert "damaged" in refused(lambda: fetch(unknown, out, mirror=mirror, read=read_weights))
     assert "10 bytes" in refused(lambda: fetch(wanted, out, mirror=mirror)) and os.listdir(out) == []
     assert "target folder" in refused(lambda: fetch(wanted, mirror, mirror=mirror, overwrite=True))
+
+
+def test_weights_of_losses_come_the_same_way(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    good, other = f"/good/net-{sha(web.body)[:8]}.pth", "/good/net-00000000.pth"
+    path = hub_weights(web.url + good, "the test")
+    assert path == tmp_path / "hub" / "checkpoints" / Path(good).name and path.read_bytes() == web.body
+    asked = len(web.asked)
+    assert hub_weights(web.url + good, "the test") == path and len(web.asked) == asked
+    message = refused(lambda: hub_weights(web.url + other, "the test"))
+    assert "the test needs net-00000000.pth" in message and "published is 00000000" in message
+    with serve(Web(b"")) as gone:
+        url = f"{gone.url}/n.pth"
+    message = refused(lambda: hub_weights(url, "the test"))
+    assert "no connection" in message and "put n.pth" in message and "$PSP_WEIGHTS_DIR" in message
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_processes_that_need_the_same_weights_wait(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    calls = []
+
+    def busy(entry: Published, folder: Path) -> None:
+        calls.append(entry.name)
+        if len(calls) == 1:
+            raise Busy("another process is fetching it")
+        folder.mkdir(parents=True)
+        _file(folder / entry.name, b"x")  # the other one is done
+        raise UserError("cannot write it")
+
+    monkeypatch.setattr("criteria.weights.fetch", busy)
+    assert hub_weights(web.url + "/good/n.pth", "the test").read_bytes() == b"x" and calls == ["n.pth"] * 2
 
 
 # ---- the disk ----------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +201,6 @@ def test_mistakes_are_said_in_one_line(tmp_path: Path, monkeypatch: pytest.Monke
     def no_network(*args: object, **kwargs: object) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", no_network)
     with pytest.raises(UserError, match="no route to host"):
         IdentityLoss("facenet")

@@ -169,6 +169,9 @@ def test_torch_load_is_told_not_to_run_code() -> None:
             given = {word.arg: ast.unparse(word.value) for word in node.keywords}
             if given.get("weights_only") != "True":
                 unsafe.append(f"{name(path)}:{node.lineno}")
+            if path.is_relative_to(ROOT / "tests") or name(path) == "psp/safe_load.py":
+                continue
+            unsafe.append(f"{name(path)}:{node.lineno}: psp.safe_load is the one door")
     assert not unsafe, "torch.load without weights_only=True can run code from the file"
 
 

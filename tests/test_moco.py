@@ -71,5 +71,5 @@ def test_missing_or_wrong_weights_are_said_in_one_line(tmp_path: Path, monkeypat
     with pytest.raises(UserError, match="moco_v2_800ep_pretrain"):
         MocoLoss()
     torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, tmp_path / "moco_v2_800ep_pretrain.pth.tar")
-    with pytest.raises(UserError, match="does not hold ResNet"):
+    with pytest.raises(UserError, match="the ResNet in .* does not fit"):
         MocoLoss()

@@ -186,6 +186,7 @@ def test_code_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     torch.save(torch.zeros(18, 512), tmp_path / "shape.pt")
     torch.save(torch.full((6, 8), float("nan")), tmp_path / "nan.pt")
     torch.save(torch.zeros(6, 8).long(), tmp_path / "integers.pt")
+    torch.save(torch.zeros(1, 6, 8).expand(10**9, 6, 8), tmp_path / "expanded.pt")
     torch.save({"a": torch.zeros(6, 8), "b": torch.zeros(6, 8)}, tmp_path / "two.pt")
     torch.save({"a": Malicious(tmp_path / "pwned")}, tmp_path / "evil.pt")
     np.save(tmp_path / "evil.npy", np.array([Malicious(tmp_path / "pwned")], dtype=object), allow_pickle=True)
