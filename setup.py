@@ -66,6 +66,7 @@ setup(
         "tqdm>=4.66,<5",
         "safetensors>=0.5,<1",
         "pyyaml>=6,<7",
+        "filelock>=4.1,<5",
     ],
     extras_require={"studio": ["flask>=3.1,<4", "waitress>=3,<4"], "ray": ["ray[data]>=2.30,<3"]},
 )

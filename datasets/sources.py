@@ -207,17 +207,10 @@ class Below(ImageSource):
 
 
 def open_source(path: str | Path) -> ImageSource:
-    """A folder, a zip file, tar shards (`a-{00..11}.tar`) or one image file as an `ImageSource`.
-
-    UserError if missing, empty or something else.
-    """
-    from datasets.shards import Shards, is_shards
-
+    """A folder, a zip file or one image file as an `ImageSource`; UserError if missing, empty or something else."""
     path = Path(path).expanduser()
     if path.is_dir():
         source: ImageSource = Folder(path)
-    elif is_shards(path):
-        source = Shards(path)
     elif not path.exists():
         raise UserError(f"{path}: does not exist; expected a folder, a zip file or an image")
     elif not path.is_file():

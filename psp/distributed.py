@@ -20,10 +20,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from psp.errors import UserError
-from psp.heartbeat import Heartbeat
 
 BUCKET_BYTES = 32 << 20  # gradients travel in pieces of about this size
-PATIENCE = timedelta(minutes=30)  # for one collective: reading 100,000 images may take one rank longer than another
+PATIENCE = timedelta(minutes=10)  # for one collective, as torch's own for NCCL: one rank may read or write for longer
 
 
 def launched() -> int:
@@ -58,10 +57,11 @@ def wait_for_shards() -> None:
 
 
 @contextmanager
-def process_group(device: torch.device) -> Iterator[None]:
+def process_group(device: torch.device, patience: timedelta = PATIENCE) -> Iterator[None]:
     """Join the other ranks; nothing without torchrun. Only rank 0 prints.
 
-    UserError when a rank is lost on the way; a rank that waits for a lost one is ended by `Heartbeat` within a minute.
+    UserError when a rank is lost on the way: at once for one that has ended, whose connections close, and after
+    `patience` for one that is not heard of any more.
     """
     if launched() == 1:
         yield
@@ -72,27 +72,22 @@ def process_group(device: torch.device) -> Iterator[None]:
         shared = launched() > torch.cuda.device_count() * int(os.environ.get("GROUP_WORLD_SIZE", "1"))
         backend = "gloo" if shared else "cpu:gloo,cuda:nccl"  # NCCL refuses two ranks on one GPU
     try:
-        dist.init_process_group(backend, timeout=PATIENCE)
+        dist.init_process_group(backend, timeout=patience)
     except (ValueError, RuntimeError, dist.DistError) as error:
         raise UserError(f"cannot meet the other ranks; start with torchrun ({str(error).splitlines()[0]})") from error
     printing = sys.stdout
     if rank():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    heartbeat = Heartbeat(rank(), world_size())
     try:
-        wait_for_all()  # until everybody's heart has begun to beat
-        heartbeat.start()
         yield
-        heartbeat.end(well=True)
         dist.destroy_process_group()  # not after a failure: it could wait for the ranks that are gone
     except RuntimeError as error:
-        heartbeat.end(well=False)
         if not _is_about_ranks(error):
             raise
-        raise UserError(heartbeat.lost("another rank")) from error
-    except BaseException:
-        heartbeat.end(well=False)
-        raise
+        raise UserError(
+            f"another rank of {world_size()} has failed or is gone, so rank {rank()} stops as well; "
+            "the same command continues from the newest checkpoint"
+        ) from error
     finally:
         sys.stdout = printing
 
@@ -212,9 +207,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        total = gradient.clone()
-        dist.all_reduce(total)
-        return total
+        return _Sum.apply(gradient)
 
 
 class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):

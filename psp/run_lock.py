@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from psp.errors import UserError
 
@@ -17,33 +19,22 @@ NAME = ".lock"
 def only_process_in(folder: Path) -> Iterator[None]:
     """Within the block no other process can enter it for the same folder; UserError names the one that is in it.
 
-    The lock is the operating system's (POSIX record lock on `.lock`): it ends with the process, however that ends, so
-    what a killed run left behind stops nobody, and loader processes do not inherit it. Where the system or the file
-    system has no such locks, nothing is checked.
+    The lock is the operating system's: it ends with the process, however that ends, so what a killed run left behind
+    stops nobody. Where the file system has no locks, nothing is checked.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
     path = folder / NAME
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        path.touch()
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     try:
-        try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            owner = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-            raise UserError(f"{folder} is in use by {owner}; wait for it, end it, or give another --exp_dir") from None
-        except OSError:  # no locks here
-            pass
-        try:
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        except OSError:  # a full disk: only the name of the owner is missing then
-            pass
+        lock: AbstractContextManager[object] = FileLock(path, fallback_to_soft=False).acquire(timeout=0)
+    except Timeout:
+        owner = path.read_text(errors="replace").strip() or "another process"
+        raise UserError(f"{folder} is in use by {owner}; wait for it, end it, or give another --exp_dir") from None
+    except OSError:  # no locks here
+        lock = nullcontext()
+    with lock:
+        with suppress(OSError):  # a full disk: only the name of the owner is missing then
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
         yield
-    finally:
-        os.close(handle)

@@ -14,22 +14,25 @@ compiling, or waiting for another process that compiles, may take (default 600).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import logging
 import os
 import shutil
+import socket
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from stylegan2_ops import build
 from stylegan2_ops.build import BuildError, Capability
-from stylegan2_ops.lock import Lock
 
 MODES = ("auto", "cuda", "ref")
 PREBUILT = Path(__file__).parent / "_kernels"
@@ -134,7 +137,7 @@ def _cached(capabilities: list[Capability]) -> Path:
         return build.check(folder, capabilities)
     except BuildError:
         pass
-    with Lock(root / f"{key}.lock", limit):
+    with only_compiler(root / f"{key}.lock", limit):
         for left in root.glob(f"{key}-building-*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
         failure = root / f"{key}.failed"
@@ -154,6 +157,26 @@ def _cached(capabilities: list[Capability]) -> Path:
             failure.write_text(str(error), encoding="utf-8")
             raise
         return build.check(folder, capabilities)
+
+
+@contextlib.contextmanager
+def only_compiler(path: Path, seconds: float) -> Iterator[None]:
+    """One process at a time in this block; BuildError names the one that another waited for longer than `seconds`.
+
+    The operating system drops the lock when its process ends, however it ends: a file that is left stops nobody.
+    """
+    try:
+        file_lock = FileLock(path, mode=0o600, fallback_to_soft=False)
+        lock: contextlib.AbstractContextManager[object] = file_lock.acquire(timeout=seconds)
+    except Timeout:
+        holder = path.read_text(errors="replace") or "another process"
+        raise BuildError(f"{holder} was still compiling after {seconds:g} s (PSP_OPS_BUILD_TIMEOUT)") from None
+    except OSError:  # a file system without locks
+        lock = contextlib.nullcontext()
+    with lock:
+        with contextlib.suppress(OSError):
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        yield
 
 
 def cache_folder() -> Path:

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,8 @@ def ranks_run(folder: str, options: dict[str, Any], trouble: str = "", at: int =
 
         method.training_step = troubled
 
-    with process_group(torch.device("cpu")):
+    patience = {"patience": timedelta(seconds=20)} if trouble == "freeze" else {}  # as after ten minutes otherwise
+    with process_group(torch.device("cpu"), **patience):
         made = tiny_trainer(folder, prepared=prepared, **options)
         status = made.run()
         require_same(made.method.state(), when="at the end")

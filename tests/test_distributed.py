@@ -92,7 +92,7 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("trouble", ["kill", *(pytest.param(t, marks=pytest.mark.slow) for t in ("error", "freeze"))])
 def test_a_lost_rank_ends_the_others(trouble: str, tmp_path: Path) -> None:
-    """Killed: its connections close. An error: it says so. Frozen: nothing is heard of it."""
+    """Killed or ended with an error: its connections close. Frozen: nothing is heard of it, and patience ends."""
     processes = ranks("ranks_run", str(tmp_path / "run"), OPTIONS | {"max_steps": 999}, trouble, folder=tmp_path)
     began = time.monotonic()
     try:

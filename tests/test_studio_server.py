@@ -229,6 +229,21 @@ def test_the_documented_program_runs(
     assert first.shape == halfway.shape and not np.array_equal(first, halfway)
 
 
+def test_half_open_connections_stop_nobody(program: tuple[subprocess.Popen[str], int]) -> None:
+    """600 clients that sent half a header, or a header and half a body, and then nothing: the next one is answered."""
+    header, body = (b"POST /api/generate HTTP/1.1\r\nHost: loc", b"alhost\r\nContent-Length: 200000\r\n\r\nabc")
+    held = [socket.create_connection(("127.0.0.1", program[1]), timeout=20) for _ in range(600)]
+    try:
+        for k, connection in enumerate(held):
+            connection.sendall(header if k % 2 else header + body)
+        began = time.monotonic()
+        answer = raw(program[1], b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200") and time.monotonic() - began < 5  # 0.1 s on a quiet machine
+    finally:
+        for connection in held:
+            connection.close()
+
+
 HOSTILE = {
     "oversize": lambda: (b"x" * (17 << 20), "multipart/form-data; boundary=a"),
     "no picture": lambda: tiny.body(image=os.urandom(1 << 20)),

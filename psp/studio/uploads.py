@@ -16,7 +16,6 @@ from PIL import Image
 
 from psp.errors import UserError
 from psp.image_io import FORMATS, open_image
-from psp.studio import memory
 from psp.studio.limits import Limits, Refused, plain_words
 
 LATENT_BYTES = 256 << 10  # a code of 18 x 512 floats has 37 kB
@@ -64,15 +63,11 @@ def read_image(data: bytes, limits: Limits, *, name: str = "image") -> Image.Ima
         raise Refused(413, f"The {name} has {width} x {height} pixels; at most {limits.pixels // 10**6} million fit.")
     if _is_cut_short(data, width * height):
         raise Refused(400, f"The {name} is damaged or incomplete.")
-    large = width * height > limits.large
     try:
-        with _decoder.turn(large):
+        with _decoder.turn(width * height > limits.large):
             return open_image(io.BytesIO(data), max_pixels=limits.pixels, name=name)
     except UserError as error:
         raise Refused(400, plain_words(error)) from None
-    finally:
-        if large:
-            memory.release_soon()
 
 
 def _size(data: bytes, name: str) -> tuple[int, int]:
