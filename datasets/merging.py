@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from datasets.matching import match_names
-from datasets.roots import two_kinds
+from datasets.roots import labels_beside, two_kinds
 from datasets.sources import ImageSource, open_source
 from psp.atomic import atomic_open
 from psp.errors import UserError
@@ -111,16 +111,17 @@ def collection_photos(path: str | Path) -> ImageSource:
 
 
 def label_maps(path: str | Path, *, alone: bool = True) -> ImageSource:
-    """The label maps of a folder or zip: those beside its photos or, where there are none and `alone`, all images."""
-    try:
-        _, maps, kind = two_kinds(path)
-    except UserError:
-        if not alone:
-            raise
-        return open_source(path)
-    if kind != "labels":
-        raise UserError(f"{path}: has sketches beside its photos, no label maps; see --labels")
-    return maps
+    """The label maps of a folder or zip: those beside its photos or, where there are no photos and `alone`, all images.
+
+    UserError: none are there.
+    """
+    root = open_source(path)
+    maps = labels_beside(root)
+    if maps is not None:
+        return maps
+    if not alone or collection_photos(path).prefix:
+        raise UserError(f"{path}: needs photos/ and labels/ in it; see --labels, and prepare_data.py labels")
+    return root
 
 
 Pair = tuple[str, tuple[ImageSource, str] | None]

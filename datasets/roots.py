@@ -77,9 +77,9 @@ def open_data_root(path: str | Path, task: Task, *, test_share: float = TEST_SHA
     train = _find(folders, TRAIN)
     if train is None:
         source, target = _two_sides(root, folders, task, path, notes)
-        labels = _labels_beside(root, folders)
+        labels = labels_beside(root, folders)
         return replace(_split(source, target, test_share, notes, paired), train_labels=labels, test_labels=labels)
-    train_labels = _labels_beside(root.under(train))
+    train_labels = labels_beside(root.under(train))
     train_source, train_target = _two_sides(root.under(train), None, task, f"{path}/{train}", notes)
     test = _find(folders, TEST)
     if test is None:
@@ -89,7 +89,7 @@ def open_data_root(path: str | Path, task: Task, *, test_share: float = TEST_SHA
     if (len(test_names := [f for f in folders if _last(f) in TEST])) > 1:
         notes.append(f"test set: {test} (also there: {', '.join(n for n in test_names if n != test)})")
     test_source, test_target = _two_sides(root.under(test), None, task, f"{path}/{test}", [])
-    test_labels = _labels_beside(root.under(test))
+    test_labels = labels_beside(root.under(test))
     return DataRoot(train_source, train_target, test_source, test_target, notes, train_labels, test_labels)
 
 
@@ -123,10 +123,10 @@ def train_part(path: str | Path) -> tuple[ImageSource, ImageSource | None] | Non
     photos = _find(folders, PHOTOS)
     if photos is None and not _holds_only_images(folders):
         raise UserError(f"{path}/{train}: no folder 'photos' in it; see --photos")
-    return part.under(photos or ""), _labels_beside(part, folders)
+    return part.under(photos or ""), labels_beside(part, folders)
 
 
-def _labels_beside(root: ImageSource, folders: list[str] | None = None) -> ImageSource | None:
+def labels_beside(root: ImageSource, folders: list[str] | None = None) -> ImageSource | None:
     """The label maps of a folder that holds photos as well."""
     folders = _below_wrapper(root) if folders is None else folders
     photos = _find(folders, PHOTOS)

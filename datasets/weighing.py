@@ -48,9 +48,8 @@ def weigh(
     problems: list[str] = []
     n_dark = hidden = 0
     if dark != 1:
-        maps = label_maps(labels) if labels else _beside(photos) if images is None else images[1]
-        if maps is None:
-            raise UserError(f"{photos}: no label maps beside the photos; see --labels, and prepare_data.py labels")
+        beside = images[1] if images else None
+        maps = label_maps(labels) if labels else beside or label_maps(photos, alone=False)
         report = match_names(maps.names, faces.names)
         problems += [f"{faces.label(name)}: no label map of that name" for name in report.unmatched_target]
         jobs = [(faces.subset([name]), maps.subset([label])) for label, name in report.pairs]
@@ -70,13 +69,6 @@ def weigh(
         lines += [f"no cheek to be seen: {hidden} photos"] if hidden else []
     write_text(out, json.dumps(patterns, indent=1, ensure_ascii=False) + "\n")
     return [*lines, f"{len(faces)} photos, an epoch holds {epoch_length(weights)}: {out}"], problems
-
-
-def _beside(photos: str | Path) -> ImageSource | None:
-    try:
-        return label_maps(photos, alone=False)
-    except UserError:
-        return None
 
 
 def _parsed(text: str) -> tuple[str, float]:

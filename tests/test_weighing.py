@@ -116,10 +116,18 @@ def test_weights_of_a_collection_whose_label_maps_lie_elsewhere(tmp_path: Path, 
             elif "a_1" not in name:
                 labels.writestr(name.removeprefix("labels/"), archive.read(name))
     arguments = ["weights", "--photos", str(photos), "--out", str(tmp_path / "w.json"), "--workers", "1", "--dark", "2"]
-    assert "no label maps beside the photos" in refused(lambda: main(arguments))
+    assert "needs photos/ and labels/" in refused(lambda: main(arguments))
     assert main([*arguments, "--labels", str(maps)]) == 1
     captured = capsys.readouterr()
     assert "a_1.png: no label map" in captured.err and "darker than 100: 2 photos" in captured.out
+
+
+def test_label_maps_are_found_beside_sketches(tmp_path: Path, capsys: Out) -> None:
+    faces = faces_zip(tmp_path / "faces.zip", prefix="")
+    with zipfile.ZipFile(faces, "a") as archive:
+        archive.writestr("sketches/a_1.png", encoded(face(20)[0]))
+    arguments = ["weights", "--photos", str(faces), "--out", str(tmp_path / "w.json"), "--workers", "1", "--dark", "2"]
+    assert main(arguments) == 0 and "darker than 100: 3 photos" in capsys.readouterr().out
 
 
 def test_weights_that_make_no_sense_are_refused(tmp_path: Path) -> None:
