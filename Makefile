@@ -16,13 +16,13 @@ test: install
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # Where there is a GPU, nvcc and compute-sanitizer: the tests marked gpu, then the kernels alone under the sanitizer.
-# With another Python than .venv's, or for some tests only: make test-gpu GPU_PYTHON=python3 GPU_TESTS=tests/test_kernels_gpu.py
+# With another Python than .venv's, or for some tests only: make test-gpu GPU_PYTHON=python3 GPU_TESTS=tests/ops/test_kernels_gpu.py
 GPU_PYTHON ?= $(BIN)/python
 GPU_TESTS ?= tests
 test-gpu:
 	$(GPU_PYTHON) -m pytest -m gpu $(GPU_TESTS)
 	mkdir -p build
-	nvcc -std=c++20 -arch=native -lineinfo -I stylegan2_ops/csrc tests/kernels_device.cu stylegan2_ops/csrc/*.cu -o build/kernels_device
+	nvcc -std=c++20 -arch=native -lineinfo -I stylegan2_ops/csrc tests/ops/kernels_device.cu stylegan2_ops/csrc/*.cu -o build/kernels_device
 	build/kernels_device 300
 	for tool in memcheck racecheck synccheck initcheck; do compute-sanitizer --tool $$tool --error-exitcode 3 build/kernels_device 5 || exit; done
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from criteria.crop import crop_box, resize
 from criteria.weights import load_strictly, read_tensors
 from psp.errors import UserError
-from psp.weight_files import find_weights
+from psp.weights.places import find_weights
 
 SAME_PERSON = 0.6
 """dlib's threshold: descriptors closer than this are taken for the same person."""

@@ -15,7 +15,7 @@ from criteria.inception import InceptionV3
 from criteria.lpips import vgg16_trunk
 from criteria.weights import load_strictly, local_weights, read_tensors
 from psp.errors import UserError
-from psp.outputs import file_hash
+from psp.files import file_hash
 
 FID_URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 TORCHVISION_URL = "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth"

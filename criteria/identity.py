@@ -14,7 +14,7 @@ from criteria.dlib_resnet import SAME_PERSON, DlibFaceResNet
 from criteria.similarity import SimilarityLoss
 from criteria.weights import hub_weights, load_strictly, read_tensors, require_weights
 from psp.errors import UserError
-from psp.weight_files import find_weights
+from psp.weights.places import find_weights
 
 IdNet = Literal["dlib", "ir_se50", "facenet"]
 
@@ -63,7 +63,7 @@ class ArcFaceIRSE50(nn.Module):
 
     def __init__(self, weights: Path | None = None) -> None:
         super().__init__()
-        from psp.irse import Backbone
+        from psp.networks.irse import Backbone
 
         path = weights or require_weights(
             [_IR_SE50, "model_ir_se50.safetensors"],

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from psp.face_parser import INPUT_SIZE, faces_at_input_size, ids_at_input_size, load_face_parser, parsing_losses
+from psp.networks.face_parser import INPUT_SIZE, faces_at_input_size, ids_at_input_size, parsing_losses
+from psp.weights.face_parser import load_face_parser
 
 if TYPE_CHECKING:
     from typing_extensions import Self

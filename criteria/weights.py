@@ -11,12 +11,13 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor, nn
 
-from psp import checkpoint, safe_load
-from psp.download import Busy
 from psp.errors import UserError
-from psp.fetch import fetch
-from psp.formats import in_float32
-from psp.weight_files import Published, find_weights, is_published, read_manifest
+from psp.networks import state
+from psp.weights import safe_torch
+from psp.weights.download.published import fetch
+from psp.weights.download.transfer import Busy
+from psp.weights.formats import in_float32
+from psp.weights.places import Published, find_weights, is_published, read_manifest
 
 
 def local_weights(url: str, *names: str) -> Path | None:
@@ -51,12 +52,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     Nothing in the file is executed. UserError: not a weights file (says so when it is a web page saved by mistake).
     """
-    return in_float32(safe_load.read_tensors(path, "state_dict"))
+    return in_float32(safe_torch.read_tensors(path, "state_dict"))
 
 
 def load_strictly(net: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Load a state dict of a file, UserError naming what is missing, unexpected, mis-shaped or not finite."""
-    checkpoint.load_strictly(net, tensors, where=f"the {type(net).__name__} in {path}")
+    state.load_strictly(net, tensors, where=f"the {type(net).__name__} in {path}")
 
 
 def hub_weights(url: str, purpose: str) -> Path:

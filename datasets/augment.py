@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 
-from psp.palette import mirror_labels
+from psp.images.labels import mirror_labels
 
 
 def item_rng(seed: int) -> np.random.Generator:

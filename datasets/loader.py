@@ -15,8 +15,8 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from datasets.sample_weights import epoch_length
-from psp.interrupts import leave_signals_to_the_parent
-from psp.types import Batch
+from psp.batch import Batch
+from psp.signals import leave_signals_to_the_parent
 
 if TYPE_CHECKING:
     from datasets.pairs import PairedImages

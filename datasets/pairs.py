@@ -11,8 +11,8 @@ from datasets.augment import cut_at_random, item_rng, mirror, roughen_sketch
 from datasets.pixel_pairs import PixelPairs, Pixels, Where, same_place
 from datasets.sketches import STYLES
 from datasets.styles import DRAWING, Styles, begin_sketch, draw_sketch, pick_style
-from psp.palette import LabelMap
-from psp.preprocess import byte_tensor, degrade, parse_factors, photo_tensor, pixels_to_source
+from psp.images.labels import LabelMap
+from psp.images.preprocess import byte_tensor, degrade, parse_factors, photo_tensor, pixels_to_source
 
 if TYPE_CHECKING:
     from psp.tasks import Task
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class PairedImages(PixelPairs):
     """Pairs of a task's source, `size` x `size`, and its target photo, `target_size` x `target_size`.
 
-    Row: (source as `psp.preprocess.pixels_to_source`, target float [3,S,S] in [-1,1], name of the target), and with
-    `with_labels` the target's label map, uint8 [S,S].
+    Row: (source as `psp.images.preprocess.pixels_to_source`, target float [3,S,S] in [-1,1], name of the target), and
+    with     `with_labels` the target's label map, uint8 [S,S].
     Index: an int, or (int, seed): with `augment` the seed decides everything random, an int counts as seed = index.
 
     source: folder, zip or `ImageSource`; None, or the same place as the target, means: photo tasks use the target
@@ -33,8 +33,8 @@ class PairedImages(PixelPairs):
       `roughen` the changes of `datasets.augment.roughen_sketch`. Without augment: style and factor depend on the index.
     unfinished: with augment, the share of sketches that are only begun.
     jitter: with augment, a random part of 256/286 of the side, enlarged (as pix2pix and CycleGAN do).
-    fit: see `psp.preprocess.choose_fit`; "auto" treats both sides of a pair alike: cropped when both have the same
-      shape that is not square, otherwise stretched, as pSp does.
+    fit: see `psp.images.preprocess.choose_fit`; "auto" treats both sides of a pair alike: cropped when both have the
+      same shape that is not square, otherwise stretched, as pSp does.
     resize_factors: as pSp's flag, overrides the task's. cache_mb: decoded pixels kept in memory up to this much.
     report: how names were matched; nothing is dropped without being named there.
     """

@@ -18,9 +18,9 @@ from datasets.matching import PairReport, match_names
 from datasets.pixel_store import PixelStore
 from datasets.sources import ImageSource, open_source
 from psp.errors import UserError
-from psp.image_io import to_grey, to_rgb
-from psp.palette import LABELS, LabelMap, get_label_map
-from psp.preprocess import choose_fit, label_ids, make_square, source_pixels, target_pixels
+from psp.images.decode import to_grey, to_rgb
+from psp.images.labels import LABELS, LabelMap, get_label_map
+from psp.images.preprocess import choose_fit, label_ids, make_square, source_pixels, target_pixels
 
 if TYPE_CHECKING:
     from psp.tasks import Task
@@ -32,8 +32,8 @@ CHUNK = 256  # images decoded between two looks at the room left
 class Pixels(NamedTuple):
     """One pair before augmentation, all uint8.
 
-    source: as `psp.preprocess.source_pixels`; where sketches or photos are made from the target, the photo to make
-    them from: [S,S,3], or its grey [size,size]. target: [S,S,3]. labels: the label map of the target, of any side.
+    source: as `psp.images.preprocess.source_pixels`; where sketches or photos are made from the target, the photo to
+    make them from: [S,S,3], or its grey [size,size]. target: [S,S,3]. labels: the label map of the target, of any side.
     """
 
     source: np.ndarray

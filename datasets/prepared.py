@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from psp.errors import UserError
-from psp.outputs import output_names
+from psp.files import output_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,7 +66,7 @@ class PreparedSide:
 
 
 def _pixels(source: Tensor) -> np.ndarray:
-    """`psp.preprocess.pixels_to_source` undone: uint8 [H,W] or [H,W,3]."""
+    """`psp.images.preprocess.pixels_to_source` undone: uint8 [H,W] or [H,W,3]."""
     array = source.numpy()
     if array.dtype == np.uint8:
         return array

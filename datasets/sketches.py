@@ -4,7 +4,7 @@ Three filters of NumPy and SciPy, so that a model trained on a mixture is not ti
 `sobel` is pSp's recipe for its sketch set (scripts/generate_sketch_data.py) up to the learned simplifier that followed;
 `pencil` is the colour dodge of photo editors, soft with shading; `xdog` is the extended difference of Gaussians
 (Winnemoeller, Kyprianidis, Olsen: XDoG, Computers & Graphics 36, 2012), crisp lines. The fourth style, `drawing`, is
-no filter: pen strokes about the parts of a face, see `datasets.drawings`.
+no filter: pen strokes about the parts of a face, see `datasets.drawing.draw`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL import Image
 from scipy import ndimage
 
 from psp.errors import UserError
-from psp.image_io import to_grey, to_rgb
+from psp.images.decode import to_grey, to_rgb
 
 
 def sobel(grey: np.ndarray) -> np.ndarray:
@@ -128,12 +128,13 @@ def levelled(grey: np.ndarray) -> np.ndarray:
 
 
 def _drawn(photo: Image.Image, size: int | None, labels: np.ndarray | None, seed: int) -> Image.Image:
-    from datasets.drawings import drawing
+    from datasets.drawing.draw import drawing
 
     if labels is None:
         import torch
 
-        from psp.face_parser import INPUT_SIZE, parse_faces
+        from psp.networks.face_parser import INPUT_SIZE
+        from psp.weights.face_parser import parse_faces
 
         face = to_rgb(photo).resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.array(face)).permute(2, 0, 1)[None]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from psp.errors import UserError, brief
-from psp.image_io import EXTENSIONS, open_image
+from psp.images.decode import EXTENSIONS, open_image
 
 MAX_MEMBER_BYTES = 256 << 20  # of one image file, or of what a zip member unpacks to: 64 million pixels, unpacked
 
@@ -57,7 +57,7 @@ class ImageSource:
         return f"{self.path}/{name}"
 
     def open(self, name: str, **options: Any) -> Image.Image:
-        """Decode one image; UserError names the file when that fails (options: see `psp.image_io.open_image`)."""
+        """Decode one image; UserError names the file when that fails (options: see `psp.images.decode.open_image`)."""
         return open_image(io.BytesIO(self.read(name)), name=self.label(name), **options)
 
     def subset(self, names: Sequence[str]) -> ImageSource:

@@ -10,9 +10,9 @@ from PIL import Image
 
 from datasets.sketches import STYLES, sketch_from_photo
 from psp.errors import UserError, shown
-from psp.image_io import to_grey
+from psp.images.decode import to_grey
 
-DRAWING = "drawing"  # pen strokes along the borders of a label map, see datasets.drawings
+DRAWING = "drawing"  # pen strokes along the borders of a label map, see datasets.drawing.draw
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 Styles = tuple[str, ...] | Mapping[str, float]
@@ -75,7 +75,7 @@ def draw_sketch(
     """
     image = Image.fromarray(photo)
     if style == DRAWING:
-        from datasets.drawings import drawing
+        from datasets.drawing.draw import drawing
 
         assert labels is not None
         return drawing(labels, np.asarray(to_grey(image)), rng, size=size, unfinished=unfinished)

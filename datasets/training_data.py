@@ -11,8 +11,8 @@ from datasets.roots import open_data_root
 from datasets.sample_weights import sample_weights
 from datasets.styles import parse_styles
 from datasets.unpaired import UnpairedImages
-from psp.config import TrainConfig
 from psp.tasks import get_task
+from psp.training.config import TrainConfig
 
 
 def open_data(config: TrainConfig) -> tuple[PairedImages, PairedImages]:

@@ -103,9 +103,8 @@ def seconds_per_image(models: dict[str, Any]) -> dict[str, float]:
     """CPU seconds, medians over images in turn, in one process on one thread, by the code of inference.py."""
     import torch
 
-    from psp.model import PSP
-    from psp.picture_translator import PictureTranslator
-    from psp.translate import Translator
+    from psp.inference.translator import PictureTranslator, Translator
+    from psp.models.psp import PSP
 
     torch.set_num_threads(1)
     times: dict[str, list[float]] = {name: [] for name in models}
@@ -149,9 +148,10 @@ def pictures(name: str, rows: list[Row], models: dict[str, Any], entry: dict[str
     """One line per input of `entry["inputs"]`: the input, what each method makes of it, the photo."""
     from PIL import Image
 
-    from psp.preprocess import open_image, prepare_source
+    from psp.images.decode import open_image
+    from psp.images.preprocess import prepare_source
+    from psp.images.sheets import sheet, source_to_image, to_image
     from psp.tasks import get_task
-    from psp.visualize import sheet, source_to_image, to_image
 
     task = get_task(rows[0].table["task"])
     cells: list[list[Image.Image]] = []
@@ -173,9 +173,10 @@ def there_and_back(checkpoint: Path, entry: dict[str, Any]) -> None:
     """Photos, the sketches that a CycleGAN makes of them, and the photos that it makes of those."""
     from PIL import Image
 
-    from psp.any_model import load_any_model
-    from psp.preprocess import open_image, prepare_source
-    from psp.visualize import sheet, to_image
+    from psp.images.decode import open_image
+    from psp.images.preprocess import prepare_source
+    from psp.images.sheets import sheet, to_image
+    from psp.weights.load import load_any_model
 
     to_sketch = load_any_model(str(checkpoint), direction="photo_to_sketch")
     to_photo = load_any_model(str(checkpoint))
@@ -200,7 +201,7 @@ def main() -> None:
     parser.add_argument("--evaluate", action="store_true")
     flags = parser.parse_args()
     page = (HERE / "benchmark.md").read_text(encoding="utf-8")
-    from psp.any_model import load_any_model
+    from psp.weights.load import load_any_model
 
     listed = yaml.safe_load((HERE / "benchmark.yaml").read_text(encoding="utf-8"))
     for entry in listed["tables"]:

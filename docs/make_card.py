@@ -46,7 +46,7 @@ def random_samples(model: Any, names: list[str], folder: Path) -> None:
     """One sample per name, as PNG."""
     import torch
 
-    from psp.visualize import to_image
+    from psp.images.sheets import to_image
 
     folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(0)
@@ -60,8 +60,8 @@ def photos_of(root: Path, task: str, folder: Path, results: Path) -> list[str]:
     """Those test photos of a data root that were evaluated, as files; their names."""
     from datasets.pairs import PairedImages
     from datasets.roots import open_data_root
+    from psp.images.sheets import to_image
     from psp.tasks import get_task
-    from psp.visualize import to_image
 
     wanted = {path.stem for path in results.glob("*.png")}
     opened = open_data_root(str(root), get_task(task))
@@ -89,7 +89,7 @@ def pictures(model: Any, worst: Path) -> None:
     import torch
     from PIL import Image
 
-    from psp.visualize import grid, to_image
+    from psp.images.sheets import grid, to_image
 
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -106,7 +106,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=ROOT / "experiments")
     flags = parser.parse_args()
-    from psp.checkpoint import BUNDLED, load_model
+    from psp.weights.load import BUNDLED, load_model
 
     work = flags.work / "evaluation"
     places: dict[str, tuple[str, list[Any], str]] = {

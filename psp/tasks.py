@@ -128,3 +128,8 @@ def get_task(name: str) -> Task:
     if name not in TASKS:
         raise UserError(f"--dataset_type {name!r} is not known; choose one of: {', '.join(TASKS)}")
     return TASKS[name]
+
+
+IMAGE_GANS = ("pix2pix", "cyclegan", "cgan")
+
+DIRECTIONS = ("sketch_to_photo", "photo_to_sketch")

@@ -62,11 +62,11 @@ def run(options: Namespace) -> int:
 
     import torch
 
-    from psp.atomic import make_folder, write_text
     from psp.benchmark import cases
     from psp.benchmark.measure import ceilings, gflop, in_turns, machine, relative_error
     from psp.benchmark.report import Row, markdown, plot, record, rows_of
     from psp.device import device_name, pick_device
+    from psp.files import make_folder, write_text
 
     device = pick_device(options.device)
     if options.threads:

@@ -20,8 +20,8 @@ from psp.cli import Parser
 from psp.errors import UserError, run_main
 
 if TYPE_CHECKING:
-    from psp.photo_encoder import PhotoEncoder
-    from psp.style_bank import StyleBank
+    from psp.models.style_bank import StyleBank
+    from psp.networks.photo_encoder import PhotoEncoder
 
 PHOTO_SIZE = 256  # that photos are brought to before the photo encoder makes them smaller, as the programs do
 LAYOUTS = ("safetensors", "psp", "stylegan2")
@@ -64,8 +64,8 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError("a second file name is missing: where to write (or --info to only look)")
     target = check_target(Path(flags.target), flags.to, overwrite=flags.overwrite)
 
-    from psp.convert import convert
-    from psp.describe import size
+    from psp.weights.convert import convert
+    from psp.weights.describe import size
 
     unread: list[str] = []
     bank_of = functools.partial(bank_of_photos, flags.style_bank, unread) if flags.style_bank else None
@@ -83,8 +83,8 @@ def bank_of_photos(photos: str, unread: list[str], encoder: PhotoEncoder) -> Sty
     import torch
 
     from datasets.sources import open_source
-    from psp.preprocess import prepare_target
-    from psp.style_bank import SIZE, StyleBank
+    from psp.images.preprocess import prepare_target
+    from psp.models.style_bank import SIZE, StyleBank
 
     source = open_source(photos)
     order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))
@@ -128,9 +128,9 @@ def check_target(target: Path, layout: str | None, *, overwrite: bool) -> Path:
 
 def info(source: str) -> int:
     """Print what a file is, then try to load it: what does not fit together is said as the error it would be."""
-    from psp.convert import check
-    from psp.describe import describe
-    from psp.formats import read_weights
+    from psp.weights.convert import check
+    from psp.weights.describe import describe
+    from psp.weights.formats import read_weights
 
     weights = read_weights(source)
     for name, words in describe(weights):

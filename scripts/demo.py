@@ -28,9 +28,9 @@ def main() -> int:
     flags = parser.parse_args()
 
     from datasets import open_source
-    from psp.checkpoint import load_model
-    from psp.inference_options import parse
-    from psp.inference_setup import run
+    from psp.inference.options import parse
+    from psp.inference.run import run
+    from psp.weights.load import load_model
 
     started = time.perf_counter()
     status, made = 0, []

@@ -187,8 +187,8 @@ def made_first(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tuple[di
     from datasets.prepared import PreparedSide
     from datasets.roots import open_data_root, open_pair_folders
     from psp.device import pick_device
-    from psp.inference_options import parse
-    from psp.inference_setup import run
+    from psp.inference.options import parse
+    from psp.inference.run import run
 
     task = get_task(flags.dataset_type or task_of(flags.checkpoint_path))
     if flags.data_path and flags.ground_truth:
@@ -247,7 +247,7 @@ def task_of(checkpoint: str | None) -> str:
     """The task that a checkpoint names; UserError where it names none."""
     if checkpoint is None:
         return "celebs_sketch_to_face"
-    from psp.formats import read_weights
+    from psp.weights.formats import read_weights
 
     name = str(read_weights(checkpoint).config.get("dataset_type", ""))
     if name not in TASKS:

@@ -18,7 +18,7 @@ from typing import Any
 
 from psp.cli import Parser
 from psp.errors import UserError, one_line, run_main
-from psp.weight_files import DOWNLOADS, Published, find_weights, read_manifest
+from psp.weights.places import DOWNLOADS, Published, find_weights, read_manifest
 
 
 def build_parser() -> Parser:
@@ -79,8 +79,8 @@ def get(entry: Published, folder: Path, flags: Any) -> None:
         return
     print(f"{entry.name}: {entry.use}\n  licence: {entry.licence}", flush=True)
 
-    from psp.download import Patience
-    from psp.fetch import fetch
+    from psp.weights.download.published import fetch
+    from psp.weights.download.transfer import Patience
 
     path = fetch(
         entry, folder, mirror=Path(flags.mirror).expanduser() if flags.mirror else None, overwrite=flags.overwrite,
@@ -92,7 +92,7 @@ def get(entry: Published, folder: Path, flags: Any) -> None:
 
 def read(path: Path) -> None:
     """Open the file as weights; UserError when it is none."""
-    from psp.formats import read_weights
+    from psp.weights.formats import read_weights
 
     read_weights(path)
 

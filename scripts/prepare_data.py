@@ -153,10 +153,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def align(args: argparse.Namespace) -> int:
     from datasets.matching import match_names, pair_key
-    from datasets.preparing import AlignJob, align_one
+    from datasets.prepare.jobs import AlignJob, align_one
+    from datasets.prepare.splits import read_name_split
     from datasets.roots import two_kinds
     from datasets.sources import open_source
-    from datasets.splits import read_name_split
 
     if args.sketches and args.labels:
         raise UserError("both --sketches and --labels were given; align takes one of them at a time")
@@ -198,8 +198,8 @@ def align(args: argparse.Namespace) -> int:
 
 
 def masks(args: argparse.Namespace) -> int:
-    from datasets.celebamask import find_parts, photo_names, read_split
-    from datasets.preparing import MaskJob, merge_one
+    from datasets.prepare.celebamask import find_parts, photo_names, read_split
+    from datasets.prepare.jobs import MaskJob, merge_one
     from datasets.sources import open_source
 
     parts = open_source(args.parts)
@@ -240,7 +240,7 @@ def masks(args: argparse.Namespace) -> int:
 
 def sketches(args: argparse.Namespace) -> int:
     from datasets.matching import match_names
-    from datasets.preparing import SketchJob, sketch_one
+    from datasets.prepare.jobs import SketchJob, sketch_one
     from datasets.sketches import DRAWING, check_style
     from datasets.sources import open_source
 
@@ -271,8 +271,8 @@ def sketches(args: argparse.Namespace) -> int:
 
 
 def labels(args: argparse.Namespace) -> int:
-    from datasets.labelling import label_photos
-    from datasets.merging import collection_photos
+    from datasets.prepare.labelling import label_photos
+    from datasets.prepare.merging import collection_photos
 
     made, kept, problems = label_photos(
         collection_photos(args.photos), args.out, workers=args.workers, mirror=args.mirror, overwrite=args.overwrite
@@ -283,7 +283,7 @@ def labels(args: argparse.Namespace) -> int:
 
 
 def merge(args: argparse.Namespace) -> int:
-    from datasets.merging import merge
+    from datasets.prepare.merging import merge
 
     if not 0 < args.held_out < 1:
         raise UserError(f"--held_out {args.held_out:g} is not possible; it is a share between 0 and 1")
@@ -296,7 +296,7 @@ def merge(args: argparse.Namespace) -> int:
 
 
 def weights(args: argparse.Namespace) -> int:
-    from datasets.weighing import weigh
+    from datasets.prepare.weighing import weigh
 
     lines, problems = weigh(
         args.photos, args.labels, args.out, sets=args.set, dark=args.dark, below=args.dark_below, workers=args.workers
@@ -317,7 +317,7 @@ def _refuse_clashes(paths: Iterable[Path], out: Path) -> None:
 
 def _run(work: Any, jobs: list[Any], args: argparse.Namespace, problems: list[str], what: str) -> int:
     """Run the jobs, print a summary, return 0 if all went well and 1 if anything was left out."""
-    from datasets.parallel import run_jobs
+    from datasets.prepare.parallel import run_jobs
 
     try:
         args.out.mkdir(parents=True, exist_ok=True)

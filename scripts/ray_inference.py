@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT))
 
 from psp.cli import Parser, add_bool
 from psp.errors import UserError, run_main
-from psp.inference_options import parse
+from psp.inference.options import parse
 
 
 def main() -> int:
@@ -28,7 +28,7 @@ def main() -> int:
         raise UserError(f"--ray_workers {own.ray_workers} is too small; the least is 1")
     options = parse(others, mixing=own.style_mixing)  # torch is only imported once the flags are right
     from datasets import open_source
-    from psp.ray_inference import run
+    from psp.inference.ray_data import run
 
     return run(
         options, open_source, root=ROOT, mixing=own.style_mixing, workers=own.ray_workers, address=own.ray_address

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from psp.cli import Parser
 from psp.errors import UserError, run_main
-from psp.inference_options import ENHANCERS
+from psp.inference.options import ENHANCERS
 from psp.tasks import TASKS, get_task
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def tools(flags: Any) -> Tools:
         kind: [path for folder in folders for path in sorted((ROOT / "examples" / folder).glob("*.[jp][pn]g"))]
         for kind, folders in EXAMPLES.items()
     }
-    from psp.face_parser import BUNDLED
+    from psp.weights.face_parser import BUNDLED
 
     enhancer = find_enhancer(flags.device)
     if flags.enhance is not None:
@@ -127,7 +127,7 @@ def tools(flags: Any) -> Tools:
 
 def cut_face(photo: Image, side: int) -> tuple[Image, int] | None:
     """The largest face as FFHQ cuts it, and how many faces there were; None where there is none."""
-    from datasets.align import cut, ffhq_crop, find_face
+    from datasets.prepare.align import cut, ffhq_crop, find_face
 
     found = find_face(photo)
     if found is None:
@@ -137,8 +137,8 @@ def cut_face(photo: Image, side: int) -> tuple[Image, int] | None:
 
 def parse_face(face: Image) -> np.ndarray:
     """The labels of a face that was cut out, by the bundled parser, on the CPU."""
-    from psp.face_parser import parse_faces
-    from psp.preprocess import prepare_target
+    from psp.images.preprocess import prepare_target
+    from psp.weights.face_parser import parse_faces
 
     return parse_faces(prepare_target(face, size=face.width)[None])[0].numpy()
 

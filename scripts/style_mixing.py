@@ -12,13 +12,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from psp.errors import run_main
-from psp.inference_options import parse
+from psp.inference.options import parse
 
 
 def main() -> int:
     options = parse(mixing=True)  # torch is only imported once the flags are right
     from datasets import open_source
-    from psp.inference_setup import run
+    from psp.inference.run import run
 
     return run(options, open_source, root=ROOT, mixing=True)
 

@@ -13,19 +13,20 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from psp.config import TrainConfig, parse, resolve, schedule
 from psp.errors import UserError, run_main
 from psp.tasks import get_task
+from psp.training.config import TrainConfig, parse
+from psp.training.resolve import resolve, schedule
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from psp.discriminator import Discriminator
-    from psp.formats import Weights
-    from psp.methods.base import Method
-    from psp.stylegan2 import Generator
-    from psp.types import Batch
+    from psp.batch import Batch
+    from psp.networks.stylegan2 import Generator
+    from psp.networks.stylegan2_discriminator import Discriminator
+    from psp.training.method import Method
+    from psp.weights.formats import Weights
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 EXAMPLES = CHECKOUT / "examples" / "train_data"
@@ -45,7 +46,7 @@ def main() -> int:
     )
 
     from psp.device import autocast, pick_device, warn_of_slow_precision
-    from psp.distributed import local_rank, process_group
+    from psp.training.distributed import local_rank, process_group
 
     device = pick_device(config.device, local_rank())
     autocast(device, config.precision)  # complains before the data is read
@@ -60,8 +61,8 @@ def train(config: TrainConfig, device: torch.device, *, examples: bool) -> int:
 
     from datasets.sample_weights import epoch_length
     from datasets.training_data import open_data, training_weights
-    from psp.atomic import make_folder
-    from psp.distributed import rank, share_batch_norms, world_size
+    from psp.files import make_folder
+    from psp.training.distributed import rank, share_batch_norms, world_size
 
     if not config.dry_run:
         make_folder(str(config.exp_dir))
@@ -82,7 +83,7 @@ def train(config: TrainConfig, device: torch.device, *, examples: bool) -> int:
         share_batch_norms(method.networks_in_step())
 
     from datasets.loader import eval_loader, train_loader
-    from psp.trainer import Trainer
+    from psp.training.loop import Trainer
 
     share: dict[str, Any] = {"rank": rank(), "world": world_size()}
     options: dict[str, Any] = {"seed": config.seed, "workers": config.workers, "weights": weights, **share}
@@ -108,7 +109,7 @@ def train(config: TrainConfig, device: torch.device, *, examples: bool) -> int:
 def example_start(config: TrainConfig) -> str | None:
     """What a run on the example portraits starts from: 48 pairs teach a new encoder little, so the bundled one is
     trained on, unless the flags name other weights or another encoder."""
-    from psp.checkpoint import BUNDLED
+    from psp.weights.load import BUNDLED
 
     chosen = config.checkpoint_path or config.stylegan_weights or config.encoder_type or config.irse50_weights
     if chosen or config.learn_in_w or config.method != "psp" or config.dataset_type not in BUNDLED:
@@ -119,13 +120,13 @@ def example_start(config: TrainConfig) -> str | None:
 def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
     """Encoder, frozen generator, objective and optimiser."""
     from criteria.objective import PspObjective
-    from psp.checkpoint import BUNDLED_GENERATOR, load_generator, load_model
-    from psp.formats import read_weights
-    from psp.methods.psp import PspMethod, start_from_face_recognition
-    from psp.mixing import parse_layers
-    from psp.model import PSP, build_encoder, parameter_count
-    from psp.optim import make_optimizer
-    from psp.recompute import recompute_activations
+    from psp.models.mixing import parse_layers
+    from psp.models.psp import PSP, build_encoder, parameter_count
+    from psp.training.gradient_checkpointing import recompute_activations
+    from psp.training.methods.psp import PspMethod, start_from_face_recognition
+    from psp.training.ranger import make_optimizer
+    from psp.weights.formats import read_weights
+    from psp.weights.load import BUNDLED_GENERATOR, load_generator, load_model
 
     task = get_task(config.dataset_type)
     inherited: dict[str, Any] = {}
@@ -218,14 +219,14 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
 def build_stylegan2(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
     """A generator, new or from `--stylegan_weights`, with a discriminator; with `--guide` also encoders."""
 
-    from psp.checkpoint import load_generator
-    from psp.config_checks import parse_channels
-    from psp.formats import read_weights
-    from psp.methods.joint import JointMethod, JointOptions
-    from psp.methods.stylegan2 import GanOptions, StyleGAN2Method
-    from psp.model import parameter_count
-    from psp.stylegan2 import Generator, grow, resolutions
-    from psp.widening import widen
+    from psp.models.psp import parameter_count
+    from psp.networks.stylegan2 import Generator, grow, resolutions
+    from psp.networks.widening import widen
+    from psp.training.checks import parse_channels
+    from psp.training.methods.joint import JointMethod, JointOptions
+    from psp.training.methods.stylegan2 import GanOptions, StyleGAN2Method
+    from psp.weights.formats import read_weights
+    from psp.weights.load import load_generator
 
     weights = read_weights(config.stylegan_weights) if config.stylegan_weights else None
     found = load_generator(weights) if weights else None
@@ -278,9 +279,9 @@ def structure_encoder(config: TrainConfig, generator: Generator, weights: Weight
 
     Of a grown generator, the added styles start as copies of the last one.
     """
-    from psp.checkpoint import load_strictly
-    from psp.formats import read_weights
-    from psp.model import build_encoder
+    from psp.models.psp import build_encoder
+    from psp.networks.state import load_strictly
+    from psp.weights.formats import read_weights
 
     task = get_task(config.dataset_type)
     encoder = build_encoder("CompactStyleEncoder", generator.n_styles, task.input_nc, generator.style_dim)
@@ -302,7 +303,7 @@ def joint_losses(config: TrainConfig, device: Any) -> Any:
     from criteria.identity import IdentityLoss
     from criteria.lpips import LPIPS
     from criteria.parsing import ParsingLoss
-    from psp.methods.joint_losses import JointLosses
+    from psp.training.methods.joint_losses import JointLosses
 
     identity = IdentityLoss(config.id_net).to(device) if config.id_lambda else None  # type: ignore[arg-type]
     return JointLosses(
@@ -316,19 +317,19 @@ def discriminator_for(config: TrainConfig, generator: Generator, kept: Discrimin
     """The discriminator of `--discriminator`. kept: one that comes with the generator."""
     if config.discriminator == "projected":
         from criteria.efficientnet_lite import MIN_SIZE, EfficientNetLite0
-        from psp.projected_discriminator import ProjectedDiscriminator
+        from psp.networks.projected_discriminator import ProjectedDiscriminator
 
         features = EfficientNetLite0().to(device)
         return ProjectedDiscriminator(features, features.channels, size=max(generator.size, MIN_SIZE) // 4)
-    from psp.discriminator import Discriminator
+    from psp.networks.stylegan2_discriminator import Discriminator
 
     return kept or Discriminator(generator.size, channels=generator.channels)
 
 
 def build_parser(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
     """The face parser, new or from `--checkpoint_path`, on the pairs of the label-map task."""
-    from psp.face_parser import load_face_parser
-    from psp.methods.parser import ParserMethod
+    from psp.training.methods.face_parser import ParserMethod
+    from psp.weights.face_parser import load_face_parser
 
     task = get_task(config.dataset_type)
     if task.source != "labels":
@@ -343,11 +344,11 @@ def build_parser(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]
 
 def build_image_gan(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
     """pix2pix, CycleGAN or cGAN, new or going on from the networks in `--checkpoint_path`."""
-    from psp.image_gan_options import ImageGanOptions
-    from psp.methods.cgan import CGan
-    from psp.methods.cyclegan import CycleGan
-    from psp.methods.pix2pix import Pix2Pix
-    from psp.model import parameter_count
+    from psp.models.psp import parameter_count
+    from psp.training.image_gan_options import ImageGanOptions
+    from psp.training.methods.cgan import CGan
+    from psp.training.methods.cyclegan import CycleGan
+    from psp.training.methods.pix2pix import Pix2Pix
 
     methods = {"pix2pix": Pix2Pix, "cyclegan": CycleGan, "cgan": CGan}
     options = ImageGanOptions(**{f.name: getattr(config, f.name) for f in dataclasses.fields(ImageGanOptions)})

@@ -104,7 +104,7 @@ def device_capabilities() -> list[Capability]:
 
 
 def _load(library: Path) -> None:
-    from stylegan2_ops.operators import OPERATIONS
+    from stylegan2_ops.signatures import OPERATIONS
 
     torch.ops.load_library(str(library))
     has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key

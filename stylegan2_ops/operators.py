@@ -27,19 +27,9 @@ import torch
 from torch import Tensor, library
 
 from stylegan2_ops.epilogue import layer_epilogue_reference
+from stylegan2_ops.signatures import SIGNATURES
 from stylegan2_ops.upfirdn2d import upfirdn2d_reference
 
-PARTS = "Tensor? scale, Tensor? noise, Tensor? strength, Tensor? bias, float slope, float gain, float? clamp"
-BOX = "SymInt left, SymInt right, SymInt top, SymInt bottom"
-SIGNATURES = {
-    "epilogue": f"(Tensor x, {PARTS}) -> Tensor",
-    "epilogue_slope": f"(Tensor grad, Tensor saved, {PARTS}, bool saved_is_output) -> Tensor",
-    "epilogue_backward": f"(Tensor grad, Tensor saved, {PARTS}, bool saved_is_output, "
-    "bool want_scale, bool want_strength, bool want_bias) -> (Tensor, Tensor, Tensor, Tensor)",
-    "upfirdn2d": f"(Tensor x, Tensor kernel, SymInt up, SymInt down, {BOX}, bool flip) -> Tensor",
-    "blur_epilogue": f"(Tensor x, Tensor kernel, {BOX}, {PARTS}) -> Tensor",
-}
-OPERATIONS = tuple(SIGNATURES)
 Gradients = tuple[Tensor | None, ...]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers that each use all cores wait for one another; inherited by scripts
     os.environ.setdefault("OMP_NUM_THREADS", "1")

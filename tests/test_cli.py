@@ -6,7 +6,7 @@ import pytest
 
 from psp.cli import Parser, add_bool
 from psp.errors import UserError
-from psp.inference_options import parse
+from psp.inference.options import parse
 
 
 def parser() -> Parser:

@@ -145,7 +145,7 @@ assert torch.initial_seed() == torch.default_generator.initial_seed()
     assert {path for path in set(everything()) - before if path.split("/")[0] in PACKAGES} == set()
 
 
-@pytest.mark.parametrize("module", ["psp", "psp.errors", "psp.compat", "psp.config", "psp.tasks"])
+@pytest.mark.parametrize("module", ["psp", "psp.errors", "psp.compat", "psp.training.config", "psp.tasks"])
 def test_what_help_needs_does_not_import_torch(module: str) -> None:
     code = f"import sys; sys.modules['torch'] = sys.modules['numpy'] = None; import {module}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -169,9 +169,9 @@ def test_torch_load_is_told_not_to_run_code() -> None:
             given = {word.arg: ast.unparse(word.value) for word in node.keywords}
             if given.get("weights_only") != "True":
                 unsafe.append(f"{name(path)}:{node.lineno}")
-            if path.is_relative_to(ROOT / "tests") or name(path) == "psp/safe_load.py":
+            if path.is_relative_to(ROOT / "tests") or name(path) == "psp/weights/safe_torch.py":
                 continue
-            unsafe.append(f"{name(path)}:{node.lineno}: psp.safe_load is the one door")
+            unsafe.append(f"{name(path)}:{node.lineno}: psp.weights.safe_torch is the one door")
     assert not unsafe, "torch.load without weights_only=True can run code from the file"
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from psp.errors import UserError
-from psp.image_io import to_grey, to_rgb
-from psp.palette import LABELS, get_label_map
-from psp.preprocess import label_ids
+from psp.images.decode import to_grey, to_rgb
+from psp.images.labels import LABELS, get_label_map
+from psp.images.preprocess import label_ids
 
 MAX_SIDE = 256
 

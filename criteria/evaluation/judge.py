@@ -19,7 +19,7 @@ from criteria.evaluation.registry import Chosen, Setup, choose
 from criteria.evaluation.run import Measured, measure
 from psp.device import device_name
 from psp.errors import UserError
-from psp.outputs import prepare_folder, save_bytes, save_json
+from psp.files import prepare_folder, save_bytes, save_json
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from criteria.dlib_resnet import DlibFaceResNet
 from criteria.edges import INK, SIDE, TOLERANCE, edge_agreement
 from criteria.extractors import Extractor
 from criteria.lpips import LPIPS, Trunk
-from psp.face_parser import BUNDLED, load_face_parser
-from psp.outputs import file_hash
-from psp.palette import LABELS
+from psp.files import file_hash
+from psp.images.labels import LABELS
+from psp.weights.face_parser import BUNDLED, load_face_parser
 
 Arrays = Mapping[str, np.ndarray]
 CLASSES = len(LABELS)

@@ -11,11 +11,10 @@ from PIL import Image, ImageDraw
 
 from criteria.evaluation.examples import Example, Reader
 from criteria.evaluation.registry import Metric
-from psp.atomic import atomic_open
 from psp.errors import UserError
-from psp.outputs import save_image
-from psp.palette import colourise
-from psp.visualize import FAINT, INK, PAPER, font, resized
+from psp.files import atomic_open, save_image
+from psp.images.labels import colourise
+from psp.images.sheets import FAINT, INK, PAPER, font, resized
 
 SHOWN = 6
 

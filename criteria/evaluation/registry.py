@@ -15,7 +15,7 @@ from criteria.dlib_resnet import SAME_PERSON
 from criteria.evaluation import measurements as m
 from criteria.extractors import Extractor, open_extractor
 from psp.errors import UserError
-from psp.palette import LABELS
+from psp.images.labels import LABELS
 
 Numbers = Mapping[str, np.ndarray]  # measurement -> [N,K]
 

@@ -15,7 +15,7 @@ import numpy as np
 from criteria.dlib_resnet import SAME_PERSON
 from criteria.evaluation.registry import Chosen, Metric
 from criteria.evaluation.run import Measured
-from psp.outputs import save_bytes
+from psp.files import save_bytes
 
 Columns = Mapping[str, np.ndarray]  # metric -> one value per image [N]
 

@@ -14,7 +14,7 @@ from criteria.evaluation.examples import Example, Reader
 from criteria.evaluation.measurements import Measurement
 from psp.device import memory_errors
 from psp.errors import UserError
-from psp.pipeline import Pipeline
+from psp.read_compute_write import Pipeline
 
 Numbers = dict[str, np.ndarray]  # measurement -> [K]
 

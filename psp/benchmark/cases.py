@@ -14,17 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from psp.batch import Batch
 from psp.benchmark import original
 from psp.benchmark.measure import Run
-from psp.encoders import ENCODERS
-from psp.engine import Engine
-from psp.methods.psp import PspMethod
-from psp.mixing import fine_layers
-from psp.model import PSP, build_encoder
-from psp.optim import make_optimizer
-from psp.stylegan2 import Generator
+from psp.inference.engine import Engine
+from psp.models.mixing import fine_layers
+from psp.models.psp import PSP, build_encoder
+from psp.networks.encoders import ENCODERS
+from psp.networks.stylegan2 import Generator
 from psp.tasks import get_task
-from psp.types import Batch
+from psp.training.methods.psp import PspMethod
+from psp.training.ranger import make_optimizer
 from stylegan2_ops import bias_act, upfirdn2d
 from stylegan2_ops.upfirdn2d import upfirdn2d_reference
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from psp.model import PSP
-from psp.stylegan2 import SQRT2, Generator, ModulatedConv2d, StyledConv, ToRGB
+from psp.models.psp import PSP
+from psp.networks.stylegan2 import SQRT2, Generator, ModulatedConv2d, StyledConv, ToRGB
 
 
 def resample(x: Tensor, kernel: Tensor, up: int, pad: tuple[int, int]) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 from psp.errors import UserError
 from psp.studio.models import Entry, StudioModel
 from psp.tasks import TASKS
-from psp.weight_files import locate
+from psp.weights.places import locate
 
 TITLES = {
     "celebs_sketch_to_face": "Sketch to face",
@@ -24,7 +24,7 @@ SMALL = 320 << 20  # bytes; files below it are read soon after the start, so tha
 
 def bundled_entries(device: str) -> list[Entry]:
     """One entry for each bundled file that is there; tasks that share a file count once."""
-    from psp.checkpoint import BUNDLED
+    from psp.weights.load import BUNDLED
 
     entries: dict[Path, Entry] = {}
     for task, path in BUNDLED.items():
@@ -64,21 +64,21 @@ def checkpoint_entries(paths: Sequence[str], device: str, task: str | None = Non
 
 def open_bundled(task: str, device: str) -> StudioModel:
     """The bundled model of a task."""
-    from psp.checkpoint import load_model
     from psp.device import pick_device
     from psp.studio.psp_model import PspModel
+    from psp.weights.load import load_model
 
     return PspModel(load_model(task=task, device=pick_device(device)))
 
 
 def open_models(path: Path, device: str, task: str | None = None) -> list[StudioModel]:
     """The models in a file: one, or a CycleGAN's two directions. UserError with the file's name, not its folder."""
-    from psp.checkpoint import load_model
     from psp.device import pick_device
-    from psp.formats import read_weights
-    from psp.picture_files import generators_of, is_picture_file, picture_model
     from psp.studio.picture_model import PictureStudioModel
     from psp.studio.psp_model import PspModel
+    from psp.weights.formats import read_weights
+    from psp.weights.image_to_image import generators_of, is_picture_file, picture_model
+    from psp.weights.load import load_model
 
     chosen = pick_device(device)
     try:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from psp.weight_files import find_weights
+from psp.weights.places import find_weights
 
 if TYPE_CHECKING:
-    from psp.enhance import Enhancer
+    from psp.inference.enhance import Enhancer
 
 FILES = {  # the names that their publishers gave them
     "gfpgan": ("GFPGANv1.4.pth", "GFPGANv1.3.pth"),
@@ -23,7 +23,7 @@ PACKAGES = {"gfpgan": "spandrel", "restoreformer": "spandrel", "codeformer": "sp
 
 
 class LazyEnhancer:
-    """`enhancer(picture)` -> a picture of 512 px. name: a value of --enhance. Errors as `psp.enhance.load_enhancer`."""
+    """`enhancer(picture)` -> a picture of 512 px. name: a value of --enhance. Errors: see `load_enhancer`."""
 
     def __init__(self, name: str, path: str | Path, device: str):
         self.name, self.path, self.device = name, path, device
@@ -32,7 +32,7 @@ class LazyEnhancer:
     def __call__(self, picture: Image.Image) -> Image.Image:
         if self._loaded is None:
             from psp.device import pick_device
-            from psp.enhance import load_enhancer
+            from psp.inference.enhance import load_enhancer
 
             self._loaded = load_enhancer(self.name, self.path, pick_device(self.device))
         pixels, finite = self._loaded(np.asarray(picture.convert("RGB"))[None])

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from psp.image_io import to_numbers, to_rgb
-from psp.palette import LABEL_MAPS, flat_palette
-from psp.preprocess import describe_source, source_pixels, target_pixels
+from psp.images.decode import to_numbers, to_rgb
+from psp.images.labels import LABEL_MAPS, flat_palette
+from psp.images.preprocess import describe_source, source_pixels, target_pixels
 from psp.studio.limits import Refused
 from psp.studio.models import Kind
 from psp.tasks import get_task

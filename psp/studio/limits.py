@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from psp.errors import UserError, one_line
-from psp.image_io import MAX_PIXELS
+from psp.images.decode import MAX_PIXELS
 
 
 @dataclass(frozen=True)

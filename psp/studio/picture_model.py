@@ -10,10 +10,10 @@ import torch
 
 from psp.device import memory_errors
 from psp.errors import UserError
-from psp.picture_model import PictureModel
-from psp.preprocess import prepare_source
+from psp.images.preprocess import prepare_source
+from psp.images.sheets import to_image
+from psp.models.image_to_image import PictureModel
 from psp.studio.models import Ask, Check, Made, ModelInfo, memory_of
-from psp.visualize import to_image
 
 
 class PictureStudioModel:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from psp.device import memory_errors
 from psp.errors import UserError
-from psp.mixing import describe_layers, mix, seeded_noise
-from psp.model import PSP
-from psp.preprocess import prepare_source, prepare_target
+from psp.images.preprocess import prepare_source, prepare_target
+from psp.inference.translator import Translator
+from psp.models.mixing import describe_layers, mix, seeded_noise
+from psp.models.psp import PSP
 from psp.studio.models import Ask, Check, Made, ModelInfo, memory_of
-from psp.translate import Translator
 
 PHOTO_SPREAD = 0.35  # how far the styles of further pictures go from that of a photo towards random ones
 OUTPUTS = {"ffhq_encode": "the same face", "ffhq_frontalize": "the face from the front"}

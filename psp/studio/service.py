@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from psp import __version__
-from psp.palette import COLOURS, LABELS, MIRROR
+from psp.images.labels import COLOURS, LABELS, MIRROR
 from psp.studio import inputs
 from psp.studio.fields import MAX_SEED, Fields
 from psp.studio.limits import Limits, Refused

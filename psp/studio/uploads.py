@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from psp.errors import UserError
-from psp.image_io import FORMATS, open_image
+from psp.images.decode import FORMATS, open_image
 from psp.studio.limits import Limits, Refused, plain_words
 
 LATENT_BYTES = 256 << 10  # a code of 18 x 512 floats has 37 kB

@@ -1,6 +1,6 @@
 // Number types, and loads and stores of up to 16 bytes. Everything is computed in float.
 //
-// The functions of these headers run on the device and on the host: tests/kernels_emulator.cpp runs them thread by
+// The functions of these headers run on the device and on the host: tests/helpers/kernels_emulator.cpp runs them thread by
 // thread on a CPU, with element types and access checks of its own (STYLEGAN2_OPS_EMULATE).
 #pragma once
 

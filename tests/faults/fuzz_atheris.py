@@ -22,17 +22,19 @@ from pathlib import Path
 import atheris
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
 import nvidia_networks as nvidia
 import torch
 
 with atheris.instrument_imports(include=["psp", "datasets", "pickletools"]):
-    import psp.formats
-    import psp.safe_load
-    from psp.config import check, parse, resolve
+    import psp.weights.formats
+    import psp.weights.safe_torch
     from psp.errors import UserError
-    from psp.palette import get_label_map
+    from psp.images.labels import get_label_map
+    from psp.training.checks import check
+    from psp.training.config import parse
+    from psp.training.resolve import resolve
 
 FOLDER = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect", "os.remove", "os.rename")
@@ -45,7 +47,7 @@ def put(data: bytes, ending: str) -> Path:
 
 
 def nvidia_door(data: bytes) -> None:
-    psp.formats.read_weights(put(data, ".pkl"))
+    psp.weights.formats.read_weights(put(data, ".pkl"))
 
 
 def torch_door(data: bytes) -> None:
@@ -60,7 +62,7 @@ def torch_door(data: bytes) -> None:
         while at >= 0:
             written[at + place : at + place + 4] = bytes(4)
             at = written.find(mark, at + 4)
-    psp.formats.read_weights(put(bytes(written), ".pt"))
+    psp.weights.formats.read_weights(put(bytes(written), ".pt"))
 
 
 def config_door(data: bytes) -> None:

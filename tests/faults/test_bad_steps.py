@@ -9,9 +9,9 @@ import pytest
 from child_runs import tiny_trainer
 from tiny_runs import METHODS, poisoned, state
 
-from psp.distributed import digest
 from psp.errors import UserError
-from psp.methods.base import BadStep
+from psp.training.distributed import digest
+from psp.training.method import BadStep
 
 OPTIONS = {"batch_size": 2, "board_interval": 50, "save_interval": 50, "max_bad_steps": 3}
 

@@ -14,9 +14,9 @@ from child_processes import finish, start
 from child_runs import tiny_trainer
 from tiny_runs import state
 
-from psp import atomic
-from psp.checkpoint import save_torch
+from psp import files as atomic
 from psp.errors import UserError
+from psp.weights.save import save_torch
 
 OPTIONS = {"max_steps": 4, "batch_size": 1, "board_interval": 50, "save_interval": 2, "keep_checkpoints": 1}
 

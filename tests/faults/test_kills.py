@@ -15,8 +15,8 @@ import pytest
 from child_processes import finish, start
 from tiny_runs import same, state
 
-from psp.checkpoint import read_training_state
-from psp.trainer import newest_state
+from psp.training.loop import newest_state
+from psp.weights.load import read_training_state
 
 OPTIONS = {"max_steps": 12, "batch_size": 2, "board_interval": 1, "save_interval": 3, "keep_checkpoints": 2}
 

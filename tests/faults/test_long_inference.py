@@ -17,7 +17,7 @@ from child_runs import infer
 from PIL import Image
 from tiny_models import drawing, fill_folder, save_tiny
 
-from psp.inference import FolderRun
+from psp.inference.folder import FolderRun
 
 
 def results(folder: Path) -> dict[str, int]:

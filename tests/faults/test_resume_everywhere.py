@@ -8,7 +8,7 @@ import pytest
 from child_runs import tiny_trainer
 from tiny_runs import Interrupting, same, state
 
-from psp.distributed import digest
+from psp.training.distributed import digest
 
 STEPS = 30
 OPTIONS = {"max_steps": STEPS, "batch_size": 1, "board_interval": 50, "save_interval": 50}  # 10 images: three epochs

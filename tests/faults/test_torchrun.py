@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from child_processes import wait_until
 
-from psp.checkpoint import read_training_state
+from psp.weights.load import read_training_state
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,0 +1,1 @@
+"""Photos drawn as people draw them, in pen strokes."""

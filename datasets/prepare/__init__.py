@@ -1,0 +1,1 @@
+"""The work of scripts/prepare_data.py: alignment, label maps, sketches, merging, weighing."""

@@ -1,0 +1,143 @@
+"""Several collections of aligned faces become one data root, a zip file with a fixed part of the people held out."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+
+from datasets.matching import match_names
+from datasets.roots import labels_beside, two_kinds
+from datasets.sources import ImageSource, open_source
+from psp.errors import UserError
+from psp.files import atomic_open
+
+HELD_OUT = 13 / 256
+
+
+def is_held_out(collection: str, name: str, share: float = HELD_OUT) -> bool:
+    """Whether this person belongs to the test faces: a hash of the collection's name and the image's name.
+
+    `Name_0001` and `Name_0002` are one person, so what follows the last underscore does not count when it is a number.
+    The same faces are held out wherever and however often this is asked, and from the bundled model as well.
+    """
+    return _place(collection, name) < share
+
+
+def _place(collection: str, name: str) -> float:
+    """The person's place in [0,1): those below the share are held out."""
+    person = re.sub(r"_\d+$", "", str(PurePosixPath(name).with_suffix("")))
+    digest = hashlib.sha1(f"{collection}/{person}".encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def merge(
+    collections: Sequence[str | Path],
+    out: Path,
+    *,
+    share: float = HELD_OUT,
+    labels: Sequence[str | Path] | None = None,
+) -> tuple[str, list[str]]:
+    """Write the zip `out` with train/photos and test/photos, images unchanged, named `<collection>_<name>`.
+
+    collections: folders or zips of photos. labels: label maps, which go to train/labels and test/labels; what has no
+    partner is left out. None: no label maps; empty: those beside the photos of each collection; one folder or zip for
+    all collections, or one for each. Returns how many there are in words, and a line for all that was left out.
+    UserError when two would get the same name, or one part would be empty.
+    """
+    if labels and len(labels) not in (1, len(collections)):
+        raise UserError(
+            f"{len(labels)} label sources for {len(collections)} collections: --labels takes none (they lie beside the "
+            f"photos), one for all, or one for each of --photos"
+        )
+    shared = labels is not None and len(labels) == 1 < len(collections)
+    entries: dict[str, tuple[ImageSource, str]] = {}
+    counts: Counter[str] = Counter()
+    places: set[float] = set()
+    problems: list[str] = []
+    used: set[str] = set()
+    for number, path in enumerate(collections):
+        title = Path(path).stem
+        beside = None if labels is None else path if not labels else labels[0 if shared else number]
+        photos, pairs, alone = _pairs(path, beside, shared=shared)
+        problems += alone
+        for name, partner in pairs:
+            places.add(_place(title, photos.prefix + name))
+            part = "test" if is_held_out(title, photos.prefix + name, share) else "train"
+            counts[part] += 1
+            base = f"{title}_{PurePosixPath(name).stem}"
+            sides = [(f"{part}/photos/{base}{PurePosixPath(name).suffix}", (photos, name))]
+            if partner is not None:
+                used.add(partner[1])
+                sides.append((f"{part}/labels/{base}{PurePosixPath(partner[1]).suffix}", partner))
+            for target, origin in sides:
+                if target in entries:
+                    raise UserError(f"{photos.label(name)}: {target} is taken by another image; rename one of them")
+                entries[target] = origin
+    if shared and labels:
+        maps = label_maps(labels[0])
+        problems += [f"{maps.label(name)}: no photo of that name" for name in maps.names if name not in used]
+    if not counts["train"] or not counts["test"]:
+        raise UserError(
+            f"{counts['train']} faces to train and {counts['test']} to test: {_advice(sorted(places), share)}"
+        )
+    with atomic_open(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for target, (source, name) in entries.items():
+            archive.writestr(zipfile.ZipInfo(target), source.read(name))
+    return f"{counts['train']} faces to train, {counts['test']} to test: {out}", problems
+
+
+def _advice(places: list[float], share: float) -> str:
+    """A share that leaves people on both sides, as near to the one given as their places allow, in few digits."""
+    if len(places) < 2:
+        return f"{len(places)} people cannot be divided; add photos of others (--photos)"
+    gaps = list(pairwise(places))
+    low, high = gaps[0] if share <= places[0] else gaps[-1]
+    digits = next(d for d in range(2, 20) if low < math.floor(low * 10**d + 1) / 10**d <= high or d == 19)
+    return f"--held_out {math.floor(low * 10**digits + 1) / 10**digits:.{digits}g} would divide them"
+
+
+def collection_photos(path: str | Path) -> ImageSource:
+    """The photos of a folder or zip, without the sketches or label maps that may lie beside them."""
+    try:
+        return two_kinds(path)[0]
+    except UserError:
+        return open_source(path)
+
+
+def label_maps(path: str | Path, *, alone: bool = True) -> ImageSource:
+    """The label maps of a folder or zip: those beside its photos or, where there are no photos and `alone`, all images.
+
+    UserError: none are there.
+    """
+    root = open_source(path)
+    maps = labels_beside(root)
+    if maps is not None:
+        return maps
+    if not alone or collection_photos(path).prefix:
+        raise UserError(f"{path}: needs photos/ and labels/ in it; see --labels, and prepare_data.py labels")
+    return root
+
+
+Pair = tuple[str, tuple[ImageSource, str] | None]
+
+
+def _pairs(path: str | Path, labels: str | Path | None, *, shared: bool) -> tuple[ImageSource, list[Pair], list[str]]:
+    """The photos of one collection, each with its label map if wanted, and what has no partner.
+
+    shared: the maps are those of other collections, too, so that maps without a photo are no problem here.
+    """
+    photos = collection_photos(path)
+    if labels is None:
+        return photos, [(name, None) for name in photos.names], []
+    maps = label_maps(labels, alone=labels != path)
+    report = match_names(maps.names, photos.names)
+    if shared:
+        report.unmatched_source.clear()
+    pairs: list[Pair] = [(name, (maps, label)) for label, name in report.pairs]
+    return photos, pairs, report.without_partner(maps, photos, source="label map", target="photo")

@@ -1,0 +1,214 @@
+"""Files that are whole or absent, whatever happens while they are written; names of results that never collide."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import itertools
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from psp.errors import UserError
+
+
+@contextmanager
+def atomic_open(
+    path: str | Path,
+    *,
+    sync: bool = True,
+    verify: Callable[[Path], None] | None = None,
+    keep: str | Path | None = None,
+) -> Iterator[BinaryIO]:
+    """Binary file that takes its final name when the block ends without an exception; `sync`: it is on the disk before.
+
+    The temporary file lies beside the target, so that the rename is atomic. verify: reads the finished temporary file
+    and raises UserError when it is not what was written. keep: the name under which the previous file stays.
+    UserError naming path and cause when the folder cannot be written, the disk is full or fails, or `verify` objects;
+    the previous file is then untouched and the temporary one removed.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        name, flags = _temporary_beside(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        handle = os.open(name, flags, 0o666)  # the system applies the umask
+        temporary = name
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+                if verify is not None and hasattr(os, "posix_fadvise"):  # so that it reads the disk, not the cache
+                    with suppress(OSError):
+                        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if verify is not None:
+            try:
+                verify(temporary)
+            except UserError as error:
+                reason = str(error).replace(str(temporary), "what was read back")
+                raise UserError(f"cannot write {path}: {reason}; the disk or the memory may be failing") from error
+        if keep is not None:
+            _keep(path, Path(keep))
+        os.replace(temporary, path)
+        temporary = None
+        if sync:
+            with suppress(OSError):  # not every file system lets a folder be opened
+                folder = os.open(path.parent, os.O_RDONLY)
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
+
+
+def _temporary_beside(path: Path) -> Path:
+    """A hidden name in the same folder that nobody else uses, at most 255 bytes however long the file's own is."""
+    start = os.fsdecode(os.fsencode(path.name)[:200])
+    return path.parent / f".{start}.{secrets.token_hex(6)}.tmp"
+
+
+def _keep(path: Path, kept: Path) -> None:
+    """Give the present file a second name. It has one at every moment; where links are not possible, it moves."""
+    if not path.exists():
+        return
+    link = _temporary_beside(kept)
+    try:
+        os.link(path, link)
+    except OSError:
+        os.replace(path, kept)
+    else:
+        os.replace(link, kept)
+        with suppress(OSError):  # when both already were the same file, the rename does nothing
+            os.unlink(link)
+
+
+def checkout() -> Path:
+    """The folder that `psp/` lies in; in a checkout, pretrained/ and examples/ lie there, too."""
+    return Path(__file__).resolve().parents[1]
+
+
+def write_text(path: str | Path, text: str) -> None:
+    with atomic_open(path) as file:
+        file.write(text.encode())
+
+
+def make_folder(path: str | Path) -> Path:
+    """Create a folder and its parents; UserError when that, or writing into it, is not possible."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot create folder {path}: {error.strerror or error}") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write into {path}: permission denied")
+    return path
+
+
+KEPT_EXTENSIONS = (".png", ".jpg", ".jpeg")
+JPEG_QUALITY = 95
+MAX_NAME_BYTES = 255
+
+
+def output_names(names: Iterable[str], suffix: str | None = None) -> dict[str, str]:
+    """Input name -> name of its result, sub-folders kept, every result another file (also where case does not count).
+
+    PNG and JPEG inputs keep their whole name, as in pSp. Others become `<stem>.png`, or `<name>.png` (`a.webp.png`)
+    where that is taken. With `suffix` all of them become `<stem><suffix>`, or `<name><suffix>`. A pure function of the
+    whole list, so shards and repeated runs agree.
+    """
+    names = list(names)
+    chosen: dict[str, str] = {}
+    taken: set[str] = set()
+    ending = suffix or ".png"
+
+    def claim(name: str) -> None:
+        path = PurePosixPath(name)
+        first = name if keeps(name) else str(path.with_suffix(ending))
+        numbered = (f"{name}-{k}{ending}" for k in itertools.count(2))
+        fitting = (_fitting(candidate) for candidate in itertools.chain((first, name + ending), numbered))
+        wanted = next(w for w in fitting if w.casefold() not in taken)
+        chosen[name] = wanted
+        taken.add(wanted.casefold())
+
+    def keeps(name: str) -> bool:
+        return suffix is None and name.lower().endswith(KEPT_EXTENSIONS)
+
+    for name in sorted(names, key=lambda name: not keeps(name)):  # stable: those that keep their name come first
+        claim(name)
+    return chosen
+
+
+def _fitting(name: str) -> str:
+    """The name with its last part cut to the 255 bytes that file systems allow; 8 hex digits stand for the rest."""
+    folder, slash, last = name.rpartition("/")
+    if len(last) < 64 or len(data := os.fsencode(last)) <= MAX_NAME_BYTES:
+        return name
+    ending = f"-{hashlib.sha256(data).hexdigest()[:8]}{PurePosixPath(last).suffix}"
+    return folder + slash + os.fsdecode(data[: MAX_NAME_BYTES - len(ending)]) + ending
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """Write an RGB image as PNG or JPEG (by the path's ending) atomically; the same pixels give the same bytes."""
+    buffer = io.BytesIO()
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        image.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    else:
+        image.save(buffer, "PNG", compress_level=4)
+    save_bytes(buffer.getvalue(), path)
+
+
+def save_array(array: np.ndarray, path: Path) -> None:
+    """Write one array as .npy, atomically."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    save_bytes(buffer.getvalue(), path)
+
+
+def save_json(value: Any, path: Path) -> None:
+    """Write indented JSON, atomically."""
+    save_bytes((json.dumps(value, indent=2) + "\n").encode(), path)
+
+
+def save_bytes(data: bytes, path: Path) -> None:
+    """Write a file atomically; folders that are missing are made."""
+    make_folder(path.parent)
+    with atomic_open(path, sync=False) as file:  # a picture lost in a power cut is simply made again
+        file.write(data)
+
+
+def file_hash(path: str | Path, algorithm: str = "sha256") -> str:
+    """Digest of a file in hex digits, SHA-256 unless told otherwise; UserError when it cannot be read."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    return digest.hexdigest()
+
+
+def prepare_folder(folder: Path, *, min_age: float = 0.0) -> None:
+    """Make `folder`, see that it can be written to, and remove temporary files that killed runs left below it.
+
+    min_age: seconds since such a file was written; above 0 where other processes write into the same folder.
+    """
+    make_folder(folder)
+    for path in folder.rglob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime >= min_age:
+                path.unlink()

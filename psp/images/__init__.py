@@ -1,0 +1,1 @@
+"""Pictures from files and to the network: decoding, preprocessing, label maps, sketches, contact sheets."""

@@ -1,0 +1,1 @@
+"""Folders of images through a model: options, engine, results."""

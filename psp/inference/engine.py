@@ -1,0 +1,135 @@
+"""A model in the fastest form that gives the same results, for inference on one device.
+
+The choices were measured where that was possible: docs/performance.md has the tables, and what did not pay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from psp.device import autocast
+from psp.errors import UserError
+from psp.models.psp import PSP
+from psp.networks.stylegan2_inference import FrozenGenerator
+
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+GRAPHS = 8  # CUDA graphs kept per network, one per input shape
+
+
+class Engine:
+    """`encode` and `decode` of a model, without gradient, with the generator's fixed noise; results in float32.
+
+    precision: "fp32" agrees with the model to about 1e-5; "tf32" (GPU; what pSp runs there) to about 1e-3; "bf16" and
+    "fp16" (GPU) to about 1e-2, with a copy of the encoder. compile: `torch.compile` for both networks, which takes a
+    minute or two; UserError where there is no compiler. graphs: on a GPU, replay a CUDA graph per input shape instead
+    of launching a thousand kernels. The encoder's memory layout is changed in place.
+    """
+
+    def __init__(self, model: PSP, *, precision: str = "fp32", compile: bool = False, graphs: bool = True):
+        autocast(model.device, precision)  # refuses at once what cannot work
+        self.model, self.precision, self.compile = model, precision, compile
+        self.dtype = DTYPES[precision]
+        self.average_image: Tensor | None = None  # of ReStyle models
+        gpu = model.device.type == "cuda"
+        encoder = model.encoder.eval()
+        if self.dtype != torch.float32:
+            encoder = copy.deepcopy(encoder).to(self.dtype)
+            for layer in encoder.modules():  # the running statistics of BatchNorm need their digits
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.float()
+        encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        decoder = FrozenGenerator(model.decoder, self.dtype, batched=gpu)
+        forms: list[Callable[[Tensor], Tensor]] = [encoder, decoder]
+        if compile:
+            forms = [torch.compile(form, dynamic=False) for form in forms]
+        if gpu and graphs:
+            forms = [Graphed(form) for form in forms]
+        self.encoder, self.decoder = forms
+
+    @torch.inference_mode()
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Network input [B,C,256,256] -> W+ codes [B,N,D]."""
+        if self.model.refines and self.average_image is None:
+            self.average_image = self.model.average_image(self.decode)
+        encode = functools.partial(
+            self.model.encode, encoder=self.encoder, decode=self.decode, average_image=self.average_image
+        )
+        return self._run(lambda: encode(inputs.to(self.dtype)).float())
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor) -> Tensor:
+        """W+ codes [B,N,D] -> images [B,3,S,S], not clipped."""
+        return self._run(lambda: self.decoder(codes.float()))
+
+    def _run(self, call: Callable[[], Tensor]) -> Tensor:
+        with _tf32(self.precision == "tf32") if self.model.device.type == "cuda" else contextlib.nullcontext():
+            if not self.compile:
+                return call()
+            try:
+                return call()
+            except Exception as error:
+                if "Inductor" not in type(error).__name__ and "Compil" not in type(error).__name__:
+                    raise
+                reason = str(error).strip().splitlines()[0][:200]
+                message = f"--compile: torch could not compile the model ({reason}); leave the flag out"
+                raise UserError(message) from error
+
+
+@contextlib.contextmanager
+def _tf32(allowed: bool):  # type: ignore[no-untyped-def]
+    """Whether convolutions and matrix products of float32 may be rounded to TF32 on the way in."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+class Graphed:
+    """A function of one tensor, recorded once per input shape as a CUDA graph and replayed from then on.
+
+    run: works on the GPU alone, takes the same way for every input, and is used by one thread at a time. Where it
+    cannot be recorded it runs as it is, with one warning.
+    """
+
+    def __init__(self, run: Callable[[Tensor], Tensor]):
+        self.run, self.graphs, self.works = run, {}, True  # type: ignore[var-annotated]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        key = (x.shape, x.dtype, x.stride())
+        if key not in self.graphs and self.works:
+            if len(self.graphs) >= GRAPHS:
+                self.graphs.pop(next(iter(self.graphs)))
+            try:
+                self.graphs[key] = self._record(x)
+            except RuntimeError as error:
+                self.works = False
+                reason = str(error).strip().splitlines()[0][:200]
+                warnings.warn(f"CUDA graphs are off: {reason}", stacklevel=2)
+        if not self.works:
+            return self.run(x)
+        given, graph, result = self.graphs[key]
+        given.copy_(x)
+        graph.replay()
+        return result.clone()
+
+    def _record(self, x: Tensor) -> tuple[Tensor, torch.cuda.CUDAGraph, Tensor]:
+        given = x.clone()
+        side = torch.cuda.Stream(x.device)
+        side.wait_stream(torch.cuda.current_stream(x.device))
+        with torch.cuda.stream(side):  # the first runs choose algorithms and build kernels
+            for _ in range(3):
+                self.run(given)
+        torch.cuda.current_stream(x.device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = self.run(given)
+        return given, graph, result

@@ -1,1 +1,0 @@
-"""One file per method of training; see `psp.methods.base` for what a method is."""

@@ -1,0 +1,272 @@
+"""pixel2style2pixel: an encoder to W+ before a frozen StyleGAN2 (Richardson et al., "Encoding in Style", CVPR 2021)."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from psp.device import images_at_once
+from psp.errors import UserError
+from psp.images.preprocess import to_network
+from psp.models.mixing import fine_layers, parse_layers
+from psp.models.restyle import DEFAULT_ITERS, INPUT_NC, check_iters, image_of, refine
+from psp.models.style_bank import StyleBank
+from psp.networks.encoders import ENCODERS
+from psp.networks.feature_pyramid import INPUT_SIZE
+from psp.networks.photo_encoder import PhotoEncoder
+from psp.networks.stylegan2 import Generator
+from psp.tasks import Task
+
+LATENT_AVG_SAMPLES = 100_000
+
+
+def build_encoder(encoder_type: str, n_styles: int, input_nc: int, style_dim: int, **widths: Any) -> nn.Module:
+    """One of `psp.networks.encoders.ENCODERS`; UserError naming them otherwise."""
+    if encoder_type not in ENCODERS:
+        raise UserError(f"--encoder_type {encoder_type!r} is not known; choose one of: {', '.join(ENCODERS)}")
+    return ENCODERS[encoder_type](n_styles, input_nc, style_dim, **widths)
+
+
+class PSP(nn.Module):
+    """Encoder and generator speaking W+ codes [B, n_styles, style_dim].
+
+    encoder: [B,C,256,256] -> codes. decoder: generator; gets no gradients (`requires_grad` off, always in eval mode)
+    unless `train_decoder`. latent_avg: mean w, [D] or [1,D] or [N,D]; None when the model does not know it yet.
+    start_from_latent_avg: the encoder predicts the difference to it. task: what the model was trained for, if known.
+    config: the options saved with the weights (pSp's names). n_iters: passes of a ReStyle model, from the config's
+    `n_iters_per_batch`, else 5. style_bank: where random styles come from; None: from the mapping network.
+    """
+
+    latent_avg: Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: Generator,
+        *,
+        latent_avg: Tensor | None = None,
+        task: Task | None = None,
+        start_from_latent_avg: bool = True,
+        train_decoder: bool = False,
+        config: Mapping[str, Any] | None = None,
+        photo_encoder: PhotoEncoder | None = None,
+        style_bank: StyleBank | None = None,
+    ):
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        # helpers outside the released layout: kept off the module list, so that state_dict stays pSp's
+        self._photo_encoder = [photo_encoder.eval().requires_grad_(False)] if photo_encoder is not None else []
+        self.n_styles, self.style_dim, self.output_size = decoder.n_styles, decoder.style_dim, decoder.size
+        if style_bank is not None and style_bank.style_dim != decoder.style_dim:
+            raise UserError(
+                f"the style bank has codes of {style_bank.style_dim}, the generator styles of {decoder.style_dim}"
+            )
+        self.style_bank = style_bank
+        if latent_avg is None and style_bank is not None:
+            latent_avg = style_bank.mean()
+        if latent_avg is None:
+            latent_avg = decoder.mean_latent(LATENT_AVG_SAMPLES, torch.Generator().manual_seed(0))
+        self.register_buffer("latent_avg", self._expand_avg(latent_avg))
+        self.task = task
+        self.start_from_latent_avg = start_from_latent_avg
+        self.train_decoder = train_decoder
+        self.config = dict(config or {})
+        if type(encoder).__name__ in ENCODERS:  # e4e's tensors do not say that they are not pSp's
+            self.config.setdefault("encoder_type", type(encoder).__name__)
+        if decoder.conv_clamp is not None:  # nor that layers are clamped
+            self.config.setdefault("conv_clamp", decoder.conv_clamp)
+        said = self.config.get("n_iters_per_batch")
+        self.n_iters = check_iters(DEFAULT_ITERS if said is None else said, "n_iters_per_batch") if self.refines else 1
+        decoder.requires_grad_(train_decoder)
+        self.train(self.training)
+
+    def _expand_avg(self, avg: Tensor) -> Tensor:
+        n, d = self.n_styles, self.style_dim
+        if tuple(avg.shape) not in ((d,), (1, d), (n, d)):
+            raise UserError(f"latent_avg has shape {tuple(avg.shape)}; the generator has {n} styles of {d}")
+        if not torch.isfinite(avg).all():
+            raise UserError("latent_avg is not finite: the generator or its file is damaged")
+        return avg.detach().float().expand(n, d).clone()
+
+    def train(self, mode: bool = True) -> PSP:
+        super().train(mode)
+        if not self.train_decoder:
+            self.decoder.eval()
+        return self
+
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None, card: bool = True) -> Path:
+        """Write model.safetensors, config.json and a card into a folder; see `psp.weights.hub.save_pretrained`."""
+        from psp.weights.hub import save_pretrained
+
+        return save_pretrained(self, folder, dtype=dtype, card=card)
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path, **options: Any) -> PSP:
+        """Model of such a folder, of a weights file, or of the Hugging Face Hub; `psp.weights.hub.from_pretrained`."""
+        from psp.weights.hub import from_pretrained
+
+        return from_pretrained(name_or_folder, **options)
+
+    @property
+    def refines(self) -> bool:
+        """Whether this is a ReStyle model: its encoder also sees what the codes so far give, and corrects them."""
+        return self._encoder_nc == INPUT_NC
+
+    @property
+    def input_nc(self) -> int:
+        """Channels of the source, as the encoder's first convolution has them; 3 of ReStyle's 6."""
+        return INPUT_NC // 2 if self.refines else self._encoder_nc
+
+    @property
+    def _encoder_nc(self) -> int:
+        return next((m.in_channels for m in self.encoder.modules() if isinstance(m, nn.Conv2d)), 0)
+
+    @property
+    def device(self) -> torch.device:
+        return self.latent_avg.device
+
+    def encode(
+        self,
+        source: Tensor,
+        *,
+        encoder: Callable[[Tensor], Tensor] | None = None,
+        decode: Callable[[Tensor], Tensor] | None = None,
+        average_image: Tensor | None = None,
+    ) -> Tensor:
+        """Network input [B,C,256,256] (see `psp.images.preprocess.to_network`) -> W+ codes [B,N,D], with the average
+        latent.
+
+        A ReStyle model takes `n_iters` passes, the first of them beside `self.average_image()`. encoder, decode: other
+        forms of `self.encoder` and `self.decode`, compiled or in half precision (`psp.inference.engine`).
+        """
+        encoder = self.encoder if encoder is None else encoder  # a compiled one has no truth value
+        if self.refines:
+            first = self.average_image(decode) if average_image is None else average_image
+            at_once = images_at_once(self.device, self.output_size)
+            see = functools.partial(image_of, decode=decode or self.decode, at_once=at_once)
+            passes = refine(source, first, encoder=encoder, see=see, start=self.latent_avg)
+            return next(itertools.islice(passes, self.n_iters - 1, None))
+        codes = encoder(source)
+        return codes + self.latent_avg.to(codes.dtype) if self.start_from_latent_avg else codes
+
+    def average_image(self, decode: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """What the average latent gives with fixed noise, at 256 px: RGB [1,3,256,256]. ReStyle starts from it."""
+        return image_of(self.latent_avg[None], decode or self.decode)
+
+    def map(self, z: Tensor, truncation: float = 1.0) -> Tensor:
+        """z [B,D] ~ N(0,1) -> W+ codes [B,N,D] with equal rows; `truncation` < 1 pulls them to the average latent.
+
+        By the style bank where there is one, else by the mapping network.
+        """
+        w = self.decoder.map(z) if self.style_bank is None else self.style_bank.map(z)
+        codes = w.unsqueeze(1).expand(-1, self.n_styles, -1)
+        return codes if truncation == 1.0 else self.latent_avg.lerp(codes, truncation)
+
+    def mixing_layers(self) -> list[int]:
+        """The W+ layers that style mixing replaces unless told otherwise.
+
+        Those that the model was trained to take from elsewhere (`latent_mask` in its config), else its task's, else
+        pSp's 8-17 of 18 in proportion.
+        """
+        trained = self.config.get("latent_mask")
+        if trained:
+            return parse_layers(str(trained), self.n_styles)
+        return (self.task.mixing_layers(self.n_styles) if self.task else []) or fine_layers(self.n_styles)
+
+    @property
+    def default_truncation(self) -> float:
+        """For faces that are to be looked at: 0.8, and 1 with a style bank, which holds nothing but real photos' codes.
+
+        Towards the average, dark skin and all else that is rare get lost first.
+        """
+        return 0.8 if self.style_bank is None else 1.0
+
+    @property
+    def photo_encoder(self) -> PhotoEncoder | None:
+        return self._photo_encoder[0] if self._photo_encoder else None
+
+    @torch.no_grad()
+    def style_of(self, photos: Tensor) -> Tensor:
+        """RGB photos [B,3,H,W] in [-1,1] -> their own W+ codes [B,N,D], for the layers that carry the style.
+
+        From the encoder stored beside the generator or, in a photo-to-photo model, from the model's own encoder.
+        UserError when there is neither.
+        """
+        if self.photo_encoder is not None:
+            codes = self.photo_encoder.to(photos.device)(photos).unsqueeze(1).expand(-1, self.n_styles, -1)
+        elif self.task is not None and self.task.source == "photo":
+            size = (INPUT_SIZE, INPUT_SIZE)
+            codes = self.encode(nn.functional.interpolate(photos, size=size, mode="bilinear", antialias=True))
+        else:
+            raise UserError(
+                "this generator comes without a photo encoder, so the style of a photo is unknown; "
+                "give the style as --style_code or --style_seed, or train an ffhq_encode model for it"
+            )
+        return codes
+
+    def decode(
+        self, codes: Tensor, *, randomize_noise: bool = False, noise: Sequence[Tensor | None] | None = None
+    ) -> Tensor:
+        """W+ codes [B,N,D] -> images [B,3,S,S], not clipped, about [-1,1]. Noise: the fixed one unless asked."""
+        return self.decoder.synthesize(codes, noise, randomize_noise=randomize_noise)
+
+    @torch.no_grad()
+    def translate(self, source: Tensor, seed: int = 0) -> Tensor:
+        """`Batch.source` [B,...] -> images [B,3,S,S], about [-1,1]. Nothing in it is random: `seed` changes nothing."""
+        if self.task is None:
+            raise UserError("the checkpoint does not say what it was trained for; add --dataset_type")
+        return self.decode(self.encode(to_network(source, self.task, self.device)))
+
+    def resize(self, images: Tensor) -> Tensor:
+        """Average-pool to 256 px, where pSp compares and trains; smaller images stay as they are."""
+        if images.shape[-1] <= INPUT_SIZE:
+            return images
+        return nn.functional.adaptive_avg_pool2d(images, INPUT_SIZE)
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        resize: bool = True,
+        latent_mask: Sequence[int] | None = None,
+        input_code: bool = False,
+        randomize_noise: bool = False,
+        inject_latent: Tensor | None = None,
+        return_latents: bool = False,
+        alpha: float | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """pSp's forward: images [B,3,S,S], with `return_latents` also the W+ codes [B,N,D].
+
+        x: network input, or z [B,D] when `input_code`. latent_mask: layers whose code is replaced by `inject_latent`
+        [B or 1,N,D] (zeros without it), blended by `alpha` (1 replaces, 0 changes nothing). resize: see `resize`.
+        """
+        if input_code:
+            if latent_mask is not None:
+                raise ValueError("latent_mask works on W+ codes and does not combine with input_code")
+            codes = self.map(x)
+        else:
+            codes = self.encode(x)
+        if latent_mask is not None:
+            codes = codes.clone()
+            for layer in latent_mask:
+                if inject_latent is None:
+                    codes[:, layer] = 0
+                elif alpha is None:
+                    codes[:, layer] = inject_latent[:, layer]
+                else:
+                    codes[:, layer] = alpha * inject_latent[:, layer] + (1 - alpha) * codes[:, layer]
+        images = self.decode(codes, randomize_noise=randomize_noise)
+        if resize:
+            images = self.resize(images)
+        return (images, codes) if return_latents else images
+
+
+def parameter_count(module: nn.Module) -> int:
+    return sum(math.prod(p.shape) for p in module.parameters())

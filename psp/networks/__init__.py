@@ -1,0 +1,1 @@
+"""Every network, one family a file, and how state dicts get into them."""

@@ -1,0 +1,39 @@
+"""State dicts into modules, strictly: what is missing, left over, mis-shaped or not finite is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from psp.errors import UserError
+
+
+def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
+    """Load a state dict, naming what is missing, left over, mis-shaped or not finite; UserError in one line.
+
+    A module on the meta device takes the given tensors themselves: nothing large exists twice.
+    """
+    own = module.state_dict()
+    problems = []
+    missing = [key for key in own if key not in tensors]
+    extra = [key for key in tensors if key not in own]
+    shapes = [
+        f"{key} {tuple(tensors[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in own
+        if key in tensors and tensors[key].shape != own[key].shape
+    ]
+    nan = [key for key in own if key in tensors and not all_finite(tensors[key])]
+    for label, keys in (("missing", missing), ("unexpected", extra), ("wrong shape", shapes), ("not finite", nan)):
+        if keys:
+            problems.append(f"{len(keys)} {label} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})")
+    if problems:
+        raise UserError(f"{where} does not fit: {'; '.join(problems)}")
+    fitting = {key: value.to(own[key].dtype) for key, value in tensors.items()}
+    module.load_state_dict(fitting, assign=any(value.is_meta for value in own.values()))
+
+
+def all_finite(tensor: Tensor) -> bool:
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return True
+    return all(bool(value.isfinite()) for value in tensor.aminmax())  # passes NaN on; 20 times faster than isfinite

@@ -1,0 +1,1 @@
+"""Training: options, the loop, logs, several processes; the methods lie below."""

@@ -1,0 +1,380 @@
+"""The training loop, the same for every method: step, log, validate, save, resume.
+
+Everything random in a step follows from (seed, step), so a run that was stopped anywhere continues to the same weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from psp.batch import Batch
+from psp.errors import UserError
+from psp.files import atomic_open, make_folder, write_text
+from psp.images.preprocess import on_device
+from psp.images.sheets import grid
+from psp.signals import StopRequest, leave_dead_workers_to_the_loader, stop_on_signals
+from psp.training.config import TrainConfig
+from psp.training.distributed import (
+    average_statistics,
+    collected,
+    largest,
+    mean,
+    rank,
+    require_same,
+    wait_for_all,
+    world_size,
+)
+from psp.training.log import SilentLog, TrainLog
+from psp.training.method import BadStep, Method
+from psp.training.pace import Pace
+from psp.training.run_lock import only_process_in
+from psp.weights.load import read_training_state
+from psp.weights.save import save_torch
+
+LAST, PREVIOUS = "last.pt", "last.previous.pt"
+# Options that may differ when a run is resumed: they change how fast or how long it runs, not what is computed.
+RESUMABLE = {
+    "exp_dir", "device", "workers", "test_workers", "cache_mb", "test_batch_size", "max_steps", "image_interval",
+    "board_interval", "val_interval", "save_interval", "keep_checkpoints", "dry_run", "max_bad_steps", "epochs",
+    "use_wandb", "gradient_checkpointing",
+    "batch_size", "grad_accumulation",  # the last two's product with the number of ranks must stay
+}  # fmt: skip
+
+
+class Trainer:
+    """Runs a method. batches: number of a micro-batch -> endless iterator of training batches from that one on;
+    validation: the whole test set, every time anew; device: where the method wants its batches; progress: False hides
+    the bar (tests).
+
+    With several ranks both give this rank's share: of everybody's batches in order, the `rank`th of every `world_size`.
+    All ranks run the same loop; rank 0 alone writes files.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        config: TrainConfig,
+        *,
+        batches: Callable[[int], Iterator[Batch]],
+        validation: Callable[[], Iterable[Batch]],
+        exp_dir: str | Path,
+        device: torch.device | str = "cpu",
+        progress: bool = True,
+    ):
+        self.method, self.config, self.batches, self.validation = method, config, batches, validation
+        self.exp_dir = Path(exp_dir)
+        self.writes = rank() == 0
+        self.checkpoints = make_folder(self.exp_dir / "checkpoints")
+        self.images = make_folder(self.exp_dir / "images")
+        self.device, self.progress, self.pace = device, progress, Pace()
+        self.stop = StopRequest()
+        # the rest of this object's state: what `_save` writes and `_resume` reads
+        self.step = 0
+        self.best: float | None = None
+        self.bad_in_a_row = 0
+        self.bad_total = 0
+        self.validation_due = True  # also at step 0, to see where a run starts
+
+    # ---- the loop --------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Train to `max_steps`; exit status 0, or 130/143 after Ctrl-C/SIGTERM (the step is finished and saved)."""
+        with only_process_in(self.exp_dir) if self.writes else contextlib.nullcontext():
+            return self._run()
+
+    def _run(self) -> int:
+        max_steps = self._every("max_steps")
+        resumed = self._resume()
+        if self.step >= max_steps and not self.validation_due:
+            print(f"already trained for {self.step} steps in {self.exp_dir}; raise --max_steps to go on")
+            return 0
+        if self.writes:
+            self._tidy_up()
+            write_text(self.exp_dir / "opt.json", json.dumps(dataclasses.asdict(self.config), indent=2) + "\n")
+        log = self._open_log(resumed)
+        with (
+            loader_errors(),
+            stop_on_signals("finishing this step and saving (again: stop at once)") as self.stop,
+            contextlib.closing(log) as self.log,
+            tqdm(
+                total=max_steps,
+                initial=self.step,
+                unit="step",
+                dynamic_ncols=True,
+                disable=not (self.progress and self.writes),
+            ) as bar,
+        ):
+            unsaved = self.validation_due
+            if self.validation_due:
+                self._validate(bar)
+            source = self.batches(self.step * self.config.grad_accumulation)
+            leave_dead_workers_to_the_loader()
+            while self.step < max_steps and not self._asked_to_stop():
+                batches = self._fetch(source)
+                self._one_step(batches, bar)
+                unsaved = True
+                done = self.step == max_steps
+                if done or self.step % self._every("image_interval") == 0:
+                    self._draw("train", on_device(batches[0].first(8), self.device))
+                if done or self.step % self._every("val_interval") == 0:
+                    self._validate(bar)
+                if done or self.step % self._every("save_interval") == 0:
+                    self._save(numbered=True)
+                    unsaved = False
+            if unsaved:
+                self._save(numbered=False)
+            self.log.draw_curves()
+        if self._asked_to_stop() and (self.step < max_steps or self.validation_due):
+            print(f"stopped after step {self.step}; the same command continues from there")
+            return self.stop.exit_status
+        return 0
+
+    def _asked_to_stop(self) -> bool:
+        """Whether any rank was: they all stop after the same step."""
+        self.stop.number = largest(self.stop.number or 0) or None
+        return bool(self.stop)
+
+    def _fetch(self, source: Iterator[Batch]) -> list[Batch]:
+        with self.pace.waiting():
+            batches = [next(source) for _ in range(self.config.grad_accumulation)]
+        self.pace.images += sum(len(batch.target) for batch in batches)
+        return batches
+
+    def _one_step(self, batches: list[Batch], bar: tqdm[Any]) -> None:
+        torch.manual_seed(step_seed(self.config.seed, self.step * world_size() + rank()))
+        started = time.perf_counter()
+        try:
+            terms = self.method.training_step([on_device(batch, self.device) for batch in batches], self.step)
+        except BadStep as problem:
+            self.pace.worked += time.perf_counter() - started
+            self._count_bad_step(problem, bar)
+            return
+        average_statistics(self.method.networks_in_step())
+        self.bad_in_a_row = 0
+        self.step += 1
+        bar.update()
+        if self.step % self._every("board_interval") == 0 or self.step == self._every("max_steps"):
+            own = [float(value) for value in terms.values()]  # waits for the device
+            seconds = time.perf_counter() - started
+            self.pace.worked += seconds
+            *shared, speed, waiting = mean(torch.tensor([*own, *self.pace.rates()])).tolist()
+            values = dict(zip(terms, shared))
+            bar.set_postfix({name: f"{value:.4g}" for name, value in list(values.items())[:3]})
+            extra = {
+                "seconds_per_step": seconds,
+                "images_per_second": speed * world_size(),
+                "data_wait": waiting,
+                "skipped_steps": float(self.bad_total),
+            }
+            self.log.record(self.step, "train", values | extra)
+        else:
+            self.pace.worked += time.perf_counter() - started
+
+    def _count_bad_step(self, problem: BadStep, bar: tqdm[Any]) -> None:
+        """The step counts as done, so that the next one sees other data; too many in a row end the run."""
+        self.bad_in_a_row += 1
+        self.bad_total += 1
+        self.step += 1
+        bar.update()
+        bar.write(f"step {self.step} skipped: {problem} ({self.bad_in_a_row} in a row, {self.bad_total} in all)")
+        self.log.record(self.step, "train", {"skipped_steps": float(self.bad_total)})
+        if self.bad_in_a_row >= self.config.max_bad_steps:
+            raise UserError(
+                f"{self.bad_in_a_row} steps in a row had a NaN or infinite loss; check the data, or start from the "
+                f"newest checkpoint in {self.checkpoints} with --checkpoint_path, --exp_dir and a lower --learning_rate"
+            ) from problem
+
+    def _validate(self, bar: tqdm[Any]) -> None:
+        """Mean of every loss over the whole test set, each image once; best checkpoint, pictures of the first batch.
+
+        A stop request breaks it off; it is then due when the run goes on.
+        """
+        self.validation_due = True
+        sums: dict[str, Tensor] = {}
+        count = 0
+        for i, loaded in enumerate(self.validation()):
+            if self.stop:
+                break
+            batch = on_device(loaded, self.device)
+            torch.manual_seed(step_seed(self.config.seed, i * world_size() + rank()))
+            n = len(batch.target)
+            for name, value in self.method.validation_step(batch).items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value * n
+            count += n
+            if i == 0:
+                self._draw("val", batch)
+        if self._asked_to_stop():
+            return
+        self.validation_due = False
+        shares = collected(({name: float(value) for name, value in sums.items()}, count))
+        count = sum(n for _, n in shares)
+        means = {name: sum(share.get(name, 0.0) for share, _ in shares) / count for name in shares[0][0]}
+        self.log.record(self.step, "val", means)
+        shown = ", ".join(f"{k} {v:.4f}" for k, v in means.items() if k.startswith(("loss", "score", "l1")))
+        bar.write(f"validation at step {self.step} on {count} images: {shown}")
+        watched = means.get(self.method.monitor) if self.method.monitor else None
+        if watched is not None and math.isfinite(watched) and self.step and (self.best is None or watched < self.best):
+            self.best = watched
+            if self.writes:
+                save_torch(self.method.checkpoint(), self.checkpoints / "best_model.pt")
+                write_text(
+                    self.checkpoints / "timestamp.txt", f"step {self.step}: best {self.method.monitor} {watched:.6f}\n"
+                )
+        self.log.draw_curves()
+
+    # ---- state -----------------------------------------------------------------------------------
+
+    def _save(self, *, numbered: bool) -> None:
+        state = self.method.state()
+        require_same(state, when=f"before the save at step {self.step}")
+        if self.writes:
+            self._write(state, numbered=numbered)
+        wait_for_all()
+
+    def _write(self, state: dict[str, Any], *, numbered: bool) -> None:
+        """`last.pt` resumes; `iteration_<step>.pt` holds the weights alone, the newest `keep_checkpoints` of them.
+
+        `last.pt` comes last: a run that is killed in between does this step again and writes all of them. The one
+        before it stays as `last.previous.pt`, should the disk damage the newest.
+        """
+        if numbered:
+            weights = self.method.checkpoint()
+            save_torch(weights, self.checkpoints / f"iteration_{self.step}.pt")
+            if self.method.monitor is None:
+                save_torch(weights, self.checkpoints / "best_model.pt")
+        training = {
+            "step": self.step,
+            "best": self.best,
+            "bad_in_a_row": self.bad_in_a_row,
+            "bad_total": self.bad_total,
+            "validation_due": self.validation_due,
+            "options": dataclasses.asdict(self.config),
+            "ranks": world_size(),
+            "method": state,
+        }
+        save_torch({"training": training}, self.checkpoints / LAST, keep=self.checkpoints / PREVIOUS)
+        found = [
+            (int(m[1]), p) for p in self.checkpoints.iterdir() if (m := re.fullmatch(r"iteration_(\d+)\.pt", p.name))
+        ]
+        for _, path in sorted(found)[: -self.config.keep_checkpoints]:
+            path.unlink(missing_ok=True)
+
+    def _resume(self) -> bool:
+        """Continue from the newest good state, if there is one; UserError when options that matter were others."""
+        training = newest_state(self.checkpoints) if self.writes else None
+        wait_for_all()  # rank 0 may have moved a damaged file aside
+        if not self.writes:
+            training = newest_state(self.checkpoints)
+        if training is None:
+            require_same({"step": 0} | self.method.state(), when="at the start")
+            return False
+        earlier = {field.name: field.default for field in dataclasses.fields(TrainConfig)} | training["options"]
+        images = samples_per_step(earlier, training.get("ranks", 1))
+        now_images = samples_per_step(dataclasses.asdict(self.config), world_size())
+        if images != now_images:
+            raise UserError(
+                f"{self.exp_dir} holds a run with {images} images a step, now there are {now_images} (--batch_size x "
+                f"--grad_accumulation x ranks); choose them so that it stays {images}, or use another --exp_dir"
+            )
+        changed = [
+            f"--{name} {was!r} -> {now!r}"
+            for name, now in dataclasses.asdict(self.config).items()
+            if name not in RESUMABLE and (was := earlier[name]) != now
+        ]
+        if changed:
+            raise UserError(
+                f"{self.exp_dir} holds a run with other options ({'; '.join(changed[:4])}); "
+                f"use another --exp_dir, or the same options to continue it"
+            )
+        self.method.load_state(training["method"])
+        self.step, self.best = int(training["step"]), training["best"]
+        self.bad_in_a_row, self.bad_total = int(training["bad_in_a_row"]), int(training["bad_total"])
+        self.validation_due = bool(training["validation_due"])
+        require_same({"step": self.step} | self.method.state(), when="when resuming")
+        print(f"resumed {self.exp_dir} after step {self.step}")
+        return True
+
+    def _tidy_up(self) -> None:
+        """Remove the half-written files of a run that was killed."""
+        for folder in (self.exp_dir, self.checkpoints, self.images):
+            for path in folder.glob(".*.tmp"):
+                path.unlink(missing_ok=True)
+
+    def _open_log(self, resumed: bool) -> TrainLog | SilentLog:
+        if not self.writes:
+            return SilentLog()
+        told = dataclasses.asdict(self.config) if self.config.use_wandb else None
+        return TrainLog(self.exp_dir, step=self.step if resumed else None, wandb=told)
+
+    def _draw(self, phase: str, batch: Batch) -> None:
+        if not self.writes:
+            return
+        rows = self.method.pictures(batch.first(8))
+        path = self.images / f"{phase}_{self.step:07d}.jpg"
+        with atomic_open(path, sync=False) as file:
+            grid(rows).save(file, "JPEG", quality=92)
+        self.log.picture(self.step, phase, path)
+
+    def _every(self, name: str) -> int:
+        value = getattr(self.config, name)
+        assert isinstance(value, int), f"{name} is not resolved"
+        return value
+
+
+def samples_per_step(options: Mapping[str, Any], ranks: int) -> int:
+    return int(options["batch_size"]) * int(options["grad_accumulation"]) * ranks
+
+
+def newest_state(checkpoints: Path) -> dict[str, Any] | None:
+    """The training state of `last.pt`, or of the one before it when that is damaged; None when there is neither.
+
+    A damaged `last.pt` is moved aside, so that it never takes the place of a good one. UserError: none can be read.
+    """
+    last, previous = checkpoints / LAST, checkpoints / PREVIOUS
+    if last.exists() or not previous.exists():
+        try:
+            return read_training_state(last) if last.exists() else None
+        except UserError as error:
+            if not previous.exists():
+                raise
+            training = read_training_state(previous)
+            aside = checkpoints / "last.damaged.pt"
+            os.replace(last, aside)
+            print(f"{error}; moved to {aside.name}, going on from {PREVIOUS}, step {training['step']}", file=sys.stderr)
+            return training
+    return read_training_state(previous)
+
+
+@contextlib.contextmanager
+def loader_errors() -> Iterator[None]:
+    """One line for what goes wrong in the processes of a DataLoader, which report with their whole traceback."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).rsplit("UserError: ", 1)[-1]) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        reason = str(error).split(". ")[0]
+        raise UserError(f"{reason}: often memory; use fewer --workers, then the same command continues") from error
+
+
+def step_seed(seed: int, step: int) -> int:
+    """A different 63-bit seed for every (seed, step), without the correlations of seed + step."""
+    x = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) & (2**64 - 1)
+    x = ((x ^ (x >> 31)) * 0xD6E8FEB86659FD93) & (2**64 - 1)
+    return (x ^ (x >> 29)) >> 1

@@ -1,0 +1,104 @@
+"""What the images of joint training are compared with, besides the discriminator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from psp.training.methods.rows import Rows
+
+POOL = 4  # px; colours are compared after means of 4x4 pixels, so that texture is not punished
+STATIC_SHARE = 0.015  # of fine detail is common to all photos, because faces are aligned
+
+
+class Parsing(Protocol):
+    """What a frozen face parser finds, e.g. `criteria.parsing.ParsingLoss`."""
+
+    def features(self, target: Tensor) -> Tensor:
+        """Class ids uint8 [B,H,W] of faces [B,3,S,S] in [-1,1]."""
+        ...
+
+    def __call__(self, output: Tensor, wanted: Tensor) -> Tensor:
+        """The loss, a scalar, of faces [B,3,S,S] against class ids [B,H,W]."""
+        ...
+
+
+@dataclass(frozen=True)
+class JointLosses:
+    """Frozen networks that compare faces, RGB [B,3,S,S] in [-1,1].
+
+    perceptual: (output, target) -> distance [B], e.g. `criteria.lpips.LPIPS`.
+    identity: (output, target) -> scalar, or None.
+    parsing: see `Parsing`, or None.
+    """
+
+    perceptual: Callable[[Tensor, Tensor], Tensor]
+    identity: Callable[[Tensor, Tensor], Tensor] | None = None
+    parsing: Parsing | None = None
+
+
+def parses_labels(step: int) -> bool:
+    """Whether the face parser has its turn in this step; identity has it in the others."""
+    return step % 2 == 1
+
+
+def weighted_losses(
+    losses: JointLosses,
+    fake: Tensor,
+    photos: Tensor,
+    labels: Tensor | None,
+    rows: Rows,
+    step: int,
+    *,
+    lpips_lambda: float,
+    id_lambda: float,
+    parsing_lambda: float,
+    static_lambda: float,
+) -> dict[str, Tensor]:
+    """Weighted losses by name, scalars. Identity and face parser take turns, at twice their weight.
+
+    fake, photos: images and the photos that they rebuild, [n,3,S,S]; of mixed and random rows only the detail counts.
+    labels: class ids [m,H,W] of the rows that are drawn (own and guided), or None.
+    """
+    known = slice(0, rows.photo.stop)
+    terms = {
+        "colour": F.l1_loss(F.avg_pool2d(fake[known], POOL), F.avg_pool2d(photos[known], POOL)),
+        "lpips": lpips_lambda * losses.perceptual(fake[known], photos[known]).mean(),
+        "static": static_lambda * F.relu(common_detail(fake) - STATIC_SHARE),
+    }
+    faces = slice(0, rows.guided.stop) if rows.guided.stop else known
+    if losses.identity is not None and id_lambda and not parses_labels(step):
+        terms["id"] = 2 * id_lambda * losses.identity(fake[faces], photos[faces])
+    if losses.parsing is not None and labels is not None and parses_labels(step):
+        n_mixed = rows.mixed.stop - rows.mixed.start  # they have the structure of the first rows
+        drawn = torch.cat([fake[: rows.guided.stop], fake[rows.mixed]])
+        terms["parsing"] = 2 * parsing_lambda * losses.parsing(drawn, torch.cat([labels, labels[:n_mixed]]))
+    return terms
+
+
+def feature_distance(maps: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """Mean squared distance of the unit feature vectors of two lists of maps [B,C,h,w], each map counting alike."""
+    distances = [
+        (F.normalize(a.float(), dim=1) - F.normalize(b.float(), dim=1)).square().sum(1).mean()
+        for a, b in zip(maps, wanted, strict=True)
+    ]
+    return torch.stack(distances).mean()
+
+
+def common_detail(images: Tensor) -> Tensor:
+    """Share of fine detail that images [B,3,S,S] have in common, a scalar; unbiased, so about 0 for unrelated ones.
+
+    Detail is what a 5x5 mean takes away. Of its mean over the images only products of different images count.
+    """
+    detail = images - F.avg_pool2d(images, 5, stride=1, padding=2, count_include_pad=False)
+    n = len(images)
+    power = detail.square().mean()
+    if n < 2:
+        return 0 * power
+    common = (n * detail.mean(0).square().mean() - power) / (n - 1)
+    return common / power.clamp(min=1e-8)

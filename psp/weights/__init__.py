@@ -1,0 +1,1 @@
+"""Weights in files: formats, loading, saving, converting, where they lie."""

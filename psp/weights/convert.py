@@ -1,0 +1,345 @@
+"""Weights from one layout into another: ours (safetensors with its options inside), pSp's and rosinality's StyleGAN2.
+
+Every tensor keeps its bits (fp32), every option its value. What a layout cannot hold, or the program it belongs to
+cannot build, is said in notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from psp.errors import UserError
+from psp.models.psp import PSP
+from psp.models.style_bank import StyleBank
+from psp.networks.irse import Backbone
+from psp.networks.photo_encoder import PhotoEncoder
+from psp.networks.state import load_strictly
+from psp.networks.stylegan2 import Generator, default_channels
+from psp.weights.formats import PSP_FAMILY, Weights, read_weights
+from psp.weights.image_to_image import build_generator, generators_of, is_picture_file
+from psp.weights.load import GeneratorFile, load_generator, load_model
+from psp.weights.save import psp_state, save_safetensors, save_torch
+
+LAYOUTS = ("safetensors", "psp", "stylegan2")
+PSP_ENCODERS = (
+    "GradualStyleEncoder",
+    "BackboneEncoderUsingLastLayerIntoW",
+    "BackboneEncoderUsingLastLayerIntoWPlus",
+)
+PSP_TASKS = (
+    "ffhq_encode", "ffhq_frontalize", "celebs_sketch_to_face", "celebs_seg_to_face", "celebs_super_resolution",
+)  # fmt: skip
+Notes = list[str]
+
+
+def kind_of(weights: Weights) -> str:
+    """What the tensors are: model (with its generator in the file or beside it), generator, pictures (pix2pix and its
+    relatives), discriminator, backbone or unknown."""
+    if weights.part("encoder"):
+        return "model"
+    if weights.part("decoder"):
+        return "generator"
+    try:
+        if is_picture_file(weights):
+            return "pictures"
+    except UserError:
+        return "discriminator"
+    if weights.part("discriminator"):
+        return "discriminator"
+    names = ("input_layer.0.weight", "body.0.res_layer.1.weight", "output_layer.3.weight")
+    return "backbone" if all(name in weights.tensors for name in names) else "unknown"
+
+
+def check(weights: Weights) -> str:
+    """Load what the file holds and say which flag takes it; UserError in one line where it does not fit together."""
+    kind = kind_of(weights)
+    if kind == "model":
+        load_model(weights)
+        return "yes, as --checkpoint_path"
+    if kind == "generator":
+        load_generator(weights)
+        return "yes, as --stylegan_weights"
+    if kind == "pictures":
+        for name, tensors in generators_of(weights)[0].items():
+            build_generator(tensors, {}, where=f"the {name} in {weights.path}")
+        return "yes, as --checkpoint_path of scripts/inference.py"
+    if kind == "backbone":
+        _backbone(weights, "psp")
+        return "yes, as --irse50_weights or for --id_net ir_se50"
+    return "not as a model or generator"
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    layout: str | None = None,
+    *,
+    half: bool = False,
+    bank_of: Callable[[PhotoEncoder], StyleBank] | None = None,
+) -> tuple[str, Notes]:
+    """Write what `source` holds to `target`, atomically. Returns the layout, and what is lost or will not load.
+
+    layout: one of LAYOUTS; None: safetensors where `target` ends so, else stylegan2 for generators and psp for others.
+    half: matrices and convolutions in fp16 (vectors keep fp32). bank_of: makes the style bank that goes beside the
+    generator, in place of one that is there, with the photo encoder of the file. UserError in one line: not readable,
+    does not fit together, the layout cannot hold it, or the target cannot be written. The source is never the target.
+    """
+    weights = read_weights(source)
+    target = Path(target)
+    kind = kind_of(weights)
+    if layout is None:
+        others = "stylegan2" if kind == "generator" else "psp"
+        layout = "safetensors" if target.suffix == ".safetensors" else others
+    notes = [f"left out: {', '.join(weights.left_out)}"] if weights.left_out else []
+    if reason := weights.config.get("discriminator_left_out"):  # of a NVIDIA pickle
+        notes.append(f"left out: the discriminator ({reason})")
+    if bank_of is not None and kind not in ("model", "generator"):
+        raise UserError(f"{source} holds no StyleGAN2 generator, so it can have no style bank; leave --style_bank out")
+    if kind == "model":
+        model = load_model(weights)
+        _refuse_the_source(target, weights, model.config)
+        _add_bank(model, bank_of, weights.path)
+        content, more = _model(model, weights, layout)
+    elif kind == "generator":
+        _refuse_the_source(target, weights, {})
+        found = load_generator(weights)
+        _add_bank(found, bank_of, weights.path)
+        content, more = _generator(found, weights, layout)
+    elif kind == "backbone":
+        _refuse_the_source(target, weights, {})
+        content, more = _backbone(weights, layout)
+    elif kind == "pictures":
+        _refuse_the_source(target, weights, {})
+        content, more = _pictures(weights, layout)
+    else:
+        what = "a discriminator alone" if kind == "discriminator" else f"tensors like {sorted(weights.tensors)[:3]}"
+        raise UserError(f"{source} holds {what}; a model, a generator or an IR-SE50 backbone can be converted")
+    if half:
+        content = lowered(content, torch.float16, where=source)
+    if layout == "safetensors":
+        save_safetensors(content["tensors"], content["config"], target)
+    else:
+        save_torch(content, target)
+    return layout, notes + more
+
+
+def _refuse_the_source(target: Path, weights: Weights, config: Mapping[str, Any]) -> None:
+    beside = weights.path.parent / str(config.get("generator") or "")
+    if target.exists() and any(path.exists() and path.samefile(target) for path in (weights.path, beside)):
+        raise UserError(f"{target} is the file that is read; give another name")
+
+
+def _add_bank(found: PSP | GeneratorFile, bank_of: Callable[[PhotoEncoder], StyleBank] | None, path: Path) -> None:
+    if bank_of is None:
+        return
+    if found.photo_encoder is None:
+        raise UserError(
+            f"{path} has no photo encoder to make a style bank with; generators trained with --guide have one"
+        )
+    found.style_bank = bank_of(found.photo_encoder)
+
+
+# ---- pix2pix, CycleGAN, cGAN -----------------------------------------------------------------------------
+
+
+def _pictures(weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
+    if layout != "safetensors":
+        raise UserError(f"{weights.path} holds a picture-to-picture network, which --to {layout} cannot hold")
+    parts = generators_of(weights)[0]
+    tensors = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}
+    notes = [] if weights.config.get("dataset_type") else ["it does not say its task: use it with --dataset_type"]
+    critics = [name for name in ("discriminator", "photo_discriminator") if weights.part(name)]
+    return {"tensors": tensors, "config": weights.config}, notes + (["left out: discriminators"] if critics else [])
+
+
+# ---- a model -------------------------------------------------------------------------------------------
+
+
+def _model(model: PSP, weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
+    critic = weights.part("discriminator")
+    if layout == "safetensors":
+        config = {name: value for name, value in model.config.items() if name != "generator"}  # it is in the file now
+        return {"tensors": model_tensors(model) | _prefixed("discriminator", critic), "config": config}, []
+    if layout == "stylegan2":
+        found = GeneratorFile(model.decoder, model.latent_avg, None, model.photo_encoder, model.style_bank)
+        content, notes = _rosinality(found, {})
+        return content | ({"d": critic} if critic else {}), [*notes, "left out: the encoder and its options"]
+    content = psp_layout(model)
+    notes = limits_of_psp(model, content["opts"])
+    notes += _bank_is_ours("pSp's", model.style_bank)
+    return content, notes + (["left out: the discriminator"] if critic else [])
+
+
+def psp_layout(model: PSP) -> dict[str, Any]:
+    """A model as pSp's own code loads it: state_dict, complete opts, and latent_avg [N,D], or [1,D] with learn_in_w."""
+    content = psp_state(model)
+    content["opts"] = psp_options(model)
+    if content["opts"]["learn_in_w"]:
+        content["latent_avg"] = content["latent_avg"][:1].clone()  # pSp adds it to codes [B,D]
+    return content
+
+
+def model_tensors(model: PSP) -> dict[str, Tensor]:
+    """A model as one flat dict of our safetensors layout: encoder.*, decoder.*, latent_avg, photo_encoder.*,
+    style_bank.codes."""
+    return {**model.state_dict(), **_beside(model)}
+
+
+def _beside(found: PSP | GeneratorFile) -> dict[str, Tensor]:
+    photo = found.photo_encoder.state_dict() if found.photo_encoder is not None else {}
+    bank = found.style_bank.tensors() if found.style_bank is not None else {}
+    return _prefixed("photo_encoder", photo) | _prefixed("style_bank", bank)
+
+
+def structure(model: PSP) -> dict[str, Any]:
+    """The options that a model as it is decides, whatever its config says; pSp's names."""
+    found = {
+        "input_nc": _input_nc(model),
+        "output_size": model.output_size,
+        "n_styles": model.n_styles,
+        "start_from_latent_avg": model.start_from_latent_avg,
+    }
+    return found | ({"dataset_type": model.task.name, "label_nc": model.task.label_nc} if model.task else {})
+
+
+def _input_nc(model: PSP) -> int:
+    """Channels of the encoder's first convolution (6 of a ReStyle encoder, which also sees its own output)."""
+    return next(module.in_channels for module in model.encoder.modules() if isinstance(module, nn.Conv2d))
+
+
+def psp_options(model: PSP) -> dict[str, Any]:
+    """`opts` with every name that pSp, e4e and ReStyle look up when they load a checkpoint; those given stay as given.
+
+    None counts as not given. `device` has to be one that torch knows: ours may be "auto", pSp's was "cuda:0".
+    """
+    options = {name: value for name, value in model.config.items() if name != "generator"}  # it is in the file now
+    kind, input_nc = type(model.encoder).__name__, _input_nc(model)
+    wanted = {
+        "encoder_type": kind,
+        "learn_in_w": kind.endswith("IntoW"),
+        "label_nc": 0 if input_nc in (3, 6) else input_nc,
+        "device": "cuda:0",
+        **structure(model),
+    }
+    if options.get("encoder_type") == "Encoder4Editing":
+        wanted["stylegan_size"] = model.output_size
+    for name, value in wanted.items():
+        if options.get(name) is None:
+            options[name] = value
+    try:
+        torch.device(options["device"])
+    except (RuntimeError, TypeError):
+        options["device"] = wanted["device"]
+    return options
+
+
+def limits_of_psp(model: PSP, options: Mapping[str, Any]) -> Notes:
+    """Why pSp's own code would not load or run this model, as lines; none when it would."""
+    notes = []
+    kind = options["encoder_type"]
+    if kind not in PSP_ENCODERS:
+        notes.append(f"pSp has no {kind}; the file is for {PSP_FAMILY.get(kind, 'this project alone')}")
+    if not _is_standard(model.decoder, multipliers=(2,)):
+        notes.append("pSp's generator has 8 mapping layers, styles of 512 and config-f's widths; this one differs")
+    task = options.get("dataset_type")
+    if task not in PSP_TASKS:
+        said = f"has dataset_type {task}, none of pSp's own" if task else "does not say its dataset_type"
+        notes.append(f"the file {said}; pSp's scripts look it up in configs/data_configs.py")
+    return notes
+
+
+def _is_standard(generator: Generator, *, multipliers: tuple[int, ...]) -> bool:
+    widths = [{res: default_channels(m)[res] for res in generator.channels} for m in multipliers]
+    return generator.channels in widths and (generator.style_dim, generator.n_mlp) == (512, 8)
+
+
+# ---- a generator, a backbone ---------------------------------------------------------------------------
+
+
+def _generator(found: GeneratorFile, weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
+    if layout == "psp":
+        raise UserError(f"{weights.path} holds a generator without an encoder; use --to stylegan2")
+    if layout == "stylegan2":
+        return _rosinality(found, weights.config)
+    tensors = _prefixed("decoder", found.generator.state_dict()) | _beside(found)
+    if found.discriminator is not None:
+        tensors |= _prefixed("discriminator", found.discriminator.state_dict())
+    if found.latent_avg is not None:
+        tensors["latent_avg"] = found.latent_avg
+    return {"tensors": tensors, "config": {"kind": "stylegan2", **weights.config}}, []
+
+
+def _rosinality(found: GeneratorFile, config: Mapping[str, Any]) -> tuple[dict[str, Any], Notes]:
+    """rosinality's layout: g_ema, d, latent_avg [D]; beside them our photo encoder, style bank and options, which it
+    ignores."""
+    notes = _bank_is_ours("rosinality's", found.style_bank)
+    content: dict[str, Any] = {"g_ema": found.generator.state_dict()}
+    if found.discriminator is not None:
+        content["d"] = found.discriminator.state_dict()
+    if found.latent_avg is not None:
+        rows = found.latent_avg.reshape(-1, found.generator.style_dim)
+        content["latent_avg"] = rows[0].clone() if bool((rows == rows[0]).all()) else rows.mean(0)
+        if not bool((rows == rows[0]).all()):
+            notes.append("latent_avg differs from layer to layer; StyleGAN2 files hold one, the mean is written")
+    if found.photo_encoder is not None:
+        content["photo_encoder"] = found.photo_encoder.state_dict()
+    if found.style_bank is not None:
+        content["style_bank"] = found.style_bank.tensors()
+    if options := {name: value for name, value in config.items() if name != "kind"}:
+        content["opts"] = options
+    if not _is_standard(found.generator, multipliers=(1, 2)):
+        notes.append(
+            "rosinality's scripts build 8 mapping layers, styles of 512 and two sets of widths; this one differs"
+        )
+    return content, notes
+
+
+def _bank_is_ours(whose: str, bank: StyleBank | None) -> Notes:
+    if bank is None:
+        return []
+    return [f"{whose} code ignores the style bank: there, random styles come from the mapping network"]
+
+
+def _backbone(weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
+    """IR-SE50 as pSp's `model_ir_se50.pth` has it: bare tensors in either layout."""
+    if layout == "stylegan2":
+        raise UserError(f"{weights.path} holds an IR-SE50 backbone, no generator; use --to psp (a bare state dict)")
+    with torch.device("meta"):
+        backbone = Backbone(112, 50, "ir_se", 0.6, affine=True)
+    load_strictly(backbone, weights.tensors, where=f"the IR-SE50 backbone in {weights.path}")
+    tensors = dict(backbone.state_dict())
+    return ({"tensors": tensors, "config": {"kind": "ir_se50"}} if layout == "safetensors" else tensors), []
+
+
+# ---- tensors -------------------------------------------------------------------------------------------
+
+
+def _prefixed(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{name}.{key}": value for key, value in tensors.items()}
+
+
+def lowered(content: Mapping[str, Any], dtype: torch.dtype, *, where: object) -> dict[str, Any]:
+    """(Nested) dicts with matrices and convolutions in `dtype`; vectors weigh little and keep their precision.
+
+    UserError naming a tensor whose values `dtype` cannot hold.
+    """
+
+    def lower(value: Any, name: str) -> Any:
+        if isinstance(value, Mapping):
+            return {key: lower(item, f"{name}.{key}") for key, item in value.items()}
+        if not isinstance(value, Tensor) or not value.is_floating_point() or value.dim() < 2:
+            return value
+        if value.element_size() <= dtype.itemsize:  # a style bank is small already
+            return value
+        smaller = value.detach().to(dtype)
+        if not bool(torch.isfinite(smaller).all()):
+            kind = str(dtype).removeprefix("torch.")
+            raise UserError(f"{where}: {name} has values that {kind} cannot hold; write float32 (--dtype fp32)")
+        return smaller
+
+    return {key: lower(value, key) for key, value in content.items()}

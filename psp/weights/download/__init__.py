@@ -1,0 +1,1 @@
+"""Published weights from the web: resumed, verified, under their names."""

@@ -1,0 +1,194 @@
+"""Which program wrote a weights file, told from its content: every format that can be read, in one table.
+
+Whatever the format, the result is `Weights`: flat tensors under `encoder.`, `decoder.`, `discriminator.`,
+`photo_encoder.`, `style_bank.`, a `latent_avg` where the file has one, and the options as plain values.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from psp.errors import UserError
+from psp.weights.nvidia import looks_like_nvidia_pickle, read_nvidia_pickle
+from psp.weights.places import FOLDER_WEIGHTS, config_beside, is_published, locate
+from psp.weights.safe_torch import check_stored, plain_options, read_json, read_safetensors, read_text, read_torch
+
+Content = Mapping[str, Any]
+Tensors = dict[str, Tensor]
+
+
+@dataclass
+class Weights:
+    """What a weights file holds. tensors: flat, with prefixes; config: pSp's options or ours; path: the file itself.
+
+    dtypes: how the file stores its numbers (tensors are float32). left_out: entries of the file that are not read.
+    """
+
+    path: Path
+    tensors: Tensors
+    config: dict[str, Any]
+    format: str = "safetensors"
+    dtypes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    def part(self, name: str) -> Tensors:
+        """Tensors below `name.`, without the prefix."""
+        return {key[len(name) + 1 :]: value for key, value in self.tensors.items() if key.startswith(name + ".")}
+
+
+# ---- PyTorch files: (name, is it one?, its tensors) ----------------------------------------------------
+
+
+def _below(content: Content, name: str, prefix: str = "") -> dict[str, Any]:
+    """The entries of the dict `name` as `prefix + key`; a DistributedDataParallel wrapper's `module.` is dropped."""
+    found = content.get(name)
+    if not isinstance(found, Mapping):
+        return {}
+    wrapped = len(found) > 0 and all(str(key).startswith("module.") for key in found)
+    return {prefix + str(key).removeprefix("module." if wrapped else ""): value for key, value in found.items()}
+
+
+def _beside(content: Content) -> dict[str, Any]:
+    """What our checkpoints hold beside a generator."""
+    return {k: v for name in ("photo_encoder", "style_bank") for k, v in _below(content, name, f"{name}.").items()}
+
+
+def _psp(content: Content) -> dict[str, Any]:
+    return _below(content, "state_dict") | _beside(content)
+
+
+def _stylegan2(content: Content) -> dict[str, Any]:
+    generator = _below(content, "g_ema", "decoder.") or _below(content, "g", "decoder.")
+    discriminator = _below(content, "d", "discriminator.")
+    return generator | discriminator | _beside(content) | _below(content, "encoder", "encoder.")
+
+
+def _bare(content: Content) -> dict[str, Any]:
+    names = {str(key): value for key, value in content.items()}
+    if "input.input" in names:
+        return {f"decoder.{key}": value for key, value in names.items()}
+    if "final_linear.0.weight" in names and "convs.0.0.weight" in names:
+        return {f"discriminator.{key}": value for key, value in names.items()}
+    return names
+
+
+def _networks(content: Content) -> dict[str, Any]:
+    parts = content["networks"] if isinstance(content["networks"], Mapping) else {}
+    return {key: value for name in parts for key, value in _below(parts, str(name), f"{name}.").items()}
+
+
+def _is_bare(content: Content) -> bool:
+    return len(content) > 0 and all(isinstance(value, Tensor) for value in content.values())
+
+
+PYTORCH_FORMATS: tuple[tuple[str, Callable[[Content], bool], Callable[[Content], dict[str, Any]]], ...] = (
+    ("pSp", lambda content: "state_dict" in content, _psp),  # and e4e, ReStyle, ours
+    ("picture to picture", lambda content: "networks" in content, _networks),  # ours: pix2pix, CycleGAN, cGAN
+    ("StyleGAN2 (rosinality)", lambda content: "g_ema" in content or "g" in content, _stylegan2),
+    ("state dict", _is_bare, _bare),  # IR-SE50, a generator or an encoder alone
+)
+# Entries of PyTorch files that become tensors or options; so does `g`, where there is no average of it, `g_ema`.
+READ = {"networks", "state_dict", "opts", "latent_avg", "photo_encoder", "style_bank", "g_ema", "d", "encoder"}
+PSP_FAMILY = {  # opts.encoder_type -> whose checkpoint it is
+    "Encoder4Editing": "e4e",
+    "ProgressiveBackboneEncoder": "ReStyle (e4e)",
+    "ResNetProgressiveBackboneEncoder": "ReStyle (e4e)",
+    "BackboneEncoder": "ReStyle (pSp)",
+    "ResNetBackboneEncoder": "ReStyle (pSp)",
+}
+
+
+def read_weights(path: str | Path) -> Weights:
+    """Read any supported file. UserError in one line: missing, not a checkpoint, damaged, or not loadable safely.
+
+    path: the file; a folder with model.safetensors and config.json, as Hugging Face lays them out; or the bare name of
+    a file in a weights folder (`psp.weights.places`).
+    """
+    path = locate(path)
+    head, size = _look(path)
+    if path.suffix == ".safetensors" or (head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size):
+        tensors, metadata = read_safetensors(path)
+        check_stored(path, tensors)
+        text, where = metadata.get("config", "{}"), f"{path}: its config"
+        if (beside := config_beside(path)) is not None:
+            text, where = read_text(beside), str(beside)
+        config = plain_options(read_json(text, where=where), where=where)
+        return Weights(path, dequantise(tensors, where=path), config, dtypes=dtypes_of(tensors))
+    if looks_like_nvidia_pickle(head):
+        tensors, config = read_nvidia_pickle(path)
+        return Weights(path, tensors, config, "StyleGAN2 (NVIDIA)", dtypes_of(tensors))
+    return _from_torch(path, read_torch(path))
+
+
+def _look(path: Path) -> tuple[bytes, int]:
+    """First bytes and size of a regular file; UserError when it is none or cannot be read."""
+    try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder without {FOLDER_WEIGHTS}; give the checkpoint file itself")
+        if not path.exists():
+            hint = f"python scripts/fetch_pretrained.py {path.name} fetches it" if is_published(path.name) else ""
+            raise UserError(
+                f"checkpoint {path} does not exist; {hint or 'check --checkpoint_path or --stylegan_weights'}"
+            )
+        if not path.is_file():
+            raise UserError(f"{path} is not a regular file; give a checkpoint file")
+        with path.open("rb") as file:
+            return file.read(512), path.stat().st_size
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {str(path)[:200]!r}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _from_torch(path: Path, content: Content) -> Weights:
+    found = next((entry for entry in PYTORCH_FORMATS if entry[1](content)), None)
+    if found is None:
+        if "training" in content:
+            raise UserError(f"{path} is the state of a training run; give best_model.pt or iteration_*.pt beside it")
+        names = [key[:40] for key in sorted(map(str, content))[:6]]
+        raise UserError(f"{path} has the entries {names}; expected state_dict (pSp) or g_ema (StyleGAN2)")
+    name, _, tensors_of = found
+    tensors = tensors_of(content)
+    if isinstance(content.get("latent_avg"), Tensor):
+        tensors["latent_avg"] = content["latent_avg"]
+    config = plain_options(content.get("opts"), where=str(path))
+    check_stored(path, tensors)
+    family = PSP_FAMILY.get(str(config.get("encoder_type")), name) if name == "pSp" else name
+    read = content.keys() if name == "state dict" else READ if "g_ema" in content else READ | {"g"}
+    left_out = tuple(str(key)[:80] for key in content if key not in read)
+    return Weights(path, in_float32(tensors), config, family, dtypes_of(tensors), left_out)
+
+
+# ---- number formats ------------------------------------------------------------------------------------
+
+
+def dtypes_of(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """The number formats of the tensors by name, the most used first; counters are left out where there are others."""
+    count = Counter[torch.dtype]()
+    for value in tensors.values():
+        count[value.dtype] += value.numel()
+    floating = [dtype for dtype, _ in count.most_common() if dtype.is_floating_point or dtype == torch.int8]
+    return tuple(str(dtype).removeprefix("torch.") for dtype in floating or count)
+
+
+def in_float32(tensors: Mapping[str, Tensor]) -> Tensors:
+    return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+
+
+def dequantise(tensors: Mapping[str, Tensor], *, where: object = "the file") -> Tensors:
+    """fp32 tensors of a file stored in fp16, or in int8 with a per-output-channel `<name>.scale` beside each tensor."""
+    result = {}
+    for key, value in tensors.items():
+        if value.dtype == torch.int8:
+            scale = tensors.get(f"{key}.scale")
+            if scale is None or value.dim() == 0 or scale.numel() not in (1, value.shape[0]):
+                raise UserError(f"{where}: the int8 tensor {key} has no fitting {key}.scale")
+            result[key] = value.float() * scale.float().reshape(-1, *[1] * (value.dim() - 1))
+        elif not (key.endswith(".scale") and key[:-6] in tensors):
+            result[key] = value.float() if value.is_floating_point() else value
+    return result

@@ -1,0 +1,167 @@
+"""Models as folders in the Hugging Face manner: model.safetensors, config.json and a card, local or on the Hub.
+
+The tensors lie under `encoder.`, `decoder.`, `photo_encoder.`, `style_bank.` and `latent_avg`; config.json holds the
+options by pSp's names, which are checked against the tensors like those of any other file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from psp.errors import UserError, brief
+from psp.files import make_folder, write_text
+from psp.models.psp import PSP, parameter_count
+from psp.weights.convert import lowered, model_tensors, structure
+from psp.weights.load import load_model
+from psp.weights.places import FOLDER_CONFIG, FOLDER_WEIGHTS
+from psp.weights.safe_torch import plain_options
+from psp.weights.save import save_safetensors
+
+CARD = "README.md"
+_REPO_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)  # owner/name
+_WEIGHTS = (".pt", ".pth", ".pkl", ".safetensors")
+
+
+def save_pretrained(model: PSP, folder: str | Path, *, dtype: torch.dtype | None = None, card: bool = True) -> Path:
+    """Write a model as a folder that `from_pretrained`, the scripts' --checkpoint_path and the Hub take; its path.
+
+    dtype: torch.float16 or bfloat16 for matrices and convolutions; None keeps fp32, and with it every output's bits.
+    card: also write README.md, unless there is one. UserError: an option that JSON cannot hold, values beyond fp16, or
+    a folder that cannot be written. Files are written one by one, each of them whole or not at all.
+    """
+    tensors = model_tensors(model)
+    config = plain_options(model.config, where="the model's config")
+    config = {"encoder_type": type(model.encoder).__name__, **config, **structure(model)}
+    config.pop("generator", None)  # it is in the file
+    if dtype is not None:
+        tensors = lowered(tensors, dtype, where="the model")
+    path = make_folder(folder)
+    save_safetensors(tensors, config, path / FOLDER_WEIGHTS)
+    write_text(path / FOLDER_CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
+    if card and not (path / CARD).exists():
+        write_text(path / CARD, model_card(model, path.resolve().name))
+    return path
+
+
+def from_pretrained(
+    name_or_folder: str | Path,
+    *,
+    revision: str | None = None,
+    task: str | None = None,
+    device: str | torch.device = "cpu",
+    local_files_only: bool = False,
+) -> PSP:
+    """Model of a folder that `save_pretrained` wrote, of a weights file, or of a repository on the Hugging Face Hub.
+
+    name_or_folder: what exists on this machine is read here, without the network; otherwise `owner/name`, of which
+    model.safetensors and config.json are fetched into Hugging Face's cache. local_files_only, or HF_HUB_OFFLINE=1: only
+    the cache. task, device: as `load_model`. UserError in one line: not there, no network, or not a model.
+    """
+    path = Path(name_or_folder)
+    if path.exists():
+        if revision is not None:
+            raise UserError(f"{path} is a local folder, which has no revision {revision!r}; leave it out")
+    elif _REPO_ID.fullmatch(str(name_or_folder)) and path.suffix not in _WEIGHTS:
+        path = _snapshot(str(name_or_folder), revision, local_files_only)
+    return load_model(path, task=task, device=device)
+
+
+def _snapshot(repo: str, revision: str | None, local_files_only: bool) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise UserError(f"fetching {repo} needs huggingface_hub: pip install huggingface-hub") from error
+    try:
+        found = snapshot_download(
+            repo,
+            revision=revision,
+            allow_patterns=[FOLDER_WEIGHTS, FOLDER_CONFIG],
+            local_files_only=local_files_only,
+        )
+    except Exception as error:  # the Hub's own errors, its network library's, the file system's
+        raise UserError(_why(error, repo, revision)) from error
+    path = Path(found)
+    if not (path / FOLDER_WEIGHTS).is_file():
+        raise UserError(f"{repo} on the Hugging Face Hub has no {FOLDER_WEIGHTS}, so it holds no model of this project")
+    return path
+
+
+def _why(error: Exception, repo: str, revision: str | None) -> str:
+    """One line for what the Hub's client raised, told by class names: they moved between its versions."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    there = f"no folder {repo} here, and"
+    if "GatedRepoError" in names:
+        return (
+            f"{repo} on the Hugging Face Hub asks for consent: accept its terms there, then log in with `hf auth login`"
+        )
+    if "RepositoryNotFoundError" in names:
+        return f"{there} the Hugging Face Hub has no such repository (or it is private: `hf auth login`)"
+    if "RevisionNotFoundError" in names:
+        return f"{repo} on the Hugging Face Hub has no revision {str(revision)[:80]!r}"
+    if "HFValidationError" in names:
+        return f"{there} {str(repo)[:80]!r} is no name of a repository on the Hugging Face Hub (owner/name)"
+    if names & {"OfflineModeIsEnabled", "LocalEntryNotFoundError"}:
+        return f"{there} it is not in Hugging Face's cache, and the Hub cannot be reached or is switched off"
+    if isinstance(error, OSError) and not names & {"HTTPError", "HfHubHTTPError", "RequestException"}:
+        return f"cannot fetch {repo}: {error.strerror or str(error)[:160]}"
+    return f"cannot fetch {repo} from the Hugging Face Hub ({type(error).__name__}: {brief(error, 160)})"
+
+
+def model_card(model: PSP, name: str) -> str:
+    """README.md with the YAML header that the Hub reads; filled from the model, and asking for what its maker knows."""
+    kind = type(model.encoder).__name__
+    task = model.task
+    header: dict[str, Any] = {
+        "license": "other",
+        "library_name": "pytorch",
+        "pipeline_tag": "image-to-image",
+        "tags": [
+            "pixel2style2pixel",
+            "psp",
+            "stylegan2",
+            "image-to-image",
+            "face-generation",
+            *([task.name] if task else []),
+        ],
+    }
+    lines = ["---"]
+    for key, value in header.items():
+        lines += [f"{key}:", *(f"- {item}" for item in value)] if isinstance(value, list) else [f"{key}: {value}"]
+    what = task.description if task else "images -> faces (the task is not recorded)"
+    bank = model.style_bank
+    parameters = f"{parameter_count(model.encoder) / 1e6:.1f} M + {parameter_count(model.decoder) / 1e6:.1f} M"
+    return "\n".join(
+        [
+            *lines,
+            "---",
+            "",
+            f"# {name}",
+            "",
+            f"A pixel2style2pixel model: {what}. An encoder maps the input to W+ codes of a StyleGAN2 generator.",
+            "",
+            "| | |",
+            "|---|---|",
+            f"| output | {model.output_size} px, {model.n_styles} styles of {model.style_dim} |",
+            f"| input | {model.input_nc} channel{'' if model.input_nc == 1 else 's'}, 256 px |",
+            f"| encoder | `{kind}` |",
+            f"| parameters | {parameters} (encoder + generator) |",
+            *([f"| random styles | from a bank of {len(bank):,} codes of photos |"] if bank else []),
+            "",
+            "```python",
+            "from psp.models.psp import PSP",
+            "",
+            f'model = PSP.from_pretrained("{name}")',
+            "```",
+            "",
+            "## Training data, quality, limits and terms",
+            "",
+            "Not filled in yet. State the data and its licence, the generator's licence (NVIDIA's FFHQ weights are",
+            "non-commercial), what was measured, and what comes out badly; then set `license` above.",
+            "",
+        ]
+    )

@@ -1,0 +1,281 @@
+"""Weights into networks: what a file (`psp.weights.formats`) holds is checked against itself, built and filled.
+
+Sizes, widths and channels come from the tensors; what the file's options say about them has to agree.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from psp.errors import UserError
+from psp.models.image_to_image import PictureModel
+from psp.models.psp import PSP, build_encoder
+from psp.models.restyle import INPUT_NC
+from psp.models.style_bank import StyleBank
+from psp.networks.encoders import ENCODERS, compact_widths
+from psp.networks.photo_encoder import PhotoEncoder
+from psp.networks.state import load_strictly
+from psp.networks.stylegan2 import Generator, fir_kernel, generator_config, style_count
+from psp.networks.stylegan2_discriminator import Discriminator, discriminator_config
+from psp.tasks import TASKS, get_task
+from psp.weights.formats import Weights, read_weights
+from psp.weights.image_to_image import is_picture_file, picture_model
+from psp.weights.places import PRETRAINED
+from psp.weights.safe_torch import read_torch
+
+BUNDLED_GENERATOR = PRETRAINED / "stylegan2_faces.safetensors"
+# Each file holds an encoder and names the generator beside it, which the tasks share.
+BUNDLED = {
+    "celebs_sketch_to_face": PRETRAINED / "psp_sketch_to_face.safetensors",
+    "cufs_sketch_to_face": PRETRAINED / "psp_sketch_to_face.safetensors",
+    "celebs_seg_to_face": PRETRAINED / "psp_seg_to_face.safetensors",
+}
+
+
+@dataclass
+class GeneratorFile:
+    """A generator and what may be stored beside it."""
+
+    generator: Generator
+    latent_avg: Tensor | None
+    discriminator: Discriminator | None
+    photo_encoder: PhotoEncoder | None
+    style_bank: StyleBank | None = None
+
+
+def load_generator(path: str | Path | Weights) -> GeneratorFile:
+    """Generator of any supported file (StyleGAN2, pSp, ours), on the CPU; size and widths are read from its tensors."""
+    return _generator_of(path if isinstance(path, Weights) else read_weights(path))
+
+
+def _generator_of(weights: Weights) -> GeneratorFile:
+    state, path = weights.part("decoder"), weights.path
+    if "input.input" not in state:
+        raise UserError(f"{path} holds no StyleGAN2 generator")
+    try:
+        config = generator_config(state)
+        with torch.device("meta"):
+            generator = Generator(**config, conv_clamp=_conv_clamp(weights))
+            style = weights.part("photo_encoder")
+            body = discriminator_config(weights.part("photo_encoder.body")) if style else config
+            photo_encoder = PhotoEncoder(body["size"], config["style_dim"], channels=body["channels"])
+            critic = weights.part("discriminator")
+            discriminator = Discriminator(**discriminator_config(critic)) if critic else None
+    except (KeyError, ValueError, IndexError, RuntimeError, ArithmeticError) as error:
+        raise UserError(f"{path}: its generator has an unknown structure ({error})") from error
+    load_strictly(generator, _with_buffers(generator, state, path), where=f"the generator in {path}")
+    if discriminator is not None:
+        load_strictly(discriminator, critic, where=f"the discriminator in {path}")
+    if style:
+        load_strictly(photo_encoder, style, where=f"the photo encoder in {path}")
+    bank = weights.part("style_bank")
+    return GeneratorFile(
+        generator,
+        weights.tensors.get("latent_avg"),
+        discriminator,
+        photo_encoder if style else None,
+        StyleBank.of_tensors(bank, generator.style_dim, where=f"the style bank in {path}") if bank else None,
+    )
+
+
+def _conv_clamp(weights: Weights) -> float | None:
+    """The limit of the layers' results that the file names; only NVIDIA's pickles, and what came from them, have it."""
+    said = weights.config.get("conv_clamp")
+    if said is None:
+        return None
+    if isinstance(said, bool) or not isinstance(said, (int, float)) or not 0 < said < 1e6:
+        raise UserError(f"{weights.path} says conv_clamp {str(said)[:40]!r}; a number above 0 is needed there")
+    return float(said)
+
+
+def _with_buffers(generator: Generator, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The state with what old conversions leave out and training never changes: filter kernels, fixed noise."""
+    own = dict(generator.named_buffers())
+    missing = [key for key in own if key not in state]
+    kernels = {key: fir_kernel(4.0) for key in missing if key.endswith(".kernel")}
+    noises = [key for key in missing if key.startswith("noises.")]
+    if len(noises) == generator.n_noises:
+        warnings.warn(f"{path} has no fixed noise images; new ones are used, the same for every run", stacklevel=2)
+        random = torch.Generator().manual_seed(0)
+        kernels |= {key: torch.randn(own[key].shape, generator=random) for key in noises}
+    return {**state, **kernels}
+
+
+def load_model(
+    path: str | Path | Weights | None = None, *, task: str | None = None, device: str | torch.device = "cpu"
+) -> PSP:
+    """Model of a pSp checkpoint, of a file of ours, or the bundled one of `task` when `path` is None.
+
+    Size, styles, channels and mapping depth come from the tensors. UserError in one line when the file does not fit,
+    or was trained for another task than `task`. Returns the model in eval mode on `device`.
+    """
+    if path is None:
+        path = bundled(task or "celebs_sketch_to_face")
+    weights = path if isinstance(path, Weights) else read_weights(path)
+    path = weights.path  # the file itself, where a folder or a bare name was given
+    encoder_state = weights.part("encoder")
+    if not encoder_state:
+        raise UserError(
+            f"{path} holds no encoder: it is a generator or something else; give a pSp checkpoint to --checkpoint_path"
+        )
+    config = weights.config
+    if any(key.startswith("decoder.") for key in weights.tensors):
+        found = _generator_of(weights)
+    else:
+        name = str(config.get("generator", ""))
+        if Path(name).name != name or not name:
+            raise UserError(f"{path} holds no generator and names none beside it")
+        found = load_generator(path.parent / name)
+    decoder = found.generator
+    latent_avg = weights.tensors.get("latent_avg", found.latent_avg)
+    model_task = str(config.get("dataset_type", ""))
+    if task is not None and model_task in TASKS and not _serves(model_task, task):
+        raise UserError(
+            f"{path} was trained for {model_task}, not for {task}; change --dataset_type or --checkpoint_path"
+        )
+    encoder_type, input_nc = encoder_kind(encoder_state, config, path)
+    source_nc = INPUT_NC // 2 if input_nc == INPUT_NC else input_nc  # ReStyle's encoder sees its own result too
+    task_name = task or (model_task if model_task in TASKS else None)
+    if model_task == "cars_encode":  # e4e's and ReStyle's
+        raise UserError(f"{path} was trained on pictures of 256x192 pixels; only square ones can be encoded")
+    if task_name is None and model_task.endswith("_encode") and source_nc == 3:  # churches, horses, wild animals, ...
+        task_name = "ffhq_encode"
+    if task_name and get_task(task_name).input_nc != source_nc:
+        raise UserError(
+            f"{path} takes {source_nc}-channel input, {task_name} gives {get_task(task_name).input_nc} channels; "
+            f"change --dataset_type"
+        )
+    try:
+        widths = compact_widths(encoder_state) if encoder_type == "CompactStyleEncoder" else {}
+        check_options(config, path, size=decoder.size, input_nc=input_nc)
+        with torch.device("meta"):
+            encoder = build_encoder(encoder_type, decoder.n_styles, input_nc, decoder.style_dim, **widths)
+    except (KeyError, ValueError, IndexError, RuntimeError, ArithmeticError) as error:
+        raise UserError(f"{path}: its {encoder_type} has an unknown structure ({error})") from error
+    load_strictly(encoder, encoder_state, where=f"the {encoder_type} in {path}")
+    model = PSP(
+        encoder,
+        decoder,
+        latent_avg=latent_avg,
+        task=get_task(task_name) if task_name else None,
+        start_from_latent_avg=bool(config.get("start_from_latent_avg", True)),
+        config=config,
+        photo_encoder=found.photo_encoder,
+        style_bank=found.style_bank,
+    )
+    return model.eval().to(device)
+
+
+def check_options(config: Mapping[str, Any], path: str | Path, *, size: int, input_nc: int) -> None:
+    """UserError in one line where the options of a file contradict its tensors or cannot be meant."""
+    facts = {"output_size": size, "input_nc": input_nc, "n_styles": style_count(size)}
+    for name, wanted in facts.items():
+        said = config.get(name)
+        if said is not None and (isinstance(said, bool) or said != wanted):
+            raise UserError(f"{path} says {name} {str(said)[:40]!r}, its tensors say {wanted}; one of them is wrong")
+    kinds: dict[str, tuple[type, ...]] = {
+        "start_from_latent_avg": (bool,), "learn_in_w": (bool,), "dataset_type": (str,), "latent_mask": (str,),
+        "label_nc": (int,), "generator": (str,), "device": (str, int), "n_iters_per_batch": (int,),
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        said = config.get(name)
+        if said is not None and not isinstance(said, kind):
+            raise UserError(f"{path} says {name} {str(said)[:40]!r}; a {kind[0].__name__} is needed there")
+    if not 0 <= int(config.get("label_nc") or 0) <= 1000:
+        raise UserError(f"{path} says label_nc {config['label_nc']}; 0 to 1000 classes are possible")
+
+
+def _serves(model_task: str, task: str) -> bool:
+    """Sketch models serve every sketch task; otherwise the task must be the one of the model."""
+    return model_task == task or (get_task(model_task).source == get_task(task).source == "sketch")
+
+
+def bundled(task: str) -> Path:
+    """File of the bundled model of a task; UserError naming the tasks that have one."""
+    get_task(task)
+    if task not in BUNDLED:
+        raise UserError(f"no bundled model for {task} (there is one for: {', '.join(BUNDLED)}); give --checkpoint_path")
+    if not BUNDLED[task].exists():
+        raise UserError(
+            f"the bundled model {BUNDLED[task]} is missing; run from a complete checkout or give --checkpoint_path"
+        )
+    return BUNDLED[task]
+
+
+# What an encoder's tensors are called -> the encoders that have such tensors, the first where the options name none.
+ENCODER_LAYOUTS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("trunks.0.",), ("CompactStyleEncoder",)),
+    (("styles.0.", "latlayer1.", "conv1."), ("ResNetGradualStyleEncoder",)),
+    (("styles.0.", "latlayer1."), ("GradualStyleEncoder", "Encoder4Editing")),
+    (("styles.0.", "conv1."), ("ResNetBackboneEncoder", "ResNetProgressiveBackboneEncoder")),
+    (("styles.0.",), ("BackboneEncoder", "ProgressiveBackboneEncoder")),
+    (("output_layer_2.",), ("BackboneEncoderUsingLastLayerIntoWPlus",)),
+    (("linear.weight",), ("BackboneEncoderUsingLastLayerIntoW",)),
+)
+
+
+def encoder_kind(
+    state: Mapping[str, Tensor], config: Mapping[str, Any], where: object = "the checkpoint"
+) -> tuple[str, int]:
+    """(encoder_type, input channels) of an encoder's tensors; UserError when the config says otherwise.
+
+    Where the same tensors belong to several encoders (pSp's and e4e's), the config's `encoder_type` decides.
+    """
+    kinds = next(
+        (
+            kinds
+            for names, kinds in ENCODER_LAYOUTS
+            if all(any(key.startswith(name) for key in state) for name in names)
+        ),
+        None,
+    )
+    if kinds is None:
+        raise UserError(f"unknown encoder with tensors like {sorted(state)[:3]}; known ones: {', '.join(ENCODERS)}")
+    said = config.get("encoder_type")
+    if said not in (None, *kinds):
+        raise UserError(f"{where} says encoder_type {str(said)[:80]!r}, its tensors are those of {' or '.join(kinds)}")
+    kind = kinds[0] if said is None else str(said)
+    if config.get("learn_in_w") and kind != "BackboneEncoderUsingLastLayerIntoW":
+        raise UserError(f"{where} says learn_in_w, one w for all layers, but its tensors are those of {kind}")
+    name = "conv1.weight" if "conv1.weight" in state else "input_layer.0.weight"
+    if name not in state or state[name].dim() != 4:
+        raise UserError(f"the {kind} has no usable {name}")
+    return kind, int(state[name].shape[1])
+
+
+def read_training_state(path: str | Path) -> dict[str, Any]:
+    """The `training` record of a `last.pt`; UserError when the file is damaged or is something else."""
+    content = read_torch(Path(path))
+    training = content.get("training")
+    if not isinstance(training, dict) or not {"step", "options", "method"} <= training.keys():
+        raise UserError(f"{path} is not a training state of this program; move it away to start anew")
+    return training
+
+
+def load_any_model(
+    path: str | Path | None = None,
+    *,
+    task: str | None = None,
+    direction: str | None = None,
+    noisy: bool | None = None,
+    device: str | torch.device = "cpu",
+) -> PSP | PictureModel:
+    """The model of a checkpoint of any method, or the bundled one of `task` when `path` is None; on `device`, for use.
+
+    direction, noisy: see `psp.weights.image_to_image.picture_model`; UserError where they do not apply. Other errors as
+    there and in `load_model`.
+    """
+    weights = read_weights(bundled(task or "celebs_sketch_to_face") if path is None else path)
+    if is_picture_file(weights):
+        return picture_model(weights, task=task, direction=direction, device=device, noisy=noisy)
+    for flag, given in (("--direction", direction), ("--test_dropout", noisy)):
+        if given:
+            raise UserError(f"{flag} is for pix2pix, CycleGAN and cGAN; {weights.path} holds none of them")
+    return load_model(weights, task=task, device=device)

@@ -1,0 +1,86 @@
+"""Models into files: pSp's checkpoint layout, and safetensors with the options inside. Whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from psp.errors import UserError
+from psp.files import atomic_open
+from psp.models.psp import PSP
+from psp.weights.safe_torch import check_torch, checksum, read_safetensors
+from psp.weights.tensor_file import write_safetensors
+
+
+def psp_state(model: PSP) -> dict[str, Any]:
+    """The model in pSp's own checkpoint layout: state_dict with encoder.* and decoder.*, opts, latent_avg [N,D].
+
+    What lies beside the generator is added as `photo_encoder` and `style_bank`, which pSp ignores.
+    """
+    state = {key: value.detach().cpu() for key, value in model.state_dict().items() if key != "latent_avg"}
+    content = {"state_dict": state, "opts": dict(model.config), "latent_avg": model.latent_avg.detach().cpu()}
+    if model.photo_encoder is not None:
+        content["photo_encoder"] = {key: value.cpu() for key, value in model.photo_encoder.state_dict().items()}
+    if model.style_bank is not None:
+        content["style_bank"] = model.style_bank.tensors()
+    return content
+
+
+def save_torch(content: Mapping[str, Any], path: str | Path, *, keep: str | Path | None = None) -> None:
+    """`torch.save`, atomically, read back from the disk and compared with its checksums before it takes its name.
+
+    keep: the name under which the previous file stays. UserError when it cannot be written; the old one is kept.
+    """
+    with atomic_open(path, verify=check_torch, keep=keep) as file:
+        remembering = _Remembering(file)
+        try:
+            torch.save(dict(content), remembering)  # type: ignore[arg-type]
+        except RuntimeError as error:  # torch's zip writer swallows what the file said
+            if remembering.problem is not None:
+                raise remembering.problem from None
+            if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
+                raise
+            raise UserError(f"cannot write {path}: the disk is full or has failed") from error
+
+
+class _Remembering:
+    """A file that keeps what was raised while it was written to, a second Ctrl-C for example."""
+
+    def __init__(self, file: BinaryIO):
+        self.file = file
+        self.problem: BaseException | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.file.write(data)
+        except BaseException as problem:
+            self.problem = self.problem or problem
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def save_safetensors(
+    tensors: Mapping[str, Tensor], config: Mapping[str, Any], path: str | Path, *, dtype: torch.dtype | None = None
+) -> None:
+    """Write tensors with their config (JSON metadata), atomically.
+
+    dtype: for floating-point weights of two dimensions and more. Vectors (biases, BatchNorm statistics, which can be
+    too large for float16) weigh little and keep theirs.
+    """
+
+    def stored(value: Tensor) -> Tensor:
+        large = dtype is not None and value.element_size() > dtype.itemsize  # a style bank is small already
+        smaller = large and value.is_floating_point() and value.dim() > 1
+        return (value.to(dtype) if smaller else value).detach().cpu().contiguous()
+
+    out = {key: stored(value) for key, value in tensors.items()}
+    metadata = {"config": json.dumps(dict(config), sort_keys=True), "format": "pt", "crc32": checksum(out)}
+    with atomic_open(path, verify=lambda written: read_safetensors(written) and None) as file:
+        write_safetensors(file, out, metadata)

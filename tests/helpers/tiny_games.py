@@ -1,0 +1,29 @@
+"""pix2pix, CycleGAN and cGAN at 32 px with a handful of channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from psp.tasks import get_task
+from psp.training.image_gan_options import ImageGanOptions
+from psp.training.methods.cgan import CGan
+from psp.training.methods.cyclegan import CycleGan
+from psp.training.methods.image_gan import ImageGan
+from psp.training.methods.pix2pix import Pix2Pix
+
+KINDS: dict[str, type[Any]] = {"pix2pix": Pix2Pix, "cyclegan": CycleGan, "cgan": CGan}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "pix2pix": {"norm": "batch", "dropout": True},
+    "cyclegan": {"norm": "instance", "dropout": False, "blocks": 1, "pool_size": 3},
+    "cgan": {"norm": "batch", "dropout": False, "blocks": 1},
+}
+
+
+def game(name: str, *, task: str = "celebs_sketch_to_face", seed: int | None = None, **options: Any) -> ImageGan:
+    """The method with random weights; of that seed, if one is given."""
+    if seed is not None:
+        torch.manual_seed(seed)
+    chosen = {"size": 32, "width": 4, "decay_from": 3, "decay_until": 9, **OPTIONS[name], **options}
+    return KINDS[name](ImageGanOptions(**chosen), task=get_task(task))

@@ -1,0 +1,69 @@
+"""Models that are small enough for every test: the compact encoder and a 16 px generator, with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from psp.models.psp import PSP
+from psp.networks.encoders import CompactStyleEncoder
+from psp.networks.stylegan2 import Generator
+from psp.tasks import get_task
+from psp.weights.save import psp_state, save_torch
+
+
+def tiny_psp(task: str = "celebs_sketch_to_face", *, size: int = 16, style_dim: int = 8) -> PSP:
+    """6 styles of 8 at 16 px; outputs depend visibly on the input. In eval mode."""
+    torch.manual_seed(1)
+    decoder = Generator(size, style_dim, 2, channels={4: 8, 8: 8, 16: 8, 32: 8})
+    kind = get_task(task)
+    encoder = CompactStyleEncoder(decoder.n_styles, kind.input_nc, style_dim)
+    with torch.no_grad():  # random weights barely react to the input: enlarge that, around codes of common size
+        for head in encoder.heads:
+            head.weight.mul_(600)  # type: ignore[union-attr, operator]
+        offset = encoder.eval()(torch.full((1, kind.input_nc, 256, 256), 0.5))[0]
+    config = {"dataset_type": task, "encoder_type": "CompactStyleEncoder"}
+    return PSP(encoder, decoder, latent_avg=torch.randn(style_dim) - offset, task=kind, config=config).eval()
+
+
+def save_tiny(path: Path, task: str = "celebs_sketch_to_face", **options: Any) -> Path:
+    """The same as a checkpoint file in pSp's format."""
+    save_torch(psp_state(tiny_psp(task, **options)), path)
+    return path
+
+
+def drawing(seed: int, side: int = 64) -> Image.Image:
+    """A few dark strokes on white, different for every seed."""
+    random = np.random.default_rng(seed)
+    pixels = np.full((side, side), 255, np.uint8)
+    for _ in range(6):
+        x, y = random.integers(4, side - 20, 2)
+        pixels[y : y + 3, x : x + 16] = 20
+        pixels[y : y + 16, x : x + 3] = 60
+    return Image.fromarray(pixels)
+
+
+def labels(seed: int, side: int = 64) -> Image.Image:
+    """Blocks of label ids."""
+    random = np.random.default_rng(seed)
+    return Image.fromarray(np.kron(random.integers(0, 19, (8, 8)), np.ones((side // 8, side // 8))).astype(np.uint8))
+
+
+def photo(seed: int, side: int = 64) -> Image.Image:
+    """Coloured noise, smooth enough to survive JPEG."""
+    random = np.random.default_rng(seed)
+    return Image.fromarray(random.integers(0, 256, (8, 8, 3)).astype(np.uint8)).resize(
+        (side, side), Image.Resampling.BICUBIC
+    )
+
+
+def fill_folder(folder: Path, names: list[str], make: Any = drawing) -> Path:
+    """Write one picture per name."""
+    for k, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        make(k).save(folder / name)
+    return folder

@@ -1,0 +1,138 @@
+"""The fast forms of encoder and generator against the plain ones, and against pSp's structure."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_models import tiny_psp
+from torch import Tensor
+
+from psp.benchmark import original
+from psp.errors import UserError
+from psp.inference.engine import Engine
+from psp.networks.stylegan2 import Generator
+from psp.networks.stylegan2_inference import FrozenGenerator
+
+
+def generator(size: int = 32, channels: dict[int, int] | None = None) -> Generator:
+    torch.manual_seed(size)
+    net = Generator(size, 16, 2, channels=channels or {4: 12, 8: 10, 16: 8, 32: 6, 64: 4}).eval().requires_grad_(False)
+    for name, value in net.named_parameters():  # new networks have zeros where mistakes would hide
+        if name.endswith(("noise.weight", "bias")):
+            value.normal_(0, 0.5)
+    return net
+
+
+def difference(found: Tensor, wanted: Tensor) -> float:
+    return float((found - wanted).abs().max() / wanted.abs().max())
+
+
+@pytest.mark.parametrize("size", [8, 16, 64])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_all_forms_of_the_generator_agree(size: int, batch: int) -> None:
+    net = generator(size)
+    codes = torch.randn(batch, net.n_styles, 16)
+    with torch.inference_mode():
+        plain, psp = net.synthesize(codes), original.synthesize(net, codes)
+        alone, batched = FrozenGenerator(net)(codes), FrozenGenerator(net, batched=True)(codes)
+    assert alone.shape == plain.shape and alone.dtype == torch.float32
+    assert all(difference(form, plain) < 1e-5 for form in (psp, alone, batched))
+
+
+def test_clamped_layers_are_clamped_in_every_form() -> None:
+    net = Generator(16, 16, 2, channels={4: 12, 8: 10, 16: 8}, conv_clamp=0.8).eval().requires_grad_(False)
+    free = generator(16, {4: 12, 8: 10, 16: 8})
+    net.load_state_dict(free.state_dict())
+    codes = torch.randn(2, net.n_styles, 16)
+    with torch.inference_mode():
+        plain = net.synthesize(codes)
+        assert difference(free.synthesize(codes), plain) > 0.01  # it matters here
+        assert difference(FrozenGenerator(net)(codes), plain) < 1e-5
+        assert difference(FrozenGenerator(net, batched=True)(codes), plain) < 1e-5
+
+
+def test_a_sample_does_not_depend_on_its_batch() -> None:
+    net = generator()
+    frozen, codes = FrozenGenerator(net), torch.randn(4, net.n_styles, 16)
+    with torch.inference_mode():
+        together = frozen(codes)
+        assert all(torch.equal(together[i : i + 1], frozen(codes[i : i + 1])) for i in range(4))
+
+
+def test_the_generator_is_left_alone() -> None:
+    net = generator()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    frozen = FrozenGenerator(net)
+    codes = torch.randn(1, net.n_styles, 16)
+    with torch.inference_mode():
+        first, second = frozen(codes), frozen(codes)
+    assert torch.equal(first, second)  # nothing is overwritten by working in place
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+def test_bfloat16_is_close() -> None:
+    net = generator()
+    codes = torch.randn(2, net.n_styles, 16)
+    with torch.inference_mode():
+        for batched in (False, True):
+            form = FrozenGenerator(net, torch.bfloat16, batched=batched)
+            assert difference(form(codes), net.synthesize(codes)) < 0.05
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", 2e-5), ("bf16", 0.2)])  # a small random net amplifies
+def test_the_engine_gives_the_models_results(precision: str, allowed: float) -> None:
+    model = tiny_psp().eval()
+    source = torch.rand(2, 1, 256, 256)
+    with torch.no_grad():
+        codes = model.encode(source)
+        images = model.decode(codes)
+    engine = Engine(model, precision=precision)
+    found = engine.encode(source)
+    assert found.dtype == torch.float32 and difference(found, codes) < allowed
+    assert difference(engine.decode(codes), images) < allowed
+    assert not found.requires_grad
+
+
+def test_what_cannot_work_is_refused_at_once() -> None:
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        Engine(tiny_psp(), precision="fp16")
+
+
+@pytest.mark.slow
+def test_compiled() -> None:
+    model = tiny_psp().eval()
+    source = torch.rand(1, 1, 256, 256)
+    plain, compiled = Engine(model), Engine(model, compile=True)
+    for _ in range(3):  # once more after everything is compiled: see docs/performance.md on freezing
+        codes = compiled.encode(source)
+        assert difference(codes, plain.encode(source)) < 1e-4
+        assert difference(compiled.decode(codes), plain.decode(codes)) < 1e-4
+
+
+def test_pairs_of_psps_steps_agree_with_ours() -> None:
+    model = tiny_psp().eval()
+    source, z = torch.rand(1, 1, 256, 256), torch.randn(3, 8)
+    with torch.no_grad():
+        codes = model.encode(source)
+        assert difference(original.forward(model, source), model.decode(codes)) < 1e-5
+        mixed = codes.repeat(3, 1, 1)
+        mixed[:, [4, 5]] = model.map(z)[:, [4, 5]]
+        assert difference(original.mix(model, source, z, [4, 5]), model.decode(mixed)) < 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", 2e-5), ("tf32", 5e-3), ("bf16", 0.2), ("fp16", 0.05)])
+def test_on_a_gpu(precision: str, allowed: float) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    model = tiny_psp().eval()
+    source = torch.rand(3, 1, 256, 256)
+    with torch.no_grad():
+        codes = model.encode(source)
+        images = model.decode(codes)
+    engine = Engine(model.cuda(), precision=precision)
+    for _ in range(2):  # recorded, replayed
+        for n in (3, 1):
+            assert difference(engine.encode(source[:n].cuda()).cpu(), codes[:n]) < allowed
+            assert difference(engine.decode(codes[:n].cuda()).cpu(), images[:n]) < allowed
+    assert engine.decoder.works and engine.encoder.works  # type: ignore[union-attr]

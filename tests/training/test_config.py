@@ -1,0 +1,327 @@
+"""The flags of scripts/train.py: pSp's names, files, types, and one line for everything that cannot work."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psp_commands import SKETCH_COMMAND
+
+from psp.errors import UserError
+from psp.tasks import LAMBDAS, TASKS
+from psp.training.checks import parse_channels
+from psp.training.config import TrainConfig, from_mapping, parse
+from psp.training.methods.stylegan2 import GanOptions
+from psp.training.resolve import FULL_SCHEDULE, SHORT_SCHEDULE, resolve, schedule
+
+# every option of pSp's train_options.py, with a value of its type
+PSP_FLAGS: dict[str, str] = {
+    "exp_dir": "out", "dataset_type": "ffhq_encode", "encoder_type": "GradualStyleEncoder", "input_nc": "3",
+    "label_nc": "0", "output_size": "1024", "batch_size": "8", "test_batch_size": "8", "workers": "8",
+    "test_workers": "8", "learning_rate": "0.0001", "optim_name": "ranger", "train_decoder": "True",
+    "start_from_latent_avg": "", "learn_in_w": "", "lpips_lambda": "0.8", "id_lambda": "0.1", "l2_lambda": "1",
+    "w_norm_lambda": "0.005", "lpips_lambda_crop": "0.8", "l2_lambda_crop": "0.01", "moco_lambda": "0.5",
+    "stylegan_weights": "sg.pt", "checkpoint_path": "c.pt", "max_steps": "500000", "image_interval": "100",
+    "board_interval": "50", "val_interval": "1000", "save_interval": "5000", "use_wandb": "false",
+    "resize_factors": "1,2,4,8,16,32",
+}  # fmt: skip
+
+
+def refused(*argv: str, examples: bool = False) -> str:
+    with pytest.raises(UserError) as caught:
+        resolve(parse(argv), examples=examples)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("name", PSP_FLAGS)
+@pytest.mark.parametrize("style", ["equals", "space"])
+def test_every_flag_of_psp_is_known(name: str, style: str) -> None:
+    value = PSP_FLAGS[name]
+    argv = [f"--{name}={value}"] if value and style == "equals" else [f"--{name}", value] if value else [f"--{name}"]
+    found = getattr(parse(argv), name)
+    wanted: Any = {"": True, "True": True, "false": False}.get(value, value)
+    assert found == (type(found)(wanted) if not isinstance(found, bool) else wanted)
+
+
+def test_psps_sketch_command() -> None:
+    config = resolve(parse([*SKETCH_COMMAND.split(), "--data_root", "data"]), examples=False)
+    assert config.losses == {
+        "l2_lambda": 1, "lpips_lambda": 0.8, "id_lambda": 0, "w_norm_lambda": 0.005, "lpips_lambda_crop": 0,
+        "l2_lambda_crop": 0, "moco_lambda": 0, "parsing_lambda": 0,
+    }  # fmt: skip
+    assert (config.max_steps, config.val_interval, config.save_interval) == (500_000, 2500, 5000)
+    assert (config.learning_rate, config.optim_name, config.batch_size) == (1e-4, "ranger", 8)
+
+
+def test_wandb_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    message = refused("--use_wandb")
+    assert "pip install wandb" in message and "TensorBoard" in message
+    resolve(parse(["--use_wandb=false"]), examples=False)
+
+
+@pytest.mark.parametrize("name", ["train_decoder", "start_from_latent_avg", "learn_in_w", "dry_run", "roughen"])
+def test_booleans(name: str) -> None:
+    for argv, wanted in (
+        ([f"--{name}"], True), ([f"--{name}", "true"], True), ([f"--{name}=false"], False),
+        ([f"--{name}", "False"], False), ([f"--{name}=1"], True), ([f"--{name}", "--batch_size=3"], True),
+    ):  # fmt: skip
+        assert getattr(parse(argv), name) is wanted
+    assert "true or false" in refused(f"--{name}=maybe")
+
+
+def test_nothing_given_is_filled_from_the_task() -> None:
+    for name, task in TASKS.items():
+        config = resolve(TrainConfig(dataset_type=name), examples=False)
+        assert {key: value for key, value in config.losses.items() if value} == dict(task.losses)
+        assert (config.input_nc, config.label_nc, config.resize_factors) == (
+            task.input_nc,
+            task.label_nc,
+            task.resize_factors,
+        )
+        for key, value in FULL_SCHEDULE.items():
+            assert getattr(config, key) == value
+    short = resolve(TrainConfig(), examples=True)
+    assert all(getattr(short, key) == value for key, value in SHORT_SCHEDULE.items())
+    assert resolve(TrainConfig(max_steps=7), examples=True).max_steps == 7
+    assert resolve(TrainConfig(method="stylegan2"), examples=False).learning_rate == 2e-3
+
+
+def test_one_named_weight_means_psps_defaults_for_the_others() -> None:
+    config = resolve(parse(["--dataset_type=ffhq_encode", "--moco_lambda=0.5"]), examples=False)
+    assert {key: value for key, value in config.losses.items() if value} == {
+        "l2_lambda": 1,
+        "lpips_lambda": 0.8,
+        "moco_lambda": 0.5,
+    }
+
+
+def test_losses_and_penalties_of_a_generator() -> None:
+    """Only what was asked for: the lambdas of the task are those of an encoder."""
+    own = ["--method=stylegan2", "--dataset_type=ffhq_encode", "--guide=photo", "--batch_size=8"]
+    config = resolve(parse(own), examples=False)
+    assert (config.lpips_lambda, config.id_lambda, config.parsing_lambda, config.r1_gamma) == (0.25, 0.2, 0.1, 1)
+    config = resolve(parse([*own, "--parsing_lambda=0", "--discriminator=projected"]), examples=False)
+    assert (config.lpips_lambda, config.id_lambda, config.parsing_lambda, config.r1_gamma) == (0.25, 0.2, 0, 0)
+    assert resolve(parse([*own, "--discriminator=projected", "--r1_gamma=2"]), examples=False).r1_gamma == 2
+
+
+def test_channels_are_a_list_from_4_px_on() -> None:
+    assert parse_channels("256, 128,8") == {4: 256, 8: 128, 16: 8}
+    for text in ("256", "a,b", "0,1", "8,-8", "1,2,3,4,5,6,7,8,9,10", "5000,1", ""):
+        with pytest.raises(UserError, match="--channels"):
+            parse_channels(text)
+
+
+def test_configs_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainConfig().seed = 1  # type: ignore[misc]
+
+
+# ---- files -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".yml", ".json"])
+def test_options_from_a_file_and_flags_that_win(suffix: str, tmp_path: Path) -> None:
+    values = {
+        "batch_size": 3,
+        "learning_rate": 0.01,
+        "train_decoder": True,
+        "exp_dir": "there",
+        "stylegan_weights": None,
+    }
+    path = tmp_path / f"c{suffix}"
+    path.write_text(json.dumps(values))
+    config = parse(["--config", str(path), "--batch_size=5", "--train_decoder=false"])
+    assert (config.batch_size, config.learning_rate, config.train_decoder, config.exp_dir) == (5, 0.01, False, "there")
+
+
+def test_yaml_as_people_write_it(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("# mine\nlearning_rate: 1e-4\nid_lambda: 0\nroughen: no\ndata_root: 'my data'\n")
+    config = parse(["--config", str(path)])
+    assert (config.learning_rate, config.id_lambda, config.roughen, config.data_root) == (1e-4, 0.0, False, "my data")
+
+
+def test_the_options_of_a_run_are_a_config_file(tmp_path: Path) -> None:
+    config = resolve(parse([*SKETCH_COMMAND.split(), "--data_root", "data"]), examples=False)
+    (tmp_path / "opt.json").write_text(json.dumps(dataclasses.asdict(config)))
+    assert parse([f"--config={tmp_path / 'opt.json'}"]) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("batch_sise: 3", "unknown option 'batch_sise'"), ("batch_size: many", "batch_size is 'many', expected int"),
+        ("batch_size: 2.5", "expected int"), ("batch_size: true", "expected int"), ("roughen: 1", "expected bool"),
+        ("learning_rate: fast", "expected float"), ("optim_name: sgd", "ranger, adam"), ("exp_dir: 3", "expected str"),
+        ("losses: {l2_lambda: 1}", "unknown option 'losses'"), ("[1, 2]", "mapping"), ("3", "mapping"), ("", "mapping"),
+        ("a: [", "malformed"), ("a: !!python/object:os.system x", "malformed"), ("\x00", "malformed"),
+        ("batch_size: null", "expected int"), ("dataset_type: faces", "choose one of"),
+    ],
+)  # fmt: skip
+def test_faulty_files(text: str, wanted: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    message = refused("--config", str(path))
+    assert wanted in message and str(path) in message
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text("{'a': 1}")
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00\x01")
+    assert "malformed" in refused("--config", str(tmp_path / "c.json"))
+    for path in (tmp_path / "none.yaml", tmp_path, tmp_path / "b.yaml"):
+        assert f"cannot read --config {path}" in refused("--config", str(path))
+
+
+# ---- what cannot work --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "wanted"),
+    [
+        ("--batch_size=0", "--batch_size 0 must be at least 1"), ("--batch_size=x", "batch_size"),
+        ("--max_steps=-1", "--max_steps"), ("--workers=-1", "--workers"), ("--seed=-1", "--seed"),
+        ("--learning_rate=0", "--learning_rate"), ("--learning_rate=nan", "--learning_rate"),
+        ("--l2_lambda=-1", "--l2_lambda"), ("--l2_lambda=inf", "--l2_lambda"), ("--id_lambda=nan", "--id_lambda"),
+        ("--l2_lambda=0 --lpips_lambda=0", "every loss weight is 0"), ("--dataset_type=faces", "celebs_sketch_to_face"),
+        ("--label_nc=19", "leave both flags out"), ("--input_nc=3", "--input_nc 1"), ("--batchsize=3", "--batch_size"),
+        ("--optim_name=sgd", "ranger"), ("--keep_checkpoints=0", "--keep_checkpoints"), ("stray", "stray"),
+        ("--method=stylegan2 --channel_base=64", "--channel_base"), ("--method=stylegan2 --lr_mlp=0", "--lr_mlp"),
+        ("--method=stylegan2 --precision=fp16", "bf16"), ("--method=stylegan2 --channels=8,x", "--channels"),
+        ("--method=stylegan2 --guide=photo --batch_size=4", "--batch_size"), ("--r1_interval=0", "--r1_interval"),
+        ("--method=stylegan2 --guide=photo --batch_size=8 --discriminator_rate=0", "--discriminator_rate"),
+        ("--adversarial_share=-1", "--adversarial_share"), ("--static_lambda=nan", "--static_lambda"),
+        ("--method=stylegan2 --mixing_prob=2", "--mixing_prob"), ("--n_mlp=0", "--n_mlp"),
+    ],
+)  # fmt: skip
+def test_options_that_cannot_work(argv: str, wanted: str) -> None:
+    size = ["--size=128"] if "channel_base" in argv else []
+    assert wanted in refused(*argv.split(), *size)
+
+
+def test_types_are_checked_for_programs_too() -> None:
+    with pytest.raises(UserError, match="expected float"):
+        from_mapping({"l2_lambda": "much"}, where="here")
+    assert from_mapping({"l2_lambda": 1, "learning_rate": "1e-3"}, where="here") == TrainConfig(
+        l2_lambda=1.0, learning_rate=1e-3
+    )
+
+
+# ---- the help ----------------------------------------------------------------------------------------
+
+
+def test_help_is_quick_and_needs_no_torch(root: Path) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.argv = ['train.py', '--help'];"
+        f"import runpy; runpy.run_path({str(root / 'scripts' / 'train.py')!r}, run_name='__main__')"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - began < 10
+    names = [field.name for field in dataclasses.fields(TrainConfig)]
+    assert all(f"--{name} " in done.stdout for name in names)
+    assert "celebs_sketch_to_face" in done.stdout
+
+
+def test_every_option_is_explained_and_used() -> None:
+    names = {field.name for field in dataclasses.fields(TrainConfig)}
+    assert all(field.metadata["help"] for field in dataclasses.fields(TrainConfig))
+    assert {field.name for field in dataclasses.fields(GanOptions)} <= names
+    assert set(LAMBDAS) <= names and set(PSP_FLAGS) <= names
+    sources = [
+        Path("psp/training/config.py"),
+        Path("psp/training/checks.py"),
+        Path("psp/training/resolve.py"),
+        Path("psp/tasks.py"),
+        Path("psp/training/loop.py"),
+        Path("scripts/train.py"),
+        Path("datasets/training_data.py"),
+        *Path("psp/training/methods").glob("*.py"),
+    ]
+    text = "".join((Path(__file__).parents[2] / path).read_text() for path in sources)
+    unused = {name for name in names if text.count(name) < 2}
+    assert not unused
+
+
+def test_defaults_of_the_generator_options_agree() -> None:
+    """GanOptions repeats some defaults for those who build a method by hand."""
+    config = resolve(TrainConfig(method="stylegan2"), examples=False)
+    for field in dataclasses.fields(GanOptions):
+        if field.name not in ("learning_rate", "batch_size"):
+            assert getattr(config, field.name) == field.default, field.name
+
+
+# ---- pix2pix, CycleGAN, cGAN ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "wanted"),
+    [
+        ("pix2pix", {"size": 256, "width": 64, "norm": "batch", "dropout": True}),
+        ("cyclegan", {"size": 256, "width": 64, "norm": "instance", "dropout": False, "blocks": 9}),
+        ("cgan", {"size": 128, "width": 32, "norm": "batch", "dropout": False, "blocks": 6}),
+    ],
+)
+def test_published_values_are_the_defaults(method: str, wanted: dict[str, Any]) -> None:
+    config = resolve(parse([f"--method={method}"]), examples=False)
+    assert {name: getattr(config, name) for name in wanted} == wanted
+    published = (config.learning_rate, config.beta1, config.l1_lambda, config.cycle_lambda, config.identity_lambda)
+    assert published == (2e-4, 0.5, 100.0, 10.0, 0.5) and config.pool_size == 50
+    smaller = resolve(parse([f"--method={method}", "--size=128", "--width=7", "--dropout=true"]), examples=True)
+    assert (smaller.size, smaller.width, smaller.dropout, smaller.blocks) == (128, 7, True, 6)
+
+
+def test_epochs_and_the_decay_follow_from_the_data() -> None:
+    config = resolve(parse(["--method=pix2pix", "--batch_size=16", "--epochs=11"]), examples=False)
+    filled = schedule(config, 88)
+    assert (filled.max_steps, filled.decay_from, filled.decay_until) == (61, 30, 61)
+    sooner = schedule(dataclasses.replace(config, max_steps=9, decay_from=2), 88)
+    assert (sooner.max_steps, sooner.decay_from, sooner.decay_until) == (9, 2, 9)
+    accumulated = schedule(dataclasses.replace(config, grad_accumulation=2), 88)
+    assert accumulated.max_steps == 31
+    plain = schedule(resolve(parse(["--epochs=2"]), examples=True), 48)
+    assert (plain.max_steps, plain.decay_from) == (24, None)
+    assert schedule(resolve(parse([]), examples=True), 48) == resolve(parse([]), examples=True)
+
+
+@pytest.mark.parametrize(
+    ("argv", "wanted"),
+    [
+        (["--size=100"], "--size 100 does not work with --method pix2pix; possible are 32, 64, 128 and 256"),
+        (["--size=512"], "--size 512"),
+        (["--method=cyclegan", "--size=100"], "multiples of 32"),
+        (["--beta1=1"], "--beta1 1.0"),
+        (["--epochs=0"], "--epochs 0 must be at least 1"),
+        (["--width=0"], "--width 0 must be at least 1"),
+        (["--decay_from=-1"], "--decay_from -1"),
+        (["--pool_size=-1"], "--pool_size -1"),
+        (["--l1_lambda=0", "--cycle_lambda=0"], "set one of them"),
+        (["--norm=layer"], "batch"),
+    ],
+)
+def test_mistakes_with_pictures(argv: list[str], wanted: str) -> None:
+    assert wanted in refused("--method=pix2pix", *argv)
+
+
+@pytest.mark.parametrize("name", ["cufs_pix2pix", "cufs_cyclegan", "cufs_cgan"])
+def test_short_recipes_have_their_steps(name: str, root: Path) -> None:
+    config = schedule(resolve(parse([f"--config={root / 'pretrained' / 'recipes' / name}.yaml"]), examples=False), 88)
+    assert config.max_steps == {"cufs_pix2pix": 61, "cufs_cyclegan": 17_600, "cufs_cgan": 1100}[name]
+
+
+def test_every_recipe_is_valid(root: Path) -> None:
+    recipes = sorted((root / "pretrained" / "recipes").glob("*.yaml"))
+    assert len(recipes) > 8
+    for path in recipes:
+        resolve(parse([f"--config={path}"]), examples=False)
