@@ -16,7 +16,7 @@ from setuptools import Distribution, setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "psp" / "__init__.py").read_text(encoding="utf-8"))
+VERSION = re.search(r'VERSION = "(.+)"', (HERE / "psp" / "cli.py").read_text(encoding="utf-8"))
 README = HERE / "README.md"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import PIL
 import torch
 
-from psp import __version__
+from psp.cli import VERSION
 from psp.device import device_name
 from psp.files import save_bytes, save_json
 
@@ -35,7 +35,7 @@ def save_stats(run: FolderRun, path: Path, extra: dict[str, Any]) -> None:
         "batch_size": run.batch_size,
         "n_outputs": translator.n_outputs,
         "versions": {
-            "psp": __version__, "python": platform.python_version(), "torch": torch.__version__,
+            "psp": VERSION, "python": platform.python_version(), "torch": torch.__version__,
             "numpy": np.__version__, "pillow": PIL.__version__,
         },
         "seconds": {

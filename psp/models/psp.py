@@ -6,7 +6,6 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -100,19 +99,6 @@ class PSP(nn.Module):
         if not self.train_decoder:
             self.decoder.eval()
         return self
-
-    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None, card: bool = True) -> Path:
-        """Write model.safetensors, config.json and a card into a folder; see `psp.weights.hub.save_pretrained`."""
-        from psp.weights.hub import save_pretrained
-
-        return save_pretrained(self, folder, dtype=dtype, card=card)
-
-    @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path, **options: Any) -> PSP:
-        """Model of such a folder, of a weights file, or of the Hugging Face Hub; `psp.weights.hub.from_pretrained`."""
-        from psp.weights.hub import from_pretrained
-
-        return from_pretrained(name_or_folder, **options)
 
     @property
     def refines(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from psp import __version__
+from psp.cli import VERSION
 from psp.images.labels import COLOURS, LABELS, MIRROR
 from psp.studio import inputs
 from psp.studio.fields import MAX_SEED, Fields
@@ -55,7 +55,7 @@ class Studio:
     def about(self) -> dict[str, Any]:
         """What the page needs once."""
         return {
-            "version": __version__,
+            "version": VERSION,
             "device": self.device,
             "labels": [_label(k) for k in range(len(LABELS))],
             "sketch_styles": list(self.tools.sketch_styles),

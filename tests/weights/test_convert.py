@@ -24,6 +24,7 @@ from psp.networks.stylegan2_discriminator import Discriminator
 from psp.weights.convert import convert, kind_of, psp_layout
 from psp.weights.describe import describe, parameters, size
 from psp.weights.formats import Weights, read_weights
+from psp.weights.hub import from_pretrained, save_pretrained
 from psp.weights.load import BUNDLED, BUNDLED_GENERATOR, load_generator, load_model
 from psp.weights.save import save_safetensors, save_torch
 
@@ -129,7 +130,7 @@ def test_large_encoders_to_ours_and_home_again(kind: str, input_nc: int, tmp_pat
     assert other["opts"]["learn_in_w"] == into_w and len(other["latent_avg"]) == (1 if into_w else 6)
     photos = torch.rand(1, 3, 256, 256)
     with torch.no_grad():
-        loaded = PSP.from_pretrained(load_model(tmp_path / "c.pt").save_pretrained(tmp_path / "folder"))
+        loaded = from_pretrained(save_pretrained(load_model(tmp_path / "c.pt"), tmp_path / "folder"))
         assert type(loaded.encoder) is type(encoder) and torch.equal(loaded(photos), model(photos))
 
 
@@ -250,7 +251,7 @@ def test_half_precision(content: Content, psp: PSP, tmp_path: Path) -> None:
 
 
 def test_folder_as_source_and_its_config_counts(content: Content, psp: PSP, tmp_path: Path) -> None:
-    psp.save_pretrained(tmp_path / "folder")
+    save_pretrained(psp, tmp_path / "folder")
     (tmp_path / "folder" / "config.json").write_text('{"dataset_type": "cufs_sketch_to_face", "mine": 1}')
     _, notes = convert(tmp_path / "folder", tmp_path / "b.pt")
     assert read(tmp_path / "b.pt")["opts"].items() >= {"dataset_type": "cufs_sketch_to_face", "mine": 1}.items()

@@ -31,7 +31,7 @@ def psp() -> PSP:
 
 @pytest.fixture
 def folder(psp: PSP, tmp_path: Path) -> Path:
-    return psp.save_pretrained(tmp_path / "model")
+    return save_pretrained(psp, tmp_path / "model")
 
 
 def config_of(folder: Path) -> dict[str, Any]:
@@ -43,13 +43,13 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 def test_round_trip_is_exact(psp: PSP, folder: Path) -> None:
     assert sorted(os.listdir(folder)) == ["README.md", "config.json", "model.safetensors"]
-    loaded = PSP.from_pretrained(folder)
+    loaded = from_pretrained(folder)
     assert torch.equal(outputs(loaded), outputs(psp)) and not loaded.training
     photos = torch.rand(2, 3, 16, 16)
     assert torch.equal(loaded.style_of(photos), psp.style_of(photos))
     assert loaded.task == psp.task and loaded.config["mine"] == {"a": [1, None]}
     assert "generator" not in loaded.config  # it is in the file
-    again = loaded.save_pretrained(folder.with_name("again"))
+    again = save_pretrained(loaded, folder.with_name("again"))
     assert (again / "config.json").read_bytes() == (folder / "config.json").read_bytes()
     one, other = (read_weights(path).tensors for path in (folder, again))
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
@@ -61,10 +61,10 @@ def test_config_says_what_the_model_is(psp: PSP, folder: Path) -> None:
         "output_size": 16, "n_styles": 6, "start_from_latent_avg": True, "mine": {"a": [1, None]},
     }  # fmt: skip
     psp.config |= {"output_size": 1024, "n_styles": 18, "input_nc": None}  # what a changed model said once
-    other = psp.save_pretrained(folder.with_name("other"), card=False)
+    other = save_pretrained(psp, folder.with_name("other"), card=False)
     assert config_of(other) == config_of(folder) and not (other / "README.md").exists()
     psp.config["path"] = Path("x")
-    assert "path" in refused(lambda: psp.save_pretrained(folder.with_name("third")))
+    assert "path" in refused(lambda: save_pretrained(psp, folder.with_name("third")))
     assert not folder.with_name("third").exists()
 
 
@@ -78,14 +78,14 @@ def test_average_and_task_of_the_model_as_it_is(start: bool, tmp_path: Path) -> 
 
 def test_less_precision(psp: PSP, folder: Path) -> None:
     for dtype, tolerance in ((torch.float16, 0.02), (torch.bfloat16, 0.3)):
-        half = psp.save_pretrained(folder.with_name(str(dtype)), dtype=dtype)
+        half = save_pretrained(psp, folder.with_name(str(dtype)), dtype=dtype)
         assert (half / "model.safetensors").stat().st_size < 0.65 * (folder / "model.safetensors").stat().st_size
-        difference = (outputs(PSP.from_pretrained(half)) - outputs(psp)).abs().max()
+        difference = (outputs(from_pretrained(half)) - outputs(psp)).abs().max()
         assert 0 < difference < tolerance * outputs(psp).abs().max()
     with torch.no_grad():
         psp.decoder.conv1.conv.weight[0, 0, 0, 0, 0] = 1e6
     where = folder.with_name("too large")
-    assert "conv1.conv.weight" in refused(lambda: psp.save_pretrained(where, dtype=torch.float16))
+    assert "conv1.conv.weight" in refused(lambda: save_pretrained(psp, where, dtype=torch.float16))
     assert not where.exists()
 
 
@@ -97,7 +97,7 @@ def test_card_is_one_that_the_hub_reads_and_is_never_replaced(psp: PSP, folder: 
     assert "16 px, 6 styles of 16" in card and "sketch or drawing -> face" in card
     huggingface_hub.ModelCard(card)
     (folder / "README.md").write_text("my own words")
-    psp.save_pretrained(folder)
+    save_pretrained(psp, folder)
     assert (folder / "README.md").read_text() == "my own words"
 
 
@@ -158,14 +158,14 @@ def test_configs_that_are_no_files(folder: Path) -> None:
 
 
 def test_folders_that_cannot_be_written(psp: PSP, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "cannot create" in refused(lambda: psp.save_pretrained(folder / "README.md" / "x"))
+    assert "cannot create" in refused(lambda: save_pretrained(psp, folder / "README.md" / "x"))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    assert "No space left" in refused(lambda: psp.save_pretrained(folder))
+    assert "No space left" in refused(lambda: save_pretrained(psp, folder))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -183,16 +183,16 @@ def test_repositories_are_fetched_as_safetensors_and_json(
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     monkeypatch.chdir(tmp_path)
-    loaded = PSP.from_pretrained("owner/name.v1", revision="v2", local_files_only=True)
+    loaded = from_pretrained("owner/name.v1", revision="v2", local_files_only=True)
     assert torch.equal(outputs(loaded), outputs(psp))
     patterns = ["model.safetensors", "config.json"]
     assert asked == [("owner/name.v1", {"revision": "v2", "allow_patterns": patterns, "local_files_only": True})]
     (tmp_path / "owner").mkdir()
     (tmp_path / "owner" / "name").symlink_to(folder)
-    PSP.from_pretrained("owner/name")  # a folder of that name comes first
+    from_pretrained("owner/name")  # a folder of that name comes first
     assert len(asked) == 1
     (folder / "model.safetensors").unlink()
-    assert "no model.safetensors" in refused(lambda: PSP.from_pretrained("owner/other"))
+    assert "no model.safetensors" in refused(lambda: from_pretrained("owner/other"))
 
 
 def error(kind: type[Exception]) -> Exception:
@@ -223,7 +223,7 @@ def test_the_hubs_errors_are_one_line(
         raise make()
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    message = refused(lambda: PSP.from_pretrained("no/such", revision="v9"))
+    message = refused(lambda: from_pretrained("no/such", revision="v9"))
     assert wanted in message and "no/such" in message
 
 
@@ -232,8 +232,8 @@ def test_offline_is_one_line_and_asks_nobody(tmp_path: Path, root: Path) -> None
         "import sys; sys.path.insert(0, sys.argv[1]); import socket\n"
         "def nobody(*a, **k): raise SystemExit('the network was asked')\n"
         "socket.getaddrinfo = socket.create_connection = nobody\n"
-        "from psp.errors import UserError\nfrom psp.models.psp import PSP\n"
-        "try: PSP.from_pretrained('no/such')\nexcept UserError as error: print(error)"
+        "from psp.errors import UserError\nimport psp\n"
+        "try: psp.load('no/such')\nexcept UserError as error: print(error)"
     )
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code, str(root)], env=env, capture_output=True, text=True)
