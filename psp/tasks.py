@@ -20,6 +20,8 @@ LAMBDAS = (  # loss weights: pSp's, and that of the face parser
     "moco_lambda",
     "parsing_lambda",
 )
+IMAGE_GANS = ("pix2pix", "cyclegan", "cgan")  # the methods that turn a picture straight into a picture
+DIRECTIONS = ("sketch_to_photo", "photo_to_sketch")  # of CycleGAN, which learns both
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,3 @@ def get_task(name: str) -> Task:
     if name not in TASKS:
         raise UserError(f"--dataset_type {name!r} is not known; choose one of: {', '.join(TASKS)}")
     return TASKS[name]
-
-
-IMAGE_GANS = ("pix2pix", "cyclegan", "cgan")
-
-DIRECTIONS = ("sketch_to_photo", "photo_to_sketch")

@@ -19,6 +19,7 @@ from psp.inference.enhance import EnhancedTranslator, load_enhancer
 from psp.inference.folder import OUTPUT_FOLDERS, FolderRun, Item, Layout, Reading, Report, Source
 from psp.inference.options import InferenceOptions
 from psp.inference.results import check_settings
+from psp.inference.share import wait_for_shards
 from psp.inference.stats import merge_stats, save_stats, shard_path
 from psp.inference.translator import AnyTranslator, PictureTranslator, Styles, Translator, load_codes
 from psp.models.image_to_image import PictureModel
@@ -26,7 +27,6 @@ from psp.models.mixing import check_alpha, describe_layers, parse_layers
 from psp.models.psp import PSP
 from psp.models.restyle import check_iters
 from psp.tasks import Task
-from psp.training.distributed import wait_for_shards
 from psp.weights.load import bundled, load_any_model
 from psp.weights.places import config_beside, locate
 

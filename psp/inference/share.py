@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from psp.errors import UserError
 
@@ -61,3 +62,18 @@ def find_share(
         if count > 1:
             return Share(count, index, local, f"from {launcher}'s {count_name} and {index_name}")
     return Share()
+
+
+def wait_for_shards() -> None:
+    """Under torchrun: return when every process has come here.
+
+    For processes that work on their own and end with a status: torchrun stops all others as soon as one ends with
+    another status than 0, which a single image that cannot be read would bring about.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1" or "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", timeout=timedelta(days=30))
+    dist.barrier()
+    dist.destroy_process_group()

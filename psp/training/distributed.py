@@ -43,19 +43,6 @@ def local_rank() -> int | None:
     return None if launched() == 1 else int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def wait_for_shards() -> None:
-    """Under torchrun: return when every process has come here.
-
-    For processes that work on their own and end with a status: torchrun stops all others as soon as one ends with
-    another status than 0, which a single image that cannot be read would bring about.
-    """
-    if launched() == 1 or "TORCHELASTIC_RUN_ID" not in os.environ:
-        return
-    dist.init_process_group("gloo", timeout=timedelta(days=30))
-    dist.barrier()
-    dist.destroy_process_group()
-
-
 @contextmanager
 def process_group(device: torch.device, patience: timedelta = PATIENCE) -> Iterator[None]:
     """Join the other ranks; nothing without torchrun. Only rank 0 prints.

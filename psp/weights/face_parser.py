@@ -9,6 +9,7 @@ from torch import Tensor
 
 from psp.errors import UserError
 from psp.networks.face_parser import FaceParser
+from psp.networks.state import load_strictly
 from psp.weights.places import PRETRAINED
 from psp.weights.safe_torch import read_tensors
 
@@ -20,8 +21,6 @@ def load_face_parser(path: str | Path | None = None) -> FaceParser:
 
     UserError: not there, damaged, or something else.
     """
-    from psp.networks.state import load_strictly
-
     path = Path(path or BUNDLED)
     if not path.is_file():
         raise UserError(f"the face parser {path} is missing; run from a complete checkout")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -12,27 +12,45 @@ from psp.batch import Batch
 from psp.images.preprocess import to_network
 from psp.images.sheets import Picture, source_to_image, to_image
 from psp.models.mixing import mix
-from psp.training.methods.joint_losses import common_detail
-
-if TYPE_CHECKING:
-    from psp.training.methods.joint import JointMethod
+from psp.networks.photo_encoder import Encoders
+from psp.networks.projected_discriminator import ProjectedDiscriminator
+from psp.networks.stylegan2 import Generator
+from psp.tasks import Task
+from psp.training.methods.code_bank import CodeBank
+from psp.training.methods.joint_losses import JointLosses, common_detail
 
 MIXES, RANDOM_FACES = 3, 8  # per row of a sheet
 
 
+class Shown(Protocol):
+    """What is looked at of a `JointMethod`."""
+
+    device: torch.device
+    task: Task | None
+    losses: JointLosses
+    generator: Generator
+    generator_ema: Generator
+    encoders_ema: Encoders
+    discriminator: ProjectedDiscriminator
+    bank: CodeBank
+    centre: Tensor
+
+    def random_codes(self, n: int, instead: Tensor) -> Tensor: ...
+
+
 @torch.no_grad()
-def own_codes(method: JointMethod, source: Tensor) -> Tensor:
+def own_codes(method: Shown, source: Tensor) -> Tensor:
     """Codes [B,N,D] of `Batch.source`, by the averaged structure encoder."""
     assert method.task is not None and method.encoders_ema.structure is not None
     return method.encoders_ema.structure(to_network(source, method.task, method.device)).float() + method.centre
 
 
-def _expanded(method: JointMethod, w: Tensor) -> Tensor:
+def _expanded(method: Shown, w: Tensor) -> Tensor:
     return w.float()[:, None].expand(-1, method.generator.n_styles, -1)
 
 
 @torch.no_grad()
-def held_out_terms(method: JointMethod, batch: Batch) -> dict[str, Tensor]:
+def held_out_terms(method: Shown, batch: Batch) -> dict[str, Tensor]:
     """How near the drawing's own pictures come to held-out photos, with random faces beside them as a measure.
 
     Scores of held-out photos far below those of training photos mean that the discriminator memorises.
@@ -65,7 +83,7 @@ def held_out_terms(method: JointMethod, batch: Batch) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def picture_rows(method: JointMethod, batch: Batch) -> list[list[Picture]]:
+def picture_rows(method: Shown, batch: Batch) -> list[list[Picture]]:
     """Per sample photo, source, its own colours, three mixes, and eight random faces, always the same."""
     rows: list[list[Picture]] = []
     fine = list(range(method.generator.n_styles // 2, method.generator.n_styles))
