@@ -6,10 +6,13 @@ The reasons are in CONTRIBUTING.md. Each rule is checked on the source as it is,
 from __future__ import annotations
 
 import ast
+import functools
+import graphlib
 import os
 import subprocess
 import sys
 import venv
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,13 +22,35 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("stylegan2_ops", "psp", "criteria", "datasets")
 FOLDERS = {*PACKAGES, "scripts", "pretrained", "examples", "tests", "docs", ".ci"}
 OURS = {*PACKAGES, "scripts", "tests"}
-MAY_IMPORT = {
-    "stylegan2_ops": {"stylegan2_ops"},
-    "psp": {"psp", "stylegan2_ops"},
-    "criteria": {"criteria", "psp", "stylegan2_ops"},
-    "datasets": {"datasets", "psp", "stylegan2_ops"},
-    "scripts": {"scripts", *PACKAGES},
+# Room -> the rooms (or single files) that its files may import besides their own; every import counts, also those
+# inside functions and those for type checkers. From top to bottom nothing points to a line further down. `psp` is the
+# ground: the files that lie directly in it. psp/__init__.py is the door: it may open any room, and no room goes out
+# through it.
+MODELS = {"psp", "psp/images", "psp/networks", "psp/models"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "stylegan2_ops": set(),
+    "psp": set(),
+    "psp/images": {"psp"},
+    "psp/networks": {"stylegan2_ops", "psp", "psp/images"},
+    "psp/models": MODELS - {"psp/models"},
+    "psp/weights": MODELS,
+    "psp/weights/download": {"psp", "psp/weights"},
+    "psp/training": MODELS | {"psp/weights"},
+    "psp/training/methods": MODELS | {"psp/weights", "psp/training"},
+    "psp/inference": MODELS | {"psp/weights"},
+    "psp/studio": MODELS | {"psp/weights", "psp/inference"},
+    "psp/benchmark": MODELS | {"stylegan2_ops", "psp/weights", "psp/training", "psp/training/methods", "psp/inference"},
+    "criteria": {"psp", "psp/images", "psp/networks", "psp/weights", "psp/weights/download"},
+    "criteria/evaluation": {"psp", "psp/images", "psp/weights", "criteria"},
+    "datasets/drawing": {"psp", "psp/images"},
+    "datasets": {"psp", "psp/images", "psp/networks", "psp/weights", "psp/training/config.py", "datasets/drawing"},
+    "datasets/prepare": {"psp", "psp/images", "psp/networks", "psp/weights", "datasets"},
+    "scripts": {"psp", "psp/images", "criteria", "criteria/evaluation", "datasets", "datasets/prepare"}
+    | {f"psp/{room}" for room in ("networks", "models", "weights", "weights/download", "training", "training/methods")}
+    | {f"psp/{room}" for room in ("inference", "studio", "benchmark")},
 }
+DOOR = "psp/__init__.py"
+MOST_FILES = 18  # in one room; the ground has at most 10
 # Optional or slow to import: only inside the functions that need them.
 LAZY = (
     "torchvision", "lpips", "facenet_pytorch", "dlib", "matplotlib", "tensorboard", "huggingface_hub", "cv2",
@@ -64,13 +89,74 @@ def everything() -> list[str]:
     return [line for line in done.stdout.splitlines() if (ROOT / line).exists()]
 
 
-@pytest.mark.parametrize("package", MAY_IMPORT)
-def test_imports_point_one_way(package: str) -> None:
+def file_of(module: str) -> str | None:
+    """Path of the file that a module of ours lies in; None for other packages and for what is no module."""
+    path = ROOT / module.replace(".", "/")
+    candidates = [path / "__init__.py", path.with_suffix(".py")] if module.split(".")[0] in OURS else []
+    return next((name(file) for file in candidates if file.is_file()), None)
+
+
+@functools.cache
+def arrows() -> list[tuple[str, int, str]]:
+    """(file, line, file) of every import between files of ours, `from folder import file` resolved to the file."""
+    found = []
+    for path in python_files(*PACKAGES, "scripts"):
+        for node in ast.walk(parse(path)):
+            modules: list[str] = []
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    inside = f"{node.module}.{alias.name}"
+                    modules.append(inside if file_of(inside) else node.module)
+            found += [(name(path), node.lineno, file) for module in modules if (file := file_of(module))]
+    return found
+
+
+def room_of(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def test_rooms_lie_in_order() -> None:
+    """A room may import only what stands above it in the table, so that no rooms form a circle."""
+    above: set[str] = set()
+    for room, allowed in MAY_IMPORT.items():
+        assert {entry if "." not in entry else room_of(entry) for entry in allowed} <= above, room
+        above.add(room)
+
+
+def test_every_file_lies_in_a_room() -> None:
+    files = [name(path) for path in python_files(*PACKAGES, "scripts")]
+    assert {room_of(path) for path in files} == set(MAY_IMPORT)
+    count = Counter(map(room_of, files))
+    assert count["psp"] <= 10, "the ground is for what everything stands on"
+    assert max(count.values()) <= MOST_FILES, count.most_common(3)
+
+
+def test_arrows_point_down() -> None:
+    upward = []
+    for source, line, target in arrows():
+        room, other = room_of(source), room_of(target)
+        allowed = {room, *MAY_IMPORT[room]} if source != DOOR else {other}
+        if target == DOOR or not {other, target} & allowed:
+            upward.append(f"{source}:{line} imports {target}")
+    assert not upward
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    imports: dict[str, set[str]] = {}
+    for source, _, target in arrows():
+        imports.setdefault(source, set()).add(target)
+    graph = graphlib.TopologicalSorter(imports)
+    graph.prepare()  # CycleError names the files
+
+
+def test_only_scripts_put_everything_together() -> None:
     wrong = [
         f"{name(path)}:{line} imports {module}"
-        for path in python_files(package)
+        for path in python_files(*PACKAGES)
         for line, module in imported(parse(path))
-        if module.split(".")[0] in OURS - MAY_IMPORT[package]
+        if module.split(".")[0] in {"scripts", "tests"}
     ]
     assert not wrong
 
