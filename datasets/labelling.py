@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datasets.celebamask import label_image
-from datasets.parallel import run_jobs, save_atomically
+from datasets.parallel import run_jobs
 from datasets.sources import ImageSource, open_source
 from psp.atomic import atomic_open
 from psp.errors import UserError
+from psp.outputs import save_image
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,7 +99,7 @@ def label_batch(job: LabelJob) -> list[str]:
         finally:
             torch.set_num_threads(threads)
         for path, ids in zip(paths, maps, strict=True):
-            save_atomically(label_image(ids), path)
+            save_image(label_image(ids), path)
     return problems
 
 
