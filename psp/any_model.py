@@ -12,6 +12,7 @@ from psp.formats import read_weights
 from psp.model import PSP
 from psp.picture_files import is_picture_file, picture_model
 from psp.picture_model import PictureModel
+from psp.tasks import DEFAULT_TASK
 
 
 def load_any_model(
@@ -27,7 +28,7 @@ def load_any_model(
     direction, noisy: see `psp.picture_files.picture_model`; UserError where they do not apply. Other errors as there
     and in `psp.checkpoint.load_model`.
     """
-    weights = read_weights(bundled(task or "celebs_sketch_to_face") if path is None else path)
+    weights = read_weights(bundled(task or DEFAULT_TASK) if path is None else path)
     if is_picture_file(weights):
         return picture_model(weights, task=task, direction=direction, device=device, noisy=noisy)
     for flag, given in (("--direction", direction), ("--test_dropout", noisy)):

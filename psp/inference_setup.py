@@ -25,12 +25,11 @@ from psp.picture_translator import PictureTranslator
 from psp.preprocess import open_image, parse_factors, prepare_target
 from psp.refinement import check_iters
 from psp.stats import merge_stats, save_stats, shard_path
-from psp.tasks import Task
+from psp.tasks import DEFAULT_TASK, Task
 from psp.translate import AnyTranslator, Styles, Translator, load_codes
 from psp.visualize import sheet, source_to_image
 from psp.weight_files import config_beside, locate
 
-DEFAULT_TASK = "celebs_sketch_to_face"
 EXAMPLES = {"sketch": "examples/sketches", "labels": "examples/labels", "photo": "examples/photos"}
 GRID_IMAGES = 24
 
