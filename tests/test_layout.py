@@ -29,7 +29,7 @@ MAY_IMPORT = {
 # Optional or slow to import: only inside the functions that need them.
 LAZY = (
     "torchvision", "lpips", "facenet_pytorch", "dlib", "matplotlib", "tensorboard", "huggingface_hub", "cv2",
-    "flask", "waitress", "spandrel", "wandb",
+    "flask", "waitress", "spandrel", "wandb", "torch_fidelity",
 )  # fmt: skip
 
 
