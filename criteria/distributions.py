@@ -78,17 +78,12 @@ def mmd(a: Array, b: Array) -> float:
     )
 
 
-def precision_recall(results: Array, real: Array, *, k: int = 3) -> tuple[float, float]:
-    """Improved precision and recall (Kynkaanniemi et al. 2019) of results [N,D] against real images [M,D].
-
-    Precision: the share of results that lie within the k-th nearest neighbour's distance of some real image, as
-    measured among the real ones. Recall: the same with the sides exchanged. ValueError: k or fewer images on a side.
-    """
-    return covered(results, real, k=k), covered(real, results, k=k)
-
-
 def covered(points: Array, manifold: Array, *, k: int = 3) -> float:
-    """Share of `points` inside the union of balls around `manifold`, each as wide as to its k-th neighbour."""
+    """Share of `points` inside the union of balls around `manifold`, each as wide as to its k-th neighbour.
+
+    Improved precision (Kynkaanniemi et al. 2019) of results [N,D] against real images [M,D]; with the sides exchanged,
+    recall. ValueError: k or fewer images on a side.
+    """
     points, manifold = _checked(points, k + 1), _checked(manifold, k + 1)
     radii = np.concatenate(
         [np.partition(_squared_distances(block, manifold), k, axis=1)[:, k] for block in _blocks(manifold)]

@@ -51,13 +51,3 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float = 2.0) -> Tensor:
     luminance = (2 * mean_a * mean_b + c1) / (mean_a.square() + mean_b.square() + c1)
     structure = (2 * covariance + c2) / (var_a + var_b + c2)
     return (luminance * structure).mean((1, 2, 3)).float()
-
-
-@torch.no_grad()
-def image_metrics(output: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """mse, psnr and ssim, each [B], of images [B,C,H,W] in [-1,1]; the output is clamped to that range first.
-
-    `mse` is in [-1,1] units, as pSp's L2 loss (a quarter of it is the value for [0,1]).
-    """
-    output = output.float().clamp(-1, 1)
-    return {"mse": mse(output, target), "psnr": psnr(output, target), "ssim": ssim(output, target)}

@@ -119,7 +119,7 @@ def make_folder(path: str | Path) -> Path:
 
 
 KEPT_EXTENSIONS = (".png", ".jpg", ".jpeg")
-JPEG_QUALITY = 95
+QUALITY = 95  # of JPEG and WebP
 MAX_NAME_BYTES = 255
 
 
@@ -162,10 +162,12 @@ def _fitting(name: str) -> str:
 
 
 def save_image(image: Image.Image, path: Path) -> None:
-    """Write an RGB image as PNG or JPEG (by the path's ending) atomically; the same pixels give the same bytes."""
+    """Write an image as JPEG, WebP or else PNG, by the path's ending, atomically; same pixels give the same bytes."""
     buffer = io.BytesIO()
     if path.suffix.lower() in (".jpg", ".jpeg"):
-        image.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+        image.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
+    elif path.suffix.lower() == ".webp":
+        image.save(buffer, "WEBP", quality=QUALITY)
     else:
         image.save(buffer, "PNG", compress_level=4)
     save_bytes(buffer.getvalue(), path)

@@ -10,6 +10,7 @@ from typing import Literal
 from psp.errors import UserError
 
 SourceKind = Literal["photo", "sketch", "labels"]
+DEFAULT_TASK = "celebs_sketch_to_face"  # where neither flags nor checkpoint say which
 LAMBDAS = (  # loss weights: pSp's, and that of the face parser
     "l2_lambda",
     "lpips_lambda",
@@ -66,7 +67,7 @@ TASKS: dict[str, Task] = {
     task.name: task
     for task in (
         Task(
-            "celebs_sketch_to_face",
+            DEFAULT_TASK,
             "sketch or drawing -> face",
             "sketch",
             1,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from psp.cli import Parser, add_bool
 from psp.errors import UserError, run_main
-from psp.tasks import TASKS, get_task
+from psp.tasks import DEFAULT_TASK, TASKS, get_task
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -166,7 +166,7 @@ def label_of(flags: Namespace) -> str:
     if flags.checkpoint_path:
         path = Path(flags.checkpoint_path).expanduser().resolve()
         return path.parents[1].name if path.parent.name == "checkpoints" else path.stem
-    return f"bundled_{flags.dataset_type or 'celebs_sketch_to_face'}"
+    return f"bundled_{flags.dataset_type or DEFAULT_TASK}"
 
 
 def kind_of(source: Images | None) -> str:
@@ -246,7 +246,7 @@ def made_first(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tuple[di
 def task_of(checkpoint: str | None) -> str:
     """The task that a checkpoint names; UserError where it names none."""
     if checkpoint is None:
-        return "celebs_sketch_to_face"
+        return DEFAULT_TASK
     from psp.weights.formats import read_weights
 
     name = str(read_weights(checkpoint).config.get("dataset_type", ""))

@@ -54,7 +54,7 @@ MOST_FILES = 18  # in one room; the ground has at most 10
 # Optional or slow to import: only inside the functions that need them.
 LAZY = (
     "torchvision", "lpips", "facenet_pytorch", "dlib", "matplotlib", "tensorboard", "huggingface_hub", "cv2",
-    "flask", "waitress", "spandrel", "wandb",
+    "flask", "waitress", "spandrel", "wandb", "torch_fidelity",
 )  # fmt: skip
 
 

@@ -34,7 +34,6 @@ class FacePoints:
     mouth: tuple[float, float]
     n_faces: int
     detector: str
-    landmarks: np.ndarray | None = None  # [68,2] when dlib found the face
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def find_face_dlib(photo: Image.Image) -> FacePoints | None:
     points = np.array([(p.x, p.y) for p in shape.parts()], dtype=np.float64) / scale
     eyes = points[36:42].mean(0), points[42:48].mean(0)
     mouth = (points[48] + points[54]) / 2
-    return FacePoints(tuple(eyes[0]), tuple(eyes[1]), tuple(mouth), len(boxes), "dlib", points)
+    return FacePoints(tuple(eyes[0]), tuple(eyes[1]), tuple(mouth), len(boxes), "dlib")
 
 
 def find_face_mtcnn(photo: Image.Image, *, confidence: float = 0.9) -> FacePoints | None:

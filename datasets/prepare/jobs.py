@@ -16,10 +16,10 @@ from PIL import Image
 
 from datasets.prepare.align import cut, ffhq_crop, find_face
 from datasets.prepare.celebamask import label_image, merge_parts
-from datasets.prepare.parallel import save_atomically
 from datasets.sketches import DRAWING, STYLES, sketch_from_photo
 from datasets.sources import ImageSource
 from psp.errors import UserError
+from psp.files import save_image
 from psp.images.decode import to_numbers, to_rgb
 
 
@@ -74,10 +74,10 @@ def align_one(job: AlignJob) -> str:
                 f"{label}: its shape {other.width}x{other.height} is not that of its photo {photo.width}x{photo.height}"
             )
         if job.partner_folder == "labels":
-            save_atomically(cut_labels(other, crop, job.size, label), job.partner_path())
+            save_image(cut_labels(other, crop, job.size, label), job.partner_path())
         else:
-            save_atomically(cut(other, crop, job.size, kind="sketch"), job.partner_path())
-    save_atomically(cut(photo, crop, job.size), job.photo_path())
+            save_image(cut(other, crop, job.size, kind="sketch"), job.partner_path())
+    save_image(cut(photo, crop, job.size), job.photo_path())
     return (
         "several faces, the largest taken"
         if points.n_faces > 1
@@ -131,8 +131,8 @@ def merge_one(job: MaskJob) -> str:
         photo = to_rgb(job.photos.open(job.photo_name))
         if job.size:
             photo = photo.resize((job.size, job.size), Image.Resampling.LANCZOS)
-        save_atomically(photo, photo_path)
-    save_atomically(label_image(np.asarray(image)), label_path)
+        save_image(photo, photo_path)
+    save_image(label_image(np.asarray(image)), label_path)
     return ""
 
 
@@ -179,7 +179,7 @@ def sketch_one(job: SketchJob) -> str:
             labels = label_ids(job.labels.open(job.label_name), get_label_map("celebamask"), len(LABELS), name)
     seed = int.from_bytes(digest[:8], "big")
     photo = job.photos.open(job.name)
-    save_atomically(sketch_from_photo(photo, style, size=job.size or None, labels=labels, seed=seed), job.path())
+    save_image(sketch_from_photo(photo, style, size=job.size or None, labels=labels, seed=seed), job.path())
     return ""
 
 

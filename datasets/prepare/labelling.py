@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datasets.prepare.celebamask import label_image
-from datasets.prepare.parallel import run_jobs, save_atomically
+from datasets.prepare.parallel import run_jobs
 from datasets.sources import ImageSource, open_source
 from psp.errors import UserError
-from psp.files import atomic_open
+from psp.files import atomic_open, save_image
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,7 +98,7 @@ def label_batch(job: LabelJob) -> list[str]:
         finally:
             torch.set_num_threads(threads)
         for path, ids in zip(paths, maps, strict=True):
-            save_atomically(label_image(ids), path)
+            save_image(label_image(ids), path)
     return problems
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
-from PIL import Image
 from tqdm import tqdm
 
 from psp.errors import UserError
@@ -51,20 +48,3 @@ def _guarded(work: Callable[[Job], Result], job: Job) -> Result | UserError:
         return work(job)
     except UserError as error:
         return error
-
-
-def save_atomically(image: Image.Image, path: Path, *, quality: int = 95) -> None:
-    """Write an image under a temporary name and rename it: an interrupted run leaves no half-written file.
-
-    The format follows the suffix (.png, .jpg, .webp). UserError when the folder cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(path.suffix.lower(), "PNG")
-    options = {"quality": quality} if kind != "PNG" else {}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(temporary, format=kind, **options)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); see --out") from None

@@ -26,11 +26,10 @@ from psp.models.image_to_image import PictureModel
 from psp.models.mixing import check_alpha, describe_layers, parse_layers
 from psp.models.psp import PSP
 from psp.models.restyle import check_iters
-from psp.tasks import Task
+from psp.tasks import DEFAULT_TASK, Task
 from psp.weights.load import bundled, load_any_model
 from psp.weights.places import config_beside, locate
 
-DEFAULT_TASK = "celebs_sketch_to_face"
 EXAMPLES = {"sketch": "examples/sketches", "labels": "examples/labels", "photo": "examples/photos"}
 GRID_IMAGES = 24
 

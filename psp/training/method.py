@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +16,34 @@ from psp.training.distributed import largest
 
 class BadStep(Exception):
     """The loss or a gradient was NaN or infinite: nothing was changed. The message says which."""
+
+
+@contextmanager
+def unchanged_by_a_bad_step(
+    networks: Iterable[nn.Module],
+    optimisers: Iterable[torch.optim.Optimizer] = (),
+    put_back: Callable[[], object] = lambda: None,
+) -> Iterator[None]:
+    """Within the block a BadStep leaves everything as before, given that parameters only move after it.
+
+    networks: their buffers (BatchNorm's statistics) are put back, and which of their parameters get gradients.
+    optimisers: their gradients are dropped.
+    put_back: called for whatever else the block has changed.
+    """
+    networks = list(networks)
+    buffers = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]
+    trained = [(p, p.requires_grad) for network in networks for p in network.parameters()]
+    try:
+        yield
+    except BadStep:
+        for buffer, value in buffers:
+            buffer.copy_(value)
+        for parameter, gradients in trained:
+            parameter.requires_grad_(gradients)
+        for optimiser in optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        put_back()
+        raise
 
 
 class Method(Protocol):

@@ -24,7 +24,7 @@ from psp.networks.photo_encoder import PhotoEncoder
 from psp.networks.state import load_strictly
 from psp.networks.stylegan2 import Generator, fir_kernel, generator_config, style_count
 from psp.networks.stylegan2_discriminator import Discriminator, discriminator_config
-from psp.tasks import TASKS, get_task
+from psp.tasks import DEFAULT_TASK, TASKS, get_task
 from psp.weights.formats import Weights, read_weights
 from psp.weights.image_to_image import is_picture_file, picture_model
 from psp.weights.places import PRETRAINED
@@ -117,7 +117,7 @@ def load_model(
     or was trained for another task than `task`. Returns the model in eval mode on `device`.
     """
     if path is None:
-        path = bundled(task or "celebs_sketch_to_face")
+        path = bundled(task or DEFAULT_TASK)
     weights = path if isinstance(path, Weights) else read_weights(path)
     path = weights.path  # the file itself, where a folder or a bare name was given
     encoder_state = weights.part("encoder")
@@ -272,7 +272,7 @@ def load_any_model(
     direction, noisy: see `psp.weights.image_to_image.picture_model`; UserError where they do not apply. Other errors as
     there and in `load_model`.
     """
-    weights = read_weights(bundled(task or "celebs_sketch_to_face") if path is None else path)
+    weights = read_weights(bundled(task or DEFAULT_TASK) if path is None else path)
     if is_picture_file(weights):
         return picture_model(weights, task=task, direction=direction, device=device, noisy=noisy)
     for flag, given in (("--direction", direction), ("--test_dropout", noisy)):

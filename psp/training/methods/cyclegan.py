@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -68,13 +68,15 @@ class CycleGan(ImageGan):
         loss = torch.stack(losses).sum()
         return loss, {"loss_discriminator": loss.detach(), **terms}
 
-    def _keep(self) -> Any:
-        return super()._keep(), {side: list(pool.images) for side, pool in self.pools.items()}
+    def keep(self) -> Callable[[], None]:
+        forget, images = super().keep(), {side: list(pool.images) for side, pool in self.pools.items()}
 
-    def _put_back(self, kept: Any) -> None:
-        super()._put_back(kept[0])
-        for side, images in kept[1].items():
-            self.pools[side].images = images
+        def put_back() -> None:
+            forget()
+            for side, pool in self.pools.items():
+                pool.images = images[side]
+
+        return put_back
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> list[list[Picture]]:

@@ -26,7 +26,7 @@ from psp.networks.state import load_strictly
 from psp.tasks import Task
 from psp.training.augment import recolour
 from psp.training.distributed import average_gradients
-from psp.training.method import BadStep, total_gradient_norm
+from psp.training.method import BadStep, total_gradient_norm, unchanged_by_a_bad_step
 
 EMA_STEPS = 200  # over about how many steps the weights that are kept are averaged
 
@@ -61,26 +61,23 @@ class ParserMethod:
 
     def training_step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
         self.net.train()
-        before = {name: value.clone() for name, value in self.net.named_buffers()}
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate * schedule(step, self.max_steps)
         self.optimiser.zero_grad(set_to_none=True)
         terms: dict[str, Tensor] = {}
-        for batch in batches:
-            images, ids = vary(batch.target.to(self.device), batch.source.to(self.device))
-            with autocast(self.device, self.precision):
-                logits = self.net(images)
-            found = parsing_losses(logits.float(), ids)
-            (found["loss"] / len(batches)).backward()
-            for name, value in found.items():
-                terms[name] = terms.get(name, torch.zeros_like(value)) + value.detach() / len(batches)
-        average_gradients(list(self.net.parameters()))
-        norm = total_gradient_norm(list(self.net.parameters()))
-        if not torch.isfinite(norm):
-            self.optimiser.zero_grad(set_to_none=True)
-            for name, value in self.net.named_buffers():
-                value.copy_(before[name])
-            raise BadStep(f"the gradient is {float(norm)}")
+        with unchanged_by_a_bad_step([self.net], [self.optimiser]):
+            for batch in batches:
+                images, ids = vary(batch.target.to(self.device), batch.source.to(self.device))
+                with autocast(self.device, self.precision):
+                    logits = self.net(images)
+                losses = parsing_losses(logits.float(), ids)
+                (losses["loss"] / len(batches)).backward()
+                for name, value in losses.items():
+                    terms[name] = terms.get(name, torch.zeros_like(value)) + value.detach() / len(batches)
+            average_gradients(list(self.net.parameters()))
+            norm = total_gradient_norm(list(self.net.parameters()))
+            if not torch.isfinite(norm):
+                raise BadStep(f"the gradient is {float(norm)}")
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
         self.optimiser.step()
         self._follow(step)

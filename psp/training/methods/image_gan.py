@@ -5,8 +5,7 @@ Both gradients are taken from the same state of all networks and applied togethe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from psp.models.image_to_image import PictureModel, picture_input
 from psp.networks.state import load_strictly
 from psp.tasks import Task
 from psp.training.image_gan_options import ImageGanOptions
-from psp.training.method import BadStep
+from psp.training.method import unchanged_by_a_bad_step
 from psp.training.methods.player import Player, decayed
 from psp.weights.formats import read_weights
 
@@ -87,7 +86,7 @@ class ImageGan:
         for network in self.networks.values():
             network.train()
         terms: Terms = {}
-        with self._unchanged_by_a_bad_step():
+        with unchanged_by_a_bad_step(self.networks.values(), put_back=self.keep()):
             for batch in batches:
                 source, target = self.pair(batch)
                 discriminator.require_gradients(False)
@@ -109,27 +108,14 @@ class ImageGan:
         terms["learning_rate"] = torch.tensor(self.options.learning_rate * factor)
         return terms
 
-    @contextmanager
-    def _unchanged_by_a_bad_step(self) -> Iterator[None]:
-        """Parameters only move afterwards; this puts back everything else and drops the gradients."""
-        kept = self._keep()
-        try:
-            yield
-        except BadStep:
-            self._put_back(kept)
+    def keep(self) -> Callable[[], None]:
+        """Remember what a step changes before its gradients are known, besides the networks; what puts it back."""
+
+        def put_back() -> None:
             for player in self.players.values():
-                player.require_gradients(True)
                 player.forget()
-            raise
 
-    def _keep(self) -> Any:
-        """Batch-norm statistics, and what else a subclass changes before its gradients are known."""
-        return [buffer.clone() for network in self.networks.values() for buffer in network.buffers()]
-
-    def _put_back(self, kept: Any) -> None:
-        buffers = (buffer for network in self.networks.values() for buffer in network.buffers())
-        for buffer, old in zip(buffers, kept, strict=True):
-            buffer.copy_(old)
+        return put_back
 
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Network input [B,C,S,S] and photo [B,3,S,S] in [-1,1], both at the size that is trained."""

@@ -10,8 +10,7 @@ its frozen features serves the adversarial loss, feature matching and the discri
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +30,7 @@ from psp.networks.stylegan2 import LR_MLP, EqualLinear, Generator
 from psp.tasks import Task
 from psp.training.augment import augment, recolour
 from psp.training.distributed import average_gradients, mean, world_size
-from psp.training.method import BadStep, require_finite, total_gradient_norm
+from psp.training.method import BadStep, require_finite, total_gradient_norm, unchanged_by_a_bad_step
 from psp.training.methods.averaging import update_average
 from psp.training.methods.code_bank import CodeBank
 from psp.training.methods.joint_losses import JointLosses, feature_distance, parses_labels, weighted_losses
@@ -120,7 +119,14 @@ class JointMethod:
         source = self._source(batches, rows)
         labels = self._labels(batches, photos, rows) if parses_labels(step) else None
         terms: dict[str, Tensor] = {}
-        with self._unchanged_by_a_bad_step():
+        bank, balance = self.bank.snapshot(), self.balance
+
+        def put_back() -> None:
+            self.bank.restore(bank)
+            self.balance = balance
+
+        optimisers = (self.generator_optimiser, self.discriminator_optimiser)
+        with unchanged_by_a_bad_step([self.encoders, self.discriminator], optimisers, put_back):
             maps, fake_maps = self._train_generator(photos, source, labels, rows, step, terms)
             self._train_discriminator(maps, fake_maps, terms)
         rate = self._rate(step)
@@ -294,24 +300,6 @@ class JointMethod:
         norm = total_gradient_norm(parameters)
         if not torch.isfinite(norm):
             raise BadStep(f"the {who}'s gradient is {float(norm)}")
-
-    @contextmanager
-    def _unchanged_by_a_bad_step(self) -> Iterator[None]:
-        """Parameters only move after both gradients are known to be finite; this puts back the rest."""
-        bank, balance = self.bank.snapshot(), self.balance
-        buffers = [*self.encoders.buffers(), *self.discriminator.buffers()]
-        before = [buffer.clone() for buffer in buffers]
-        try:
-            yield
-        except BadStep:
-            self.bank.restore(bank)
-            self.balance = balance
-            for buffer, old in zip(buffers, before, strict=True):
-                buffer.copy_(old)
-            self.discriminator.requires_grad_(True)
-            for optimiser in (self.generator_optimiser, self.discriminator_optimiser):
-                optimiser.zero_grad(set_to_none=True)
-            raise
 
     # ---- looking at it ---------------------------------------------------------------------------
 

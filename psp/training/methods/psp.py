@@ -18,7 +18,7 @@ from psp.models.psp import PSP
 from psp.networks.state import load_strictly
 from psp.tasks import Task
 from psp.training.distributed import average_gradients
-from psp.training.method import BadStep, require_finite, total_gradient_norm
+from psp.training.method import BadStep, require_finite, total_gradient_norm, unchanged_by_a_bad_step
 from psp.weights.save import psp_state
 
 Objective = Callable[..., Losses]
@@ -56,11 +56,9 @@ class PspMethod:
 
     def training_step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
         self.model.train()
-        buffers = list(self.model.encoder.buffers())
-        before = [buffer.clone() for buffer in buffers]  # BatchNorm statistics, put back when the step is skipped
         self.optimiser.zero_grad(set_to_none=True)
         terms: dict[str, Tensor] = {}
-        try:
+        with unchanged_by_a_bad_step([self.model.encoder], [self.optimiser]):
             for batch in batches:
                 total, found = self._losses(batch, training=True)
                 require_finite(total)
@@ -68,11 +66,6 @@ class PspMethod:
                 for name, value in found.items():
                     terms[name] = terms.get(name, torch.zeros_like(value)) + value / len(batches)
             terms["gradient_norm"] = self._update()
-        except BadStep:
-            self.optimiser.zero_grad(set_to_none=True)
-            for buffer, old in zip(buffers, before, strict=True):
-                buffer.copy_(old)
-            raise
         return terms
 
     def _update(self) -> Tensor:

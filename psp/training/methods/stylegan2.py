@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +21,7 @@ from psp.networks.stylegan2 import LR_MLP, Generator
 from psp.networks.stylegan2_discriminator import Discriminator
 from psp.training.augment import augment
 from psp.training.distributed import average_gradients, mean, world_size
-from psp.training.method import BadStep, require_finite, total_gradient_norm
+from psp.training.method import BadStep, require_finite, total_gradient_norm, unchanged_by_a_bad_step
 from psp.training.methods.averaging import update_average
 
 
@@ -86,7 +85,9 @@ class StyleGAN2Method:
         if real.shape[-1] != self.generator.size:
             real = F.interpolate(real, size=(self.generator.size,) * 2, mode="area")
         terms: dict[str, Tensor] = {}
-        with self._unchanged_by_a_bad_step():
+        optimisers = (self.generator_optimiser, self.discriminator_optimiser)
+        running = {"path_mean": self.path_mean, "ada_probability": self.ada_probability}
+        with unchanged_by_a_bad_step([self.discriminator], optimisers, lambda: self.__dict__.update(running)):
             fake = self._generator_gradients(real.shape[0], step, terms)
             self._discriminator_gradients(real, fake, step, terms)
         self.generator_optimiser.step()
@@ -98,22 +99,6 @@ class StyleGAN2Method:
             half_life_kimg=self.options.ema_kimg,
         )
         return terms
-
-    @contextmanager
-    def _unchanged_by_a_bad_step(self) -> Iterator[None]:
-        """Parameters only move after both gradients are known to be finite; this puts back the rest."""
-        path_mean, ada_probability = self.path_mean, self.ada_probability
-        statistics = [(buffer, buffer.clone()) for buffer in self.discriminator.buffers()]
-        try:
-            yield
-        except BadStep:
-            self.path_mean, self.ada_probability = path_mean, ada_probability
-            for buffer, old in statistics:
-                buffer.copy_(old)
-            self.discriminator.requires_grad_(True)
-            for optimiser in (self.generator_optimiser, self.discriminator_optimiser):
-                optimiser.zero_grad(set_to_none=True)
-            raise
 
     def styles(self, n: int) -> Tensor:
         """W+ codes [n,N,D] of random z, with style mixing at a random layer."""
