@@ -93,7 +93,8 @@ def test_batch_size_workers_and_shards_do_not_change_the_pictures(infer: Infer, 
     for other in ("b0", "b1", "b2", "sharded"):
         for k in range(7):
             codes = [np.load(tmp_path / out / "inference_latents" / f"{k}.npy") for out in ("whole", other)]
-            np.testing.assert_allclose(codes[1], codes[0], rtol=1e-4, atol=1e-5)
+            # on CPUs without AVX-512 another batch size means another convolution kernel: 1.2e-5 of the largest code
+            np.testing.assert_allclose(codes[1], codes[0], rtol=1e-4, atol=3e-5 * np.abs(codes[0]).max())
             a, b = (pixels(tmp_path / out / "inference_results" / f"{k}.png").astype(int) for out in ("whole", other))
             assert np.abs(a - b).max() <= 1
     assert (tmp_path / "sharded" / "stats_shard-1-of-3.json").exists()
