@@ -26,7 +26,7 @@ STATIC = Path(__file__).parent / "static"
 
 
 def create_app(studio: Studio) -> Flask:
-    """The WSGI application. `psp.studio.server.serve` runs it; `create_app(...).test_client()` tests it."""
+    """The WSGI application. `psp.studio.server.make_server` serves it; `create_app(...).test_client()` tests it."""
     from flask import Flask, Request, Response, request
     from werkzeug.exceptions import HTTPException
 
