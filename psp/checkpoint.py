@@ -28,15 +28,7 @@ from psp.style_bank import StyleBank
 from psp.stylegan2 import Generator, fir_kernel, generator_config, style_count
 from psp.tasks import TASKS, get_task
 from psp.tensor_file import write_safetensors
-
-PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
-BUNDLED_GENERATOR = PRETRAINED / "stylegan2_faces.safetensors"
-# Each file holds an encoder and names the generator beside it, which the tasks share.
-BUNDLED = {
-    "celebs_sketch_to_face": PRETRAINED / "psp_sketch_to_face.safetensors",
-    "cufs_sketch_to_face": PRETRAINED / "psp_sketch_to_face.safetensors",
-    "celebs_seg_to_face": PRETRAINED / "psp_seg_to_face.safetensors",
-}
+from psp.weight_files import BUNDLED
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:

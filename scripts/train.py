@@ -108,7 +108,7 @@ def train(config: TrainConfig, device: torch.device, *, examples: bool) -> int:
 def example_start(config: TrainConfig) -> str | None:
     """What a run on the example portraits starts from: 48 pairs teach a new encoder little, so the bundled one is
     trained on, unless the flags name other weights or another encoder."""
-    from psp.checkpoint import BUNDLED
+    from psp.weight_files import BUNDLED
 
     chosen = config.checkpoint_path or config.stylegan_weights or config.encoder_type or config.irse50_weights
     if chosen or config.learn_in_w or config.method != "psp" or config.dataset_type not in BUNDLED:
@@ -119,13 +119,14 @@ def example_start(config: TrainConfig) -> str | None:
 def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
     """Encoder, frozen generator, objective and optimiser."""
     from criteria.objective import PspObjective
-    from psp.checkpoint import BUNDLED_GENERATOR, load_generator, load_model
+    from psp.checkpoint import load_generator, load_model
     from psp.formats import read_weights
     from psp.methods.psp import PspMethod, start_from_face_recognition
     from psp.mixing import parse_layers
     from psp.model import PSP, build_encoder, parameter_count
     from psp.optim import make_optimizer
     from psp.recompute import recompute_activations
+    from psp.weight_files import BUNDLED_GENERATOR
 
     task = get_task(config.dataset_type)
     inherited: dict[str, Any] = {}

@@ -15,7 +15,7 @@ import torch
 from tiny_checkpoints import Content, outputs, published, refused, written
 from torch import Tensor
 
-from psp.checkpoint import BUNDLED, BUNDLED_GENERATOR, load_generator, load_model, save_safetensors, save_torch
+from psp.checkpoint import load_generator, load_model, save_safetensors, save_torch
 from psp.convert import convert, kind_of, psp_layout
 from psp.describe import describe, parameters, size
 from psp.discriminator import Discriminator
@@ -25,6 +25,7 @@ from psp.irse import Backbone
 from psp.model import PSP
 from psp.photo_encoder import PhotoEncoder
 from psp.stylegan2 import Generator
+from psp.weight_files import BUNDLED, BUNDLED_GENERATOR
 
 # What pSp's own scripts look up in a checkpoint's opts before the command line adds its own.
 PSP_READS = (

@@ -15,12 +15,12 @@ from test_picture_inference import cyclegan, pix2pix
 from tiny_models import save_tiny
 from tiny_studio import good, refused
 
-from psp.checkpoint import BUNDLED
 from psp.errors import UserError
 from psp.studio import enhancing
 from psp.studio.catalogue import bundled_entries, checkpoint_entries, open_models
 from psp.studio.psp_model import PspModel
 from psp.studio.service import Studio
+from psp.weight_files import BUNDLED
 
 
 def client(paths: list[Path], **options: Any) -> tuple[Any, Studio]:
