@@ -121,7 +121,7 @@ def build_psp(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
     from criteria.objective import PspObjective
     from psp.checkpoint import load_generator, load_model
     from psp.formats import read_weights
-    from psp.methods.psp import PspMethod, start_from_face_recognition
+    from psp.methods.psp_step import PspMethod, start_from_face_recognition
     from psp.mixing import parse_layers
     from psp.model import PSP, build_encoder, parameter_count
     from psp.optim import make_optimizer
@@ -223,7 +223,7 @@ def build_stylegan2(config: TrainConfig, device: Any) -> tuple[Method, TrainConf
     from psp.config_checks import parse_channels
     from psp.formats import read_weights
     from psp.methods.joint import JointMethod, JointOptions
-    from psp.methods.stylegan2 import GanOptions, StyleGAN2Method
+    from psp.methods.stylegan2_step import GanOptions, StyleGAN2Method
     from psp.model import parameter_count
     from psp.stylegan2 import Generator, grow, resolutions
     from psp.widening import widen
@@ -329,7 +329,7 @@ def discriminator_for(config: TrainConfig, generator: Generator, kept: Discrimin
 def build_parser(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
     """The face parser, new or from `--checkpoint_path`, on the pairs of the label-map task."""
     from psp.face_parser import load_face_parser
-    from psp.methods.parser import ParserMethod
+    from psp.methods.parser_step import ParserMethod
 
     task = get_task(config.dataset_type)
     if task.source != "labels":
@@ -345,9 +345,9 @@ def build_parser(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]
 def build_image_gan(config: TrainConfig, device: Any) -> tuple[Method, TrainConfig]:
     """pix2pix, CycleGAN or cGAN, new or going on from the networks in `--checkpoint_path`."""
     from psp.image_gan_options import ImageGanOptions
-    from psp.methods.cgan import CGan
-    from psp.methods.cyclegan import CycleGan
-    from psp.methods.pix2pix import Pix2Pix
+    from psp.methods.cgan_step import CGan
+    from psp.methods.cyclegan_step import CycleGan
+    from psp.methods.pix2pix_step import Pix2Pix
     from psp.model import parameter_count
 
     methods = {"pix2pix": Pix2Pix, "cyclegan": CycleGan, "cgan": CGan}

@@ -22,7 +22,7 @@ from psp.checkpoint import save_torch
 from psp.distributed import digest, process_group, rank, require_same, share_batch_norms, world_size
 from psp.errors import UserError
 from psp.methods.base import Method
-from psp.methods.parser import ParserMethod
+from psp.methods.parser_step import ParserMethod
 from psp.stylegan2 import NoiseInjection
 from psp.tasks import get_task
 from psp.train_log import TrainLog

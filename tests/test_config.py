@@ -15,7 +15,7 @@ import pytest
 from psp.config import FULL_SCHEDULE, LAMBDAS, SHORT_SCHEDULE, TrainConfig, from_mapping, parse, resolve, schedule
 from psp.config_checks import parse_channels
 from psp.errors import UserError
-from psp.methods.stylegan2 import GanOptions
+from psp.methods.stylegan2_step import GanOptions
 from psp.tasks import TASKS
 
 # every option of pSp's train_options.py, with a value of its type

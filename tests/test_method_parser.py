@@ -12,7 +12,7 @@ from tiny_training import sketch_batch
 
 from psp.face_parser import CLASSES, FaceParser, parsing_losses
 from psp.methods.base import BadStep
-from psp.methods.parser import ParserMethod, schedule, vary
+from psp.methods.parser_step import ParserMethod, schedule, vary
 from psp.tasks import get_task
 
 TASK = get_task("celebs_seg_to_face")

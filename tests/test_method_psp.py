@@ -16,7 +16,7 @@ from psp.encoders import GradualStyleEncoder
 from psp.errors import UserError
 from psp.irse import Backbone
 from psp.methods.base import BadStep, total_gradient_norm
-from psp.methods.psp import PspMethod, start_from_face_recognition
+from psp.methods.psp_step import PspMethod, start_from_face_recognition
 from psp.stylegan2 import NoiseInjection
 from psp.tasks import get_task
 from psp.types import Batch

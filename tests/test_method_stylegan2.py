@@ -12,7 +12,7 @@ from torch import nn
 
 from psp.checkpoint import load_generator, save_torch
 from psp.methods.base import BadStep
-from psp.methods.stylegan2 import lazy_adam
+from psp.methods.stylegan2_step import lazy_adam
 
 
 def test_terms_follow_the_schedule() -> None:

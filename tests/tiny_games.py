@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from psp.image_gan_options import ImageGanOptions
-from psp.methods.cgan import CGan
-from psp.methods.cyclegan import CycleGan
+from psp.methods.cgan_step import CGan
+from psp.methods.cyclegan_step import CycleGan
 from psp.methods.image_gan import ImageGan
-from psp.methods.pix2pix import Pix2Pix
+from psp.methods.pix2pix_step import Pix2Pix
 from psp.tasks import get_task
 
 KINDS: dict[str, type[Any]] = {"pix2pix": Pix2Pix, "cyclegan": CycleGan, "cgan": CGan}

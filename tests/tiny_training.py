@@ -14,8 +14,8 @@ from psp.discriminator import Discriminator
 from psp.encoders import CompactStyleEncoder
 from psp.methods.joint import JointMethod, JointOptions
 from psp.methods.joint_losses import JointLosses
-from psp.methods.psp import PspMethod
-from psp.methods.stylegan2 import GanOptions, StyleGAN2Method
+from psp.methods.psp_step import PspMethod
+from psp.methods.stylegan2_step import GanOptions, StyleGAN2Method
 from psp.model import PSP
 from psp.optim import OptimName, make_optimizer
 from psp.photo_encoder import PhotoEncoder

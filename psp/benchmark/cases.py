@@ -18,7 +18,7 @@ from psp.benchmark import original
 from psp.benchmark.measure import Run
 from psp.encoders import ENCODERS
 from psp.engine import Engine
-from psp.methods.psp import PspMethod
+from psp.methods.psp_step import PspMethod
 from psp.mixing import fine_layers
 from psp.model import PSP, build_encoder
 from psp.optim import make_optimizer

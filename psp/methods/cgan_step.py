@@ -6,7 +6,7 @@ from torch import nn
 
 from psp.image_discriminators import ImageDiscriminator
 from psp.image_gan_options import ImageGanOptions
-from psp.methods.pix2pix import Pix2Pix
+from psp.methods.pix2pix_step import Pix2Pix
 from psp.residual_generator import ResidualGenerator
 
 
