@@ -11,9 +11,8 @@ from torch import Tensor
 from psp.checkpoint import load_strictly
 from psp.errors import UserError
 from psp.formats import Weights
-from psp.image_gan_options import IMAGE_GANS
 from psp.inference_options import DIRECTIONS
-from psp.picture_model import PictureModel
+from psp.picture_model import IMAGE_GANS, PictureModel
 from psp.public_networks import from_public
 from psp.residual_generator import ResidualGenerator, residual_config
 from psp.tasks import TASKS, Task, get_task

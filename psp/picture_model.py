@@ -14,6 +14,8 @@ from psp.errors import UserError
 from psp.preprocess import to_network
 from psp.tasks import Task
 
+IMAGE_GANS = ("pix2pix", "cyclegan", "cgan")  # whose checkpoints hold such generators
+
 
 def picture_input(source: Tensor, task: Task, device: torch.device | str, *, size: int, channels: int) -> Tensor:
     """`Batch.source` -> float [B,channels,size,size]: photos and sketches in [-1,1], label maps one-hot.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from psp.atomic import write_text
-from psp.config_checks import NO_WANDB
+from psp.config import NO_WANDB
 from psp.errors import UserError, brief
 from psp.visualize import loss_curves
 

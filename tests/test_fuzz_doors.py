@@ -16,10 +16,11 @@ from PIL import Image
 from tiny_models import drawing, photo
 
 from datasets.sources import Zip
-from psp.config import check, parse, resolve
 from psp.errors import UserError, shown
+from psp.flags import parse
 from psp.palette import get_label_map
 from psp.preprocess import describe_source, open_image, source_pixels
+from psp.resolve import resolve
 from psp.tasks import get_task
 
 PICTURES = [encoded(image, kind) for kind in FORMATS for image in (drawing(1, 32), photo(1, 32))]
@@ -117,7 +118,7 @@ def test_config_door(text: str, tmp_path: Path) -> None:
         path = tmp_path / f"config{ending}"
         path.write_bytes(text.encode(errors="surrogateescape") if text.isascii() else text.encode(errors="replace"))
         try:
-            check(resolve(parse(["--config", str(path)]), examples=False))
+            resolve(parse(["--config", str(path)]), examples=False)
         except UserError as error:
             one_line(error)
 

@@ -26,6 +26,12 @@ MAY_IMPORT = {
     "datasets": {"datasets", "psp", "stylegan2_ops"},
     "scripts": {"scripts", *PACKAGES},
 }
+# What --help and the options of training need.
+TORCHLESS = (
+    "psp", "psp.errors", "psp.compat", "psp.tasks", "psp.options", "psp.config", "psp.resolve", "psp.flags",
+    "psp.saved_options",
+    *(f"psp.methods.{method}" for method in ("psp", "stylegan2", "parser", "pix2pix", "cyclegan", "cgan")),
+)  # fmt: skip
 # Optional or slow to import: only inside the functions that need them.
 LAZY = (
     "torchvision", "lpips", "facenet_pytorch", "dlib", "matplotlib", "tensorboard", "huggingface_hub", "cv2",
@@ -145,7 +151,7 @@ assert torch.initial_seed() == torch.default_generator.initial_seed()
     assert {path for path in set(everything()) - before if path.split("/")[0] in PACKAGES} == set()
 
 
-@pytest.mark.parametrize("module", ["psp", "psp.errors", "psp.compat", "psp.config", "psp.tasks"])
+@pytest.mark.parametrize("module", TORCHLESS)
 def test_what_help_needs_does_not_import_torch(module: str) -> None:
     code = f"import sys; sys.modules['torch'] = sys.modules['numpy'] = None; import {module}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from psp.image_gan_options import ImageGanOptions
 from psp.methods.cgan_step import CGan
 from psp.methods.cyclegan_step import CycleGan
+from psp.methods.entry import method_named
 from psp.methods.image_gan import ImageGan
 from psp.methods.pix2pix_step import Pix2Pix
 from psp.tasks import get_task
@@ -21,9 +21,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def game(name: str, *, task: str = "celebs_sketch_to_face", seed: int | None = None, **options: Any) -> ImageGan:
+def game(name: str, *, task: str = "celebs_sketch_to_face", seed: int | None = None, **options: Any) -> ImageGan[Any]:
     """The method with random weights; of that seed, if one is given."""
+    training = {key: options.pop(key) for key in ("learning_rate", "precision") if key in options}
     if seed is not None:
         torch.manual_seed(seed)
     chosen = {"size": 32, "width": 4, "decay_from": 3, "decay_until": 9, **OPTIONS[name], **options}
-    return KINDS[name](ImageGanOptions(**chosen), task=get_task(task))
+    own = method_named(name).Options(**chosen)
+    return KINDS[name](own, task=get_task(task), **training)

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from psp.checkpoint import read_training_state
-from psp.config import TrainConfig
+from psp.config import Config
 from psp.methods.base import Method
 from psp.methods.joint import JointMethod
 from psp.trainer import Trainer
 from psp.types import Batch
 
 STEPS = 7
-CONFIG = TrainConfig(
+CONFIG = Config(
     max_steps=STEPS, image_interval=5, board_interval=1, val_interval=3, save_interval=2, keep_checkpoints=2,
     batch_size=2, max_bad_steps=3,
 )  # fmt: skip

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from psp.discriminator import Discriminator
 from psp.encoders import CompactStyleEncoder
-from psp.methods.joint import JointMethod, JointOptions
+from psp.methods.joint import JointMethod
 from psp.methods.joint_losses import JointLosses
 from psp.methods.psp_step import PspMethod
-from psp.methods.stylegan2_step import GanOptions, StyleGAN2Method
+from psp.methods.stylegan2_options import Options as GeneratorOptions
+from psp.methods.stylegan2_step import StyleGAN2Method
 from psp.model import PSP
 from psp.optim import OptimName, make_optimizer
 from psp.photo_encoder import PhotoEncoder
@@ -102,8 +103,8 @@ def psp_method(optimiser: OptimName = "ranger", *, lr: float = 1e-3, **options: 
 
 
 def gan_method(**options: Any) -> StyleGAN2Method:
-    options = {"r1_interval": 2, "path_interval": 2, "batch_size": 2, **options}
-    return StyleGAN2Method(generator(), Discriminator(16, channels=CHANNELS), GanOptions(**options))
+    own = GeneratorOptions(**{"r1_interval": 2, "path_interval": 2, **options})
+    return StyleGAN2Method(generator(), Discriminator(16, channels=CHANNELS), own)
 
 
 class TinyParsing:
@@ -122,7 +123,7 @@ def tiny_features(images: Tensor) -> list[Tensor]:
     return [torch.cat([half, half.roll(1, 3) - half], 1), F.avg_pool2d(half, 2)]
 
 
-def joint_method(*, structure: bool = True, **options: Any) -> JointMethod:
+def joint_method(*, structure: bool = True, learning_rate: float = 1.5e-3, **options: Any) -> JointMethod:
     made = generator()
     torch.nn.init.normal_(made.to_rgb1.bias)
     losses = JointLosses(
@@ -134,7 +135,8 @@ def joint_method(*, structure: bool = True, **options: Any) -> JointMethod:
         made,
         ProjectedDiscriminator(tiny_features, (6, 3), size=8),
         losses,
-        JointOptions(**{"discriminator_first": 0, **options}),
+        GeneratorOptions(**{"discriminator_first": 0, **options}),
+        learning_rate=learning_rate,
         photo_encoder=PhotoEncoder(8, STYLE_DIM, channels=CHANNELS),
         structure=encoder() if structure else None,
         task=get_task("celebs_sketch_to_face"),

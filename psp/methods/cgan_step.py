@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
 
 from psp.image_discriminators import ImageDiscriminator
-from psp.image_gan_options import ImageGanOptions
-from psp.methods.pix2pix_step import Pix2Pix
+from psp.methods.image_gan_options import CGanOptions as Options
+from psp.methods.pix2pix_step import PairGan
 from psp.residual_generator import ResidualGenerator
+from psp.tasks import Task
 
 
-class CGan(Pix2Pix):
+class CGan(PairGan):
     """pix2pix's game and losses with other networks.
 
     Generator: 7x7 convolution to `width` (32) channels, two of stride 2 up to 4 times as many (128), `blocks` (6)
@@ -19,11 +20,12 @@ class CGan(Pix2Pix):
     """
 
     name = "cgan"
-    noisy = False
 
-    @staticmethod
-    def build(options: ImageGanOptions, channels: int) -> tuple[nn.Module, nn.Module]:
+    def __init__(self, options: Options, *, task: Task, **training: Any):
+        """training: learning_rate, precision, device, see `ImageGan`."""
+        channels, width = task.input_nc, options.width
         generator = ResidualGenerator(
-            channels, width=options.width, blocks=options.blocks, norm=options.norm, dropout=options.dropout
+            channels, width=width, blocks=options.blocks, norm=options.norm, dropout=options.dropout
         )
-        return generator, ImageDiscriminator(channels + 3, size=options.size, width=options.width)
+        discriminator = ImageDiscriminator(channels + 3, size=options.size, width=width)
+        super().__init__({"generator": generator}, {"discriminator": discriminator}, options, task=task, **training)

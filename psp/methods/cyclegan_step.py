@@ -11,9 +11,9 @@ from torch import Tensor
 
 from psp.errors import UserError
 from psp.image_discriminators import PatchDiscriminator
-from psp.image_gan_options import ImageGanOptions
 from psp.image_pool import ImagePool
 from psp.methods.image_gan import ImageGan, Terms, square_loss
+from psp.methods.image_gan_options import CycleGanOptions as Options
 from psp.residual_generator import ResidualGenerator
 from psp.tasks import Task
 from psp.types import Batch
@@ -22,7 +22,7 @@ from psp.visualize import Picture, source_to_image, to_image
 TO_PHOTO, TO_SKETCH = "sketch_to_photo", "photo_to_sketch"
 
 
-class CycleGan(ImageGan):
+class CycleGan(ImageGan[Options]):
     """Two generators and two discriminators of 70x70 patches, least squares, instance norm, a pool for each side.
 
     A generator also has to bring back what the other one made (`cycle_lambda`, L1), and to leave alone what already
@@ -31,14 +31,15 @@ class CycleGan(ImageGan):
 
     name = "cyclegan"
 
-    def __init__(self, options: ImageGanOptions, *, task: Task, device: torch.device | str = "cpu"):
+    def __init__(self, options: Options, *, task: Task, **training: Any):
+        """training: learning_rate, precision, device, see `ImageGan`."""
         if task.source == "labels":
             raise UserError("--method cyclegan translates pictures, and label maps are none; use --method pix2pix")
         shared: dict[str, Any] = {"width": options.width, "norm": options.norm}
         more = {**shared, "blocks": options.blocks, "dropout": options.dropout}
         generators = {name: ResidualGenerator(3, 3, **more) for name in (TO_PHOTO, TO_SKETCH)}
         critics = {f"{side}_discriminator": PatchDiscriminator(3, **shared) for side in ("photo", "sketch")}
-        super().__init__(generators, critics, options, task=task, device=device, channels=3)
+        super().__init__(generators, critics, options, task=task, channels=3, **training)
         self.pools = {side: ImagePool(options.pool_size) for side in ("photo", "sketch")}
 
     def generator_loss(self, source: Tensor, target: Tensor) -> tuple[Tensor, Terms, dict[str, Tensor]]:

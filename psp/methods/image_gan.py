@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,15 +18,17 @@ from psp.checkpoint import load_strictly
 from psp.device import autocast
 from psp.errors import UserError
 from psp.formats import read_weights
-from psp.image_gan_options import ImageGanOptions
 from psp.methods.base import BadStep
+from psp.methods.image_gan_options import LEARNING_RATE, ImageGanOptions
 from psp.methods.player import Player, decayed
+from psp.model import parameter_count
 from psp.picture_model import PictureModel, picture_input
 from psp.tasks import Task
 from psp.types import Batch
 from psp.visualize import Picture, source_to_image, to_image
 
 Terms = dict[str, Tensor]
+AnyOptions = TypeVar("AnyOptions", bound=ImageGanOptions)
 
 
 def log_loss(scores: Tensor, real: bool) -> Tensor:
@@ -39,7 +41,7 @@ def square_loss(scores: Tensor, real: bool) -> Tensor:
     return (scores - float(real)).square().mean()
 
 
-class ImageGan:
+class ImageGan(Generic[AnyOptions]):
     """Base of the three. A subclass makes the networks and says what each player loses.
 
     generators, discriminators: by name; the names appear in checkpoints, and the first generator is the one that
@@ -55,18 +57,21 @@ class ImageGan:
         self,
         generators: Mapping[str, nn.Module],
         discriminators: Mapping[str, nn.Module],
-        options: ImageGanOptions,
+        options: AnyOptions,
         *,
         task: Task,
+        learning_rate: float = LEARNING_RATE,
+        precision: str = "fp32",
         device: torch.device | str = "cpu",
         channels: int | None = None,
     ):
         self.device, self.options, self.task = torch.device(device), options, task
+        self.learning_rate, self.precision = learning_rate, precision
         self.channels = channels or task.input_nc
         self.networks = {name: net.to(self.device) for name, net in {**generators, **discriminators}.items()}
 
         def player(networks: Mapping[str, nn.Module]) -> Player:
-            return Player(list(networks.values()), options.learning_rate, options.beta1, self.device, options.precision)
+            return Player(list(networks.values()), learning_rate, options.beta1, self.device, precision)
 
         self.players = {"generator": player(generators), "discriminator": player(discriminators)}
 
@@ -91,11 +96,11 @@ class ImageGan:
             for batch in batches:
                 source, target = self.pair(batch)
                 discriminator.require_gradients(False)
-                with autocast(self.device, self.options.precision):
+                with autocast(self.device, self.precision):
                     loss, found, made = self.generator_loss(source, target)
                 generator.backward(loss / len(batches), "generator")
                 discriminator.require_gradients(True)
-                with autocast(self.device, self.options.precision):
+                with autocast(self.device, self.precision):
                     loss, more = self.discriminator_loss(source, target, made)
                 discriminator.backward(loss / len(batches), "discriminator")
                 for name, value in {**found, **more}.items():
@@ -106,7 +111,7 @@ class ImageGan:
         for player in self.players.values():
             player.step(factor)
             player.optimiser.zero_grad(set_to_none=True)
-        terms["learning_rate"] = torch.tensor(self.options.learning_rate * factor)
+        terms["learning_rate"] = torch.tensor(self.learning_rate * factor)
         return terms
 
     @contextmanager
@@ -145,7 +150,7 @@ class ImageGan:
         for network in self.networks.values():
             network.eval()
         source, target = self.pair(batch)
-        with autocast(self.device, self.options.precision):
+        with autocast(self.device, self.precision):
             _, terms, made = self.generator_loss(source, target)
             return terms | self.discriminator_loss(source, target, made)[1]
 
@@ -188,6 +193,11 @@ class ImageGan:
             if not (tensors := weights.part(name)):
                 raise UserError(f"{path} holds no {name} of --method {self.name}; see --checkpoint_path")
             load_strictly(network, tensors, where=f"the {name} in {path}")
+
+    def summary(self) -> str:
+        """The method, its size and the parameters of its networks, in words."""
+        sizes = ", ".join(f"{name} {parameter_count(net) / 1e6:.2f} M" for name, net in self.networks.items())
+        return f"{self.name}: {self.options.size} px, parameters: {sizes}"
 
     def checkpoint(self) -> dict[str, Any]:
         """`networks`: name -> state dict; `opts`: plain values that say what was trained and for which task."""

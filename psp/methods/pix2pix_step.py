@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from psp.image_discriminators import PatchDiscriminator
-from psp.image_gan_options import ImageGanOptions
 from psp.methods.image_gan import ImageGan, Terms, log_loss
+from psp.methods.image_gan_options import Pix2PixOptions as Options
 from psp.picture_model import noisy_copy
 from psp.tasks import Task
 from psp.unet import PAPER_DROPOUT, UNet
 
 
-class Pix2Pix(ImageGan):
-    """The discriminator sees input and photo together; its loss is halved, so that it learns slower (section 3.3).
-
-    It is tested as it was trained: with dropout, and batch norm by each picture's own statistics (section 3.4).
-    """
-
-    name = "pix2pix"
-    noisy = True
-
-    def __init__(self, options: ImageGanOptions, *, task: Task, device: torch.device | str = "cpu"):
-        generator, discriminator = self.build(options, task.input_nc)
-        super().__init__({"generator": generator}, {"discriminator": discriminator}, options, task=task, device=device)
-
-    @staticmethod
-    def build(options: ImageGanOptions, channels: int) -> tuple[nn.Module, nn.Module]:
-        """Generator and discriminator for inputs of that many channels."""
-        dropout = PAPER_DROPOUT if options.dropout else ()
-        shared = {"width": options.width, "norm": options.norm}
-        generator = UNet(channels, size=options.size, dropout=dropout, **shared)  # type: ignore[arg-type]
-        return generator, PatchDiscriminator(channels + 3, **shared)  # type: ignore[arg-type]
+class PairGan(ImageGan[Options]):
+    """The game of pix2pix, whatever the networks: the discriminator sees input and photo together; its loss is halved,
+    so that it learns slower (section 3.3)."""
 
     def scores(self, source: Tensor, photo: Tensor) -> Tensor:
         return self.networks["discriminator"](torch.cat([source, photo], dim=1)).float()
@@ -53,3 +38,18 @@ class Pix2Pix(ImageGan):
         loss = (log_loss(on_real, real=True) + log_loss(on_fake, real=False)) / 2
         means = {"score_real": on_real.detach().mean(), "score_fake": on_fake.detach().mean()}
         return loss, {"loss_discriminator": loss.detach(), **means}
+
+
+class Pix2Pix(PairGan):
+    """It is tested as it was trained: with dropout, and batch norm by each picture's own statistics (section 3.4)."""
+
+    name = "pix2pix"
+    noisy = True
+
+    def __init__(self, options: Options, *, task: Task, **training: Any):
+        """training: learning_rate, precision, device, see `ImageGan`."""
+        channels, shared = task.input_nc, {"width": options.width, "norm": options.norm}
+        dropout = PAPER_DROPOUT if options.dropout else ()
+        generator = UNet(channels, size=options.size, dropout=dropout, **shared)  # type: ignore[arg-type]
+        discriminator = PatchDiscriminator(channels + 3, **shared)  # type: ignore[arg-type]
+        super().__init__({"generator": generator}, {"discriminator": discriminator}, options, task=task, **training)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from typing import NamedTuple
 
-from psp.config_checks import MIN_BATCH
 from psp.errors import UserError
 
+MIN_BATCH = 8  # images of a step
 # shares of a batch, in sixteenths
 OWN, GUIDED, PHOTO, MIXED, RANDOM = 4, 4, 2, 3, 3
 

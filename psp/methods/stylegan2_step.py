@@ -7,7 +7,6 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,27 +19,11 @@ from psp.discriminator import Discriminator
 from psp.distributed import average_gradients, mean, world_size
 from psp.methods.averaging import update_average
 from psp.methods.base import BadStep, require_finite, total_gradient_norm
+from psp.methods.stylegan2_options import Options
 from psp.projected_discriminator import ProjectedDiscriminator
 from psp.stylegan2 import LR_MLP, Generator
 from psp.types import Batch
 from psp.visualize import Picture, to_image
-
-
-@dataclass(frozen=True)
-class GanOptions:
-    """The part of `TrainConfig` that this method reads, under the same names."""
-
-    learning_rate: float = 2e-3
-    batch_size: int = 16
-    r1_gamma: float = 1.0
-    r1_interval: int = 16
-    path_lambda: float = 2.0
-    path_interval: int = 4
-    mixing_prob: float = 0.9
-    ema_kimg: float = 10.0
-    augment: str = "diffaugment"
-    ada_target: float = 0.6
-    precision: str = "fp32"
 
 
 def lazy_adam(parameters: list[Tensor], lr: float, interval: int) -> torch.optim.Adam:
@@ -61,22 +44,24 @@ class StyleGAN2Method:
         self,
         generator: Generator,
         discriminator: Discriminator | ProjectedDiscriminator,
-        options: GanOptions,
+        options: Options,
         *,
+        learning_rate: float = 2e-3,
+        precision: str = "fp32",
         device: torch.device | str = "cpu",
     ):
         self.device = torch.device(device)
-        self.options = options
+        self.options, self.precision = options, precision
         self.generator = generator.to(self.device).train()
         self.discriminator = discriminator.to(self.device).train()
         self.generator_ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.trained: list[Tensor] = list(self.generator.parameters())
         self.generator_optimiser = lazy_adam(
-            self.trained, options.learning_rate, options.path_interval if options.path_lambda else 0
+            self.trained, learning_rate, options.path_interval if options.path_lambda else 0
         )
         self.judging: list[Tensor] = [p for p in self.discriminator.parameters() if p.requires_grad]
         self.discriminator_optimiser = lazy_adam(
-            self.judging, options.learning_rate, options.r1_interval if options.r1_gamma else 0
+            self.judging, learning_rate, options.r1_interval if options.r1_gamma else 0
         )
         self.path_mean = torch.zeros((), device=self.device)
         self.ada_probability = 1.0 if options.augment == "diffaugment" else 0.0
@@ -130,7 +115,7 @@ class StyleGAN2Method:
     def _generator_gradients(self, n: int, step: int, terms: dict[str, Tensor]) -> Tensor:
         options = self.options
         self.discriminator.requires_grad_(False)
-        with autocast(self.device, options.precision):
+        with autocast(self.device, self.precision):
             fake = self.generator.synthesize(self.styles(n), randomize_noise=True).float()
             loss = F.softplus(-self._score(fake)).mean()
         terms["generator"] = loss.detach()
@@ -154,7 +139,7 @@ class StyleGAN2Method:
 
     def _discriminator_gradients(self, real: Tensor, fake: Tensor, step: int, terms: dict[str, Tensor]) -> None:
         options = self.options
-        with autocast(self.device, options.precision):
+        with autocast(self.device, self.precision):
             on_real, on_fake = self._score(real), self._score(fake)
             loss = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
         terms |= {

@@ -1,0 +1,56 @@
+"""`--method parser`: the face parser, photo to label map. Its options, and how it is built; no torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psp.config import Config
+from psp.errors import UserError
+from psp.methods.entry import MethodOptions
+from psp.options import place
+from psp.tasks import Task
+
+if TYPE_CHECKING:
+    import torch
+
+    from psp.methods.base import Method
+    from psp.methods.networks import Networks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(MethodOptions):
+    """Options of face parser training."""
+
+    checkpoint_path: str = place("", "weights to start from (a face parser)")
+
+    @classmethod
+    def defaults(cls, given: Mapping[str, Any], task: Task, *, examples: bool) -> dict[str, Any]:
+        return {"learning_rate": 2e-3}
+
+    def check(self, config: Config) -> None:
+        if config.task.source != "labels":
+            raise UserError(
+                f"--method parser learns from label maps: --dataset_type celebs_seg_to_face, not {config.dataset_type}"
+            )
+
+
+def build(
+    config: Config, options: Options, *, device: torch.device, networks: Networks
+) -> tuple[Method, MethodOptions]:
+    """The face parser, new or from `--checkpoint_path`, on the pairs of the label-map task."""
+    from psp.face_parser import load_face_parser
+    from psp.methods.parser_step import ParserMethod
+
+    path = options.checkpoint_path
+    method = ParserMethod(
+        config.task,
+        learning_rate=config.learning_rate,
+        max_steps=config.max_steps,
+        device=device,
+        precision=config.precision,
+        start=load_face_parser(path) if path else None,
+    )
+    print(f"face parser: {'continuing from ' + path if path else 'new'}, on {device}")
+    return method, options

@@ -1,0 +1,218 @@
+"""`--method psp`: an encoder to W+ in front of a frozen generator. Its options, and how it is built; no torch here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from psp.config import Config
+from psp.errors import UserError
+from psp.methods.entry import MethodOptions
+from psp.methods.networks import IdNet, LpipsNet
+from psp.options import NOT_NEGATIVE, POSITIVE, filled, option, place
+from psp.saved_options import saved
+from psp.tasks import LAMBDAS, Task
+from psp.weight_files import BUNDLED, BUNDLED_GENERATOR
+
+if TYPE_CHECKING:
+    import torch
+
+    from psp.methods.base import Method
+    from psp.methods.networks import Networks
+    from psp.model import PSP
+
+INTO_W = "BackboneEncoderUsingLastLayerIntoW"  # what learn_in_w means
+COMPACT_UP_TO = 128  # px; before larger generators pSp's own encoder is the default
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(MethodOptions):
+    """Options of encoder training, most of them pSp's."""
+
+    encoder_type: str = filled(
+        "",
+        "encoder class, see psp/encoders.py (default: CompactStyleEncoder for generators up "
+        "to 128 px, GradualStyleEncoder above)",
+    )
+    output_size: int = filled(0, "output side in pixels (default: the generator's)", allowed=POSITIVE)
+    stylegan_weights: str = place("", "pretrained generator (default: the bundled one)")
+    irse50_weights: str = place(
+        "", "model_ir_se50.pth to start the encoder from, as pSp does, or the checkpoint of another task's encoder"
+    )
+    checkpoint_path: str = place("", "weights to start from (a pSp checkpoint or one of ours)")
+    train_decoder: bool = option(False, "train the generator as well")
+    start_from_latent_avg: bool = option(True, "predict the difference to the average latent")
+    learn_in_w: bool = option(False, "one style for all layers (encoder IntoW)")
+    optim_name: Literal["ranger", "adam"] = option("ranger", "optimiser")
+    gradient_checkpointing: bool = option(
+        False,
+        "keep fewer activations and compute them again, for cards with little memory; the same gradients",
+        resumable=True,
+    )
+    lpips_lambda: float = filled(0.8, "LPIPS weight (default: from the task)", allowed=NOT_NEGATIVE)
+    id_lambda: float = filled(0.0, "identity weight (default: from the task)", allowed=NOT_NEGATIVE)
+    l2_lambda: float = filled(1.0, "L2 weight (default: from the task)", allowed=NOT_NEGATIVE)
+    w_norm_lambda: float = filled(
+        0.0, "weight of the distance to the average latent (default: from the task)", allowed=NOT_NEGATIVE
+    )
+    lpips_lambda_crop: float = filled(
+        0.0, "LPIPS weight on the inner face (default: from the task)", allowed=NOT_NEGATIVE
+    )
+    l2_lambda_crop: float = filled(0.0, "L2 weight on the inner face (default: from the task)", allowed=NOT_NEGATIVE)
+    moco_lambda: float = filled(
+        0.0, "MoCo similarity weight, for domains that are not faces (default: 0)", allowed=NOT_NEGATIVE
+    )
+    parsing_lambda: float = filled(
+        0.0,
+        "weight of what the face parser finds in the output, against the label map or the target photo (default: 0)",
+        allowed=NOT_NEGATIVE,
+    )
+    lpips_net: LpipsNet = option("alex", "LPIPS network")
+    id_net: IdNet = option("dlib", "identity network")
+    use_latent_mask: bool = option(
+        False, "take the fine layers' codes from the target's own code while training (against dull averaged colours)"
+    )
+    code_lambda: float = option(
+        0.0,
+        "weight of the distance of the structure layers' codes to the target's own code, for short trainings",
+        allowed=NOT_NEGATIVE,
+    )
+    latent_mask: str = filled("", "the layers for --use_latent_mask, e.g. 8-17 (default: from the task)")
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """The pSp lambdas by name."""
+        return {name: float(getattr(self, name)) for name in LAMBDAS}
+
+    @classmethod
+    def defaults(cls, given: Mapping[str, Any], task: Task, *, examples: bool) -> dict[str, Any]:
+        """The task's losses, unless one is given: who names one weight means pSp's defaults for the others.
+
+        48 example pairs teach a new encoder little, so the bundled one is trained on, unless the flags name other
+        weights or another encoder.
+        """
+        values: dict[str, Any] = {"exp_dir": f"experiments/{task.name}"}
+        if not any(name in given for name in LAMBDAS):
+            values |= {name: task.losses.get(name, 0.0) for name in LAMBDAS}
+        if examples:
+            values["learning_rate"] = 3e-4
+            chosen = {"checkpoint_path", "stylegan_weights", "encoder_type", "irse50_weights"} & given.keys()
+            if not chosen and not given.get("learn_in_w") and task.name in BUNDLED:
+                values["checkpoint_path"] = str(BUNDLED[task.name])
+        return values
+
+    def check(self, config: Config) -> None:
+        if not any(self.losses.values()):
+            raise UserError("every loss weight is 0: set --l2_lambda or --lpips_lambda above 0")
+        if self.checkpoint_path and (self.stylegan_weights or self.irse50_weights):
+            raise UserError("--checkpoint_path holds all weights; leave --stylegan_weights and --irse50_weights out")
+        if self.learn_in_w and self.encoder_type not in ("", INTO_W):
+            raise UserError(f"--learn_in_w needs --encoder_type {INTO_W}, not {self.encoder_type}")
+
+
+def build(
+    config: Config, options: Options, *, device: torch.device, networks: Networks
+) -> tuple[Method, MethodOptions]:
+    """Encoder, frozen generator, objective and optimiser."""
+    from psp.methods.psp_step import PspMethod
+    from psp.mixing import parse_layers
+    from psp.optim import make_optimizer
+    from psp.recompute import recompute_activations
+
+    task = config.task
+    model, start = _continued(config, options) if options.checkpoint_path else _new(config, options)
+    if options.output_size not in (0, model.output_size):
+        raise UserError(
+            f"--output_size {options.output_size}, but the generator makes {model.output_size} px; leave the flag out"
+        )
+    options = dataclasses.replace(options, output_size=model.output_size, encoder_type=type(model.encoder).__name__)
+    print(f"{task.name}: {start}, {model.output_size} px, on {device}")
+    model.config |= saved(config, options)
+    model.to(device)
+    if (options.use_latent_mask or options.code_lambda) and model.photo_encoder is None and task.source != "photo":
+        raise UserError(
+            "--use_latent_mask and --code_lambda need a generator with a photo encoder (one trained with --guide)"
+        )
+    own_fine_layers: list[int] = []
+    if options.use_latent_mask:
+        chosen = options.latent_mask
+        own_fine_layers = parse_layers(chosen, model.n_styles) if chosen else task.mixing_layers(model.n_styles)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if options.gradient_checkpointing:
+        recompute_activations(model)
+    method = PspMethod(
+        model,
+        networks.objective(options.losses, lpips_net=options.lpips_net, id_net=options.id_net),
+        make_optimizer(options.optim_name, trained, config.learning_rate),
+        task=task,
+        precision=config.precision,
+        own_fine_layers=own_fine_layers,
+        code_lambda=options.code_lambda,
+    )
+    return method, options
+
+
+def _continued(config: Config, options: Options) -> tuple[PSP, str]:
+    """The model of `--checkpoint_path`, and where it comes from, in words."""
+    from psp.checkpoint import load_model
+    from psp.model import PSP
+
+    task, path = config.task, options.checkpoint_path
+    model = load_model(path)
+    encoder_type = type(model.encoder).__name__
+    if options.encoder_type not in ("", encoder_type):
+        raise UserError(f"--encoder_type {options.encoder_type}, but {path} holds a {encoder_type}")
+    if model.refines:
+        raise UserError(f"{path} is a ReStyle model, which cannot be trained on here, only used")
+    if options.learn_in_w and encoder_type != INTO_W:
+        raise UserError(f"--learn_in_w, but {path} holds a {encoder_type}; leave the flag out")
+    if model.input_nc != task.input_nc:
+        raise UserError(f"{path} takes {model.input_nc}-channel input, {task.name} gives {task.input_nc}")
+    mask = model.config.get("latent_mask")  # its style mixing stays as it is
+    continued = PSP(
+        model.encoder,
+        model.decoder,
+        latent_avg=model.latent_avg,
+        task=task,
+        start_from_latent_avg=options.start_from_latent_avg,
+        train_decoder=options.train_decoder,
+        photo_encoder=model.photo_encoder,
+        style_bank=model.style_bank,
+        config={"latent_mask": mask} if mask else {},
+    )
+    return continued, f"continuing from {path}"
+
+
+def _new(config: Config, options: Options) -> tuple[PSP, str]:
+    """A new encoder in front of the generator of `--stylegan_weights`, and how it starts, in words."""
+    from psp.checkpoint import load_generator
+    from psp.formats import read_weights
+    from psp.methods.psp_step import start_from_face_recognition
+    from psp.model import PSP, build_encoder, parameter_count
+
+    task = config.task
+    weights = options.stylegan_weights or str(BUNDLED_GENERATOR)
+    file = load_generator(weights)
+    decoder = file.generator
+    small = "CompactStyleEncoder" if decoder.size <= COMPACT_UP_TO else "GradualStyleEncoder"
+    encoder_type = INTO_W if options.learn_in_w else options.encoder_type or small
+    encoder = build_encoder(encoder_type, decoder.n_styles, task.input_nc, decoder.style_dim)
+    start = f"a new {encoder_type} ({parameter_count(encoder) / 1e6:.1f} M parameters)"
+    if options.irse50_weights:
+        other = read_weights(options.irse50_weights)
+        fitting = other.part("encoder") or other.tensors
+        n = start_from_face_recognition(encoder, fitting, label_nc=task.label_nc)
+        start += f", {n} tensors from {options.irse50_weights}"
+    model = PSP(
+        encoder,
+        decoder,
+        latent_avg=file.latent_avg,
+        task=task,
+        start_from_latent_avg=options.start_from_latent_avg,
+        train_decoder=options.train_decoder,
+        photo_encoder=file.photo_encoder,
+        style_bank=file.style_bank,
+    )
+    return model, f"{start}, generator {weights}"
