@@ -167,7 +167,8 @@ def ranks_methods(folder: str) -> int:
             for step in range(2):
                 torch.manual_seed(step_seed(0, step * world_size() + rank()))
                 task = "celebs_seg_to_face" if name == "parser" else "celebs_sketch_to_face"
-                method.training_step([tiny.sketch_batch(10 * step + rank(), 2, task)], step)
+                n = 8 if name == "joint" else 2
+                method.training_step([tiny.sketch_batch(10 * step + rank(), n, task)], step)
                 average_statistics(method.networks_in_step())
             require_same(method.state(), when=name)
             assert digest(method.state()) != before

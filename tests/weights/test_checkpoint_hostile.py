@@ -27,7 +27,7 @@ from psp.weights.save import save_safetensors
 
 ROOT = Path(__file__).resolve().parents[2]
 WATCHED = """
-import encodings.cp437, json, resource, sys, time
+import encodings.cp437, json, re, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import torch, safetensors.torch
@@ -60,7 +60,7 @@ for path in json.loads(Path(sys.argv[2]).read_text()):
     except BaseException as error:
         said = f"TRACEBACK {type(error).__name__}: {error}"
     on = False
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    peak = int(re.search("VmHWM:[ \\t]*([0-9]+)", Path("/proc/self/status").read_text())[1]) >> 10
     out.append([path, said, time.monotonic() - start, peak, events[:]])
     events.clear()
 print(json.dumps(out))
