@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
+import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from criteria.crop import resize
 from criteria.weights import how_to_get, hub_weights, load_strictly, local_weights, read_tensors
+from psp.compat import prepare_torchvision
 from psp.errors import UserError
 
 Trunk = Literal["alex", "vgg"]
 MIN_SIZE = 32
-
-# torchvision's layer sequences up to the last feature that LPIPS uses. Numbers: output channels of a convolution,
-# "relu" ends a tap or not (TAPS), "pool" is the trunk's max-pool.
-_VGG16 = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512)
-_TAPS = {"alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 15, 22, 29)}
 _FILES = {"alex": "alexnet_features.safetensors", "vgg": "vgg16_features.safetensors"}
 _URLS = {
     "alex": "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
@@ -39,25 +35,15 @@ class LPIPS(nn.Module):
     package. UserError: an unknown trunk, or weights that cannot be had (or, without `download`, are not here yet).
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, net: Trunk = "alex", *, download: bool = True) -> None:
         super().__init__()
-        if net not in _TAPS:
+        if net not in _FILES:
             raise UserError(f"unknown LPIPS network {net!r}: alex or vgg (--lpips_net)")
-        self.net: Trunk = net
-        self.taps = _TAPS[net]
-        self.trunk = _alexnet() if net == "alex" else _vgg16()
         path = local_weights(_URLS[net], _FILES[net])
         if path is None and not download:
             raise UserError(f"LPIPS ({net}) has no weights here: {how_to_get(_URLS[net], _FILES[net])}")
         self.weights_file = path or hub_weights(_URLS[net], f"LPIPS ({net})")
-        _fill(self.trunk, self.weights_file)
-        for i, head in enumerate(_heads(net)):
-            self.register_buffer(f"head{i}", head)
-        self.register_buffer("mean", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
+        self.network = _package(net, self.weights_file)
         self.requires_grad_(False).eval()  # the memory layout stays: see SimilarityLoss.freeze
 
     def features(self, images: Tensor, maps: int = 5) -> list[Tensor]:
@@ -67,19 +53,18 @@ class LPIPS(nn.Module):
         """
         if min(images.shape[-2:]) < MIN_SIZE:
             images = resize(images, MIN_SIZE)
-        x = (images - self.mean) / self.std
-        found = []
-        for i, layer in zip(range(self.taps[maps - 1] + 1), self.trunk, strict=False):
-            x = layer(x)
-            if i in self.taps:
-                found.append(_unit_length(x.float()))
-        return found
+        x = self.network.scaling_layer(images)
+        unit_maps = []
+        for i in range(maps):
+            x = self.network.net.get_submodule(f"slice{i + 1}")(x)
+            unit_maps.append(_unit_length(x.float()))
+        return unit_maps
 
     def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
         """Distance [B] between two results of `features`: weighted squared differences, averaged over the pixels."""
         total: Tensor | float = 0.0
-        for i, (fa, fb) in enumerate(zip(a, b, strict=True)):
-            total = total + ((fa - fb).square() * self.get_buffer(f"head{i}")).sum(1).mean((1, 2))
+        for head, (fa, fb) in zip(self.network.lins, zip(a, b, strict=True)):
+            total = total + ((fa - fb).square() * head.model[-1].weight).sum(1).mean((1, 2))
         assert isinstance(total, Tensor)
         return total
 
@@ -98,61 +83,22 @@ def _unit_length(x: Tensor) -> Tensor:
     return x / (length + 1e-10)
 
 
-def _conv(c_in: int, c_out: int, kernel: int, stride: int = 1, padding: int = 1) -> nn.Conv2d:
-    # skip_init: the weights are loaded a moment later.
-    return nn.utils.skip_init(nn.Conv2d, c_in, c_out, kernel, stride=stride, padding=padding)
-
-
-def _alexnet() -> nn.Sequential:
-    """torchvision's AlexNet `features` without the last pool (Krizhevsky 2014)."""
-    return nn.Sequential(
-        _conv(3, 64, 11, stride=4, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(3, 2),
-        _conv(64, 192, 5, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(3, 2),
-        _conv(192, 384, 3),
-        nn.ReLU(),
-        _conv(384, 256, 3),
-        nn.ReLU(),
-        _conv(256, 256, 3),
-        nn.ReLU(),
-    )
-
-
-def _vgg16() -> nn.Sequential:
-    """torchvision's VGG16 `features` without the last pool (Simonyan and Zisserman 2015)."""
-    layers: list[nn.Module] = []
-    width = 3
-    for item in _VGG16:
-        if isinstance(item, int):
-            layers += [_conv(width, item, 3), nn.ReLU()]
-            width = item
-        else:
-            layers.append(nn.MaxPool2d(2, 2))
-    return nn.Sequential(*layers)
-
-
-def vgg16_trunk(path: Path) -> nn.Sequential:
+def vgg16_trunk(path: Path) -> nn.Module:
     """VGG16 up to relu5_3 with torchvision's weights: ImageNet-normalised [B,3,S,S] -> [B,512,S/16,S/16]; frozen."""
-    trunk = _vgg16()
-    _fill(trunk, path)
-    return trunk.requires_grad_(False).eval()
+    return nn.Sequential(*_package("vgg", path).net.children()).requires_grad_(False).eval()
 
 
-def _fill(trunk: nn.Sequential, path: Path) -> None:
+def _package(net: Trunk, path: Path) -> Any:
+    """The `lpips` package's network, which comes with its learned heads, with the trunk's weights from a file."""
+    prepare_torchvision()
+    try:
+        import lpips
+    except ImportError as error:
+        raise UserError(f"LPIPS needs the package lpips ({error}): pip install lpips==0.1.4") from None
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")  # how lpips calls torchvision
+        network = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
+    names = {name.partition(".")[2]: name for name in network.net.state_dict()}  # slice2.3.bias is features.3.bias
     tensors = {k.removeprefix("features."): v for k, v in read_tensors(path).items() if k.startswith("features.")}
-    load_strictly(trunk, tensors, path)
-
-
-def _heads(net: str) -> list[Tensor]:
-    """The learned channel weights, [1,C,1,1] per tap, as the `lpips` package ships them (it is not imported)."""
-    spec = importlib.util.find_spec("lpips")
-    if spec is None or spec.origin is None:
-        raise UserError("LPIPS needs the package lpips (its learned weights are inside): pip install lpips==0.1.4")
-    path = Path(spec.origin).parent / "weights" / "v0.1" / f"{net}.pth"
-    if not path.is_file():
-        raise UserError(f"the installed lpips package has no {path.name} of v0.1: pip install lpips==0.1.4")
-    tensors = read_tensors(path)
-    return [tensors[f"lin{i}.model.1.weight"] for i in range(len(_TAPS[net]))]
+    load_strictly(network.net, {names.get(k, k): v for k, v in tensors.items()}, path)
+    return network

@@ -84,7 +84,7 @@ def run(options: InferenceOptions, open_source: Callable[[str | Path], Source], 
     grid = shard_path(prepared.file("grid.png"), share.index, share.count)
     if options.save_grid and save_grid(folder_run, prepared.items, grid):
         print(f"sheet   {grid}")
-    _summary(report, folder_run.layout)
+    print_summary(report, folder_run.layout)
     wait_for_shards()
     return 1 if report.failed else 0
 
@@ -284,7 +284,8 @@ def save_grid(run: FolderRun, items: Sequence[Item], path: Path) -> bool:
     return True
 
 
-def _summary(report: Report, layout: Layout) -> None:
+def print_summary(report: Report, layout: Layout) -> None:
+    """What a run made, as the last lines for the user."""
     for note, count in report.notes.most_common(4):
         print(f"note    {_images(count)}: {note}")
     counts = f"{report.made} made, {report.kept} already there, {len(report.failed)} failed"

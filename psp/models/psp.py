@@ -216,43 +216,6 @@ class PSP(nn.Module):
             return images
         return nn.functional.adaptive_avg_pool2d(images, INPUT_SIZE)
 
-    def forward(
-        self,
-        x: Tensor,
-        *,
-        resize: bool = True,
-        latent_mask: Sequence[int] | None = None,
-        input_code: bool = False,
-        randomize_noise: bool = False,
-        inject_latent: Tensor | None = None,
-        return_latents: bool = False,
-        alpha: float | None = None,
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        """pSp's forward: images [B,3,S,S], with `return_latents` also the W+ codes [B,N,D].
-
-        x: network input, or z [B,D] when `input_code`. latent_mask: layers whose code is replaced by `inject_latent`
-        [B or 1,N,D] (zeros without it), blended by `alpha` (1 replaces, 0 changes nothing). resize: see `resize`.
-        """
-        if input_code:
-            if latent_mask is not None:
-                raise ValueError("latent_mask works on W+ codes and does not combine with input_code")
-            codes = self.map(x)
-        else:
-            codes = self.encode(x)
-        if latent_mask is not None:
-            codes = codes.clone()
-            for layer in latent_mask:
-                if inject_latent is None:
-                    codes[:, layer] = 0
-                elif alpha is None:
-                    codes[:, layer] = inject_latent[:, layer]
-                else:
-                    codes[:, layer] = alpha * inject_latent[:, layer] + (1 - alpha) * codes[:, layer]
-        images = self.decode(codes, randomize_noise=randomize_noise)
-        if resize:
-            images = self.resize(images)
-        return (images, codes) if return_latents else images
-
 
 def parameter_count(module: nn.Module) -> int:
     return sum(math.prod(p.shape) for p in module.parameters())

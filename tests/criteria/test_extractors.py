@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_models import vgg16_weights
 from torch import nn
 
 from criteria import extractors
 from criteria.extractors import open_extractor
 from criteria.inception import InceptionV3
-from criteria.lpips import _vgg16
 from psp.compat import prepare_torchvision
 from psp.errors import UserError
 
@@ -73,8 +73,7 @@ def test_the_best_weights_there_are_used_and_named(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
     with pytest.raises(UserError, match="pt_inception-2015.*inception_v3_google.*vgg16_features.*PSP_WEIGHTS_DIR"):
         open_extractor()
-    vgg = {f"features.{k}": v for k, v in _vgg16().state_dict().items()}
-    torch.save({k: torch.randn_like(v) * 0.05 for k, v in vgg.items()}, tmp_path / "vgg16-397923af.pth")
+    torch.save(vgg16_weights(), tmp_path / "vgg16-397923af.pth")
     images = torch.rand(2, 3, 64, 64) * 2 - 1
     chosen = open_extractor()
     assert (

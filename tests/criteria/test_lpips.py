@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_models import vgg16_weights
 
-from criteria.lpips import LPIPS, _unit_length, _vgg16
+from criteria.lpips import LPIPS, _unit_length
 from criteria.weights import read_tensors
 from psp.compat import prepare_torchvision
 from psp.errors import UserError
@@ -62,7 +63,7 @@ def test_equals_the_lpips_package(ours: LPIPS, size: int) -> None:
 def test_vgg_equals_the_lpips_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # VGG16's weights are too large to commit: any weights test the wiring, in a file as a user would provide it.
     torch.manual_seed(0)
-    trunk = {"features." + k: torch.randn_like(v) * (2 / v[0].numel()) ** 0.5 for k, v in _vgg16().state_dict().items()}
+    trunk = vgg16_weights()
     save_file({k: v.half() for k, v in trunk.items()}, tmp_path / "vgg16_features.safetensors")
     monkeypatch.setenv("PSP_WEIGHTS_DIR", str(tmp_path))
     theirs = package("vgg", {k: v.half().float() for k, v in trunk.items()})

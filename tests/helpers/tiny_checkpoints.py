@@ -29,7 +29,7 @@ def refused(action: Callable[[], object]) -> str:
 
 def outputs(psp: PSP) -> Tensor:
     with torch.no_grad():
-        return psp.eval()(tiny.sketch_batch(5).source)
+        return psp.eval().decode(psp.encode(tiny.sketch_batch(5).source))
 
 
 def published(psp: PSP) -> Content:

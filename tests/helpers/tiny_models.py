@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from psp.compat import prepare_torchvision
 from psp.models.psp import PSP
 from psp.networks.encoders import CompactStyleEncoder
 from psp.networks.stylegan2 import Generator
@@ -67,3 +68,13 @@ def fill_folder(folder: Path, names: list[str], make: Any = drawing) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         make(k).save(folder / name)
     return folder
+
+
+def vgg16_weights() -> dict[str, torch.Tensor]:
+    """Random weights under torchvision's names, those of VGG16 up to relu5_3."""
+    prepare_torchvision()
+    from torchvision.models import vgg16
+
+    with torch.device("meta"):
+        state = vgg16(weights=None, init_weights=False).features.state_dict()
+    return {f"features.{k}": torch.randn(v.shape) * (2 / v[0].numel()) ** 0.5 for k, v in state.items()}

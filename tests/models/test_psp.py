@@ -21,7 +21,7 @@ def sketches(n: int = 2) -> Tensor:
 def test_frozen_decoder_passes_the_gradient_on_and_keeps_none() -> None:
     psp = model().train()
     before = {key: value.clone() for key, value in psp.decoder.state_dict().items()}
-    images = psp(sketches())
+    images = psp.decode(psp.encode(sketches()))
     images.square().sum().backward()
     assert all(p.grad is None and not p.requires_grad for p in psp.decoder.parameters())
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in psp.encoder.heads.parameters())
@@ -77,49 +77,18 @@ def test_without_the_average_latent_codes_are_the_encoders_own() -> None:
     assert torch.equal(psp.encode(sketches()), psp.encoder(sketches()))
 
 
-def test_forward_is_encode_then_decode() -> None:
+def test_noise_is_fixed_unless_asked_otherwise() -> None:
     psp = model().eval()
-    images, codes = psp(sketches(), return_latents=True)
-    assert torch.equal(codes, psp.encode(sketches()))
+    codes = psp.encode(sketches())
+    images = psp.decode(codes)
     assert torch.equal(images, psp.decode(codes))
-    assert torch.equal(images, psp(sketches()))
-    assert not torch.equal(images, psp(sketches(), randomize_noise=True))
+    assert not torch.equal(images, psp.decode(codes, randomize_noise=True))
 
 
-def test_latent_mask_replaces_blends_and_clears() -> None:
-    psp = model().eval()
-    x = sketches()
-    own = psp.encode(x)
-    given = torch.randn(2, 6, STYLE_DIM)
-
-    def codes(**options: object) -> Tensor:
-        return psp(x, return_latents=True, **options)[1]
-
-    assert torch.equal(codes(latent_mask=[]), own)
-    for mask in ([4, 5], (1,), [0, 1, 2, 3, 4, 5]):
-        keep = [i for i in range(6) if i not in mask]
-        replaced = codes(latent_mask=mask, inject_latent=given)
-        assert torch.equal(replaced[:, list(mask)], given[:, list(mask)])
-        assert torch.equal(replaced[:, keep], own[:, keep])
-        cleared = codes(latent_mask=mask)
-        assert not cleared[:, list(mask)].any() and torch.equal(cleared[:, keep], own[:, keep])
-    assert torch.allclose(codes(latent_mask=[3], inject_latent=given, alpha=0.0), own)
-    assert torch.allclose(codes(latent_mask=[3], inject_latent=given, alpha=1.0)[:, 3], given[:, 3])
-    quarter = codes(latent_mask=[3], inject_latent=given, alpha=0.25)
-    assert torch.allclose(quarter[:, 3], 0.25 * given[:, 3] + 0.75 * own[:, 3], atol=1e-6)
-    one_for_all = codes(latent_mask=[5], inject_latent=given[:1])
-    assert torch.equal(one_for_all[:, 5], given[:1, 5].expand(2, -1))
-    assert torch.equal(psp.encode(x), own)  # nothing was edited in place
-
-
-def test_input_code_maps_noise_and_leaves_the_average_out() -> None:
+def test_map_leaves_the_average_out() -> None:
     psp = model().eval()
     z = torch.randn(3, STYLE_DIM)
-    images, codes = psp(z, input_code=True, return_latents=True)
-    assert torch.equal(codes, psp.decoder.map(z)[:, None].expand(3, 6, -1))
-    assert torch.equal(images, psp.decode(codes))
-    with pytest.raises(ValueError, match="latent_mask"):
-        psp(z, input_code=True, latent_mask=[1])
+    assert torch.equal(psp.map(z), psp.decoder.map(z)[:, None].expand(3, 6, -1))
 
 
 def test_map_truncates_towards_the_average() -> None:
@@ -138,17 +107,6 @@ def test_resize_pools_to_256_and_leaves_smaller_images_alone() -> None:
         assert psp.resize(images) is images
     large = torch.randn(1, 3, 512, 512)
     assert torch.allclose(psp.resize(large), F.avg_pool2d(large, 2), atol=1e-6)
-
-
-def test_resize_flag_of_forward() -> None:
-    from psp.networks.stylegan2 import Generator, default_channels
-
-    decoder = Generator(512, 8, 1, channels=dict.fromkeys(default_channels(), 2))
-    psp = PSP(encoder(decoder.n_styles, style_dim=8), decoder, latent_avg=torch.zeros(8)).eval()
-    with torch.no_grad():
-        pooled, full = psp(sketches(1)), psp(sketches(1), resize=False)
-    assert pooled.shape[-1] == 256 and full.shape[-1] == 512
-    assert torch.allclose(pooled, F.avg_pool2d(full, 2), atol=1e-5)
 
 
 def test_style_of_a_photo() -> None:
