@@ -1,4 +1,4 @@
-"""Installs the two library packages, and only those.
+"""Installs the two library packages, and only those; what is said about them stands in pyproject.toml.
 
 `criteria`, `datasets` and `scripts` are plain folders of the checkout: PyPI has packages of those names, so installing
 ours would overwrite a user's copy. Hence the list by hand, never find_packages().
@@ -8,7 +8,6 @@ Ampere to Hopper; without it they are compiled when a GPU first needs them. Only
 """
 
 import os
-import re
 import runpy
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from setuptools import Distribution, setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'VERSION = "(.+)"', (HERE / "psp" / "cli.py").read_text(encoding="utf-8"))
-README = HERE / "README.md"
 
 
 class WithKernels(build_py):
@@ -44,21 +41,17 @@ class Binary(Distribution):
 
 
 COMPILE = os.environ.get("PSP_BUILD_OPS", "0") not in ("", "0")
-assert VERSION is not None
 setup(
-    name="psp-faces",
-    version=VERSION[1],
-    description="Sketches and label maps become faces: pixel2style2pixel, from scratch, on one CPU or many GPUs",
-    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
-    long_description_content_type="text/markdown",
-    license="MIT",
     packages=[
         "psp",
         "psp.benchmark",
+        "psp.commands",
         "psp.images",
         "psp.inference",
         "psp.models",
         "psp.networks",
+        "psp.pretrained",
+        "psp.pretrained.auxiliary",
         "psp.studio",
         "psp.training",
         "psp.training.methods",
@@ -66,20 +59,15 @@ setup(
         "psp.weights.download",
         "stylegan2_ops",
     ],
-    package_data={"stylegan2_ops": ["csrc/*"], "psp.studio": ["static/*"]},
+    package_dir={"psp.pretrained": "pretrained", "psp.pretrained.auxiliary": "pretrained/auxiliary"},
+    package_data={
+        "psp": ["py.typed"],
+        "psp.pretrained": ["*.safetensors", "manifest.json"],
+        "psp.pretrained.auxiliary": ["face_parser.safetensors"],
+        "psp.studio": ["static/*"],
+        "stylegan2_ops": ["py.typed", "csrc/*"],
+    },
+    include_package_data=False,
     cmdclass={"build_py": WithKernels} if COMPILE else {},
     distclass=Binary if COMPILE else Distribution,
-    python_requires=">=3.10",
-    install_requires=[
-        "torch>=2.10,<2.16",
-        "torchvision>=0.25,<0.30",
-        "numpy>=2.0,<3",
-        "pillow>=11,<14",
-        "scipy>=1.13,<2",
-        "tqdm>=4.66,<5",
-        "safetensors>=0.5,<1",
-        "pyyaml>=6,<7",
-        "filelock>=4.1,<5",
-    ],
-    extras_require={"studio": ["flask>=3.1,<4", "waitress>=3,<4"], "ray": ["ray[data]>=2.30,<3"]},
 )

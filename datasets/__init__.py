@@ -4,6 +4,6 @@ A plain package of the checkout, never installed (PyPI has a package of this nam
 """
 
 from datasets.roots import DataRoot, open_data_root
-from datasets.sources import ImageSource, open_source
+from psp.images.sources import ImageSource, open_source
 
 __all__ = ["DataRoot", "ImageSource", "open_data_root", "open_source"]

@@ -6,6 +6,7 @@ workers, nor on where a run was interrupted.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from datasets.sample_weights import epoch_length
 from psp.batch import Batch
+from psp.files import name_number
 from psp.signals import leave_signals_to_the_parent
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ Item = tuple[int, int]  # index, seed
 def item_seed(seed: int, epoch: int, index: int, repeat: int = 0) -> int:
     """63 bits that differ for every (seed, epoch, index, repeat). repeat: how often the epoch had this item before."""
     text = f"{seed}/{epoch}/{index}/{repeat}" if repeat else f"{seed}/{epoch}/{index}"
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+    return name_number(text, functools.partial(hashlib.blake2b, digest_size=8)) >> 1
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:

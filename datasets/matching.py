@@ -27,7 +27,7 @@ def pair_key(name: str) -> tuple[str, str]:
 
 
 class Labels(Protocol):
-    """What gives a file the name that messages call it by; `datasets.sources.ImageSource` does."""
+    """What gives a file the name that messages call it by; `psp.images.sources.ImageSource` does."""
 
     def label(self, name: str) -> str: ...
 

@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from datasets.matching import PairReport, match_names
 from datasets.pixel_store import PixelStore
-from datasets.sources import ImageSource, open_source
 from psp.errors import UserError
 from psp.images.decode import to_grey, to_rgb
 from psp.images.labels import LABELS, LabelMap, get_label_map
 from psp.images.preprocess import choose_fit, label_ids, make_square, source_pixels, target_pixels
+from psp.images.sources import ImageSource, open_source
 
 if TYPE_CHECKING:
     from psp.tasks import Task

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from datasets.matching import match_names, pair_key
-from datasets.sources import ImageSource, open_source
 from psp.errors import UserError
+from psp.files import name_number
+from psp.images.sources import ImageSource, open_source
 
 if TYPE_CHECKING:
     from psp.tasks import Task
@@ -214,4 +214,4 @@ def _split(source: ImageSource | None, target: ImageSource, share: float, notes:
 
 
 def _share_of(stem: str) -> float:
-    return int.from_bytes(hashlib.sha256(stem.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64
+    return name_number(stem) / 2**64

@@ -103,12 +103,11 @@ def seconds_per_image(models: dict[str, Any]) -> dict[str, float]:
     """CPU seconds, medians over images in turn, in one process on one thread, by the code of inference.py."""
     import torch
 
-    from psp.inference.translator import PictureTranslator, Translator
-    from psp.models.psp import PSP
+    from psp.inference.translator import Translator
 
     torch.set_num_threads(1)
     times: dict[str, list[float]] = {name: [] for name in models}
-    translators = {name: (Translator if isinstance(m, PSP) else PictureTranslator)(m) for name, m in models.items()}
+    translators = {name: Translator(model) for name, model in models.items()}
     for k in range(TIMED + 2):
         for name, translate in translators.items():
             labels = models[name].task.source == "labels"
@@ -150,16 +149,18 @@ def pictures(name: str, rows: list[Row], models: dict[str, Any], entry: dict[str
 
     from psp.images.decode import open_image
     from psp.images.preprocess import prepare_source
-    from psp.images.sheets import sheet, source_to_image, to_image
+    from psp.images.sheets import sheet, source_to_image
+    from psp.inference.translator import Translator
     from psp.tasks import get_task
 
     task = get_task(rows[0].table["task"])
+    translators = [Translator(model) for model in models.values()]
     cells: list[list[Image.Image]] = []
     for path in (ROOT / place for place in entry["inputs"]):
         source = prepare_source(open_image(path), task)[None]
         line = [
             source_to_image(source[0], task),
-            *(to_image(model.translate(source, 0)[0]) for model in models.values()),
+            *(Image.fromarray(translate(source, [path.name]).pixels[0, 0]) for translate in translators),
         ]
         photo = ROOT / entry["photos"] / f"{path.stem}.jpg"
         if photo.exists():

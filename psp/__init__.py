@@ -2,11 +2,13 @@
 
     import psp
 
-    model = psp.load("my_model.pt")  # or a folder, or owner/name on the Hugging Face Hub
+    model = psp.load("celebs_sketch_to_face")  # bundled; or a file, a folder, owner/name on the Hugging Face Hub
+    psp.Translator(model).translate("my_sketch.png")[0].save("my_face.png")
+    psp.translate_folder(psp.InferenceOptions(data_path="my_sketches", exp_dir="my_faces"))
     psp.save(model, "my_model")  # the folder that the Hub and every script take
 
-Importing this package does nothing. The rest is in its rooms: `psp.weights.load`, `psp.images.preprocess`,
-`psp.models.psp`, ...
+Importing this package does nothing: each name brings what it needs when it is first used. The rest is in its rooms:
+`psp.weights.load`, `psp.images.preprocess`, `psp.models.psp`, ...
 """
 
 from __future__ import annotations
@@ -16,22 +18,31 @@ from typing import TYPE_CHECKING, Any
 from psp.cli import VERSION as __version__
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from psp.errors import UserError
+    from psp.inference.options import InferenceOptions
+    from psp.inference.run import translate_folder
+    from psp.inference.styles import Styles
+    from psp.inference.translator import Translator
+    from psp.weights.hub import from_pretrained as load
+    from psp.weights.hub import save_pretrained as save
 
-    from psp.models.psp import PSP
+__all__ = ["InferenceOptions", "Styles", "Translator", "UserError", "__version__", "load", "save", "translate_folder"]
 
-__all__ = ["__version__", "load", "save"]
+_PLACES = {  # name -> its module, and what it is called there
+    "InferenceOptions": ("psp.inference.options", "InferenceOptions"),
+    "Styles": ("psp.inference.styles", "Styles"),
+    "Translator": ("psp.inference.translator", "Translator"),
+    "UserError": ("psp.errors", "UserError"),
+    "load": ("psp.weights.hub", "from_pretrained"),
+    "save": ("psp.weights.hub", "save_pretrained"),
+    "translate_folder": ("psp.inference.run", "translate_folder"),
+}
 
 
-def load(name_or_folder: str | Path, **options: Any) -> PSP:
-    """Model of a weights file, a folder, or a repository of the Hub; see `psp.weights.hub.from_pretrained`."""
-    from psp.weights.hub import from_pretrained
+def __getattr__(name: str) -> Any:
+    import importlib
 
-    return from_pretrained(name_or_folder, **options)
-
-
-def save(model: PSP, folder: str | Path, **options: Any) -> Path:
-    """Write model.safetensors, config.json and a card into a folder; see `psp.weights.hub.save_pretrained`."""
-    from psp.weights.hub import save_pretrained
-
-    return save_pretrained(model, folder, **options)
+    if name not in _PLACES:
+        raise AttributeError(f"module 'psp' has no attribute {name!r}")
+    module, there = _PLACES[name]
+    return getattr(importlib.import_module(module), there)

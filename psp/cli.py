@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from psp.errors import UserError
 
-VERSION = "0.1.0"  # of the package; setup.py reads it here
+VERSION = "0.1.0"  # of the package; pyproject.toml reads it here
 _TRUE = ("true", "1", "yes", "y", "on")
 _FALSE = ("false", "0", "no", "n", "off")
 

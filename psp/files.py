@@ -161,6 +161,11 @@ def _fitting(name: str) -> str:
     return folder + slash + os.fsdecode(data[: MAX_NAME_BYTES - len(ending)]) + ending
 
 
+def name_number(name: str, algorithm: Callable[[bytes], hashlib._Hash] = hashlib.sha256) -> int:
+    """A number below 2**64 that depends on a name alone: what is random for a file is the same wherever it is made."""
+    return int.from_bytes(algorithm(name.encode("utf-8", "surrogateescape")).digest()[:8], "big")
+
+
 def save_image(image: Image.Image, path: Path) -> None:
     """Write an image as JPEG, WebP or else PNG, by the path's ending, atomically; same pixels give the same bytes."""
     buffer = io.BytesIO()

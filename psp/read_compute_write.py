@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
@@ -25,80 +26,79 @@ class _Inline(Executor):
         return future
 
 
-class Pipeline(Generic[Item, Read, Made]):
-    """items -> `read` (threads) -> batches -> `compute` (this thread) -> `write` (threads).
+def read_compute_write(
+    items: Sequence[Item],
+    read: Callable[[Item], Read],
+    compute: Callable[[Sequence[Item], Sequence[Read]], Sequence[Made | Exception]],
+    write: Callable[[Item, Read, Made], None],
+    failed: Callable[[Item, Exception], None],
+    *,
+    batch_size: int,
+    workers: int = 2,
+    progress: Callable[[int], object] = lambda n: None,
+) -> None:
+    """items -> `read` (threads) -> batches -> `compute` (this thread) -> `write` (threads); returns when all is done.
 
     read(item): decode one input; an exception goes to `failed(item, error)` and the item is left out.
     compute(items, inputs): one result per item of a batch, in order; a result that is an exception counts as failed.
-    write(item, input, result): store one result; an exception ends the run.
+    write(item, input, result): store one result. progress(n): n more items are computed.
     Batches are filled in the order of the items and only the last one may be smaller, so the same items make the same
-    batches whatever `workers` is. At most about three batches are held at a time.
+    batches whatever `workers` is (0: all in this thread). At most about three batches are held at a time. An exception
+    of `write`, or Ctrl-C, drops what has not been started and waits for the writing that has.
     """
+    readers: Executor = ThreadPoolExecutor(workers, "read") if workers else _Inline()
+    writers: Executor = ThreadPoolExecutor(min(2, workers), "write") if workers else _Inline()
+    writing: deque[Future[None]] = deque()
 
-    def __init__(
-        self,
-        read: Callable[[Item], Read],
-        compute: Callable[[Sequence[Item], Sequence[Read]], Sequence[Made | Exception]],
-        write: Callable[[Item, Read, Made], None],
-        failed: Callable[[Item, Exception], None],
-        *,
-        batch_size: int,
-        workers: int = 2,
-        progress: Callable[[int], object] = lambda n: None,
-    ):
-        self.read, self.compute, self.write, self.failed = read, compute, write, failed
-        self.batch_size, self.workers, self.progress = batch_size, workers, progress
+    def unread(item: Item, error: Exception) -> None:
+        failed(item, error)
+        progress(1)
 
-    def run(self, items: Sequence[Item]) -> None:
-        """Process everything; when this returns, everything is written. `progress(n)` hears of n more items computed.
-
-        An exception of `write`, or Ctrl-C, drops what has not been started and waits for the writing that has.
-        """
-        readers: Executor = ThreadPoolExecutor(self.workers, "read") if self.workers else _Inline()
-        writers: Executor = ThreadPoolExecutor(min(2, self.workers), "write") if self.workers else _Inline()
-        writing: deque[Future[None]] = deque()
-        try:
-            for batch, inputs in self._batches(items, readers):
-                if batch:
-                    for item, value, made in zip(batch, inputs, self.compute(batch, inputs), strict=True):
-                        if isinstance(made, Exception):
-                            self.failed(item, made)
-                        else:
-                            writing.append(writers.submit(self.write, item, value, made))
-                    self.progress(len(batch))
-                while len(writing) > self.batch_size:
-                    writing.popleft().result()
-            while writing:
+    try:
+        for batch, inputs in _batches(items, read, readers, unread, batch_size, batch_size + workers):
+            if batch:
+                for item, value, made in zip(batch, inputs, compute(batch, inputs), strict=True):
+                    if isinstance(made, Exception):
+                        failed(item, made)
+                    else:
+                        writing.append(writers.submit(write, item, value, made))
+                progress(len(batch))
+            while len(writing) > batch_size:
                 writing.popleft().result()
-        finally:
-            readers.shutdown(wait=True, cancel_futures=True)
-            writers.shutdown(wait=True, cancel_futures=True)
+        while writing:
+            writing.popleft().result()
+    finally:
+        readers.shutdown(wait=True, cancel_futures=True)
+        writers.shutdown(wait=True, cancel_futures=True)
 
-    def _batches(self, items: Sequence[Item], readers: Executor) -> Iterator[tuple[list[Item], list[Read]]]:
-        waiting = iter(items)
-        reading: deque[tuple[Item, Future[Read]]] = deque()
-        limit = self.batch_size + self.workers
 
-        def look_ahead() -> None:
-            while len(reading) < max(1, limit):
-                try:
-                    item = next(waiting)
-                except StopIteration:
-                    return
-                reading.append((item, readers.submit(self.read, item)))
+def _batches(
+    items: Sequence[Item],
+    read: Callable[[Item], Read],
+    readers: Executor,
+    failed: Callable[[Item, Exception], None],
+    size: int,
+    ahead: int,
+) -> Iterator[tuple[list[Item], list[Read]]]:
+    """Batches of `size` items that could be read, with `ahead` of them being read at a time."""
+    waiting = iter(items)
+    reading: deque[tuple[Item, Future[Read]]] = deque()
 
-        batch: list[Item] = []
-        inputs: list[Read] = []
+    def look_ahead() -> None:
+        for item in itertools.islice(waiting, ahead - len(reading)):
+            reading.append((item, readers.submit(read, item)))
+
+    batch: list[Item] = []
+    inputs: list[Read] = []
+    look_ahead()
+    while reading:
+        item, future = reading.popleft()
+        try:
+            inputs.append(future.result())
+            batch.append(item)
+        except Exception as error:
+            failed(item, error)
         look_ahead()
-        while reading:
-            item, future = reading.popleft()
-            try:
-                inputs.append(future.result())
-                batch.append(item)
-            except Exception as error:
-                self.failed(item, error)
-                self.progress(1)
-            look_ahead()
-            if len(batch) == self.batch_size or not reading:
-                yield batch, inputs
-                batch, inputs = [], []
+        if len(batch) == size or not reading:
+            yield batch, inputs
+            batch, inputs = [], []

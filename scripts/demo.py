@@ -27,26 +27,23 @@ def main() -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     flags = parser.parse_args()
 
-    from datasets import open_source
-    from psp.inference.options import parse
-    from psp.inference.run import run
+    from psp.inference.options import InferenceOptions
+    from psp.inference.run import translate_folder
     from psp.weights.load import load_model
 
     started = time.perf_counter()
-    status, made = 0, []
+    status, sheets = 0, []
     for folder, task in SHEETS:
         exp_dir = Path(flags.exp_dir) / folder
-        truncation = str(load_model(task=task).default_truncation)
-        options = parse(
-            ["--dataset_type", task, "--data_path", str(ROOT / "examples" / folder), "--exp_dir", str(exp_dir),
-             "--n_outputs_to_generate", str(flags.n_outputs_to_generate), "--seed", str(flags.seed),
-             "--truncation", truncation, "--device", flags.device, "--resize_outputs", "--save_grid", "--overwrite"],
-            mixing=True,
+        options = InferenceOptions(
+            mixing=True, dataset_type=task, data_path=ROOT / "examples" / folder, exp_dir=exp_dir,
+            n_outputs_to_generate=flags.n_outputs_to_generate, seed=flags.seed, device=flags.device,
+            truncation=load_model(task=task).default_truncation, resize_outputs=True, save_grid=True, overwrite=True,
         )  # fmt: skip
-        status = max(status, run(options, open_source, root=ROOT, mixing=True))
-        made.append(exp_dir / "style_mixing_grid.png")
-    print(f"\n{len(made)} contact sheets in {time.perf_counter() - started:.0f} s; look at")
-    for sheet in made:
+        status = max(status, translate_folder(options).status)
+        sheets.append(exp_dir / "style_mixing_grid.png")
+    print(f"\n{len(sheets)} contact sheets in {time.perf_counter() - started:.0f} s; look at")
+    for sheet in sheets:
         print(f"  {sheet}")
     return status
 

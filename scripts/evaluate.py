@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from psp.cli import Parser, add_bool
@@ -187,8 +188,8 @@ def made_first(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tuple[di
     from datasets.prepared import PreparedSide
     from datasets.roots import open_data_root, open_pair_folders
     from psp.device import pick_device
-    from psp.inference.options import parse
-    from psp.inference.run import run
+    from psp.inference.options import InferenceOptions
+    from psp.inference.run import translate_folder
 
     task = get_task(flags.dataset_type or task_of(flags.checkpoint_path))
     if flags.data_path and flags.ground_truth:
@@ -206,20 +207,12 @@ def made_first(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tuple[di
     where = str(flags.data_path or flags.data_root or EXAMPLES)
     one_by_one = pick_device(flags.device).type == "cpu"  # there the pictures are then the same to the bit
     batch = 1 if one_by_one else flags.test_batch_size
-    common = [
-        "--data_path", where, "--exp_dir", str(exp_dir), "--dataset_type", task.name, "--fit", "stretch",
-        "--precision", flags.precision, "--test_batch_size", str(batch), "--test_workers", str(flags.test_workers),
-        "--device", flags.device, "--seed", str(flags.seed), f"--overwrite={flags.overwrite}", "--cleanup=false",
-        "--num_shards=1",
-    ]  # fmt: skip
-    for name in ("enhance", "enhance_weights"):
-        if getattr(flags, name):
-            common += [f"--{name}", getattr(flags, name)]
-    if flags.checkpoint_path:
-        common += ["--checkpoint_path", flags.checkpoint_path]
-
-    def make(mixing: bool, *more: str) -> None:
-        run(parse([*common, *more], mixing=mixing), lambda _: inputs, root=ROOT, mixing=mixing)
+    options = InferenceOptions(
+        exp_dir=exp_dir, checkpoint_path=flags.checkpoint_path, dataset_type=task.name, fit="stretch", cleanup=False,
+        precision=flags.precision, device=flags.device, seed=flags.seed, enhance=flags.enhance,
+        enhance_weights=flags.enhance_weights, test_batch_size=batch, test_workers=flags.test_workers,
+        overwrite=flags.overwrite,
+    )  # fmt: skip
 
     def made(folder: str) -> Images:
         """What was made for these pairs; results of earlier runs with more images stay where they are."""
@@ -228,15 +221,15 @@ def made_first(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tuple[di
         there = open_source(exp_dir / folder)
         return there.subset([name for name in there.names if name in set(inputs.names)])
 
-    make(False)
+    translate_folder(options, inputs)
     images: dict[str, Images] = {
         "result": made("inference_results"), "target": PreparedSide(pairs, "target", flags.n_images),
         "source": inputs,
     }  # fmt: skip
     if with_mixed and task.fine_from is not None:
         try:
-            outputs = ["--n_outputs_to_generate", str(flags.n_outputs_to_generate)]
-            make(True, *outputs, "--truncation", str(flags.truncation))
+            outputs = {"n_outputs_to_generate": flags.n_outputs_to_generate, "truncation": flags.truncation}
+            translate_folder(replace(options, mixing=True, **outputs), inputs)
             images["mixed"] = made("style_mixing")
         except UserError as error:
             print(f"no diversity: {error}", file=sys.stderr)

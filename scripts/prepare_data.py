@@ -156,7 +156,7 @@ def align(args: argparse.Namespace) -> int:
     from datasets.prepare.jobs import AlignJob, align_one
     from datasets.prepare.splits import read_name_split
     from datasets.roots import two_kinds
-    from datasets.sources import open_source
+    from psp.images.sources import open_source
 
     if args.sketches and args.labels:
         raise UserError("both --sketches and --labels were given; align takes one of them at a time")
@@ -200,7 +200,7 @@ def align(args: argparse.Namespace) -> int:
 def masks(args: argparse.Namespace) -> int:
     from datasets.prepare.celebamask import find_parts, photo_names, read_split
     from datasets.prepare.jobs import MaskJob, merge_one
-    from datasets.sources import open_source
+    from psp.images.sources import open_source
 
     parts = open_source(args.parts)
     faces, others = find_parts(parts)
@@ -242,7 +242,7 @@ def sketches(args: argparse.Namespace) -> int:
     from datasets.matching import match_names
     from datasets.prepare.jobs import SketchJob, sketch_one
     from datasets.sketches import DRAWING, check_style
-    from datasets.sources import open_source
+    from psp.images.sources import open_source
 
     if args.style != "mix":
         check_style(args.style)

@@ -27,12 +27,9 @@ def main() -> int:
     if own.ray_workers is not None and own.ray_workers < 1:
         raise UserError(f"--ray_workers {own.ray_workers} is too small; the least is 1")
     options = parse(others, mixing=own.style_mixing)  # torch is only imported once the flags are right
-    from datasets import open_source
-    from psp.inference.ray_data import run
+    from psp.inference.ray_data import translate_folder
 
-    return run(
-        options, open_source, root=ROOT, mixing=own.style_mixing, workers=own.ray_workers, address=own.ray_address
-    )
+    return translate_folder(options, workers=own.ray_workers, address=own.ray_address).status
 
 
 if __name__ == "__main__":

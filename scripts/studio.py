@@ -12,117 +12,21 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import functools
-import os
 from typing import TYPE_CHECKING, Any
 
-from psp.cli import Parser
-from psp.errors import UserError, run_main
-from psp.inference.options import ENHANCERS
-from psp.tasks import TASKS, get_task
+from psp.commands.studio import main
+from psp.errors import run_main
 
 if TYPE_CHECKING:
-    import numpy as np
     from PIL.Image import Image
 
-    from psp.studio.inputs import Tools
 
-EXAMPLES = {"sketch": ("sketches", "drawn"), "labels": ("labels",), "photo": ("photos",)}
-
-
-def build_parser() -> Parser:
-    parser = Parser("Draw or paint in the browser, and see faces as you draw. Without flags: http://localhost:5000.")
-    add = parser.add_argument
-    add(
-        "--checkpoint_path",
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="checkpoints to offer besides the bundled ones",
-    )
-    add("--dataset_type", metavar="TASK", help=f"of checkpoints that do not say theirs: {', '.join(TASKS)}")
-    add("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 lets everybody on the network in")
-    add("--port", type=int, default=5000, metavar="N", help="0 takes any that is free")
-    add("--allow_host", nargs="+", default=[], metavar="NAME", help="names that a proxy calls this machine by")
-    add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
-    add("--threads", type=int, default=None, metavar="N", help="CPU threads of the network (default: torch's choice)")
-    add(
-        "--enhance",
-        choices=ENHANCERS,
-        help="offer to restore faces (default: where the weights and spandrel are there)",
-    )
-    add("--enhance_weights", metavar="FILE", help="the file of that network")
-    return parser
-
-
-def main() -> int:
-    flags = build_parser().parse_args()
-    if not 0 <= flags.port <= 65535:
-        raise UserError(f"--port {flags.port} is out of range; allowed are 0 to 65535")
-    if flags.threads is not None and flags.threads < 1:
-        raise UserError(f"--threads {flags.threads} is too small; the least is 1")
-    from psp.studio.catalogue import bundled_entries, checkpoint_entries
-
-    if flags.dataset_type is not None:
-        get_task(flags.dataset_type)
-    given = checkpoint_entries(flags.checkpoint_path, flags.device, flags.dataset_type)
-
-    # Before torch is imported: its threads would wait for each other spinning, which beside a busy browser is most of
-    # what they would do: 0.43 CPU seconds for a face instead of 0.03, measured on two cores that others used as well.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    import torch
-
-    from psp.device import device_name, pick_device
-    from psp.studio.app import create_app
-    from psp.studio.guard import host_name
-    from psp.studio.models import Shelf
-    from psp.studio.server import make_server
-    from psp.studio.service import Studio
-
-    if flags.threads:
-        torch.set_num_threads(flags.threads)
-    device = pick_device(flags.device)
-    shelf = Shelf([*given, *bundled_entries(flags.device)], log=functools.partial(print, flush=True))
-    studio = Studio(
-        shelf,
-        tools(flags),
-        device=device_name(device),
-        allowed_hosts=[name.lower() for name in (host_name(flags.host), *flags.allow_host)],
-    )
-    if any(entry.eager for entry in given):
-        studio.queue.submit(lambda job: shelf.look_ahead())
-    server = make_server(create_app(studio), host=flags.host, port=flags.port, limits=studio.limits)
-    shown = "localhost" if flags.host in ("127.0.0.1", "0.0.0.0", "::1", "::") else flags.host
-    print(f"studio  http://{shown}:{server.effective_port}  on {studio.device}; Ctrl-C ends it", flush=True)
-    server.run()
-    return 0
-
-
-def tools(flags: Any) -> Tools:
-    """What the studio needs from outside psp, and what is optional."""
+def tools() -> dict[str, Any]:
+    """What only a checkout has: sketches drawn from photos, and faces cut out of them."""
     from datasets.sketches import STYLES, sketch_from_photo
-    from psp.studio.enhancing import LazyEnhancer, find_enhancer
-    from psp.studio.inputs import Tools
 
-    styles: dict[str, Any] = {name: functools.partial(sketch_from_photo, style=name) for name in STYLES}
-    examples = {
-        kind: [path for folder in folders for path in sorted((ROOT / "examples" / folder).glob("*.[jp][pn]g"))]
-        for kind, folders in EXAMPLES.items()
-    }
-    from psp.weights.face_parser import BUNDLED
-
-    enhancer = find_enhancer(flags.device)
-    if flags.enhance is not None:
-        if flags.enhance_weights is None or not Path(flags.enhance_weights).is_file():
-            raise UserError(f"--enhance {flags.enhance} needs its file as --enhance_weights FILE")
-        enhancer = LazyEnhancer(flags.enhance, flags.enhance_weights, flags.device)
-    return Tools(
-        sketch_styles=styles,
-        cut_face=cut_face,
-        parse_face=parse_face if BUNDLED.is_file() else None,
-        enhance=enhancer,
-        enhance_name=ENHANCERS[enhancer.name] if enhancer else "",
-        examples=examples,  # type: ignore[arg-type]
-    )
+    styles = {name: functools.partial(sketch_from_photo, style=name) for name in STYLES}
+    return {"sketch_styles": styles, "cut_face": cut_face}
 
 
 def cut_face(photo: Image, side: int) -> tuple[Image, int] | None:
@@ -135,13 +39,5 @@ def cut_face(photo: Image, side: int) -> tuple[Image, int] | None:
     return cut(photo, ffhq_crop(found, photo.size), side), found.n_faces
 
 
-def parse_face(face: Image) -> np.ndarray:
-    """The labels of a face that was cut out, by the bundled parser, on the CPU."""
-    from psp.images.preprocess import prepare_target
-    from psp.weights.face_parser import parse_faces
-
-    return parse_faces(prepare_target(face, size=face.width)[None])[0].numpy()
-
-
 if __name__ == "__main__":
-    run_main(main)
+    run_main(functools.partial(main, find_tools=tools))

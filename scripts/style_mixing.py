@@ -17,10 +17,9 @@ from psp.inference.options import parse
 
 def main() -> int:
     options = parse(mixing=True)  # torch is only imported once the flags are right
-    from datasets import open_source
-    from psp.inference.run import run
+    from psp.inference.run import translate_folder
 
-    return run(options, open_source, root=ROOT, mixing=True)
+    return translate_folder(options).status
 
 
 if __name__ == "__main__":

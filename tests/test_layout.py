@@ -9,6 +9,7 @@ import ast
 import functools
 import graphlib
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tiny_models import fill_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("stylegan2_ops", "psp", "criteria", "datasets")
@@ -39,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "psp/training/methods": MODELS | {"psp/weights", "psp/training"},
     "psp/inference": MODELS | {"psp/weights"},
     "psp/studio": MODELS | {"psp/weights", "psp/inference"},
+    "psp/commands": MODELS | {"psp/weights", "psp/inference", "psp/studio"},
     "psp/benchmark": MODELS | {"stylegan2_ops", "psp/weights", "psp/training", "psp/training/methods", "psp/inference"},
     "criteria": {"psp", "psp/images", "psp/networks", "psp/weights", "psp/weights/download"},
     "criteria/evaluation": {"psp", "psp/images", "psp/weights", "criteria"},
@@ -47,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "datasets/prepare": {"psp", "psp/images", "psp/networks", "psp/weights", "datasets"},
     "scripts": {"psp", "psp/images", "criteria", "criteria/evaluation", "datasets", "datasets/prepare"}
     | {f"psp/{room}" for room in ("networks", "models", "weights", "weights/download", "training", "training/methods")}
-    | {f"psp/{room}" for room in ("inference", "studio", "benchmark")},
+    | {f"psp/{room}" for room in ("inference", "studio", "commands", "benchmark")},
 }
 DOOR = "psp/__init__.py"
 MOST_FILES = 18  # in one room; the ground has at most 10
@@ -282,24 +285,33 @@ def calls_setup() -> dict[str, ast.expr]:
 
 
 def test_setup_lists_the_packages_by_hand() -> None:
-    allowed = {"os", "re", "runpy", "pathlib", "setuptools"}
+    allowed = {"os", "runpy", "pathlib", "setuptools"}
     assert {module.split(".")[0] for _, module in imported(parse(ROOT / "setup.py"))} <= allowed
     listed = set(ast.literal_eval(calls_setup()["packages"]))
+    weights = set(ast.literal_eval(calls_setup()["package_dir"]))  # the folder pretrained/, as data
     there = {name(path.parent).replace("/", ".") for path in python_files("psp", "stylegan2_ops")}
-    assert listed == there
+    assert listed == there | weights and weights == {"psp.pretrained", "psp.pretrained.auxiliary"}
     assert [package for package in there if not (ROOT / package.replace(".", "/") / "__init__.py").exists()] == []
 
 
 def test_setup_asks_for_nothing_that_requirements_lack() -> None:
     lines = (ROOT / "requirements.txt").read_text().splitlines()
-    assert set(ast.literal_eval(calls_setup()["install_requires"])) <= set(lines)
+    dependencies = re.search(r"^dependencies = (\[.*?^\])", (ROOT / "pyproject.toml").read_text(), re.M | re.S)
+    assert dependencies and set(ast.literal_eval(dependencies[1])) <= set(lines)
+
+
+def snippet() -> str:
+    """The lines of Python that README shows, for a sketch `in/a.png`."""
+    text = (ROOT / "README.md").read_text()
+    code = text[text.index("```python\nimport psp\n") :].split("```")[1].removeprefix("python\n")
+    return code.replace("my_sketches/", "in/").replace("my_sketch.png", "in/a.png")
 
 
 @pytest.mark.slow
 def test_pip_installs_and_removes_only_our_two_packages(tmp_path: Path) -> None:
     source = tmp_path / "source"  # pip leaves build folders in the tree that it builds from
     for path in everything():
-        if path.split("/")[0] in (*PACKAGES, "scripts", "tests", "setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        if path.split("/")[0] not in ("examples", "docs", ".ci"):
             (source / path).parent.mkdir(parents=True, exist_ok=True)
             (source / path).write_bytes((ROOT / path).read_bytes())
     venv.create(tmp_path / "venv", with_pip=False)
@@ -307,6 +319,7 @@ def test_pip_installs_and_removes_only_our_two_packages(tmp_path: Path) -> None:
     for package in ("datasets", "criteria", "scripts"):
         (site / package).mkdir()
         (site / package / "__init__.py").write_text("whose = 'somebody else'")
+    (site / "here.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
     before = {path.name for path in site.iterdir()}
 
     wheel = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
@@ -321,6 +334,25 @@ def test_pip_installs_and_removes_only_our_two_packages(tmp_path: Path) -> None:
 
     page = ROOT / "psp" / "studio" / "static"
     assert {path.name for path in (site / "psp/studio/static").iterdir()} == {path.name for path in page.iterdir()}
+
+    assert (site / "psp/py.typed").exists() and (site / "stylegan2_ops/py.typed").exists()
+
+    fill_folder(tmp_path / "in", ["a.png"])
+    command, env = tmp_path / "venv" / "bin" / "psp", {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": ""}
+
+    def run(*argv: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([command, *argv], cwd=tmp_path, capture_output=True, text=True, env=env)
+
+    assert "infer " in run("--help").stdout and "--data_path" in run("infer", "--help").stdout
+    for name_of, folder in (("infer", "inference_results"), ("mix", "style_mixing")):
+        made = run(name_of, "--data_path=in", f"--exp_dir={name_of}", "--device=cpu", "--n_outputs_to_generate=2")
+        assert made.returncode == 0 and (tmp_path / name_of / folder / "a.png").exists(), made.stderr
+    missing = run("infer", "--exp_dir=none", "--device=cpu")
+    assert missing.returncode == 2 and missing.stderr.startswith("error: --data_path is missing")
+    assert run("convert", "celebs_sketch_to_face", "own.pt").returncode == 0 and (tmp_path / "own.pt").exists()
+    python = [tmp_path / "venv" / "bin" / "python", "-c", snippet()]
+    done = subprocess.run(python, cwd=tmp_path, capture_output=True, text=True, env=env)
+    assert done.returncode == 0 and (tmp_path / "my_faces/inference_results/a.png").exists(), done.stderr
 
     subprocess.run([*pip, "uninstall", "-q", "-y", "psp-faces"], check=True)
     assert {path.name for path in site.iterdir()} == before

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from psp.read_compute_write import Pipeline
+from psp.read_compute_write import read_compute_write
 
 
 class Log:
@@ -23,15 +23,13 @@ class Log:
         self.seen = self.held = self.most_held = 0
         self.lock = threading.Lock()
         self.bad_reads, self.bad_results = bad_reads, bad_results
-        self.pipeline: Pipeline[int, str, str] = Pipeline(
-            self.read,
-            self.compute,
-            self.write,
-            self.failed,
-            batch_size=batch_size,
-            workers=workers,
-            progress=self.count,
-        )
+        self.batch_size, self.workers = batch_size, workers
+
+    def run(self, items: Sequence[int]) -> None:
+        read_compute_write(
+            items, self.read, self.compute, self.write, self.failed,
+            batch_size=self.batch_size, workers=self.workers, progress=self.count,
+        )  # fmt: skip
 
     def read(self, item: int) -> str:
         time.sleep(0.002 if item % 3 == 0 else 0)
@@ -64,7 +62,7 @@ class Log:
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
 def test_everything_once_in_order(batch_size: int, workers: int) -> None:
     log = Log(batch_size=batch_size, workers=workers)
-    log.pipeline.run(list(range(20)))
+    log.run(list(range(20)))
     assert [item for batch in log.batches for item in batch] == list(range(20))
     assert {len(batch) for batch in log.batches[:-1]} <= {batch_size}
     assert set(log.written) == set(range(20)) and log.seen == 20 and log.failures == {}
@@ -73,7 +71,7 @@ def test_everything_once_in_order(batch_size: int, workers: int) -> None:
 @pytest.mark.parametrize("workers", [0, 3])
 def test_failures_are_left_out_and_batches_stay_full(workers: int) -> None:
     log = Log(batch_size=4, workers=workers, bad_reads=[0, 5, 6, 19], bad_results=[3])
-    log.pipeline.run(list(range(20)))
+    log.run(list(range(20)))
     assert set(log.failures) == {0, 3, 5, 6, 19} and log.failures[3] == "made 3"
     assert set(log.written) == set(range(20)) - set(log.failures)
     assert [len(batch) for batch in log.batches] == [4, 4, 4, 4]
@@ -83,13 +81,13 @@ def test_failures_are_left_out_and_batches_stay_full(workers: int) -> None:
 @pytest.mark.parametrize("items", [[], [7]])
 def test_nothing_or_only_failures(items: list[int]) -> None:
     log = Log(batch_size=2, workers=2, bad_reads=[7])
-    log.pipeline.run(items)
+    log.run(items)
     assert log.batches == [] and log.seen == len(items)
 
 
 def test_little_is_held() -> None:
     log = Log(batch_size=3, workers=2)
-    log.pipeline.run(list(range(200)))
+    log.run(list(range(200)))
     assert log.most_held <= 3 * 3 + 2
 
 
@@ -99,9 +97,9 @@ def test_an_error_while_writing_ends_the_run() -> None:
     def write(item: int, value: str, made: str) -> None:
         raise OSError("full")
 
-    log.pipeline.write = write
+    log.write = write
     with pytest.raises(OSError, match="full"):
-        log.pipeline.run(list(range(1000)))
+        log.run(list(range(1000)))
     assert len(log.batches) < 10
 
 
@@ -111,19 +109,19 @@ def test_an_interrupt_ends_the_run_and_its_threads() -> None:
     def compute(items: Sequence[int], inputs: Sequence[str]) -> list[str | Exception]:
         raise KeyboardInterrupt
 
-    log.pipeline.compute = compute
+    log.compute = compute
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        log.pipeline.run(list(range(1000)))
+        log.run(list(range(1000)))
     assert threading.active_count() == before
 
 
 def test_reading_overlaps_computing() -> None:
     log = Log(batch_size=1, workers=2)
-    log.pipeline.read = lambda item: (time.sleep(0.02), f"<{item}>")[1]
-    original = log.pipeline.compute
-    log.pipeline.compute = lambda items, inputs: (time.sleep(0.02), original(items, inputs))[1]
-    log.pipeline.write = lambda item, value, made: time.sleep(0.02)
+    log.read = lambda item: (time.sleep(0.02), f"<{item}>")[1]
+    original = log.compute
+    log.compute = lambda items, inputs: (time.sleep(0.02), original(items, inputs))[1]
+    log.write = lambda item, value, made: time.sleep(0.02)
     start = time.perf_counter()
-    log.pipeline.run(list(range(30)))
+    log.run(list(range(30)))
     assert time.perf_counter() - start < 30 * 0.06 * 0.75

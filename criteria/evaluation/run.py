@@ -14,7 +14,7 @@ from criteria.evaluation.examples import Example, Reader
 from criteria.evaluation.measurements import Measurement
 from psp.device import memory_errors
 from psp.errors import UserError
-from psp.read_compute_write import Pipeline
+from psp.read_compute_write import read_compute_write
 
 Numbers = dict[str, np.ndarray]  # measurement -> [K]
 
@@ -67,9 +67,10 @@ def measure(
         def store(item: Example, _: object, numbers: Numbers) -> None:
             found[item.name] = numbers
 
-        Pipeline(reader.read, compute, store, failed, batch_size=batch_size, workers=workers, progress=bar.update).run(
-            examples
-        )
+        read_compute_write(
+            examples, reader.read, compute, store, failed,
+            batch_size=batch_size, workers=workers, progress=bar.update,
+        )  # fmt: skip
 
     report.names = [example.name for example in examples if example.name in found]
     for measurement in measurements:

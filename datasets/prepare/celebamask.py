@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from datasets.sources import ImageSource
 from psp.errors import UserError, brief
 from psp.images.labels import LABELS, flat_palette
+from psp.images.sources import ImageSource
 
 PARTS = LABELS[1:]  # in the order of the official g_mask.py: a later part overwrites an earlier one
 _PART_NAME = re.compile(rf"(?:^|/)0*(\d+)_({'|'.join(PARTS)})\.png$")

@@ -6,7 +6,6 @@ raises UserError naming the file. Results are written atomically.
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,10 +16,10 @@ from PIL import Image
 from datasets.prepare.align import cut, ffhq_crop, find_face
 from datasets.prepare.celebamask import label_image, merge_parts
 from datasets.sketches import DRAWING, STYLES, sketch_from_photo
-from datasets.sources import ImageSource
 from psp.errors import UserError
-from psp.files import save_image
+from psp.files import name_number, save_image
 from psp.images.decode import to_numbers, to_rgb
+from psp.images.sources import ImageSource
 
 
 def output_path(folder: str, name: str, suffix: str, extension: str) -> Path:
@@ -161,11 +160,11 @@ def sketch_one(job: SketchJob) -> str:
     """One photo -> one sketch; a hash of its name chooses the style of a mix and the hand of a drawing."""
     if not job.overwrite and job.path().is_file():
         return "kept"
-    digest = hashlib.sha256(PurePosixPath(job.name).stem.encode("utf-8", "surrogateescape")).digest()
+    seed = name_number(PurePosixPath(job.name).stem)
     style, labels = job.style, None
     if style == "mix":
         names = sorted(STYLES)
-        style = names[digest[0] % len(names)]
+        style = names[(seed >> 56) % len(names)]
     if style == DRAWING:
         if multiprocessing.parent_process() is not None:
             import torch
@@ -177,7 +176,6 @@ def sketch_one(job: SketchJob) -> str:
 
             name = job.labels.label(job.label_name)
             labels = label_ids(job.labels.open(job.label_name), get_label_map("celebamask"), len(LABELS), name)
-    seed = int.from_bytes(digest[:8], "big")
     photo = job.photos.open(job.name)
     save_image(sketch_from_photo(photo, style, size=job.size or None, labels=labels, seed=seed), job.path())
     return ""

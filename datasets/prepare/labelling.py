@@ -14,9 +14,9 @@ import numpy as np
 
 from datasets.prepare.celebamask import label_image
 from datasets.prepare.parallel import run_jobs
-from datasets.sources import ImageSource, open_source
 from psp.errors import UserError
 from psp.files import atomic_open, save_image
+from psp.images.sources import ImageSource, open_source
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 
 from datasets.matching import match_names
 from datasets.roots import labels_beside, two_kinds
-from datasets.sources import ImageSource, open_source
 from psp.errors import UserError
-from psp.files import atomic_open
+from psp.files import atomic_open, name_number
+from psp.images.sources import ImageSource, open_source
 
 HELD_OUT = 13 / 256
 
@@ -32,8 +32,7 @@ def is_held_out(collection: str, name: str, share: float = HELD_OUT) -> bool:
 def _place(collection: str, name: str) -> float:
     """The person's place in [0,1): those below the share are held out."""
     person = re.sub(r"_\d+$", "", str(PurePosixPath(name).with_suffix("")))
-    digest = hashlib.sha1(f"{collection}/{person}".encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    return name_number(f"{collection}/{person}", hashlib.sha1) / 2**64
 
 
 def merge(

@@ -14,12 +14,12 @@ from datasets.prepare.merging import collection_photos, label_maps
 from datasets.prepare.parallel import run_jobs
 from datasets.roots import train_part
 from datasets.sample_weights import check_weight, epoch_length, weights_of
-from datasets.sources import ImageSource
 from psp.errors import UserError
 from psp.files import write_text
 from psp.images.decode import to_grey
 from psp.images.labels import LABELS, get_label_map
 from psp.images.preprocess import label_ids
+from psp.images.sources import ImageSource
 
 CHEEKS = ((0.52, 0.74), (0.22, 0.78))  # rows and columns of a face in FFHQ's framing, as shares of its side
 FEWEST = 0.005  # share of a label map's pixels that have to be cheek before its luma means anything

@@ -18,7 +18,7 @@ from psp.batch import Batch
 from psp.benchmark import original
 from psp.benchmark.measure import Run
 from psp.inference.engine import Engine
-from psp.models.mixing import fine_layers
+from psp.models.mixing import fine_layers, mix
 from psp.models.psp import PSP, build_encoder
 from psp.networks.encoders import ENCODERS
 from psp.networks.stylegan2 import Generator
@@ -102,9 +102,7 @@ def mixing(model: PSP, outputs: int, precisions: Sequence[str]) -> Case:
     )
 
     def ours(engine: Engine) -> Tensor:
-        codes = engine.encode(source).repeat(outputs, 1, 1)
-        codes[:, layers] = model.map(z)[:, layers]
-        return engine.decode(codes)
+        return engine.decode(mix(engine.encode(source).repeat(outputs, 1, 1), model.map(z), layers))
 
     for precision in precisions:
         engine = Engine(model, precision=precision)

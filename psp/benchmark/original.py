@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from psp.models import mixing
 from psp.models.psp import PSP
 from psp.networks.stylegan2 import SQRT2, Generator, ModulatedConv2d, StyledConv, ToRGB
 
@@ -83,10 +84,8 @@ def mix(model: PSP, x: Tensor, z: Tensor, layers: list[int]) -> Tensor:
     for noise in z.split(1):
         style = model.map(noise)
         synthesize(model.decoder, style)  # only its code is used
-        codes = (model.encoder(x) + model.latent_avg).clone()
-        for layer in layers:
-            codes[:, layer] = style[:, layer]
-        images.append(synthesize(model.decoder, codes))
+        codes = model.encoder(x) + model.latent_avg
+        images.append(synthesize(model.decoder, mixing.mix(codes, style, layers)))
     return torch.cat(images)
 
 

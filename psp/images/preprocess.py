@@ -7,6 +7,7 @@ this module does not import torch.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EXTENSIONS", "FORMATS", "MAX_PIXELS", "Fit", "LabelResize", "byte_tensor", "choose_fit", "degrade",
-    "describe_source", "label_ids", "make_square", "on_device", "open_image", "parse_factors", "photo_tensor",
-    "pixels_to_source", "prepare_source", "prepare_target", "source_pixels", "target_pixels", "to_network",
+    "described_pixels", "label_ids", "make_square", "on_device", "open_image", "parse_factors", "photo_tensor",
+    "pixels_to_source", "prepare", "prepare_source", "prepare_target", "source_pixels", "target_pixels", "to_network",
 ]  # fmt: skip
 
 Fit = Literal["auto", "stretch", "crop", "letterbox"]
@@ -39,6 +40,8 @@ _UNIT = np.arange(256, dtype=np.float32) / np.float32(255)  # ToTensor
 _SIGNED = (_UNIT - np.float32(0.5)) / np.float32(0.5)  # and Normalize(0.5, 0.5)
 _BILINEAR, _NEAREST = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
 MAX_FACTOR = 128  # of --resize_factors: 2 of 256 pixels are left
+_FITTED = {"stretch": "stretched", "crop": "cropped to the middle square", "letterbox": "letterboxed"}
+_CLEANED = {"inverted": "light on dark inverted", "paper": "paper made white", "thickened": "thin lines kept"}
 _GROUND: dict[str, Any] = {"photo": (0, 0, 0), "sketch": 255, "labels": 0}  # what letterbox borders are filled with
 
 
@@ -79,7 +82,7 @@ def make_square(image: Image_, side: int, way: str, *, nearest: bool = False) ->
     return _square(image, side, way, _NEAREST if nearest else _BILINEAR, 0)
 
 
-def source_pixels(
+def described_pixels(
     image: Image_,
     task: Task,
     *,
@@ -89,27 +92,36 @@ def source_pixels(
     label_map: str | LabelMap = "celebamask",
     cleanup: bool = True,
     name: str = "file",
-) -> np.ndarray:
+) -> tuple[np.ndarray, str]:
     """The input as uint8 pixels: photo [size,size,3], sketch [size,size] (white 255), labels [size,size] of ids.
+
+    The second value says what was done beyond a plain resize, in words for the user; "" when nothing.
 
     fit: see `choose_fit`. label_resize: "nearest", or "bilinear" as pSp did (it invents classes along borders).
     label_map: see `psp.images.labels.get_label_map`. cleanup=False takes a sketch's greys as they are (pSp's recipe
     exactly).
     Raises UserError for label ids or colours that do not exist, naming them and `name`.
     """
-    way = choose_fit(image.size, task.source, fit)
+    way, resample = choose_fit(image.size, task.source, fit), _BILINEAR
+    words = [] if image.width == image.height else [_FITTED[way]]
     if task.source == "photo":
-        return np.asarray(_square(to_rgb(image), size, way, _BILINEAR, _GROUND["photo"]))
-    if task.source == "sketch":
-        grey = to_grey(image)
+        image = to_rgb(image)
+    elif task.source == "sketch":
+        image = to_grey(image)
         if cleanup:
-            grey, _ = clean_sketch(grey, size=size)
-        return np.asarray(_square(grey, size, way, _BILINEAR, _GROUND["sketch"]))
-    if label_resize not in get_args(LabelResize):
-        raise UserError(f"label resize {label_resize!r} is not known; --label_resize takes nearest or bilinear")
-    ids = label_ids(image, get_label_map(label_map), task.label_nc, name)
-    resample = _NEAREST if label_resize == "nearest" else _BILINEAR
-    return np.asarray(_square(Image.fromarray(ids), size, way, resample, _GROUND["labels"]))
+            image, steps = clean_sketch(image, size=size)
+            words += [_CLEANED[step] for step in steps]
+    else:
+        if label_resize not in get_args(LabelResize):
+            raise UserError(f"label resize {label_resize!r} is not known; --label_resize takes nearest or bilinear")
+        image = Image.fromarray(label_ids(image, get_label_map(label_map), task.label_nc, name))
+        resample = _NEAREST if label_resize == "nearest" else _BILINEAR
+    return np.asarray(_square(image, size, way, resample, _GROUND[task.source])), ", ".join(words)
+
+
+def source_pixels(image: Image_, task: Task, **options: Any) -> np.ndarray:
+    """The pixels alone of `described_pixels`, whose keywords and errors these are."""
+    return described_pixels(image, task, **options)[0]
 
 
 def label_ids(image: Image_, label_map: LabelMap, n_labels: int, name: str) -> np.ndarray:
@@ -133,21 +145,30 @@ def pixels_to_source(pixels: np.ndarray, task: Task) -> Tensor:
     return _looked_up(pixels[None], _UNIT)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """One network input. source: a row of `Batch.source`. original: its pixels before it was shrunk for
+    super-resolution, else None. note: what was done beyond a plain resize, "" when nothing."""
+
+    source: Tensor
+    original: np.ndarray | None
+    note: str
+
+
+def prepare(image: Image_, task: Task, *, factor: int | None = None, **options: Any) -> Prepared:
+    """One input image as the networks take it; other keywords and errors as `described_pixels`.
+
+    factor: how many times smaller it becomes first, see `degrade`.
+    """
+    pixels, note = described_pixels(image, task, **options)
+    if factor is None:
+        return Prepared(pixels_to_source(pixels, task), None, note)
+    return Prepared(pixels_to_source(degrade(pixels, factor), task), pixels, note)
+
+
 def prepare_source(image: Image_, task: Task, **options: Any) -> Tensor:
-    """One input image -> one row of `Batch.source`; keywords and errors as `source_pixels`."""
-    return pixels_to_source(source_pixels(image, task, **options), task)
-
-
-def describe_source(image: Image_, task: Task, *, size: int = 256, fit: str = "auto", cleanup: bool = True) -> str:
-    """What `source_pixels` does to this image beyond a plain resize, in words for the user; "" when nothing."""
-    words = []
-    if image.width != image.height:
-        way = choose_fit(image.size, task.source, fit)
-        words.append({"stretch": "stretched", "crop": "cropped to the middle square", "letterbox": "letterboxed"}[way])
-    if task.source == "sketch" and cleanup:
-        names = {"inverted": "light on dark inverted", "paper": "paper made white", "thickened": "thin lines kept"}
-        words += [names[step] for step in clean_sketch(to_grey(image), size=size)[1]]
-    return ", ".join(words)
+    """One input image -> one row of `Batch.source`; keywords and errors as `described_pixels`."""
+    return prepare(image, task, **options).source
 
 
 def target_pixels(image: Image_, *, size: int = 256, fit: str = "auto") -> np.ndarray:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import warnings
 from collections.abc import Callable
 
@@ -35,9 +34,8 @@ class Engine:
     def __init__(self, model: PSP, *, precision: str = "fp32", compile: bool = False, graphs: bool = True):
         autocast(model.device, precision)  # refuses at once what cannot work
         self.model, self.precision, self.compile = model, precision, compile
-        self.dtype = DTYPES[precision]
-        self.average_image: Tensor | None = None  # of ReStyle models
-        gpu = model.device.type == "cuda"
+        self.dtype, self.refines = DTYPES[precision], model.refines
+        self.gpu = gpu = model.device.type == "cuda"
         encoder = model.encoder.eval()
         if self.dtype != torch.float32:
             encoder = copy.deepcopy(encoder).to(self.dtype)
@@ -52,16 +50,18 @@ class Engine:
         if gpu and graphs:
             forms = [Graphed(form) for form in forms]
         self.encoder, self.decoder = forms
+        self.average_image: Tensor | None = None  # of ReStyle models, once it is needed
 
     @torch.inference_mode()
     def encode(self, inputs: Tensor) -> Tensor:
         """Network input [B,C,256,256] -> W+ codes [B,N,D]."""
-        if self.model.refines and self.average_image is None:
+        inputs = inputs.to(self.dtype)
+        if not self.refines:
+            return self._run(lambda: self.model.around_average(self.encoder(inputs)).float())
+        if self.average_image is None:
             self.average_image = self.model.average_image(self.decode)
-        encode = functools.partial(
-            self.model.encode, encoder=self.encoder, decode=self.decode, average_image=self.average_image
-        )
-        return self._run(lambda: encode(inputs.to(self.dtype)).float())
+        first = self.average_image
+        return self._run(lambda: self.model.refined(inputs, first, encoder=self.encoder, decode=self.decode))
 
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class Engine:
         return self._run(lambda: self.decoder(codes.float()))
 
     def _run(self, call: Callable[[], Tensor]) -> Tensor:
-        with _tf32(self.precision == "tf32") if self.model.device.type == "cuda" else contextlib.nullcontext():
+        with _tf32(self.precision == "tf32") if self.gpu else contextlib.nullcontext():
             if not self.compile:
                 return call()
             try:

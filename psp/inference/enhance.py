@@ -6,21 +6,19 @@ the results of the first two to [0,1], half of their range; so the networks are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from psp.compat import prepare_torchvision
-from psp.device import memory_errors, synchronize
+from psp.device import memory_errors
 from psp.errors import UserError, brief
 from psp.images.sheets import to_pixels
 from psp.inference.options import ENHANCERS as NETWORKS
-from psp.inference.translator import Faces
 from psp.weights.safe_torch import read_tensors
 
 SIDE = 512
@@ -38,6 +36,8 @@ class Enhancer:
     on the others; GFPGAN's noise is the one in its file.
     """
 
+    size = SIDE
+
     def __init__(self, name: str, network: nn.Module, device: torch.device | str = "cpu"):
         self.name, self.device = name, torch.device(device)
         self.network = network.eval().to(self.device)
@@ -51,25 +51,6 @@ class Enhancer:
         with memory_errors("use --device cpu, or leave --enhance out"):
             made = torch.cat([self.network(face[None], **self._options)[0].float() for face in faces])
         return to_pixels(made), torch.isfinite(made).flatten(1).all(dim=1).cpu().numpy()
-
-
-class EnhancedTranslator:
-    """A translator of any method with an `Enhancer` behind it; its pictures have 512 px."""
-
-    output_size = SIDE
-
-    def __init__(self, translator: Any, enhancer: Enhancer):
-        self.translator, self.enhancer = translator, enhancer
-        self.task, self.device, self.precision = translator.task, translator.device, translator.precision
-        self.n_outputs, self.timings = translator.n_outputs, translator.timings
-
-    def __call__(self, source: Tensor, names: Sequence[str]) -> Faces:
-        faces = self.translator(source, names)
-        n, outputs = faces.pixels.shape[:2]
-        pixels, finite = self.enhancer(faces.pixels.reshape(n * outputs, *faces.pixels.shape[2:]))
-        synchronize(self.device)
-        whole = faces.finite & finite.reshape(n, outputs).all(axis=1)
-        return Faces(pixels.reshape(n, outputs, *pixels.shape[1:]), faces.codes, whole)
 
 
 def load_enhancer(name: str, path: str | Path | None, device: torch.device | str = "cpu") -> Enhancer:

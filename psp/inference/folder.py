@@ -1,4 +1,4 @@
-"""A whole folder through a model: what is read, made and written, skipped and counted. Loaders are handed in."""
+"""A whole folder through a model: what is read, made and written, skipped and counted."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ from typing import Protocol
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 from tqdm import tqdm
 
 from psp.errors import UserError, one_line
 from psp.files import output_names, save_array, save_image
-from psp.images.preprocess import degrade, describe_source, pixels_to_source, source_pixels
+from psp.images.preprocess import Prepared, prepare
 from psp.images.sheets import resized, side_by_side, source_to_image
-from psp.inference.translator import AnyTranslator
-from psp.read_compute_write import Pipeline
-from psp.tasks import Task
+from psp.inference.options import InferenceOptions
+from psp.inference.translator import Translator
+from psp.read_compute_write import read_compute_write
 
 INPUT_SIZE = 256
 LARGE_PIXELS = 8_000_000
+SHEET_IMAGES = 24  # on a contact sheet
+OUTPUT_FOLDERS = (
+    "inference_results", "inference_coupled", "inference_latents", "style_mixing", "style_mixing_latents", "grid.png"
+)  # fmt: skip
 
 
 class Source(Protocol):
-    """A list of named images; `datasets.open_source` gives one."""
+    """A list of named images; `psp.images.sources.open_source` gives one."""
 
     path: Path
     names: list[str]
@@ -39,58 +42,6 @@ class Source(Protocol):
     def open(self, name: str, *, before: Callable[[Image.Image], object] = ...) -> Image.Image: ...
 
     def label(self, name: str) -> str: ...
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How images become network inputs; see `psp.images.preprocess.source_pixels`."""
-
-    fit: str = "auto"
-    label_resize: str = "nearest"
-    label_map: str = "celebamask"
-    cleanup: bool = True
-
-    def pixels(self, image: Image.Image, task: Task, name: str) -> np.ndarray:
-        """The uint8 pixels of one input at 256 px."""
-        options = {"label_resize": self.label_resize, "label_map": self.label_map}
-        return source_pixels(image, task, size=INPUT_SIZE, fit=self.fit, cleanup=self.cleanup, name=name, **options)
-
-    def note(self, image: Image.Image, task: Task) -> str:
-        """What is done to one input beyond a plain resize, in words."""
-        return describe_source(image, task, size=INPUT_SIZE, fit=self.fit, cleanup=self.cleanup)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What is written where below `folder`, as pSp lays it out.
-
-    mixing: one strip per image (input, then every output) in `style_mixing/`; otherwise the result alone in
-    `inference_results/` and, when `couple`, the strip in `inference_coupled/`. latents: W+ codes too, as .npy.
-    size: side of every picture, None for the model's own.
-    """
-
-    folder: Path
-    mixing: bool = False
-    couple: bool = False
-    latents: bool = False
-    size: int | None = None
-
-    def roots(self) -> dict[str, Path]:
-        """Kind of file -> its folder."""
-        if self.mixing:
-            roots = {"strip": self.folder / "style_mixing"}
-        else:
-            roots = {"result": self.folder / "inference_results"}
-            if self.couple:
-                roots["strip"] = self.folder / "inference_coupled"
-        if self.latents:
-            roots["latents"] = self.folder / ("style_mixing_latents" if self.mixing else "inference_latents")
-        return roots
-
-
-OUTPUT_FOLDERS = (
-    "inference_results", "inference_coupled", "inference_latents", "style_mixing", "style_mixing_latents", "grid.png"
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,14 +58,6 @@ class Item:
 
 
 @dataclass
-class Input:
-    """One decoded input; original: the picture before shrinking, where it was shrunk."""
-
-    source: Tensor
-    original: Image.Image | None
-
-
-@dataclass
 class Report:
     """How a run went. kept: results that were there already. notes: what was done to how many inputs."""
 
@@ -126,46 +69,56 @@ class Report:
     phases: dict[str, list[float]] = field(default_factory=lambda: {"read": [], "write": []})
     per_image: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def status(self) -> int:
+        """The exit status: 1 where an image failed, else 0."""
+        return 1 if self.failed else 0
+
 
 class FolderRun:
-    """Every image of a source through a translator, into the files of a `Layout`.
+    """Every image of a source through a translator, into the folders that pSp writes to.
 
-    names: all images of the source, in order; they decide the output names. reading: how inputs are prepared.
-    since: results older than this (seconds, as file times) are made again.
+    folder: where they lie. One strip per image (input, then every output) in `style_mixing/` when styles are mixed;
+    otherwise the result alone in `inference_results/` and, with couple_outputs, the strip in `inference_coupled/`. W+
+    codes in a folder of their own. names: the images of the source that are no earlier results, in order; they decide
+    the output names. since: results older than this (seconds, as file times) are made again. UserError: no such image.
     """
 
-    def __init__(
-        self,
-        translator: AnyTranslator,
-        source: Source,
-        names: Sequence[str],
-        layout: Layout,
-        *,
-        reading: Reading | None = None,
-        batch_size: int = 2,
-        workers: int = 2,
-        since: float = 0.0,
-    ):
-        self.translator, self.source, self.layout = translator, source, layout
-        self.reading = reading or Reading()
-        self.batch_size, self.workers, self.since = batch_size, workers, since
+    def __init__(self, translator: Translator, source: Source, folder: Path, options: InferenceOptions):
+        self.translator, self.source, self.folder, self.options = translator, source, folder, options
         self.task = translator.task
-        self.size = layout.size or translator.output_size
+        self.size = 256 if options.resize_outputs else translator.output_size
+        self.names = _without_results(source, folder)
+        if not self.names:
+            raise UserError(f"{source.path}: holds nothing but earlier results; see --data_path")
+        self.since = 0.0
         self.report, self._lock, self._large = Report(), threading.Lock(), threading.Lock()
-        self._pictures, self._arrays = output_names(names), output_names(names, ".npy")
+        self._pictures, self._arrays = output_names(self.names), output_names(self.names, ".npy")
+        self._shown: dict[Item, Image.Image] = {}
         self._failed_line: Callable[[str], object] = lambda line: print(line, file=sys.stderr)
-        for root in layout.roots().values():
+        self.roots = self._roots()
+        for root in self.roots.values():
             if root.resolve() == source.path.resolve():
                 raise UserError(
                     f"{root} is the folder that is read; the results would replace it: choose another --exp_dir"
                 )
+
+    def _roots(self) -> dict[str, Path]:
+        """Kind of file -> its folder; the first kind is what the run is about."""
+        if self.options.mixing:
+            roots, latents = {"strip": self.folder / "style_mixing"}, "style_mixing_latents"
+        else:
+            roots, latents = {"result": self.folder / "inference_results"}, "inference_latents"
+            if self.options.couple_outputs:
+                roots["strip"] = self.folder / "inference_coupled"
+        return roots | ({"latents": self.folder / latents} if self.options.save_latents else {})
 
     def paths(self, item: Item) -> dict[str, Path]:
         """Kind of file -> where it is written for this item."""
         sub = f"downsampling_{item.factor}" if item.factor else ""
         return {
             kind: root / sub / (self._arrays if kind == "latents" else self._pictures)[item.name]
-            for kind, root in self.layout.roots().items()
+            for kind, root in self.roots.items()
         }
 
     def is_done(self, item: Item) -> bool:
@@ -185,17 +138,20 @@ class FolderRun:
         self.report.kept += len(items) - len(waiting)
         with tqdm(total=len(waiting), unit="image", disable=True if quiet else None, smoothing=0.1) as bar:
             self._failed_line = lambda line: tqdm.write(line, file=sys.stderr)
-            pipeline: Pipeline[Item, Input, tuple[np.ndarray, np.ndarray]] = Pipeline(
-                self._read, self._compute, self._write, self._failed,
-                batch_size=self.batch_size, workers=self.workers, progress=bar.update,
+            read_compute_write(
+                waiting, self._read, self._compute, self._write, self._failed,
+                batch_size=self.options.test_batch_size, workers=self.options.test_workers, progress=bar.update,
             )  # fmt: skip
-            pipeline.run(waiting)
         self.report.seconds += time.perf_counter() - start
         return self.report
 
-    def read(self, item: Item) -> Input:
+    def input_picture(self, item: Item) -> Image.Image:
+        """The network's input at 256 px, for a contact sheet; read only where this run has not."""
+        return self._shown.get(item) or source_to_image(self.read(item).source, self.task)
+
+    def read(self, item: Item) -> Prepared:
         """Decode and prepare one input."""
-        label = self.source.label(item.name)
+        options = self.options
         with ExitStack() as stack:
 
             def before(image: Image.Image) -> None:
@@ -203,57 +159,56 @@ class FolderRun:
                     stack.enter_context(self._large)
 
             image = self.source.open(item.name, before=before)
-            pixels = self.reading.pixels(image, self.task, label)
-            note = self.reading.note(image, self.task)
-            del image
-        if note:
-            with self._lock:
-                self.report.notes[note] += 1
-        if item.factor is None:
-            return Input(pixels_to_source(pixels, self.task), None)
-        return Input(pixels_to_source(degrade(pixels, item.factor), self.task), Image.fromarray(pixels))
+            return prepare(
+                image, self.task, factor=item.factor, size=INPUT_SIZE, fit=options.fit, cleanup=options.cleanup,
+                label_resize=options.label_resize, label_map=options.label_map, name=self.source.label(item.name),
+            )  # fmt: skip
 
-    def _read(self, item: Item) -> Input:
+    def _read(self, item: Item) -> Prepared:
         start = time.perf_counter()
         result = self.read(item)
-        self.report.phases["read"].append(time.perf_counter() - start)
+        with self._lock:
+            self.report.notes.update([result.note] if result.note else [])
+            self.report.phases["read"].append(time.perf_counter() - start)
         return result
 
     def _compute(
-        self, items: Sequence[Item], inputs: Sequence[Input]
+        self, items: Sequence[Item], inputs: Sequence[Prepared]
     ) -> list[tuple[np.ndarray, np.ndarray] | Exception]:
         start = time.perf_counter()
         faces = self.translator(torch.stack([value.source for value in inputs]), [item.name for item in items])
         seconds = (time.perf_counter() - start) / len(items)
-        results: list[tuple[np.ndarray, np.ndarray] | Exception] = []
-        for item, pixels, codes, finite in zip(items, faces.pixels, faces.codes, faces.finite, strict=True):
-            self.report.per_image[item.key] = seconds
-            problem = UserError(
-                f"{self.source.label(item.name)}: the network's result is not finite; try --precision fp32"
-            )
-            results.append((pixels, codes) if finite else problem)
-        return results
+        self.report.per_image.update({item.key: seconds for item in items})
+        return [
+            (pixels, codes) if finite else self._not_finite(item)
+            for item, pixels, codes, finite in zip(items, faces.pixels, faces.codes, faces.finite, strict=True)
+        ]
 
-    def _write(self, item: Item, value: Input, result: tuple[np.ndarray, np.ndarray]) -> None:
+    def _not_finite(self, item: Item) -> UserError:
+        return UserError(f"{self.source.label(item.name)}: the network's result is not finite; try --precision fp32")
+
+    def _write(self, item: Item, value: Prepared, result: tuple[np.ndarray, np.ndarray]) -> None:
         start = time.perf_counter()
         pixels, codes = result
         faces = [Image.fromarray(face) for face in pixels]
+        if self.options.save_grid and len(self._shown) < SHEET_IMAGES:
+            self._shown[item] = source_to_image(value.source, self.task)
         for kind, path in self.paths(item).items():
             if kind == "latents":
-                save_array(codes if self.layout.mixing else codes[0], path)
+                save_array(codes if self.options.mixing else codes[0], path)
             elif kind == "result":
                 save_image(resized(faces[0], self.size), path)
             else:
-                before = [self.shown(value)]
-                if value.original is not None and not self.layout.mixing:  # as pSp: original, shrunk, result
-                    before.insert(0, value.original)
+                before = [self._beside(value)]
+                if value.original is not None and not self.options.mixing:  # as pSp: original, shrunk, result
+                    before.insert(0, Image.fromarray(value.original))
                 save_image(side_by_side([*before, *faces], self.size), path)
-        self.report.phases["write"].append(time.perf_counter() - start)
         with self._lock:
+            self.report.phases["write"].append(time.perf_counter() - start)
             self.report.made += 1
 
-    def shown(self, value: Input) -> Image.Image:
-        """The network's input as a picture; label maps are enlarged without mixing their colours."""
+    def _beside(self, value: Prepared) -> Image.Image:
+        """The network's input beside the results; label maps are enlarged without mixing their colours."""
         picture = source_to_image(value.source, self.task)
         if self.task.source == "labels" and self.size > INPUT_SIZE:
             return picture.resize((self.size, self.size), Image.Resampling.NEAREST)
@@ -264,3 +219,17 @@ class FolderRun:
         reason = one_line(reason)
         self.report.failed[item.key] = reason
         self._failed_line(f"failed: {reason}")
+
+
+def _without_results(source: Source, folder: Path) -> list[str]:
+    """The names that do not lie where this program writes: results of an earlier run are no input."""
+    for place in OUTPUT_FOLDERS:
+        if source.path.absolute().is_relative_to(folder.absolute() / place):
+            return []
+    try:
+        below = folder.absolute().relative_to(source.path.absolute()).as_posix()
+    except ValueError:
+        return list(source.names)
+    prefix = "" if below == "." else below + "/"
+    places = tuple(prefix + place + ("" if "." in place else "/") for place in OUTPUT_FOLDERS)
+    return [name for name in source.names if not name.startswith(places)]

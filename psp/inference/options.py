@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from pathlib import Path
 
 from psp.cli import Parser, add_bool
 from psp.errors import UserError
@@ -12,56 +13,84 @@ from psp.tasks import DIRECTIONS, TASKS, get_task
 
 # Value of --enhance -> what authors, spandrel and the studio call the network.
 ENHANCERS = {"gfpgan": "GFPGAN", "codeformer": "CodeFormer", "restoreformer": "RestoreFormer"}
+EVERYTHING = Share()
+LEAST = {
+    "test_batch_size": 1, "test_workers": 0, "n_images": 1, "n_outputs_to_generate": 1, "n_iters_per_batch": 1,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """What the flags say, under the flags' names; see `build_parser` for their meaning."""
+    """What a run over a folder does, under the flags' names; see `build_parser` for their meaning.
 
-    exp_dir: str | None
-    checkpoint_path: str | None
-    data_path: str | None
-    dataset_type: str | None
-    couple_outputs: bool
-    resize_outputs: bool
-    test_batch_size: int
-    test_workers: int
-    n_iters_per_batch: int | None
-    n_images: int | None
-    n_outputs_to_generate: int
-    mix_alpha: float | None
-    latent_mask: str | None
-    resize_factors: str | None
-    style_seed: int | None
-    style_image: str | None
-    style_code: str | None
-    truncation: float
-    fit: str
-    label_resize: str
-    label_map: str
-    cleanup: bool
-    save_latents: bool
-    save_grid: bool
-    overwrite: bool
-    share: Share
-    direction: str | None
-    test_dropout: bool | None
-    enhance: str | None
-    enhance_weights: str | None
-    device: str
-    precision: str
-    compile: bool
-    seed: int
+    mixing: several faces for every input, as `scripts/style_mixing.py`; otherwise one. UserError for values that cannot
+    work.
+    """
+
+    data_path: str | Path | None = None
+    exp_dir: str | Path | None = None
+    checkpoint_path: str | Path | None = None
+    dataset_type: str | None = None
+    n_images: int | None = None
+    mixing: bool = False
+    latent_mask: str | None = None
+    mix_alpha: float | None = None
+    n_outputs_to_generate: int = 5
+    style_seed: int | None = None
+    style_image: str | Path | None = None
+    style_code: str | Path | None = None
+    truncation: float = 1.0
+    seed: int = 0
+    direction: str | None = None
+    test_dropout: bool | None = None
+    enhance: str | None = None
+    enhance_weights: str | Path | None = None
+    fit: str = "auto"
+    label_resize: str = "nearest"
+    label_map: str = "celebamask"
+    resize_factors: str | None = None
+    cleanup: bool = True
+    couple_outputs: bool = False
+    resize_outputs: bool = False
+    save_latents: bool = False
+    save_grid: bool = False
+    overwrite: bool = False
+    test_batch_size: int = 2
+    test_workers: int = 2
+    n_iters_per_batch: int | None = None
+    device: str = "auto"
+    precision: str = "fp32"
+    compile: bool = False
+    share: Share = EVERYTHING
+
+    def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"--{name} {value} is too small; the least is {least}")
+        if self.dataset_type is not None:
+            get_task(self.dataset_type)
+        for name, allowed in {"enhance": tuple(ENHANCERS), "direction": DIRECTIONS}.items():
+            if getattr(self, name) not in (None, *allowed):
+                raise UserError(f"--{name} {getattr(self, name)!r} is not known; choose one of: {', '.join(allowed)}")
+        if self.enhance_weights is not None and self.enhance is None:
+            raise UserError(f"--enhance_weights does nothing without --enhance {'|'.join(ENHANCERS)}")
+        given = [f"--{name}" for name in ("style_seed", "style_image", "style_code") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise UserError(f"{' and '.join(given)} were both given; only one of them can set the style")
+        if not 0.0 <= self.truncation <= 2.0:
+            raise UserError(f"--truncation {self.truncation:g} is out of range; allowed are 0 to 2, 1 is none")
 
 
-def build_parser(*, mixing: bool) -> Parser:
+def build_parser(*, mixing: bool, prog: str | None = None) -> Parser:
     """The parser of `scripts/style_mixing.py` (`mixing`) or `scripts/inference.py`; both know all of pSp's flags."""
     what = (
         "Several different faces for every sketch, label map or photo: its own structure, other styles."
         if mixing
         else "Sketches, label maps or photos become faces."
     )
-    parser = Parser(f"{what} Without flags: the bundled model on the example images.")
+    default = InferenceOptions
+    parser = Parser(f"{what} Without flags: the bundled model on the example images.", prog=prog)
     where = parser.add_argument_group("what and where").add_argument
     where(
         "--data_path", metavar="PATH", help="folder (with sub-folders), zip file or one image (default: examples/...)"
@@ -87,17 +116,35 @@ def build_parser(*, mixing: bool) -> Parser:
         ),
     )
     mix("--mix_alpha", type=float, metavar="A", help="strength of the new style, 0 to 1 (default: 1, replaced)")
-    mix("--n_outputs_to_generate", type=int, default=5, metavar="N", help="style_mixing.py: faces per input")
+    mix(
+        "--n_outputs_to_generate",
+        type=int,
+        default=default.n_outputs_to_generate,
+        metavar="N",
+        help="style_mixing.py: faces per input",
+    )
     mix("--style_seed", type=int, metavar="SEED", help="the same random style(s) for every image")
     mix("--style_image", metavar="FILE", help="the style of this photo, for every image")
     mix("--style_code", metavar="FILE", help="W+ code(s) from a .npy, .pt or .safetensors file, e.g. of --save_latents")
-    mix("--truncation", type=float, default=1.0, metavar="T", help="below 1: random styles closer to the average face")
-    mix("--seed", type=int, default=0, metavar="SEED", help="for random styles that differ from image to image")
+    mix(
+        "--truncation",
+        type=float,
+        default=default.truncation,
+        metavar="T",
+        help="below 1: random styles closer to the average face",
+    )
+    mix(
+        "--seed",
+        type=int,
+        default=default.seed,
+        metavar="SEED",
+        help="for random styles that differ from image to image",
+    )
 
     other = parser.add_argument_group("pix2pix, CycleGAN, cGAN")
     other.add_argument("--direction", choices=DIRECTIONS, help="CycleGAN: which way (default: sketch_to_photo)")
     noisy = "run it as in training: dropout (by --seed), each picture's own statistics (default: our pix2pix alone)"
-    add_bool(other, "test_dropout", None, noisy)
+    add_bool(other, "test_dropout", default.test_dropout, noisy)
 
     better = parser.add_argument_group("enhancement").add_argument
     better("--enhance", choices=ENHANCERS, help="restore the faces, at 512 px (needs the package spandrel)")
@@ -105,60 +152,63 @@ def build_parser(*, mixing: bool) -> Parser:
 
     group = parser.add_argument_group("input")
     read = group.add_argument
-    read("--fit", choices=("auto", "stretch", "crop", "letterbox"), default="auto", help="images that are not square")
-    read("--label_resize", choices=("nearest", "bilinear"), default="nearest", help="bilinear: as pSp did")
-    read("--label_map", default="celebamask", metavar="MAP", help="celebamask, zllrunning, color or a .json file")
+    read(
+        "--fit",
+        choices=("auto", "stretch", "crop", "letterbox"),
+        default=default.fit,
+        help="images that are not square",
+    )
+    read("--label_resize", choices=("nearest", "bilinear"), default=default.label_resize, help="bilinear: as pSp did")
+    read("--label_map", default=default.label_map, metavar="MAP", help="celebamask, zllrunning, color or a .json file")
     read("--resize_factors", metavar="F", help="super-resolution: shrink the input first, by 8 or each of 4,8,16")
 
     write = parser.add_argument_group("output")
-    add_bool(group, "cleanup", True, "sketches: make photographed paper white, invert chalk on black, keep thin lines")
-    add_bool(write, "couple_outputs", False, "also save input and output side by side")
-    add_bool(write, "resize_outputs", False, "results at 256 px instead of the model's size")
-    add_bool(write, "save_latents", False, "also save the W+ codes, as .npy")
-    add_bool(write, "save_grid", False, "also save a contact sheet of the first results, grid.png")
-    add_bool(write, "overwrite", False, "make results again that are there already, or were made with other settings")
+    add_bool(
+        group,
+        "cleanup",
+        default.cleanup,
+        "sketches: make photographed paper white, invert chalk on black, keep thin lines",
+    )
+    add_bool(write, "couple_outputs", default.couple_outputs, "also save input and output side by side")
+    add_bool(write, "resize_outputs", default.resize_outputs, "results at 256 px instead of the model's size")
+    add_bool(write, "save_latents", default.save_latents, "also save the W+ codes, as .npy")
+    add_bool(write, "save_grid", default.save_grid, "also save a contact sheet of the first results, grid.png")
+    add_bool(
+        write,
+        "overwrite",
+        default.overwrite,
+        "make results again that are there already, or were made with other settings",
+    )
 
     running = parser.add_argument_group("running")
     add = running.add_argument
-    add("--test_batch_size", type=int, default=2, metavar="N", help="images the network works on at a time")
-    add("--test_workers", type=int, default=2, metavar="N", help="threads that read images (0: none)")
+    add(
+        "--test_batch_size",
+        type=int,
+        default=default.test_batch_size,
+        metavar="N",
+        help="images the network works on at a time",
+    )
+    add(
+        "--test_workers", type=int, default=default.test_workers, metavar="N", help="threads that read images (0: none)"
+    )
     add(
         "--n_iters_per_batch",
         type=int,
         metavar="N",
         help="ReStyle models: passes that refine a result (default: the checkpoint's, usually 5)",
     )
-    add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
-    add("--precision", choices=("fp32", "tf32", "bf16", "fp16"), default="fp32", help="tf32, fp16: on GPUs")
-    add_bool(running, "compile", False, "torch.compile: a minute more at the start, faster from then on")
+    add("--device", default=default.device, metavar="NAME", help="auto, cpu, cuda or cuda:N")
+    add("--precision", choices=("fp32", "tf32", "bf16", "fp16"), default=default.precision, help="tf32, fp16: on GPUs")
+    add_bool(running, "compile", default.compile, "torch.compile: a minute more at the start, faster from then on")
     shards = "share a folder among N runs into the same --exp_dir (default: torchrun's or srun's number of processes)"
     add("--num_shards", type=int, metavar="N", help=shards)
     add("--shard_index", type=int, metavar="K", help="which of the shards this run does, from 0")
     return parser
 
 
-def parse(argv: Sequence[str] | None = None, *, mixing: bool) -> InferenceOptions:
+def parse(argv: Sequence[str] | None = None, *, mixing: bool, prog: str | None = None) -> InferenceOptions:
     """The command line as options; UserError, one line, for anything that cannot work."""
-    values = vars(build_parser(mixing=mixing).parse_args(argv))
-    values["share"] = find_share(values["num_shards"], values["shard_index"])
-    options = InferenceOptions(**{field.name: values[field.name] for field in fields(InferenceOptions)})
-    for name, least in (
-        ("test_batch_size", 1),
-        ("test_workers", 0),
-        ("n_images", 1),
-        ("n_outputs_to_generate", 1),
-        ("n_iters_per_batch", 1),
-    ):
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise UserError(f"--{name} {value} is too small; the least is {least}")
-    if options.dataset_type is not None:
-        get_task(options.dataset_type)
-    if options.enhance_weights is not None and options.enhance is None:
-        raise UserError(f"--enhance_weights does nothing without --enhance {'|'.join(ENHANCERS)}")
-    given = [f"--{name}" for name in ("style_seed", "style_image", "style_code") if getattr(options, name) is not None]
-    if len(given) > 1:
-        raise UserError(f"{' and '.join(given)} were both given; only one of them can set the style")
-    if not 0.0 <= options.truncation <= 2.0:
-        raise UserError(f"--truncation {options.truncation:g} is out of range; allowed are 0 to 2, 1 is none")
-    return options
+    values = vars(build_parser(mixing=mixing, prog=prog).parse_args(argv))
+    share = find_share(values.pop("num_shards"), values.pop("shard_index"))
+    return InferenceOptions(mixing=mixing, share=share, **values)

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ import numpy as np
 from tqdm import tqdm
 
 from psp.errors import UserError
-from psp.inference.folder import Item, Report, Source
+from psp.files import checkout
+from psp.inference.folder import Item, Report
 from psp.inference.options import InferenceOptions
 from psp.inference.run import prepare, print_summary
 from psp.inference.share import Share
-from psp.inference.stats import save_stats
 
 BATCHES_AT_A_TIME = 16  # of the network, in one call of a worker: what is lost with a worker, and made again
 PATHS = ("exp_dir", "checkpoint_path", "data_path", "style_image", "style_code", "enhance_weights", "label_map")
@@ -31,10 +31,8 @@ class FaceMaker:
     since: results older than this are made again; see `psp.inference.folder.FolderRun`.
     """
 
-    def __init__(
-        self, options: InferenceOptions, open_source: Callable[[str | Path], Source], since: float, **more: Any
-    ):
-        self.folder_run = prepare(options, open_source, shared=True, **more).folder_run
+    def __init__(self, options: InferenceOptions, since: float):
+        self.folder_run = prepare(options, shared=True).folder_run
         self.folder_run.since = since
 
     def __call__(self, block: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -50,16 +48,8 @@ class FaceMaker:
         }
 
 
-def run(
-    options: InferenceOptions,
-    open_source: Callable[[str | Path], Source],
-    *,
-    root: Path,
-    mixing: bool,
-    workers: int | None = None,
-    address: str | None = None,
-) -> int:
-    """As `psp.inference.run.run`, by `workers` actors (default: one per GPU of the cluster, or per two CPU cores).
+def translate_folder(options: InferenceOptions, *, workers: int | None = None, address: str | None = None) -> Report:
+    """As `psp.inference.run.translate_folder`, by `workers` actors (default: one per GPU, or per two CPU cores).
 
     All machines need to see the data, the weights, `--exp_dir` and this checkout under the same paths. address: of a
     running cluster ("auto": the one of this machine); None starts one here. This process loads the model too, to check
@@ -74,17 +64,16 @@ def run(
     except ImportError as error:
         raise UserError(f'Ray is not installed ({error}); pip install "ray[data]"') from None
     options = replace(options, **_absolute(options))
-    more: dict[str, Any] = {"root": root, "mixing": mixing}
-    prepared = prepare(options, open_source, **more)  # mistakes show here, and not in every worker
+    prepared = prepare(options)  # mistakes show here, and not in every worker
     print("\n".join(prepared.lines), flush=True)
     folder_run, report = prepared.folder_run, prepared.folder_run.report
     waiting = [item for item in prepared.items if not folder_run.is_done(item)]
     report.kept = len(prepared.items) - len(waiting)
     if waiting:
         start = time.perf_counter()
-        exp_dir = str(folder_run.layout.folder.resolve())
+        exp_dir = folder_run.folder.resolve()
         worker_options = replace(options, exp_dir=exp_dir, overwrite=False)
-        search = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+        search = os.pathsep.join([str(checkout()), os.environ.get("PYTHONPATH", "")])
         quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
         ray.init(address=address, runtime_env={"env_vars": {"PYTHONPATH": search}}, **quiet)
         try:
@@ -93,7 +82,7 @@ def run(
             workers = workers or (gpus if on_gpu else max(1, cores // 2))
             worker_options = replace(worker_options, device="cuda" if on_gpu else "cpu")
             needs = {"num_gpus": 1, "num_cpus": 1} if on_gpu else {"num_gpus": 0, "num_cpus": max(1, cores // workers)}
-            arguments = {"options": worker_options, "open_source": open_source, "since": folder_run.since, **more}
+            arguments = {"options": worker_options, "since": folder_run.since}
             block = max(1, min(options.test_batch_size * BATCHES_AT_A_TIME, len(waiting) // workers))
             rows = _spread(ray.data, waiting, arguments, workers=workers, block=block, needs=needs)
             for row in tqdm(rows, total=len(waiting), unit="image", disable=None):
@@ -105,10 +94,9 @@ def run(
         finally:
             ray.shutdown()
         report.made, report.seconds = len(waiting) - len(report.failed), time.perf_counter() - start
-        extra = {"script": "style_mixing" if mixing else "inference", "seed": options.seed, "ray_workers": workers}
-        save_stats(folder_run, prepared.file("stats.json"), {**extra, "settings": prepared.settings})
-    print_summary(report, folder_run.layout)
-    return 1 if report.failed else 0
+        prepared.save_stats(prepared.file("stats.json"), ray_workers=workers)
+    print_summary(folder_run)
+    return report
 
 
 def _spread(

@@ -6,15 +6,15 @@ count from 0, as in pSp's code and published commands (its paper counts from 1).
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from psp.errors import UserError
+from psp.files import name_number
 
 
 def parse_layers(text: str, n_styles: int) -> list[int]:
@@ -67,25 +67,26 @@ def check_alpha(alpha: float | None) -> float:
     return float(alpha)
 
 
-def mix(codes: Tensor, styles: Tensor, layers: Sequence[int], alpha: float | None = None) -> Tensor:
+def mix(codes: Tensor, styles: Tensor, layers: Iterable[int] | Tensor, alpha: float | None = None) -> Tensor:
     """Replace the given layers of `codes` by alpha * styles + (1 - alpha) * codes; `codes` itself is left alone.
 
-    codes: [B,N,D]. styles: [B,N,D], or [1,N,D] for one style for all. alpha None: full replacement, as in pSp.
+    codes: [B,N,D]. styles: [B,N,D], or [1,N,D] for one style for all. layers: their numbers, or bool [B,N] where each
+    code has its own. alpha None: full replacement, as in pSp. Differentiable in codes and styles.
     Returns [B,N,D]. ValueError for shapes that do not fit or layers out of range.
     """
     if codes.ndim != 3 or styles.ndim != 3 or codes.shape[1:] != styles.shape[1:] or len(styles) not in (1, len(codes)):
         raise ValueError(
             f"codes {tuple(codes.shape)} and styles {tuple(styles.shape)}: expected [B,N,D] and [B or 1,N,D]"
         )
-    if any(not 0 <= layer < codes.shape[1] for layer in layers):
-        raise ValueError(f"layers {list(layers)} do not fit {codes.shape[1]} styles")
-    mixed = codes.clone()
-    chosen = torch.as_tensor(list(layers), dtype=torch.long, device=codes.device)
-    wanted = styles.to(codes)[:, chosen]
+    if not isinstance(layers, Tensor):
+        numbers = list(layers)
+        if any(not 0 <= layer < codes.shape[1] for layer in numbers):
+            raise ValueError(f"layers {numbers} do not fit {codes.shape[1]} styles")
+        layers = torch.tensor([[layer in numbers for layer in range(codes.shape[1])]], device=codes.device)
+    replacement = styles.to(codes)
     if alpha is not None and alpha != 1.0:
-        wanted = alpha * wanted + (1.0 - alpha) * codes[:, chosen]
-    mixed[:, chosen] = wanted.expand(len(codes), -1, -1)
-    return mixed
+        replacement = alpha * replacement + (1.0 - alpha) * codes
+    return torch.where(layers[:, :, None], replacement, codes)
 
 
 def seeded_noise(n: int, dim: int, seed: int, key: str = "") -> Tensor:
@@ -96,7 +97,6 @@ def seeded_noise(n: int, dim: int, seed: int, key: str = "") -> Tensor:
     rows = torch.empty(n, dim)
     generator = torch.Generator()
     for k in range(n):
-        digest = hashlib.sha256(f"{seed}/{k}/{key}".encode("utf-8", "surrogateescape")).digest()
-        generator.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        generator.manual_seed(name_number(f"{seed}/{k}/{key}") >> 1)
         rows[k] = torch.randn(dim, generator=generator)
     return rows

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from psp.device import images_at_once
 from psp.errors import UserError
-from psp.images.preprocess import to_network
 from psp.models.mixing import fine_layers, parse_layers
 from psp.models.restyle import DEFAULT_ITERS, INPUT_NC, check_iters, image_of, refine
 from psp.models.style_bank import StyleBank
@@ -118,29 +117,32 @@ class PSP(nn.Module):
     def device(self) -> torch.device:
         return self.latent_avg.device
 
-    def encode(
+    def encode(self, source: Tensor) -> Tensor:
+        """Network input [B,C,256,256] (see `psp.images.preprocess.to_network`) -> W+ codes [B,N,D]."""
+        if self.refines:
+            return self.refined(source, self.average_image(self.decode), encoder=self.encoder, decode=self.decode)
+        return self.around_average(self.encoder(source))
+
+    def around_average(self, codes: Tensor) -> Tensor:
+        """What an encoder predicts [B,N,D], with the average latent where it predicts the difference to that."""
+        return codes + self.latent_avg.to(codes.dtype) if self.start_from_latent_avg else codes
+
+    def refined(
         self,
         source: Tensor,
+        first: Tensor,
         *,
-        encoder: Callable[[Tensor], Tensor] | None = None,
-        decode: Callable[[Tensor], Tensor] | None = None,
-        average_image: Tensor | None = None,
+        encoder: Callable[[Tensor], Tensor],
+        decode: Callable[[Tensor], Tensor],
     ) -> Tensor:
-        """Network input [B,C,256,256] (see `psp.images.preprocess.to_network`) -> W+ codes [B,N,D], with the average
-        latent.
+        """W+ codes [B,N,D], float32, of a ReStyle model after its `n_iters` passes.
 
-        A ReStyle model takes `n_iters` passes, the first of them beside `self.average_image()`. encoder, decode: other
-        forms of `self.encoder` and `self.decode`, compiled or in half precision (`psp.inference.engine`).
+        first: `average_image`, which the first pass sees. encoder, decode: `self.encoder` and `self.decode`, or other
+        forms of them, compiled or in half precision.
         """
-        encoder = self.encoder if encoder is None else encoder  # a compiled one has no truth value
-        if self.refines:
-            first = self.average_image(decode) if average_image is None else average_image
-            at_once = images_at_once(self.device, self.output_size)
-            see = functools.partial(image_of, decode=decode or self.decode, at_once=at_once)
-            passes = refine(source, first, encoder=encoder, see=see, start=self.latent_avg)
-            return next(itertools.islice(passes, self.n_iters - 1, None))
-        codes = encoder(source)
-        return codes + self.latent_avg.to(codes.dtype) if self.start_from_latent_avg else codes
+        see = functools.partial(image_of, decode=decode, at_once=images_at_once(self.device, self.output_size))
+        passes = refine(source, first, encoder=encoder, see=see, start=self.latent_avg)
+        return next(itertools.islice(passes, self.n_iters - 1, None))
 
     def average_image(self, decode: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """What the average latent gives with fixed noise, at 256 px: RGB [1,3,256,256]. ReStyle starts from it."""
@@ -202,13 +204,6 @@ class PSP(nn.Module):
     ) -> Tensor:
         """W+ codes [B,N,D] -> images [B,3,S,S], not clipped, about [-1,1]. Noise: the fixed one unless asked."""
         return self.decoder.synthesize(codes, noise, randomize_noise=randomize_noise)
-
-    @torch.no_grad()
-    def translate(self, source: Tensor, seed: int = 0) -> Tensor:
-        """`Batch.source` [B,...] -> images [B,3,S,S], about [-1,1]. Nothing in it is random: `seed` changes nothing."""
-        if self.task is None:
-            raise UserError("the checkpoint does not say what it was trained for; add --dataset_type")
-        return self.decode(self.encode(to_network(source, self.task, self.device)))
 
     def resize(self, images: Tensor) -> Tensor:
         """Average-pool to 256 px, where pSp compares and trains; smaller images stay as they are."""

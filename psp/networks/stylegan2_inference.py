@@ -11,14 +11,22 @@ Then there are two ways, by what is scarce:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from psp.networks.stylegan2 import SQRT2, Generator, ModulatedConv2d, StyledConv, ToRGB
 from stylegan2_ops import layer_epilogue, upfirdn2d
+from stylegan2_ops.upfirdn2d import upfirdn2d_reference
 
 HALF_CLAMP = 256.0  # keeps half-precision activations in range; trained networks hardly reach it
+
+
+def _resampled(x: Tensor, kernel: Tensor, up: int, pad: tuple[int, int]) -> Tensor:
+    """`upfirdn2d` on a CPU, where there are no kernels to choose from and the layers are known to fit."""
+    return upfirdn2d_reference(x, kernel, up, 1, (*pad, *pad))
 
 
 class FrozenConv(nn.Module):
@@ -61,7 +69,7 @@ class FrozenConv(nn.Module):
         if not self.up:
             return F.conv2d(x, weight, bias, padding=self.padding)
         y = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-        return upfirdn2d(y, self.kernel, pad=self.blur_pad).add_(bias[:, None, None])
+        return _resampled(y, self.kernel, 1, self.blur_pad).add_(bias[:, None, None])
 
     def batched(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor | None]:
         """x [B,in,H,W], w [B,D] -> the convolution alone, without blur, and the demodulation [B,out] or None."""
@@ -121,14 +129,14 @@ class FrozenToRGB(nn.Module):
             self.register_buffer("kernel", layer.upsample.kernel.detach().clone())
 
     def alone(self, x: Tensor, w: Tensor, skip: Tensor | None) -> Tensor:
-        return self._sum(self.conv.alone(x, w, self.bias), skip)
+        return self._sum(self.conv.alone(x, w, self.bias), skip, _resampled)
 
     def batched(self, x: Tensor, w: Tensor, skip: Tensor | None) -> Tensor:
-        return self._sum(self.conv.batched(x, w)[0] + self.bias[:, None, None], skip)
+        return self._sum(self.conv.batched(x, w)[0] + self.bias[:, None, None], skip, upfirdn2d)
 
-    def _sum(self, rgb: Tensor, skip: Tensor | None) -> Tensor:
+    def _sum(self, rgb: Tensor, skip: Tensor | None, resample: Callable[..., Tensor]) -> Tensor:
         rgb = rgb.float() if self.clamp is None else rgb.float().clamp(-self.clamp, self.clamp)
-        return rgb if skip is None else rgb.add_(upfirdn2d(skip, self.kernel, up=2, pad=self.pad))
+        return rgb if skip is None else rgb.add_(resample(skip, self.kernel, up=2, pad=self.pad))
 
 
 class FrozenGenerator(nn.Module):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from psp.images.decode import to_numbers, to_rgb
 from psp.images.labels import LABEL_MAPS, flat_palette
-from psp.images.preprocess import describe_source, source_pixels, target_pixels
+from psp.images.preprocess import described_pixels, target_pixels
 from psp.studio.limits import Refused
 from psp.studio.models import Kind
 from psp.tasks import get_task
@@ -28,7 +28,7 @@ Picture = Image.Image
 
 @dataclass(frozen=True)
 class Tools:
-    """What `scripts/studio.py` hands in.
+    """What `psp.commands.studio` hands in.
 
     sketch_styles: name -> photo to sketch (L, same size). cut_face: (photo, side) -> (square cut as FFHQ cuts, number
     of faces), None where no face is found. parse_face: square photo -> label ids uint8 [side,side]. enhance: picture
@@ -109,9 +109,10 @@ def to_sketch(image: Picture, tools: Tools, *, read_as: str, style: str, align: 
     if read_as == "auto":
         read_as = "drawing" if guess_kind(image) == "sketch" else "photo"
     if read_as == "drawing":
-        words = describe_source(image, SKETCH, size=SIDE)
-        pixels = source_pixels(image, SKETCH, size=SIDE)
+        pixels, words = described_pixels(image, SKETCH, size=SIDE)
         return Prepared(Image.fromarray(pixels), "drawing", words.split(", ") if words else [])
+    if not tools.sketch_styles:
+        raise Refused(422, "Photos become sketches only in a checkout of the project; drop a drawing instead.")
     face = to_photo(image, tools, align=align)
     return Prepared(tools.sketch_styles[style](face.image), "photo", [*face.notes, f"drawn as {style}"])
 
@@ -121,8 +122,7 @@ def to_labels(image: Picture, tools: Tools, *, read_as: str, align: bool) -> Pre
     if read_as == "auto":
         read_as = "map" if guess_kind(image) == "labels" else "photo" if tools.parse_face else "map"
     if read_as == "map":
-        ids, notes = source_pixels(image, LABELS, size=SIDE, name="image"), []
-        words = describe_source(image, LABELS, size=SIDE)
+        ids, words = described_pixels(image, LABELS, size=SIDE, name="image")
         notes = words.split(", ") if words else []
     elif tools.parse_face is None:
         raise Refused(422, "There is no face parser here, so a photo cannot become a label map; drop a map instead.")

@@ -15,9 +15,10 @@ import torch
 
 from psp.errors import UserError, brief
 from psp.files import make_folder, write_text
+from psp.models.image_to_image import PictureModel
 from psp.models.psp import PSP, parameter_count
 from psp.weights.convert import lowered, model_tensors, structure
-from psp.weights.load import load_model
+from psp.weights.load import load_any_model
 from psp.weights.places import FOLDER_CONFIG, FOLDER_WEIGHTS
 from psp.weights.safe_torch import plain_options
 from psp.weights.save import save_safetensors
@@ -53,14 +54,16 @@ def from_pretrained(
     *,
     revision: str | None = None,
     task: str | None = None,
+    direction: str | None = None,
     device: str | torch.device = "cpu",
     local_files_only: bool = False,
-) -> PSP:
-    """Model of a folder that `save_pretrained` wrote, of a weights file, or of a repository on the Hugging Face Hub.
+) -> PSP | PictureModel:
+    """Model of any kind: of a weights file, of a folder that `save_pretrained` wrote, of a repository on the Hugging
+    Face Hub, or the bundled one of a task, such as "celebs_sketch_to_face". In eval mode, ready to translate.
 
     name_or_folder: what exists on this machine is read here, without the network; otherwise `owner/name`, of which
     model.safetensors and config.json are fetched into Hugging Face's cache. local_files_only, or HF_HUB_OFFLINE=1: only
-    the cache. task, device: as `load_model`. UserError in one line: not there, no network, or not a model.
+    the cache. task, direction, device: as `load_any_model`. UserError in one line: not there, no network, or no model.
     """
     path = Path(name_or_folder)
     if path.exists():
@@ -68,7 +71,7 @@ def from_pretrained(
             raise UserError(f"{path} is a local folder, which has no revision {revision!r}; leave it out")
     elif _REPO_ID.fullmatch(str(name_or_folder)) and path.suffix not in _WEIGHTS:
         path = _snapshot(str(name_or_folder), revision, local_files_only)
-    return load_model(path, task=task, device=device)
+    return load_any_model(path, task=task, direction=direction, device=device)
 
 
 def _snapshot(repo: str, revision: str | None, local_files_only: bool) -> Path:

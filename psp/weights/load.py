@@ -27,16 +27,11 @@ from psp.networks.stylegan2_discriminator import Discriminator, discriminator_co
 from psp.tasks import DEFAULT_TASK, TASKS, get_task
 from psp.weights.formats import Weights, read_weights
 from psp.weights.image_to_image import is_picture_file, picture_model
+from psp.weights.places import BUNDLED as BUNDLED
 from psp.weights.places import PRETRAINED
 from psp.weights.safe_torch import read_torch
 
 BUNDLED_GENERATOR = PRETRAINED / "stylegan2_faces.safetensors"
-# Each file holds an encoder and names the generator beside it, which the tasks share.
-BUNDLED = {
-    "celebs_sketch_to_face": PRETRAINED / "psp_sketch_to_face.safetensors",
-    "cufs_sketch_to_face": PRETRAINED / "psp_sketch_to_face.safetensors",
-    "celebs_seg_to_face": PRETRAINED / "psp_seg_to_face.safetensors",
-}
 
 
 @dataclass
@@ -269,10 +264,13 @@ def load_any_model(
 ) -> PSP | PictureModel:
     """The model of a checkpoint of any method, or the bundled one of `task` when `path` is None; on `device`, for use.
 
+    path: also the name of a task, for its bundled model.
     direction, noisy: see `psp.weights.image_to_image.picture_model`; UserError where they do not apply. Other errors as
     there and in `load_model`.
     """
     weights = read_weights(bundled(task or DEFAULT_TASK) if path is None else path)
+    if task is None and str(path) in BUNDLED and weights.path == BUNDLED[str(path)]:
+        task = str(path)
     if is_picture_file(weights):
         return picture_model(weights, task=task, direction=direction, device=device, noisy=noisy)
     for flag, given in (("--direction", direction), ("--test_dropout", noisy)):

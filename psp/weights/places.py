@@ -12,7 +12,14 @@ from psp.errors import UserError, brief
 from psp.files import checkout
 
 ROOT = checkout()
-PRETRAINED = ROOT / "pretrained"
+_SHIPPED = Path(__file__).resolve().parents[1] / "pretrained"  # an installed package has the bundled weights inside
+PRETRAINED = _SHIPPED if _SHIPPED.is_dir() else ROOT / "pretrained"
+# Each file holds an encoder and names the generator beside it, which the tasks share.
+BUNDLED = {
+    "celebs_sketch_to_face": PRETRAINED / "psp_sketch_to_face.safetensors",
+    "cufs_sketch_to_face": PRETRAINED / "psp_sketch_to_face.safetensors",
+    "celebs_seg_to_face": PRETRAINED / "psp_seg_to_face.safetensors",
+}
 DOWNLOADS = PRETRAINED / "downloads"
 FOLDER_WEIGHTS, FOLDER_CONFIG = "model.safetensors", "config.json"  # Hugging Face's names
 
@@ -35,7 +42,8 @@ def find_weights(*names: str) -> Path | None:
 
 
 def locate(path: str | Path) -> Path:
-    """The file that is meant: a folder's model.safetensors; for a bare name that is not here, a weights folder's file.
+    """The file that is meant: a folder's model.safetensors; for a bare name that is not here, the bundled model of that
+    task, or a weights folder's file of that name.
 
     Anything else is returned as it is, missing or not.
     """
@@ -44,7 +52,7 @@ def locate(path: str | Path) -> Path:
         if path.is_dir() and (path / FOLDER_WEIGHTS).is_file():
             return path / FOLDER_WEIGHTS
         if path.name == str(path) and not path.exists():
-            return find_weights(path.name) or path
+            return BUNDLED.get(path.name) or find_weights(path.name) or path
     except (OSError, ValueError):  # a name that the system cannot even look up; reading it says why
         pass
     return path

@@ -19,9 +19,9 @@ from datasets.augment import item_rng, mirror, roughen_sketch
 from datasets.loader import EpochSampler, eval_loader, item_seed, train_loader
 from datasets.matching import match_names, pair_key
 from datasets.pairs import PairedImages
-from datasets.sources import natural_key
 from psp.errors import UserError
 from psp.images.labels import flat_palette
+from psp.images.sources import natural_key
 from psp.tasks import TASKS
 
 SKETCH, LABEL, PHOTO = TASKS["celebs_sketch_to_face"], TASKS["celebs_seg_to_face"], TASKS["ffhq_encode"]

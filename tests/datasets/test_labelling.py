@@ -18,8 +18,8 @@ from datasets.prepare import labelling
 from datasets.prepare.labelling import parse_quickly
 from datasets.prepare.merging import is_held_out
 from datasets.roots import open_data_root
-from datasets.sources import open_source
 from psp.images.preprocess import photo_tensor, target_pixels
+from psp.images.sources import open_source
 from psp.tasks import get_task
 from psp.weights.face_parser import load_face_parser
 from scripts.prepare_data import main

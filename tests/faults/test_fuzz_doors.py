@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_models import drawing, photo
 
-from datasets.sources import Zip
 from psp.errors import UserError, shown
 from psp.images.decode import open_image
 from psp.images.labels import get_label_map
-from psp.images.preprocess import describe_source, source_pixels
+from psp.images.preprocess import described_pixels, source_pixels
+from psp.images.sources import Zip
 from psp.tasks import get_task
 from psp.training.checks import check
 from psp.training.config import parse
@@ -56,8 +56,7 @@ def damaged(draw: st.DrawFn, files: list[bytes]) -> bytes:
 def test_image_door(data: bytes, task: object) -> None:
     try:
         image = open_image(io.BytesIO(data), max_pixels=1_000_000, name="x.png")
-        pixels = source_pixels(image, task, size=32, name="x.png")  # type: ignore[arg-type]
-        describe_source(image, task, size=32)  # type: ignore[arg-type]
+        pixels, _ = described_pixels(image, task, size=32, name="x.png")  # type: ignore[arg-type]
     except UserError as error:
         one_line(error)
     else:

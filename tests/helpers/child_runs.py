@@ -178,10 +178,9 @@ def ranks_methods(folder: str) -> int:
 
 def infer(folder: str, out: str) -> int:
     """scripts/inference.py on `folder`/in into `folder`/`out`."""
-    from datasets import open_source
     from psp.inference.options import parse
-    from psp.inference.run import run
+    from psp.inference.run import translate_folder
 
     flags = [f"--data_path={folder}/in", f"--exp_dir={folder}/{out}", f"--checkpoint_path={folder}/tiny.pt"]
     options = parse([*flags, "--device=cpu"], mixing=False)
-    return run(options, open_source, root=Path(__file__).resolve().parents[2], mixing=False)
+    return translate_folder(options).status

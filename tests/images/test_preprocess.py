@@ -20,7 +20,7 @@ from psp.images.decode import open_image, to_grey, to_rgb
 from psp.images.preprocess import (  # fmt: skip
     choose_fit,
     degrade,
-    describe_source,
+    described_pixels,
     parse_factors,
     prepare_source,
     prepare_target,
@@ -114,7 +114,7 @@ def test_drawing_on_photographed_paper_becomes_dark_on_white() -> None:
     got = prepare_source(photo, SKETCH)
     assert (got > 0.9).float().mean() > 0.85 and float(got.min()) < 0.3
     assert agrees(photo, drawing(512)) > 0.9
-    assert "paper made white" in describe_source(photo, SKETCH)
+    assert "paper made white" in described_pixels(photo, SKETCH)[1]
 
 
 @pytest.mark.parametrize("ground", [128, 200, 230])
@@ -129,7 +129,7 @@ def test_light_on_dark_is_inverted(ground: int) -> None:
     image = drawing(ink=255, ground=ground)
     assert prepare_source(image, SKETCH)[0, 0, 0] > 0.98
     assert agrees(image, drawing()) > 0.98
-    assert "inverted" in describe_source(image, SKETCH)
+    assert "inverted" in described_pixels(image, SKETCH)[1]
 
 
 def test_solid_black_hair_stays_black() -> None:
@@ -156,7 +156,7 @@ def test_thin_lines_of_a_large_drawing_survive() -> None:
     got = prepare_source(thin, SKETCH)
     assert float(plain.min()) > 0.6 and float(got.min()) < 0.5
     assert torch.equal(prepare_source(thin, SKETCH, cleanup=False), plain)
-    assert "thin lines kept" in describe_source(thin, SKETCH)
+    assert "thin lines kept" in described_pixels(thin, SKETCH)[1]
 
 
 def test_empty_and_tiny_drawings_do_not_fail() -> None:
@@ -186,7 +186,7 @@ def test_fit_modes() -> None:
     assert source_pixels(photo.convert("RGB"), PHOTO).min() == 255
     labels = Image.fromarray(np.full((50, 200), 13, np.uint8))
     assert source_pixels(labels, LABEL, fit="letterbox")[0, 0] == 0 and source_pixels(labels, LABEL).min() == 13
-    assert describe_source(tall.convert("RGB"), PHOTO) == "cropped to the middle square"
+    assert described_pixels(tall.convert("RGB"), PHOTO)[1] == "cropped to the middle square"
 
 
 def test_extreme_shapes_stay_small() -> None:

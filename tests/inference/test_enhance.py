@@ -17,10 +17,9 @@ from tiny_checkpoints import refused, written
 from tiny_models import drawing, fill_folder, save_tiny
 from torch import Tensor, nn
 
-from datasets import open_source
 from psp.inference.enhance import NETWORKS, SIDE, WEIGHTS_FROM, Enhancer, load_enhancer
 from psp.inference.options import ENHANCERS, parse
-from psp.inference.run import run
+from psp.inference.run import translate_folder
 
 
 class Restorer(nn.Module):
@@ -132,7 +131,7 @@ def test_behind_the_scripts(
 
     def make(name: str, *more: str) -> Image.Image:
         options = parse([*common, f"--exp_dir={tmp_path / name}", *more], mixing=mixing)
-        assert run(options, open_source, root=root, mixing=mixing) == 0
+        assert translate_folder(options).status == 0
         (folder,) = (path for path in (tmp_path / name).iterdir() if path.is_dir())
         return Image.open(folder / "a.png")
 
@@ -145,7 +144,7 @@ def test_behind_the_scripts(
     assert np.abs(small[..., 0] - before[..., 0]).mean() < 12
     assert np.abs(small[..., 1] - (before[..., 1] / 2 + 63.75)).mean() < 8  # halved around the middle
     again = parse([*common, f"--exp_dir={tmp_path / 'better'}"], mixing=mixing)
-    assert "other settings" in refused(lambda: run(again, open_source, root=root, mixing=mixing))
+    assert "other settings" in refused(lambda: translate_folder(again))
 
 
 # ---- the real package ----------------------------------------------------------------------------------

@@ -13,9 +13,8 @@ from tiny_checkpoints import refused, written
 from tiny_image_gans import SKETCHES, cyclegan, pix2pix
 from tiny_models import drawing, fill_folder, photo
 
-from datasets import open_source
 from psp.inference.options import parse
-from psp.inference.run import run
+from psp.inference.run import translate_folder
 
 
 @pytest.fixture
@@ -25,19 +24,19 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def translate(root: Path, *argv: object, mixing: bool = False) -> int:
+def translate(*argv: object, mixing: bool = False) -> int:
     quiet = ["--device=cpu", "--test_workers=0"]
-    return run(parse([*map(str, argv), *quiet], mixing=mixing), open_source, root=root, mixing=mixing)
+    return translate_folder(parse([*map(str, argv), *quiet], mixing=mixing)).status
 
 
 def pictures(folder: Path) -> dict[str, np.ndarray]:
     return {path.name: np.asarray(Image.open(path)) for path in sorted(folder.iterdir())}
 
 
-def test_pix2pix(data: Path, tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pix2pix(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [f"--checkpoint_path={pix2pix(tmp_path / 'g.pt')}", f"--data_path={data / 'sketches'}"]
     command += [f"--exp_dir={tmp_path / 'out'}", "--couple_outputs", "--save_grid"]
-    assert translate(root, *command) == 0
+    assert translate(*command) == 0
     out = capsys.readouterr().out
     assert "64 px, pix2pix" in out and "pix2pix has one answer" in out and "3 made" in out
     made = pictures(tmp_path / "out" / "inference_results")
@@ -51,47 +50,47 @@ def test_pix2pix(data: Path, tmp_path: Path, root: Path, capsys: pytest.CaptureF
     stats = json.loads((tmp_path / "out" / "stats.json").read_text())
     assert stats["settings"]["method"] == "pix2pix" and stats["counts"] == {"made": 3, "kept": 0, "failed": 0}
     (tmp_path / "out" / "inference_results" / "b.jpg").unlink()
-    assert translate(root, *command, "--test_batch_size=1") == 0
+    assert translate(*command, "--test_batch_size=1") == 0
     assert "1 made, 2 already there" in capsys.readouterr().out
     for name, image in pictures(tmp_path / "out" / "inference_results").items():
         assert np.array_equal(image, made[name])
 
 
-def test_cyclegan_goes_both_ways(data: Path, tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cyclegan_goes_both_ways(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = f"--checkpoint_path={cyclegan(tmp_path / 'g.pt')}"
-    assert translate(root, weights, f"--data_path={data / 'sketches'}", f"--exp_dir={tmp_path / 'there'}") == 0
+    assert translate(weights, f"--data_path={data / 'sketches'}", f"--exp_dir={tmp_path / 'there'}") == 0
     assert "cyclegan sketch_to_photo" in capsys.readouterr().out
     back = [weights, f"--data_path={data / 'photos'}", "--direction=photo_to_sketch"]
-    assert translate(root, *back, f"--exp_dir={tmp_path / 'back'}") == 0
+    assert translate(*back, f"--exp_dir={tmp_path / 'back'}") == 0
     assert "cyclegan photo_to_sketch" in capsys.readouterr().out
     assert set(pictures(tmp_path / "there" / "inference_results")) == {"a.png", "b.jpg", "c.png"}
     assert set(pictures(tmp_path / "back" / "inference_results")) == {"x.png", "y.png"}
     wrong_way = [weights, f"--data_path={data / 'photos'}", f"--exp_dir={tmp_path / 'back'}"]
-    assert "were made with other settings" in refused(lambda: translate(root, *wrong_way))
+    assert "were made with other settings" in refused(lambda: translate(*wrong_way))
 
 
-def test_a_public_file(data: Path, tmp_path: Path, root: Path) -> None:
+def test_a_public_file(data: Path, tmp_path: Path) -> None:
     weights = written(tmp_path / "latest_net_G.pth", public.unet(7, "batch"))
     command = [f"--checkpoint_path={weights}", f"--data_path={data / 'sketches'}", f"--exp_dir={tmp_path / 'out'}"]
-    assert "add --dataset_type" in refused(lambda: translate(root, *command))
-    assert translate(root, *command, f"--dataset_type={SKETCHES}") == 0
+    assert "add --dataset_type" in refused(lambda: translate(*command))
+    assert translate(*command, f"--dataset_type={SKETCHES}") == 0
     assert pictures(tmp_path / "out" / "inference_results")["a.png"].shape == (128, 128, 3)
 
 
-def test_dropout_while_testing(data: Path, tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dropout_while_testing(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [f"--checkpoint_path={pix2pix(tmp_path / 'g.pt')}", f"--data_path={data / 'sketches'}", "--test_dropout"]
     made = []
     for name, more in (("a", []), ("b", ["--test_batch_size=3"]), ("c", ["--seed=1"])):
-        assert translate(root, *command, f"--exp_dir={tmp_path / name}", *more) == 0
+        assert translate(*command, f"--exp_dir={tmp_path / name}", *more) == 0
         made.append(pictures(tmp_path / name / "inference_results")["a.png"])
     assert "dropped at random" in capsys.readouterr().out
     assert np.array_equal(made[0], made[1]) and not np.array_equal(made[0], made[2])
 
 
-def test_what_is_about_styles_is_refused_in_one_line(data: Path, tmp_path: Path, root: Path) -> None:
+def test_what_is_about_styles_is_refused_in_one_line(data: Path, tmp_path: Path) -> None:
     command = [f"--checkpoint_path={pix2pix(tmp_path / 'g.pt')}", f"--data_path={data}", f"--exp_dir={tmp_path / 'o'}"]
-    assert "no W+ styles to mix" in refused(lambda: translate(root, *command, mixing=True))
+    assert "no W+ styles to mix" in refused(lambda: translate(*command, mixing=True))
     for flag in ("--latent_mask=2-3", "--mix_alpha=0.5", "--style_seed=0", "--save_latents", "--style_code=x.npy"):
         name = flag.split("=")[0]
-        assert f"{name} is about W+ styles" in refused(lambda flag=flag: translate(root, *command, flag))
+        assert f"{name} is about W+ styles" in refused(lambda flag=flag: translate(*command, flag))
     assert not (tmp_path / "o").exists()

@@ -17,13 +17,12 @@ import torch
 from PIL import Image
 from tiny_models import drawing, fill_folder, labels, photo, save_tiny, tiny_psp
 
-from datasets import open_source
 from psp.errors import UserError
 from psp.images.preprocess import prepare_source
 from psp.images.sheets import to_image
 from psp.inference.engine import Engine
 from psp.inference.options import parse
-from psp.inference.run import run
+from psp.inference.run import translate_folder
 
 NAMES = ["a.png", "b.jpg", "deep/a.png", "deep/er/c 1.png", "é.png"]
 Infer = Callable[..., int]
@@ -43,7 +42,7 @@ def infer(checkpoints: dict[str, Path], root: Path, tmp_path: Path) -> Infer:
     def call(*flags: str, task: str = "celebs_sketch_to_face", data: Path | None = None, out: str = "out") -> int:
         given = [f"--checkpoint_path={checkpoints[task]}", f"--exp_dir={tmp_path / out}", "--device=cpu", *flags]
         data_flag = f"--data_path={data or tmp_path / 'in'}"
-        return run(parse([data_flag, *given], mixing=False), open_source, root=root, mixing=False)
+        return translate_folder(parse([data_flag, *given], mixing=False)).status
 
     return call
 
@@ -342,7 +341,7 @@ def test_mistakes_take_one_line(
     monkeypatch.chdir(tmp_path)
     given = [f"--checkpoint_path={checkpoints['celebs_sketch_to_face']}", "--device=cpu", "--exp_dir=out", *flags]
     with pytest.raises(UserError) as raised:
-        run(parse(given, mixing=False), open_source, root=root, mixing=False)
+        translate_folder(parse(given, mixing=False))
     assert words in str(raised.value) and "\n" not in str(raised.value)
     assert not (tmp_path / "out" / "inference_results").exists()
 

@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import fill_folder, save_tiny
 
-from datasets import open_source
 from psp.errors import UserError
 from psp.inference.options import parse
-from psp.inference.run import run
+from psp.inference.run import translate_folder
 from psp.inference.share import Share, find_share
 from psp.inference.stats import merge_stats, shard_path
 
@@ -80,7 +79,7 @@ def test_nothing_is_lost_or_done_twice(
     def shard(index: int, *more: str) -> int:
         monkeypatch.setenv("RANK", str(index))
         options = parse([*flags, f"--exp_dir={tmp_path / 'out'}", "--test_workers=0", *more], mixing=False)
-        return run(options, open_source, root=root, mixing=False)
+        return translate_folder(options).status
 
     monkeypatch.setenv("WORLD_SIZE", "3")
     statuses, times = [], {}
@@ -111,7 +110,7 @@ def test_more_shards_than_images(tmp_path: Path, root: Path) -> None:
     flags = [f"--data_path={tmp_path / 'in'}", f"--checkpoint_path={save_tiny(tmp_path / 'tiny.pt')}", "--device=cpu"]
     for index in range(3):
         share = ["--num_shards=3", f"--shard_index={index}", f"--exp_dir={tmp_path / 'out'}"]
-        assert run(parse([*flags, *share], mixing=False), open_source, root=root, mixing=False) == 0
+        assert translate_folder(parse([*flags, *share], mixing=False)).status == 0
     stats = json.loads((tmp_path / "out" / "stats.json").read_text())
     assert stats["counts"]["made"] == 1 and len(stats["shards"]) == 3
 

@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 from tiny_models import drawing, fill_folder, labels, save_tiny, tiny_psp
 
-from datasets import open_source
 from psp.errors import UserError
 from psp.images.preprocess import prepare_source
 from psp.images.sheets import to_pixels
 from psp.inference.options import parse
-from psp.inference.run import run
-from psp.inference.translator import Styles, Translator, load_codes
+from psp.inference.run import translate_folder
+from psp.inference.styles import Styles, load_codes
+from psp.inference.translator import Translator
 from psp.models.mixing import mix as mix_codes
 from psp.models.mixing import seeded_noise
 from psp.networks.stylegan2_inference import FrozenGenerator
@@ -38,7 +38,7 @@ def mix(checkpoint: Path, root: Path, tmp_path: Path) -> Mix:
 
     def call(*flags: str, out: str = "out") -> int:
         given = [f"--checkpoint_path={checkpoint}", f"--exp_dir={tmp_path / out}", f"--data_path={tmp_path / 'in'}"]
-        return run(parse([*given, "--device=cpu", *flags], mixing=True), open_source, root=root, mixing=True)
+        return translate_folder(parse([*given, "--device=cpu", *flags], mixing=True)).status
 
     return call
 
@@ -128,7 +128,7 @@ def test_label_maps_mix_too() -> None:
     model = tiny_psp("celebs_seg_to_face")
     assert model.task is not None
     sources = torch.stack([prepare_source(labels(k), model.task) for k in range(2)])
-    faces = Translator(model, styles=Styles((3, 4, 5)), n_outputs=2)(sources, ["a", "b"])
+    faces = Translator(model, styles=Styles((3, 4, 5), n_outputs=2))(sources, ["a", "b"])
     assert faces.pixels.shape == (2, 2, 16, 16, 3) and faces.codes.shape == (2, 2, 6, 8) and faces.finite.all()
 
 
@@ -138,9 +138,9 @@ def test_chunks_bound_the_memory_and_change_nothing(chunk: int, monkeypatch: pyt
     sources, sizes = torch.rand(2, 1, 256, 256), []
     forward = FrozenGenerator.forward
     monkeypatch.setattr(FrozenGenerator, "forward", lambda self, w: sizes.append(len(w)) or forward(self, w))  # type: ignore[func-returns-value]
-    whole = Translator(model, styles=Styles((4,)), n_outputs=4)(sources, ["a", "b"])
+    whole = Translator(model, styles=Styles((4,), n_outputs=4))(sources, ["a", "b"])
     assert sizes == [8]
-    parts = Translator(model, styles=Styles((4,)), n_outputs=4, chunk_pixels=chunk * 256)(sources, ["a", "b"])
+    parts = Translator(model, styles=Styles((4,), n_outputs=4), chunk_pixels=chunk * 256)(sources, ["a", "b"])
     assert max(sizes[1:]) == min(chunk, 8) and sum(sizes[1:]) == 8
     assert same(parts.pixels.astype(int), whole.pixels.astype(int))
     np.testing.assert_array_equal(parts.codes, whole.codes)
@@ -149,7 +149,7 @@ def test_chunks_bound_the_memory_and_change_nothing(chunk: int, monkeypatch: pyt
 def test_each_input_is_encoded_once() -> None:
     model, calls = tiny_psp(), []
     model.encoder.register_forward_pre_hook(lambda _, args: calls.append(len(args[0])))
-    Translator(model, styles=Styles((4,)), n_outputs=5)(torch.rand(3, 1, 256, 256), list("abc"))
+    Translator(model, styles=Styles((4,), n_outputs=5))(torch.rand(3, 1, 256, 256), list("abc"))
     assert calls == [3]
 
 

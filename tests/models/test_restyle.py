@@ -17,13 +17,12 @@ from tiny_checkpoints import refused, written
 from tiny_models import fill_folder, photo
 from torch import Tensor, nn
 
-from datasets import open_source
 from psp.errors import UserError
 from psp.images.preprocess import prepare_source
 from psp.images.sheets import to_pixels
 from psp.inference.engine import Engine
 from psp.inference.options import parse
-from psp.inference.run import run
+from psp.inference.run import translate_folder
 from psp.models.psp import PSP
 from psp.models.restyle import check_iters, image_of, refine
 from psp.networks.stylegan2 import Generator, NoiseInjection
@@ -258,7 +257,7 @@ def call(checkpoint: Path, root: Path, tmp_path: Path) -> Script:
 
     def script(*flags: str, mixing: bool = False, out: str = "out") -> int:
         given = [f"--checkpoint_path={checkpoint}", f"--data_path={tmp_path / 'in'}", f"--exp_dir={tmp_path / out}"]
-        return run(parse([*given, "--device=cpu", *flags], mixing=mixing), open_source, root=root, mixing=mixing)
+        return translate_folder(parse([*given, "--device=cpu", *flags], mixing=mixing)).status
 
     return script
 
@@ -315,7 +314,7 @@ def test_bad_numbers_on_the_command_line(n: str, call: Script, tmp_path: Path) -
 def test_flag_is_for_restyle(root: Path, tmp_path: Path) -> None:
     fill_folder(tmp_path / "in", ["a.png"])
     flags = [f"--data_path={tmp_path / 'in'}", f"--exp_dir={tmp_path / 'out'}", "--n_iters_per_batch=2", "--device=cpu"]
-    message = refused(lambda: run(parse(flags, mixing=False), open_source, root=root, mixing=False))
+    message = refused(lambda: translate_folder(parse(flags, mixing=False)))
     assert "one pass" in message and "--n_iters_per_batch" in message
     assert not (tmp_path / "out").exists()
 

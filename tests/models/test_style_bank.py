@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from psp.errors import UserError
-from psp.inference.translator import Styles, Translator
+from psp.inference.styles import Styles
+from psp.inference.translator import Translator
 from psp.models.mixing import seeded_noise
 from psp.models.psp import PSP
 from psp.models.style_bank import MAX_BYTES, NEIGHBOURS, StyleBank
@@ -170,7 +171,7 @@ def test_the_same_seed_gives_the_same_style_everywhere(model: PSP) -> None:
         style, model.latent_avg.lerp(model.style_bank.map(seeded_noise(1, D, 5)), 0.8)
     )
     for outputs in (1, 3):
-        translator = Translator(model, styles=Styles(layers, shared_seed=5, truncation=0.8), n_outputs=outputs)
+        translator = Translator(model, styles=Styles(layers, shared_seed=5, truncation=0.8, n_outputs=outputs))
         made = torch.from_numpy(translator(source, ["a"]).codes[0, 0])
         assert torch.equal(made[list(layers)], style[list(layers)])
     studio = PspModel(model)

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from datasets.prepare.celebamask import PARTS, find_parts, merge_parts, read_split
-from datasets.sources import open_source
 from psp.errors import UserError
 from psp.images.labels import LABELS
+from psp.images.sources import open_source
 from scripts.prepare_data import main
 
 SCRIPT = Path(__file__).parents[2] / "scripts/prepare_data.py"

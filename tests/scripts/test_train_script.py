@@ -18,10 +18,9 @@ from psp_commands import SKETCH_COMMAND
 from tiny_models import drawing, fill_folder, labels, photo
 from tiny_runs import same
 
-from datasets import open_source
 from psp.errors import UserError
 from psp.inference.options import parse as parse_inference
-from psp.inference.run import run as run_inference
+from psp.inference.run import translate_folder
 from psp.models.psp import PSP
 from psp.networks.photo_encoder import PhotoEncoder
 from psp.networks.stylegan2 import Generator
@@ -255,7 +254,7 @@ def test_picture_to_picture_and_back_out(method: str, train: Train, data: Path, 
         [f"--checkpoint_path={weights}", f"--data_path={data / 'test' / 'sketches'}", f"--exp_dir={tmp_path / 'c'}"],
         mixing=False,
     )
-    assert run_inference(options, open_source, root=root, mixing=False) == 0
+    assert translate_folder(options).status == 0
     made = sorted((tmp_path / "c" / "inference_results").iterdir())
     assert [(path.name, Image.open(path).size) for path in made] == [("x.png", (32, 32)), ("y.png", (32, 32))]
 

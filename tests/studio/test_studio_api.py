@@ -14,7 +14,8 @@ from tiny_models import tiny_psp
 from tiny_studio import good, refused
 
 from psp.images.preprocess import prepare_source
-from psp.inference.translator import Styles, Translator, load_codes
+from psp.inference.styles import Styles, load_codes
+from psp.inference.translator import Translator
 from psp.studio.models import Entry
 
 

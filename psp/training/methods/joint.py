@@ -22,6 +22,7 @@ from psp.batch import Batch
 from psp.device import autocast
 from psp.images.preprocess import to_network
 from psp.images.sheets import Picture
+from psp.models.mixing import mix
 from psp.models.style_bank import StyleBank
 from psp.networks.gaussian_mapping import map_to_gaussian
 from psp.networks.photo_encoder import Encoders, PhotoEncoder
@@ -249,9 +250,9 @@ class JointMethod:
         codes = torch.cat(
             [
                 own,
-                torch.cat([guided[:, :cut], fine[:n_guided, cut:]], dim=1),
-                torch.cat([other[:, None].expand(-1, cut, -1), fine[n_guided:, cut:]], dim=1),
-                torch.cat([own[:n_mixed, :half], random[:n_mixed, half:]], dim=1),
+                mix(guided, fine[:n_guided], range(cut, styles)),
+                mix(other[:, None].expand(-1, styles, -1), fine[n_guided:], range(cut, styles)),
+                mix(own[:n_mixed], random[:n_mixed], range(half, styles)),
                 random[n_mixed:],
             ]
         )

@@ -14,6 +14,7 @@ from psp.device import autocast
 from psp.errors import UserError
 from psp.images.preprocess import to_network
 from psp.images.sheets import Picture, source_to_image, to_image
+from psp.models.mixing import mix
 from psp.models.psp import PSP
 from psp.networks.state import load_strictly
 from psp.tasks import Task
@@ -118,7 +119,7 @@ class PspMethod:
     def _with_own_style(self, codes: Tensor, own: Tensor) -> Tensor:
         chosen = torch.zeros(codes.shape[:2], dtype=torch.bool, device=codes.device)
         chosen[:, self.own_fine_layers] = torch.rand(len(codes), 1, device=codes.device) < 0.5
-        return torch.where(chosen[:, :, None], own, codes)
+        return mix(codes, own, chosen)
 
     def networks_in_step(self) -> list[nn.Module]:
         return [self.model]

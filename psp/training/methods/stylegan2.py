@@ -16,6 +16,7 @@ from torch import Tensor
 from psp.batch import Batch
 from psp.device import autocast
 from psp.images.sheets import Picture, to_image
+from psp.models.mixing import mix
 from psp.networks.projected_discriminator import ProjectedDiscriminator
 from psp.networks.stylegan2 import LR_MLP, Generator
 from psp.networks.stylegan2_discriminator import Discriminator
@@ -107,7 +108,8 @@ class StyleGAN2Method:
         cut = torch.randint(1, g.n_styles, (n, 1), device=self.device)
         mixed = torch.rand(n, 1, device=self.device) < self.options.mixing_prob
         second = (torch.arange(g.n_styles, device=self.device)[None] >= cut) & mixed
-        return torch.where(second[:, :, None], w[1], w[0])
+        first, other = w.expand(-1, -1, g.n_styles, -1)
+        return mix(first, other, second)
 
     def _score(self, images: Tensor) -> Tensor:
         return self.discriminator(augment(images, self.ada_probability)).float()

@@ -1,0 +1,169 @@
+"""Which styles are mixed into which layers: what the style options mean for a model, and codes from files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from psp.errors import UserError, brief
+from psp.files import file_hash
+from psp.images.decode import open_image
+from psp.images.preprocess import prepare_target
+from psp.inference.options import InferenceOptions
+from psp.models.image_to_image import PictureModel
+from psp.models.mixing import check_alpha, describe_layers, parse_layers
+from psp.models.psp import PSP
+from psp.weights.safe_torch import check_stored, load_torch, read_safetensors
+
+MAX_CODE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Styles:
+    """Which styles go into which layers.
+
+    layers: W+ layers that are replaced; none of them means no mixing. alpha: see `psp.models.mixing.mix`.
+    codes [K,N,D]: given styles, the same for every image; otherwise random ones: those of `shared_seed` for every
+    image, or those of `seed` and the image's name. truncation below 1 pulls random styles towards the average face.
+    n_outputs: pictures per image.
+    """
+
+    layers: tuple[int, ...] = ()
+    alpha: float | None = None
+    codes: Tensor | None = None
+    shared_seed: int | None = None
+    seed: int = 0
+    truncation: float = 1.0
+    n_outputs: int = 1
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Styles, the part of the settings record that they are, and words for the user."""
+
+    styles: Styles
+    record: dict[str, Any]
+    words: str
+
+
+def choose_styles(options: InferenceOptions, model: PSP | PictureModel) -> Chosen:
+    """What the style options mean for this model. UserError for layers, strengths and files that do not fit it."""
+    if not isinstance(model, PSP):
+        return _without_styles(options, model)
+    alpha = check_alpha(options.mix_alpha)
+    styled = any(value is not None for value in (options.style_seed, options.style_image, options.style_code))
+    if options.latent_mask is not None:
+        layers = parse_layers(options.latent_mask, model.n_styles)
+    elif options.mixing or styled:
+        layers = model.mixing_layers()
+    else:
+        words = "each image's own (--latent_mask or --style_seed mixes in another)"
+        return Chosen(Styles(), {"layers": ""}, words)
+    n_outputs = options.n_outputs_to_generate if options.mixing else 1
+    record: dict[str, Any] = {"layers": describe_layers(layers), "alpha": alpha}
+    codes = None
+    if options.style_code is not None:
+        codes = load_codes(options.style_code, model.n_styles, model.style_dim)
+        if not options.mixing and len(codes) > 1:
+            raise UserError(
+                f"{options.style_code} holds {len(codes)} codes, here one is needed; scripts/style_mixing.py takes all"
+            )
+        n_outputs = min(n_outputs, len(codes))
+        words = f"from {options.style_code}"
+        record["style_code"] = file_hash(options.style_code)
+    elif options.style_image is not None:
+        codes = model.style_of(prepare_target(open_image(options.style_image))[None].to(model.device))
+        n_outputs = 1
+        words = f"the photo {options.style_image}'s"
+        record["style_image"] = file_hash(options.style_image)
+    else:
+        random = "1 random style" if n_outputs == 1 else f"{n_outputs} random styles"
+        if options.style_seed is not None:
+            words = f"{random} for all images (--style_seed {options.style_seed})"
+            record["style_seed"] = options.style_seed
+        else:
+            words = f"{random} per image (--seed {options.seed})"
+            record["seed"] = options.seed
+        record["truncation"] = options.truncation
+    if options.mixing:
+        record["n_outputs"] = n_outputs
+    words += f", in layers {describe_layers(layers)} of 0-{model.n_styles - 1}, strength {alpha:g}"
+    styles = Styles(
+        tuple(layers), alpha, codes, options.style_seed, options.seed, options.truncation, n_outputs=n_outputs
+    )
+    return Chosen(styles, record, words)
+
+
+def _without_styles(options: InferenceOptions, model: PictureModel) -> Chosen:
+    """For models without W+ codes. UserError for the options that need them."""
+    if options.mixing:
+        raise UserError(f"{model.method} has no W+ styles to mix; scripts/inference.py runs it")
+    for name in ("latent_mask", "mix_alpha", "style_seed", "style_image", "style_code", "save_latents"):
+        value = getattr(options, name)
+        if value is not None and value is not False:
+            raise UserError(f"--{name} is about W+ styles, which {model.method} does not have; leave it out")
+    styles, record = Styles(seed=options.seed), {"method": model.method}
+    if not model.noisy:
+        return Chosen(styles, record, f"none: {model.method} has one answer")
+    words = f"none; values are dropped at random (--seed {options.seed})"
+    return Chosen(styles, record | {"test_dropout": options.seed}, words)
+
+
+def load_codes(path: str | Path, n_styles: int, style_dim: int) -> Tensor:
+    """W+ codes of a .npy, .pt/.pth or .safetensors file (`--style_code`) as float32 [K,N,D].
+
+    Accepted shapes: [N,D], [K,N,D], and w vectors [D] or [1,D], which count for every layer. Nothing in the file is
+    executed. UserError when the file is missing, damaged, of another size, or not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"style code {path} does not exist; see --style_code")
+    if path.stat().st_size > MAX_CODE_BYTES:
+        raise UserError(
+            f"style code {path}: {path.stat().st_size >> 20} MB are too many for style codes (--style_code)"
+        )
+    try:
+        array = _read_tensor(path)
+    except Exception as error:  # numpy has many for a damaged file
+        reason = error if isinstance(error, UserError) else f"{path} is damaged ({brief(error)})"
+        raise UserError(f"style code {reason}; see --style_code") from None
+    if array.shape in ((style_dim,), (1, style_dim)):
+        array = array.reshape(1, 1, style_dim).expand(1, n_styles, style_dim)
+    elif array.shape == (n_styles, style_dim):
+        array = array[None]
+    if array.ndim != 3 or array.shape[1:] != (n_styles, style_dim) or len(array) == 0:
+        raise UserError(
+            f"style code {path}: its shape is {tuple(array.shape)}; this model takes [{n_styles},{style_dim}], "
+            f"[K,{n_styles},{style_dim}] or [{style_dim}] (--style_code)"
+        )
+    codes = array.float().contiguous()
+    if not bool(torch.isfinite(codes).all()):
+        raise UserError(f"style code {path}: holds values that are not finite (--style_code)")
+    return codes
+
+
+def _read_tensor(path: Path) -> Tensor:
+    suffix = path.suffix.lower()
+    content: Any
+    if suffix == ".npy":
+        content = np.load(path, allow_pickle=False)
+        return torch.from_numpy(np.ascontiguousarray(content, dtype=np.float32))
+    if suffix == ".safetensors":
+        content = read_safetensors(path)[0]
+    elif suffix in (".pt", ".pth"):
+        content = load_torch(path)
+    else:
+        raise UserError(f"{path} is no .npy, .pt or .safetensors file")
+    if isinstance(content, dict):  # one tensor, under any name
+        if len(content) != 1:
+            raise UserError(f"{path} holds {len(content)} entries, expected one tensor")
+        content = next(iter(content.values()))
+    if not isinstance(content, Tensor) or not content.is_floating_point():
+        raise UserError(f"{path} holds a {type(content).__name__}, expected a tensor of floats")
+    check_stored(path, {"its tensor": content})
+    return content
