@@ -129,7 +129,8 @@ def _parsed(numbers: Numbers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _image_miou(numbers: Numbers) -> np.ndarray:
     common, either, reference = _parsed(numbers)
     present = reference > 0
-    return (np.where(present, common / np.maximum(either, 1), 0).sum(1)) / np.maximum(present.sum(1), 1)
+    shares: np.ndarray = (np.where(present, common / np.maximum(either, 1), 0).sum(1)) / np.maximum(present.sum(1), 1)
+    return shares
 
 
 def _set_miou(numbers: Numbers) -> dict[str, Any]:

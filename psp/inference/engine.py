@@ -101,7 +101,8 @@ class Graphed:
     """
 
     def __init__(self, run: Callable[[Tensor], Tensor]):
-        self.run, self.graphs, self.works = run, {}, True  # type: ignore[var-annotated]
+        self.run, self.works = run, True
+        self.graphs: dict[object, tuple[Tensor, torch.cuda.CUDAGraph, Tensor]] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
         key = (x.shape, x.dtype, x.stride())

@@ -32,7 +32,7 @@ def save_stats(run: FolderRun, path: Path, extra: dict[str, Any]) -> None:
         "failed": report.failed,
         "device": device_name(translator.device),
         "precision": translator.precision,
-        "batch_size": run.batch_size,
+        "batch_size": run.options.test_batch_size,
         "n_outputs": translator.n_outputs,
         "versions": {
             "psp": VERSION, "python": platform.python_version(), "torch": torch.__version__,

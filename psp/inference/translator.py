@@ -106,7 +106,7 @@ class Translator:
         if self.enhancer is not None:
             pixels, still = self.enhancer(pixels)
             finite = finite & still
-        return Faces(pixels.reshape(*shape, *pixels.shape[1:]), codes, finite.reshape(shape).all(axis=1))
+        return Faces(pixels.reshape(*shape, *pixels.shape[1:]), codes, np.asarray(finite.reshape(shape).all(axis=1)))
 
     def translate(self, image: Image.Image | str | Path) -> list[Image.Image]:
         """One picture or image file -> its faces, `n_outputs` of them. UserError: unreadable, or a result that is NaN.
@@ -129,7 +129,7 @@ class Translator:
         repeated = codes.repeat_interleave(self.n_outputs, dim=0)
         if self.styles.layers:
             repeated = mix(repeated, self._styles_for(names), self.styles.layers, self.styles.alpha)
-        return repeated.unflatten(0, (len(codes), self.n_outputs))
+        return repeated.reshape(len(codes), self.n_outputs, *codes.shape[1:])
 
     def _styles_for(self, names: Sequence[str]) -> Tensor:
         """[B*n,N,D], or [1,N,D] when one style serves all."""

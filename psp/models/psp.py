@@ -187,6 +187,7 @@ class PSP(nn.Module):
         From the encoder stored beside the generator or, in a photo-to-photo model, from the model's own encoder.
         UserError when there is neither.
         """
+        codes: Tensor
         if self.photo_encoder is not None:
             codes = self.photo_encoder.to(photos.device)(photos).unsqueeze(1).expand(-1, self.n_styles, -1)
         elif self.task is not None and self.task.source == "photo":

@@ -39,7 +39,7 @@ class StyleBank:
         if not bool(half.isfinite().all()):
             raise UserError(f"{where} has values that are not finite in float16")
         self.codes = half.float()
-        self._mean = self.codes.double().mean(0)
+        self._mean: Tensor = self.codes.double().mean(0)
         away = self.codes.double() - self._mean
         self._lengths = away.norm(dim=1)
         self._away = away.float()
@@ -91,7 +91,7 @@ class StyleBank:
         wanted = start + end
         scale = wanted / squared.clamp(min=0).sqrt().maximum(wanted / 2).clamp(min=1e-12)  # 2 at most
         # sums of two products, one operation at a time: vectorised or not, they round alike
-        from_mean = (
+        from_mean: Tensor = (
             self._away[near] * ((1 - way) * scale).float()[:, None] + self._away[far] * (way * scale).float()[:, None]
         )
         return (self._mean.float() + from_mean).to(z.device)
@@ -107,7 +107,8 @@ class StyleBank:
 
 def _borders(n: int) -> Tensor:
     """The n - 1 numbers that part the normal distribution into n equally likely pieces."""
-    return torch.special.ndtri(torch.arange(1, n, dtype=torch.float64) / n).float()
+    borders: Tensor = torch.special.ndtri(torch.arange(1, n, dtype=torch.float64) / n)
+    return borders.float()
 
 
 def _neighbours(away: Tensor) -> tuple[Tensor, Tensor]:
