@@ -121,8 +121,8 @@ def identity_distance(device: torch.device) -> Measurement:
     network = DlibFaceResNet().to(device)
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
-        difference: Tensor = network(a).double() - network(b).double()
-        return difference.norm(dim=1)
+        distances: Tensor = (network(a).double() - network(b).double()).norm(dim=1)
+        return distances
 
     def measure(pixels: Arrays) -> np.ndarray:
         return in_fixed_batches(distance, rgb(pixels["result"], device), rgb(pixels["target"], device))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from psp.cli import Parser, add_bool
@@ -14,6 +14,7 @@ from psp.tasks import DIRECTIONS, TASKS, get_task
 # Value of --enhance -> what authors, spandrel and the studio call the network.
 ENHANCERS = {"gfpgan": "GFPGAN", "codeformer": "CodeFormer", "restoreformer": "RestoreFormer"}
 EVERYTHING = Share()
+OTHERS = ("mixing", "share")  # options that are no flags
 LEAST = {
     "test_batch_size": 1, "test_workers": 0, "n_images": 1, "n_outputs_to_generate": 1, "n_iters_per_batch": 1,
 }  # fmt: skip
@@ -89,7 +90,6 @@ def build_parser(*, mixing: bool, prog: str | None = None) -> Parser:
         if mixing
         else "Sketches, label maps or photos become faces."
     )
-    default = InferenceOptions
     parser = Parser(f"{what} Without flags: the bundled model on the example images.", prog=prog)
     where = parser.add_argument_group("what and where").add_argument
     where(
@@ -116,35 +116,17 @@ def build_parser(*, mixing: bool, prog: str | None = None) -> Parser:
         ),
     )
     mix("--mix_alpha", type=float, metavar="A", help="strength of the new style, 0 to 1 (default: 1, replaced)")
-    mix(
-        "--n_outputs_to_generate",
-        type=int,
-        default=default.n_outputs_to_generate,
-        metavar="N",
-        help="style_mixing.py: faces per input",
-    )
+    mix("--n_outputs_to_generate", type=int, metavar="N", help="style_mixing.py: faces per input")
     mix("--style_seed", type=int, metavar="SEED", help="the same random style(s) for every image")
     mix("--style_image", metavar="FILE", help="the style of this photo, for every image")
     mix("--style_code", metavar="FILE", help="W+ code(s) from a .npy, .pt or .safetensors file, e.g. of --save_latents")
-    mix(
-        "--truncation",
-        type=float,
-        default=default.truncation,
-        metavar="T",
-        help="below 1: random styles closer to the average face",
-    )
-    mix(
-        "--seed",
-        type=int,
-        default=default.seed,
-        metavar="SEED",
-        help="for random styles that differ from image to image",
-    )
+    mix("--truncation", type=float, metavar="T", help="below 1: random styles closer to the average face")
+    mix("--seed", type=int, metavar="SEED", help="for random styles that differ from image to image")
 
     other = parser.add_argument_group("pix2pix, CycleGAN, cGAN")
     other.add_argument("--direction", choices=DIRECTIONS, help="CycleGAN: which way (default: sketch_to_photo)")
     noisy = "run it as in training: dropout (by --seed), each picture's own statistics (default: our pix2pix alone)"
-    add_bool(other, "test_dropout", default.test_dropout, noisy)
+    add_bool(other, "test_dropout", None, noisy)
 
     better = parser.add_argument_group("enhancement").add_argument
     better("--enhance", choices=ENHANCERS, help="restore the faces, at 512 px (needs the package spandrel)")
@@ -152,58 +134,36 @@ def build_parser(*, mixing: bool, prog: str | None = None) -> Parser:
 
     group = parser.add_argument_group("input")
     read = group.add_argument
-    read(
-        "--fit",
-        choices=("auto", "stretch", "crop", "letterbox"),
-        default=default.fit,
-        help="images that are not square",
-    )
-    read("--label_resize", choices=("nearest", "bilinear"), default=default.label_resize, help="bilinear: as pSp did")
-    read("--label_map", default=default.label_map, metavar="MAP", help="celebamask, zllrunning, color or a .json file")
+    read("--fit", choices=("auto", "stretch", "crop", "letterbox"), help="images that are not square")
+    read("--label_resize", choices=("nearest", "bilinear"), help="bilinear: as pSp did")
+    read("--label_map", metavar="MAP", help="celebamask, zllrunning, color or a .json file")
     read("--resize_factors", metavar="F", help="super-resolution: shrink the input first, by 8 or each of 4,8,16")
 
     write = parser.add_argument_group("output")
-    add_bool(
-        group,
-        "cleanup",
-        default.cleanup,
-        "sketches: make photographed paper white, invert chalk on black, keep thin lines",
-    )
-    add_bool(write, "couple_outputs", default.couple_outputs, "also save input and output side by side")
-    add_bool(write, "resize_outputs", default.resize_outputs, "results at 256 px instead of the model's size")
-    add_bool(write, "save_latents", default.save_latents, "also save the W+ codes, as .npy")
-    add_bool(write, "save_grid", default.save_grid, "also save a contact sheet of the first results, grid.png")
-    add_bool(
-        write,
-        "overwrite",
-        default.overwrite,
-        "make results again that are there already, or were made with other settings",
-    )
+    add_bool(group, "cleanup", None, "sketches: make photographed paper white, invert chalk on black, keep thin lines")
+    add_bool(write, "couple_outputs", None, "also save input and output side by side")
+    add_bool(write, "resize_outputs", None, "results at 256 px instead of the model's size")
+    add_bool(write, "save_latents", None, "also save the W+ codes, as .npy")
+    add_bool(write, "save_grid", None, "also save a contact sheet of the first results, grid.png")
+    add_bool(write, "overwrite", None, "make results again that are there already, or were made with other settings")
 
     running = parser.add_argument_group("running")
     add = running.add_argument
-    add(
-        "--test_batch_size",
-        type=int,
-        default=default.test_batch_size,
-        metavar="N",
-        help="images the network works on at a time",
-    )
-    add(
-        "--test_workers", type=int, default=default.test_workers, metavar="N", help="threads that read images (0: none)"
-    )
+    add("--test_batch_size", type=int, metavar="N", help="images the network works on at a time")
+    add("--test_workers", type=int, metavar="N", help="threads that read images (0: none)")
     add(
         "--n_iters_per_batch",
         type=int,
         metavar="N",
         help="ReStyle models: passes that refine a result (default: the checkpoint's, usually 5)",
     )
-    add("--device", default=default.device, metavar="NAME", help="auto, cpu, cuda or cuda:N")
-    add("--precision", choices=("fp32", "tf32", "bf16", "fp16"), default=default.precision, help="tf32, fp16: on GPUs")
-    add_bool(running, "compile", default.compile, "torch.compile: a minute more at the start, faster from then on")
+    add("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N")
+    add("--precision", choices=("fp32", "tf32", "bf16", "fp16"), help="tf32, fp16: on GPUs")
+    add_bool(running, "compile", None, "torch.compile: a minute more at the start, faster from then on")
     shards = "share a folder among N runs into the same --exp_dir (default: torchrun's or srun's number of processes)"
     add("--num_shards", type=int, metavar="N", help=shards)
     add("--shard_index", type=int, metavar="K", help="which of the shards this run does, from 0")
+    parser.set_defaults(**{field.name: field.default for field in fields(InferenceOptions) if field.name not in OTHERS})
     return parser
 
 
