@@ -19,7 +19,7 @@ MAX_SIDE = 256
 
 
 class Images(Protocol):
-    """Named images; `datasets.open_source` gives one."""
+    """Named images; `psp.images.sources.open_source` gives one."""
 
     path: Path
     names: list[str]
