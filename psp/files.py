@@ -161,7 +161,7 @@ def _fitting(name: str) -> str:
     return folder + slash + os.fsdecode(data[: MAX_NAME_BYTES - len(ending)]) + ending
 
 
-def name_number(name: str, algorithm: Callable[[bytes], hashlib._Hash] = hashlib.sha256) -> int:
+def name_number(name: str, algorithm: Callable[[bytes], Any] = hashlib.sha256) -> int:
     """A number below 2**64 that depends on a name alone: what is random for a file is the same wherever it is made."""
     return int.from_bytes(algorithm(name.encode("utf-8", "surrogateescape")).digest()[:8], "big")
 

@@ -94,6 +94,13 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         main(["infr"])
 
 
+@pytest.mark.parametrize("argv", [[], ["infer"], ["mix"], ["convert"], ["studio"]])
+def test_help_needs_no_torch(argv: list[str]) -> None:
+    code = f"import sys; sys.modules['torch'] = None; from psp.commands.main import main; main({[*argv, '--help']})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: psp {argv[0] if argv else 'COMMAND'}"), done.stderr
+
+
 def test_numbers_of_names_stay() -> None:
     """Held-out people, styles and the hands of drawings depend on them."""
     assert name_number("0/0/") == 2238038255748445540 and name_number("é.png") == 7892822658005003

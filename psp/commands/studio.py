@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,13 +59,17 @@ def main(
     prog: str | None = None,
     find_tools: Callable[[], dict[str, Any]] = dict,
 ) -> int:
-    """The command; returns when the server has ended. find_tools: gives what an installed package lacks, the
-    `sketch_styles` and `cut_face` of `psp.studio.inputs.Tools`."""
+    """The command; returns when the server has ended.
+
+    find_tools: gives what an installed package lacks, the `sketch_styles` and `cut_face` of `psp.studio.inputs.Tools`.
+    """
     flags = build_parser(prog).parse_args(argv)
     if not 0 <= flags.port <= 65535:
         raise UserError(f"--port {flags.port} is out of range; allowed are 0 to 65535")
     if flags.threads is not None and flags.threads < 1:
         raise UserError(f"--threads {flags.threads} is too small; the least is 1")
+    if missing := [name for name in ("flask", "waitress") if importlib.util.find_spec(name) is None]:
+        raise UserError(f"the studio needs {' and '.join(missing)}: pip install {' '.join(missing)}")
     from psp.studio.catalogue import bundled_entries, checkpoint_entries
 
     if flags.dataset_type is not None:
