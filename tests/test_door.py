@@ -19,10 +19,15 @@ from datasets.loader import item_seed
 from psp.commands.main import COMMANDS, main
 from psp.files import name_number
 
+ROOT = Path(psp.__file__).parents[1]
+
 
 def test_importing_it_brings_no_torch() -> None:
     code = "import sys, psp; assert 'torch' not in sys.modules and 'numpy' not in sys.modules; print(psp.__version__)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == f"{psp.__version__}\n"
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout
+        == f"{psp.__version__}\n"
+    )
     with pytest.raises(AttributeError, match="no attribute 'lod'"):
         psp.lod  # noqa: B018
 
@@ -97,7 +102,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 @pytest.mark.parametrize("argv", [[], ["infer"], ["mix"], ["convert"], ["studio"]])
 def test_help_needs_no_torch(argv: list[str]) -> None:
     code = f"import sys; sys.modules['torch'] = None; from psp.commands.main import main; main({[*argv, '--help']})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith(f"usage: psp {argv[0] if argv else 'COMMAND'}"), done.stderr
 
 
