@@ -14,6 +14,13 @@ from psp.files import checkout
 ROOT = checkout()
 PRETRAINED = ROOT / "pretrained"
 DOWNLOADS = PRETRAINED / "downloads"
+BUNDLED_GENERATOR = PRETRAINED / "stylegan2_faces.safetensors"
+# Task -> the model that comes along. Each file holds an encoder and names the generator beside it, which they share.
+BUNDLED = {
+    "celebs_sketch_to_face": PRETRAINED / "psp_sketch_to_face.safetensors",
+    "cufs_sketch_to_face": PRETRAINED / "psp_sketch_to_face.safetensors",
+    "celebs_seg_to_face": PRETRAINED / "psp_seg_to_face.safetensors",
+}
 FOLDER_WEIGHTS, FOLDER_CONFIG = "model.safetensors", "config.json"  # Hugging Face's names
 
 
