@@ -62,6 +62,7 @@ setup(
         "psp.studio",
         "psp.training",
         "psp.training.methods",
+        "psp.training.methods.stylegan2",
         "psp.weights",
         "psp.weights.download",
         "stylegan2_ops",
