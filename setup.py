@@ -55,6 +55,7 @@ setup(
         "psp.studio",
         "psp.training",
         "psp.training.methods",
+        "psp.training.methods.stylegan2",
         "psp.weights",
         "psp.weights.download",
         "stylegan2_ops",

@@ -43,6 +43,7 @@ class EfficientNetLite0(nn.Module):
     """
 
     channels = (24, 40, 112, 320)
+    min_size = MIN_SIZE
 
     def __init__(self) -> None:
         super().__init__()

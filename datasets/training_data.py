@@ -11,33 +11,34 @@ from datasets.roots import open_data_root
 from datasets.sample_weights import sample_weights
 from datasets.styles import parse_styles
 from datasets.unpaired import UnpairedImages
-from psp.tasks import get_task
-from psp.training.config import TrainConfig
+from psp.training.config import Config
+from psp.training.method import DataSpec
 
 
-def open_data(config: TrainConfig) -> tuple[PairedImages, PairedImages]:
-    """Training and test pairs of `--data_root`, with everything that was left out printed."""
-    # a generator alone sees photos only, whatever the task
-    alone = config.method == "stylegan2" and config.guide != "source"
-    task = get_task("ffhq_encode" if alone else config.dataset_type)
-    paired = config.method != "cyclegan"
-    images = PairedImages if paired else UnpairedImages
-    root = open_data_root(str(config.data_root), task, paired=paired)
+def open_data(config: Config, spec: DataSpec) -> tuple[PairedImages, PairedImages]:
+    """Training and test pairs of `--data_root`, with everything that was left out printed.
+
+    config: where the images are, and how they are read and varied.
+    spec: what the method reads of them.
+    """
+    task = spec.task
+    images = PairedImages if spec.paired else UnpairedImages
+    root = open_data_root(config.data_root, task, paired=spec.paired)
     common: dict[str, Any] = {
+        "size": spec.size,
+        "target_size": spec.target_size,
         "fit": config.fit,
         "label_resize": config.label_resize,
         "label_map": config.label_map,
-        "resize_factors": config.resize_factors,
-        "styles": parse_styles(config.sketch_styles),
+        "resize_factors": config.resize_factors or None,
+        "styles": parse_styles(config.sketch_styles or None),
         "as_bytes": True,
     }
-    if config.method == "stylegan2" and config.size:
-        common |= {"target_size": config.size} | ({"size": config.size} if alone else {})
     changes: dict[str, Any] = {"augment": True, "roughen": config.roughen, "jitter": config.jitter}
     changes |= {"unfinished": config.unfinished, "cache_mb": config.cache_mb}
     mapped = task.source != "labels"  # whether label maps are something beside the pairs
     labels = {part: getattr(root, f"{part}_labels") if mapped else None for part in ("train", "test")}
-    with_labels = bool(config.parsing_lambda and config.method == "stylegan2" and all(labels.values()))
+    with_labels = spec.labels and all(labels.values())
     train = images(
         task, root.train_source, root.train_target, labels=labels["train"], with_labels=with_labels, **changes, **common
     )
@@ -50,9 +51,9 @@ def open_data(config: TrainConfig) -> tuple[PairedImages, PairedImages]:
     return train, test
 
 
-def training_weights(config: TrainConfig, training: PairedImages) -> np.ndarray | None:
+def training_weights(config: Config, training: PairedImages) -> np.ndarray | None:
     """How often an epoch has each training pair, by `--sample_weights`."""
-    if config.sample_weights is None:
+    if not config.sample_weights:
         return None
     weights, lines = sample_weights(config.sample_weights, [name for _, name in training.pairs])
     print("\n".join(lines))

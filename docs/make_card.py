@@ -106,7 +106,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=ROOT / "experiments")
     flags = parser.parse_args()
-    from psp.weights.load import BUNDLED, load_model
+    from psp.weights.load import load_model
+    from psp.weights.places import BUNDLED
 
     work = flags.work / "evaluation"
     places: dict[str, tuple[str, list[Any], str]] = {

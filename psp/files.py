@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
 from PIL import Image
 
 from psp.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @contextmanager
@@ -180,6 +182,8 @@ def save_image(image: Image.Image, path: Path) -> None:
 
 def save_array(array: np.ndarray, path: Path) -> None:
     """Write one array as .npy, atomically."""
+    import numpy as np
+
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     save_bytes(buffer.getvalue(), path)

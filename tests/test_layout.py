@@ -20,6 +20,8 @@ from pathlib import Path
 import pytest
 from tiny_models import fill_folder
 
+from psp.training.config import METHODS
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("stylegan2_ops", "psp", "criteria", "datasets")
 FOLDERS = {*PACKAGES, "scripts", "pretrained", "examples", "tests", "docs", ".ci"}
@@ -28,6 +30,7 @@ OURS = {*PACKAGES, "scripts", "tests"}
 # inside functions and those for type checkers. From top to bottom nothing points to a line further down. `psp` is the
 # ground: the files that lie directly in it. psp/__init__.py is the door: it may open any room, and no room goes out
 # through it.
+DATA_OPTIONS = {"psp/training/config.py", "psp/training/method.py"}
 MODELS = {"psp", "psp/images", "psp/networks", "psp/models"}
 MAY_IMPORT: dict[str, set[str]] = {
     "stylegan2_ops": set(),
@@ -38,7 +41,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "psp/weights": MODELS,
     "psp/weights/download": {"psp", "psp/weights"},
     "psp/training": MODELS | {"psp/weights"},
-    "psp/training/methods": MODELS | {"psp/weights", "psp/training"},
+    "psp/training/methods/stylegan2": MODELS | {"psp/weights", "psp/training"},
+    "psp/training/methods": MODELS | {"psp/weights", "psp/training", "psp/training/methods/stylegan2"},
     "psp/inference": MODELS | {"psp/weights"},
     "psp/studio": MODELS | {"psp/weights", "psp/inference"},
     "psp/commands": MODELS | {"psp/weights", "psp/inference", "psp/studio"},
@@ -46,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "criteria": {"psp", "psp/images", "psp/networks", "psp/weights", "psp/weights/download"},
     "criteria/evaluation": {"psp", "psp/images", "psp/weights", "criteria"},
     "datasets/drawing": {"psp", "psp/images"},
-    "datasets": {"psp", "psp/images", "psp/networks", "psp/weights", "psp/training/config.py", "datasets/drawing"},
+    "datasets": {"psp", "psp/images", "psp/networks", "psp/weights", *DATA_OPTIONS, "datasets/drawing"},
     "datasets/prepare": {"psp", "psp/images", "psp/networks", "psp/weights", "datasets"},
     "scripts": {"psp", "psp/images", "criteria", "criteria/evaluation", "datasets", "datasets/prepare"}
     | {f"psp/{room}" for room in ("networks", "models", "weights", "weights/download", "training", "training/methods")}
@@ -54,6 +58,12 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 DOOR = "psp/__init__.py"
 MOST_FILES = 18  # in one room; the ground has at most 10
+# What --help and the options of training need.
+TORCHLESS = (
+    "psp", "psp.errors", "psp.compat", "psp.tasks",
+    *(f"psp.training.{name}" for name in ("options", "config", "method", "resolve", "flags", "saved_options")),
+    *METHODS.values(),
+)  # fmt: skip
 # Optional or slow to import: only inside the functions that need them.
 LAZY = (
     "torchvision", "lpips", "facenet_pytorch", "dlib", "matplotlib", "tensorboard", "huggingface_hub", "cv2",
@@ -234,7 +244,7 @@ assert torch.initial_seed() == torch.default_generator.initial_seed()
     assert {path for path in set(everything()) - before if path.split("/")[0] in PACKAGES} == set()
 
 
-@pytest.mark.parametrize("module", ["psp", "psp.errors", "psp.compat", "psp.training.config", "psp.tasks"])
+@pytest.mark.parametrize("module", TORCHLESS)
 def test_what_help_needs_does_not_import_torch(module: str) -> None:
     code = f"import sys; sys.modules['torch'] = sys.modules['numpy'] = None; import {module}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

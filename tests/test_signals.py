@@ -19,7 +19,7 @@ STEPS = 12
 # one process that trains a tiny model on 10 numbered images; arguments: folder, workers
 TRAIN = f"""
 import sys, time, dataclasses, torch
-from psp.training.config import TrainConfig
+from psp.training.config import Config
 from psp.errors import run_main
 from psp.training.loop import Trainer
 import tiny_training as tiny
@@ -37,7 +37,7 @@ def main():
     torch.manual_seed(0)
     torch.set_num_threads(1)
     folder, workers = sys.argv[1], int(sys.argv[2])
-    config = TrainConfig(max_steps={STEPS}, image_interval=99, board_interval=1, val_interval=99, save_interval=3)
+    config = Config(max_steps={STEPS}, image_interval=99, board_interval=1, val_interval=99, save_interval=3)
     method = tiny.psp_method()
     step = method.training_step
     def slow(batches, number):

@@ -23,7 +23,7 @@ from psp.models.psp import PSP, build_encoder
 from psp.networks.encoders import ENCODERS
 from psp.networks.stylegan2 import Generator
 from psp.tasks import get_task
-from psp.training.methods.psp import PspMethod
+from psp.training.methods.psp_step import PspMethod
 from psp.training.ranger import make_optimizer
 from stylegan2_ops import bias_act, upfirdn2d
 from stylegan2_ops.upfirdn2d import upfirdn2d_reference

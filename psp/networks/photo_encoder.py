@@ -1,4 +1,4 @@
-"""Image -> w of a generator that was trained with a guide (`psp.training.methods.joint`), stored beside it."""
+"""Image -> w of a generator trained with a guide (`psp.training.methods.stylegan2.joint`), stored beside it."""
 
 from __future__ import annotations
 

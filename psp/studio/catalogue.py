@@ -24,7 +24,7 @@ SMALL = 320 << 20  # bytes; files below it are read soon after the start, so tha
 
 def bundled_entries(device: str) -> list[Entry]:
     """One entry for each bundled file that is there; tasks that share a file count once."""
-    from psp.weights.load import BUNDLED
+    from psp.weights.places import BUNDLED
 
     entries: dict[Path, Entry] = {}
     for task, path in BUNDLED.items():

@@ -194,7 +194,12 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _Sum.apply(gradient)
+        return _sum(gradient)
+
+
+def _sum(part: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(part)  # type: ignore[no-untyped-call]
+    return total
 
 
 class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -211,9 +216,9 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         shape = [1, -1] + [1] * (x.dim() - 2)
         n = x.numel() // x.shape[1] * world_size()
         values = x.float()
-        centre = _Sum.apply(values.sum(over)) / n
+        centre = _sum(values.sum(over)) / n
         values = values - centre.view(shape)
-        variance = _Sum.apply(values.square().sum(over)) / n
+        variance = _sum(values.square().sum(over)) / n
         if self.running_mean is not None and self.running_var is not None and self.momentum is not None:
             with torch.no_grad():
                 self.running_mean.lerp_(centre, self.momentum)

@@ -14,7 +14,7 @@ from typing import Any
 from psp.errors import UserError, brief
 from psp.files import write_text
 from psp.images.sheets import loss_curves
-from psp.training.checks import NO_WANDB
+from psp.training.config import NO_WANDB
 
 
 class TrainLog:

@@ -6,14 +6,13 @@ Everything random in a step follows from (seed, step), so a run that was stopped
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import math
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,8 @@ from psp.files import atomic_open, make_folder, write_text
 from psp.images.preprocess import on_device
 from psp.images.sheets import grid
 from psp.signals import StopRequest, leave_dead_workers_to_the_loader, stop_on_signals
-from psp.training.config import TrainConfig
+from psp.training.bad_steps import BadStep
+from psp.training.config import Config
 from psp.training.distributed import (
     average_statistics,
     collected,
@@ -39,26 +39,26 @@ from psp.training.distributed import (
     world_size,
 )
 from psp.training.log import SilentLog, TrainLog
-from psp.training.method import BadStep, Method
+from psp.training.method import Method, MethodOptions
 from psp.training.pace import Pace
 from psp.training.run_lock import only_process_in
+from psp.training.saved_options import changes, samples_per_step, saved
 from psp.weights.load import read_training_state
 from psp.weights.save import save_torch
 
 LAST, PREVIOUS = "last.pt", "last.previous.pt"
-# Options that may differ when a run is resumed: they change how fast or how long it runs, not what is computed.
-RESUMABLE = {
-    "exp_dir", "device", "workers", "test_workers", "cache_mb", "test_batch_size", "max_steps", "image_interval",
-    "board_interval", "val_interval", "save_interval", "keep_checkpoints", "dry_run", "max_bad_steps", "epochs",
-    "use_wandb", "gradient_checkpointing",
-    "batch_size", "grad_accumulation",  # the last two's product with the number of ranks must stay
-}  # fmt: skip
+NO_OPTIONS = MethodOptions()
 
 
 class Trainer:
-    """Runs a method. batches: number of a micro-batch -> endless iterator of training batches from that one on;
-    validation: the whole test set, every time anew; device: where the method wants its batches; progress: False hides
-    the bar (tests).
+    """Runs a method.
+
+    config: the resolved options of every run.
+    options: the method's own, which are saved with it and compared when the run goes on.
+    batches: number of a micro-batch -> endless iterator of training batches from that one on.
+    validation: the whole test set, every time anew.
+    device: where the method wants its batches.
+    progress: False hides the bar (tests).
 
     With several ranks both give this rank's share: of everybody's batches in order, the `rank`th of every `world_size`.
     All ranks run the same loop; rank 0 alone writes files.
@@ -67,7 +67,8 @@ class Trainer:
     def __init__(
         self,
         method: Method,
-        config: TrainConfig,
+        config: Config,
+        options: MethodOptions = NO_OPTIONS,
         *,
         batches: Callable[[int], Iterator[Batch]],
         validation: Callable[[], Iterable[Batch]],
@@ -75,7 +76,8 @@ class Trainer:
         device: torch.device | str = "cpu",
         progress: bool = True,
     ):
-        self.method, self.config, self.batches, self.validation = method, config, batches, validation
+        self.method, self.config, self.options = method, config, options
+        self.batches, self.validation = batches, validation
         self.exp_dir = Path(exp_dir)
         self.writes = rank() == 0
         self.checkpoints = make_folder(self.exp_dir / "checkpoints")
@@ -97,14 +99,14 @@ class Trainer:
             return self._run()
 
     def _run(self) -> int:
-        max_steps = self._every("max_steps")
+        max_steps = self.config.max_steps
         resumed = self._resume()
         if self.step >= max_steps and not self.validation_due:
             print(f"already trained for {self.step} steps in {self.exp_dir}; raise --max_steps to go on")
             return 0
         if self.writes:
             self._tidy_up()
-            write_text(self.exp_dir / "opt.json", json.dumps(dataclasses.asdict(self.config), indent=2) + "\n")
+            write_text(self.exp_dir / "opt.json", json.dumps(saved(self.config, self.options), indent=2) + "\n")
         log = self._open_log(resumed)
         with (
             loader_errors(),
@@ -128,11 +130,11 @@ class Trainer:
                 self._one_step(batches, bar)
                 unsaved = True
                 done = self.step == max_steps
-                if done or self.step % self._every("image_interval") == 0:
+                if done or self.step % self.config.image_interval == 0:
                     self._draw("train", on_device(batches[0].first(8), self.device))
-                if done or self.step % self._every("val_interval") == 0:
+                if done or self.step % self.config.val_interval == 0:
                     self._validate(bar)
-                if done or self.step % self._every("save_interval") == 0:
+                if done or self.step % self.config.save_interval == 0:
                     self._save(numbered=True)
                     unsaved = False
             if unsaved:
@@ -167,7 +169,7 @@ class Trainer:
         self.bad_in_a_row = 0
         self.step += 1
         bar.update()
-        if self.step % self._every("board_interval") == 0 or self.step == self._every("max_steps"):
+        if self.step % self.config.board_interval == 0 or self.step == self.config.max_steps:
             own = [float(value) for value in terms.values()]  # waits for the device
             seconds = time.perf_counter() - started
             self.pace.worked += seconds
@@ -262,7 +264,7 @@ class Trainer:
             "bad_in_a_row": self.bad_in_a_row,
             "bad_total": self.bad_total,
             "validation_due": self.validation_due,
-            "options": dataclasses.asdict(self.config),
+            "options": saved(self.config, self.options),
             "ranks": world_size(),
             "method": state,
         }
@@ -282,20 +284,14 @@ class Trainer:
         if training is None:
             require_same({"step": 0} | self.method.state(), when="at the start")
             return False
-        earlier = {field.name: field.default for field in dataclasses.fields(TrainConfig)} | training["options"]
-        images = samples_per_step(earlier, training.get("ranks", 1))
-        now_images = samples_per_step(dataclasses.asdict(self.config), world_size())
+        images = samples_per_step(training["options"], training.get("ranks", 1))
+        now_images = samples_per_step(saved(self.config, self.options), world_size())
         if images != now_images:
             raise UserError(
                 f"{self.exp_dir} holds a run with {images} images a step, now there are {now_images} (--batch_size x "
                 f"--grad_accumulation x ranks); choose them so that it stays {images}, or use another --exp_dir"
             )
-        changed = [
-            f"--{name} {was!r} -> {now!r}"
-            for name, now in dataclasses.asdict(self.config).items()
-            if name not in RESUMABLE and (was := earlier[name]) != now
-        ]
-        if changed:
+        if changed := changes(training["options"], self.config, self.options):
             raise UserError(
                 f"{self.exp_dir} holds a run with other options ({'; '.join(changed[:4])}); "
                 f"use another --exp_dir, or the same options to continue it"
@@ -317,7 +313,7 @@ class Trainer:
     def _open_log(self, resumed: bool) -> TrainLog | SilentLog:
         if not self.writes:
             return SilentLog()
-        told = dataclasses.asdict(self.config) if self.config.use_wandb else None
+        told = saved(self.config, self.options) if self.config.use_wandb else None
         return TrainLog(self.exp_dir, step=self.step if resumed else None, wandb=told)
 
     def _draw(self, phase: str, batch: Batch) -> None:
@@ -328,15 +324,6 @@ class Trainer:
         with atomic_open(path, sync=False) as file:
             grid(rows).save(file, "JPEG", quality=92)
         self.log.picture(self.step, phase, path)
-
-    def _every(self, name: str) -> int:
-        value = getattr(self.config, name)
-        assert isinstance(value, int), f"{name} is not resolved"
-        return value
-
-
-def samples_per_step(options: Mapping[str, Any], ranks: int) -> int:
-    return int(options["batch_size"]) * int(options["grad_accumulation"]) * ranks
 
 
 def newest_state(checkpoints: Path) -> dict[str, Any] | None:

@@ -1,60 +1,89 @@
-"""What the trainer asks of a method. A method owns its networks, its optimisers and its step."""
+"""What is asked of a method: a file with its options and a function that builds it, and what that gives the trainer.
+
+`psp.training.config.METHODS` names the files. No torch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-import torch
-from torch import Tensor, nn
+from psp.errors import UserError
+from psp.tasks import Task
+from psp.training.config import METHODS, Config
 
-from psp.batch import Batch
-from psp.images.sheets import Picture
-from psp.training.distributed import largest
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+    from typing_extensions import Self
+
+    from psp.batch import Batch
+    from psp.images.sheets import Picture
+    from psp.training.networks import Networks
+
+READ_SIZE = 256  # px at which images are read unless a method says otherwise
 
 
-class BadStep(Exception):
-    """The loss or a gradient was NaN or infinite: nothing was changed. The message says which."""
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """What a method reads of a data root.
 
-
-@contextmanager
-def unchanged_by_a_bad_step(
-    networks: Iterable[nn.Module],
-    optimisers: Iterable[torch.optim.Optimizer] = (),
-    put_back: Callable[[], object] = lambda: None,
-) -> Iterator[None]:
-    """Within the block a BadStep leaves everything as before, given that parameters only move after it.
-
-    networks: their buffers (BatchNorm's statistics) are put back, and which of their parameters get gradients.
-    optimisers: their gradients are dropped.
-    put_back: called for whatever else the block has changed.
+    task: whose source is read.
+    paired: whether source and target show the same face.
+    size: side of the sources in pixels.
+    target_size: side of the targets in pixels.
+    labels: whether the targets' label maps come along, where the data has them.
     """
-    networks = list(networks)
-    buffers = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]
-    trained = [(p, p.requires_grad) for network in networks for p in network.parameters()]
-    try:
-        yield
-    except BadStep:
-        for buffer, value in buffers:
-            buffer.copy_(value)
-        for parameter, gradients in trained:
-            parameter.requires_grad_(gradients)
-        for optimiser in optimisers:
-            optimiser.zero_grad(set_to_none=True)
-        put_back()
-        raise
+
+    task: Task
+    paired: bool = True
+    size: int = READ_SIZE
+    target_size: int = READ_SIZE
+    labels: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodOptions:
+    """The options that a method alone reads, declared as those of `Config` are. This one has none."""
+
+    @classmethod
+    def defaults(cls, given: Mapping[str, Any], task: Task, *, examples: bool) -> dict[str, Any]:
+        """Values, of common and own options, for what was not given and depends on something else.
+
+        given: what the command line and files say, checked, by name.
+        task: that of --dataset_type.
+        examples: the example data is used; keep it short.
+        """
+        return {}
+
+    def check(self, config: Config) -> None:
+        """UserError, in one line, on what cannot work together. Types, choices and ranges are checked before."""
+
+    def data(self, config: Config) -> DataSpec:
+        """What the method reads: unless it says otherwise, pairs of the task's source and its target."""
+        return DataSpec(task=config.task)
+
+    def scheduled(self, max_steps: int) -> Self:
+        """The options with all that depends on how long the training is.
+
+        max_steps: the steps that there will be.
+        """
+        return self
 
 
 class Method(Protocol):
+    """What the trainer asks of a method: it owns its networks, its optimisers and its step."""
+
     monitor: str | None  # the validation loss that decides which checkpoint is best; None: the newest is
 
     def training_step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
         """One step over the micro-batches. Returns detached losses; raises BadStep with everything as before.
 
-        For more than one process it says `require_finite` of each loss, and `distributed.average_gradients` before it
-        looks at the gradients; state that is neither weights nor optimiser is made the same with `distributed.mean`
-        and `distributed.gathered`.
+        For more than one process it says `bad_steps.require_finite` of each loss, and `distributed.average_gradients`
+        before it looks at the gradients; state that is neither weights nor optimiser is made the same with
+        `distributed.mean` and `distributed.gathered`.
         """
         ...
 
@@ -81,17 +110,31 @@ class Method(Protocol):
         ...
 
 
-def require_finite(loss: Tensor, whose: str = "the loss") -> None:
-    """BadStep, on all ranks at once, when a loss is NaN or infinite on any of them."""
-    bad = not torch.isfinite(loss)
-    if largest(int(bad)):
-        raise BadStep(f"{whose} is {float(loss.detach())}" if bad else f"{whose} is not finite on another rank")
+class MethodModule(Protocol):
+    """The file of a method, named in `psp.training.config.METHODS`. Importing it needs no torch, and `build` imports
+    what it needs.
+
+    Options: its options, a subclass of `MethodOptions`.
+    """
+
+    @property
+    def Options(self) -> type[MethodOptions]: ...
+
+    def build(
+        self, config: Config, options: Any, *, device: torch.device, networks: Networks
+    ) -> tuple[Method, MethodOptions]:
+        """The method, ready to be trained, and its options with what the weights say.
+
+        config: resolved, see `psp.training.resolve.resolve`.
+        options: of the class `Options`, resolved with it.
+        device: where it trains.
+        networks: frozen networks to compare images with.
+        """
+        ...
 
 
-def total_gradient_norm(parameters: Sequence[Tensor]) -> Tensor:
-    """Euclidean norm of all gradients together; NaN or inf as soon as one element is."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if not gradients:
-        return torch.zeros(())
-    norms = torch._foreach_norm(gradients)
-    return torch.stack([norm.float() for norm in norms]).norm()
+def method_named(name: str) -> MethodModule:
+    """The file of a method; UserError naming the known ones."""
+    if name not in METHODS:
+        raise UserError(f"--method {name!r} is not known; choose one of: {', '.join(METHODS)}")
+    return cast(MethodModule, importlib.import_module(METHODS[name]))

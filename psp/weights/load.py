@@ -27,11 +27,8 @@ from psp.networks.stylegan2_discriminator import Discriminator, discriminator_co
 from psp.tasks import DEFAULT_TASK, TASKS, get_task
 from psp.weights.formats import Weights, read_weights
 from psp.weights.image_to_image import is_picture_file, picture_model
-from psp.weights.places import BUNDLED as BUNDLED
-from psp.weights.places import PRETRAINED
+from psp.weights.places import BUNDLED
 from psp.weights.safe_torch import read_torch
-
-BUNDLED_GENERATOR = PRETRAINED / "stylegan2_faces.safetensors"
 
 
 @dataclass

@@ -14,13 +14,14 @@ from psp.files import checkout
 ROOT = checkout()
 _SHIPPED = Path(__file__).resolve().parents[1] / "pretrained"  # an installed package has the bundled weights inside
 PRETRAINED = _SHIPPED if _SHIPPED.is_dir() else ROOT / "pretrained"
-# Each file holds an encoder and names the generator beside it, which the tasks share.
+DOWNLOADS = PRETRAINED / "downloads"
+BUNDLED_GENERATOR = PRETRAINED / "stylegan2_faces.safetensors"
+# Task -> the model that comes along. Each file holds an encoder and names the generator beside it, which they share.
 BUNDLED = {
     "celebs_sketch_to_face": PRETRAINED / "psp_sketch_to_face.safetensors",
     "cufs_sketch_to_face": PRETRAINED / "psp_sketch_to_face.safetensors",
     "celebs_seg_to_face": PRETRAINED / "psp_seg_to_face.safetensors",
 }
-DOWNLOADS = PRETRAINED / "downloads"
 FOLDER_WEIGHTS, FOLDER_CONFIG = "model.safetensors", "config.json"  # Hugging Face's names
 
 

@@ -10,8 +10,8 @@ from child_runs import tiny_trainer
 from tiny_runs import METHODS, poisoned, state
 
 from psp.errors import UserError
+from psp.training.bad_steps import BadStep
 from psp.training.distributed import digest
-from psp.training.method import BadStep
 
 OPTIONS = {"batch_size": 2, "board_interval": 50, "save_interval": 50, "max_bad_steps": 3}
 

@@ -21,8 +21,7 @@ from psp.images.labels import get_label_map
 from psp.images.preprocess import described_pixels, source_pixels
 from psp.images.sources import Zip
 from psp.tasks import get_task
-from psp.training.checks import check
-from psp.training.config import parse
+from psp.training.flags import parse
 from psp.training.resolve import resolve
 
 PICTURES = [encoded(image, kind) for kind in FORMATS for image in (drawing(1, 32), photo(1, 32))]
@@ -119,7 +118,7 @@ def test_config_door(text: str, tmp_path: Path) -> None:
         path = tmp_path / f"config{ending}"
         path.write_bytes(text.encode(errors="surrogateescape") if text.isascii() else text.encode(errors="replace"))
         try:
-            check(resolve(parse(["--config", str(path)]), examples=False))
+            resolve(parse(["--config", str(path)]), examples=False)
         except UserError as error:
             one_line(error)
 

@@ -27,7 +27,7 @@ from psp.training.distributed import digest, process_group, rank, require_same, 
 from psp.training.log import TrainLog
 from psp.training.loop import Trainer
 from psp.training.method import Method
-from psp.training.methods.face_parser import ParserMethod
+from psp.training.methods.face_parser_step import ParserMethod
 from psp.weights.save import save_torch
 
 IMAGES = 10

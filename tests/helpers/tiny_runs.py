@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from psp.batch import Batch
-from psp.training.config import TrainConfig
+from psp.training.config import Config
 from psp.training.loop import Trainer
 from psp.training.method import Method
-from psp.training.methods.joint import JointMethod
+from psp.training.methods.stylegan2.joint import JointMethod
 from psp.weights.load import read_training_state
 
 STEPS = 7
-CONFIG = TrainConfig(
+CONFIG = Config(
     max_steps=STEPS, image_interval=5, board_interval=1, val_interval=3, save_interval=2, keep_checkpoints=2,
     batch_size=2, max_bad_steps=3,
 )  # fmt: skip

@@ -18,10 +18,11 @@ from psp.networks.projected_discriminator import ProjectedDiscriminator
 from psp.networks.stylegan2 import Generator, NoiseInjection
 from psp.networks.stylegan2_discriminator import Discriminator
 from psp.tasks import get_task
-from psp.training.methods.joint import JointMethod, JointOptions
-from psp.training.methods.joint_losses import JointLosses
-from psp.training.methods.psp import PspMethod
-from psp.training.methods.stylegan2 import GanOptions, StyleGAN2Method
+from psp.training.methods.psp_step import PspMethod
+from psp.training.methods.stylegan2.joint import JointMethod
+from psp.training.methods.stylegan2.joint_losses import JointLosses
+from psp.training.methods.stylegan2.options import Options as GeneratorOptions
+from psp.training.methods.stylegan2.step import StyleGAN2Method
 from psp.training.ranger import OptimName, make_optimizer
 
 CHANNELS = {4: 8, 8: 8, 16: 8, 32: 8}
@@ -102,8 +103,8 @@ def psp_method(optimiser: OptimName = "ranger", *, lr: float = 1e-3, **options: 
 
 
 def gan_method(**options: Any) -> StyleGAN2Method:
-    options = {"r1_interval": 2, "path_interval": 2, "batch_size": 2, **options}
-    return StyleGAN2Method(generator(), Discriminator(16, channels=CHANNELS), GanOptions(**options))
+    own = GeneratorOptions(**{"r1_interval": 2, "path_interval": 2, **options})
+    return StyleGAN2Method(generator(), Discriminator(16, channels=CHANNELS), own)
 
 
 class TinyParsing:
@@ -122,7 +123,7 @@ def tiny_features(images: Tensor) -> list[Tensor]:
     return [torch.cat([half, half.roll(1, 3) - half], 1), F.avg_pool2d(half, 2)]
 
 
-def joint_method(*, structure: bool = True, **options: Any) -> JointMethod:
+def joint_method(*, structure: bool = True, learning_rate: float = 1.5e-3, **options: Any) -> JointMethod:
     made = generator()
     torch.nn.init.normal_(made.to_rgb1.bias)
     losses = JointLosses(
@@ -134,7 +135,8 @@ def joint_method(*, structure: bool = True, **options: Any) -> JointMethod:
         made,
         ProjectedDiscriminator(tiny_features, (6, 3), size=8),
         losses,
-        JointOptions(**{"discriminator_first": 0, **options}),
+        GeneratorOptions(**{"discriminator_first": 0, **options}),
+        learning_rate=learning_rate,
         photo_encoder=PhotoEncoder(8, STYLE_DIM, channels=CHANNELS),
         structure=encoder() if structure else None,
         task=get_task("celebs_sketch_to_face"),

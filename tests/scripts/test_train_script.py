@@ -2,72 +2,29 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import tiny_training as tiny
 import torch
 from PIL import Image
-from psp_commands import SKETCH_COMMAND
-from tiny_models import drawing, fill_folder, labels, photo
+from psp_commands import SKETCH_COMMAND, Train, mistake
+from tiny_models import drawing, fill_folder, photo
 from tiny_runs import same
 
-from psp.errors import UserError
 from psp.inference.options import parse as parse_inference
 from psp.inference.run import translate_folder
 from psp.models.psp import PSP
 from psp.networks.photo_encoder import PhotoEncoder
 from psp.networks.stylegan2 import Generator
 from psp.networks.stylegan2_discriminator import Discriminator
-from psp.training.log import TrainLog
 from psp.weights.load import load_any_model, load_generator, load_model, read_training_state
 from psp.weights.save import psp_state, save_torch
 
 CHANNELS = dict.fromkeys((4, 8, 16, 32), 8)
-# every step of the loop, in as little time as possible
-QUICK = [
-    "--max_steps=4", "--val_interval=2", "--save_interval=2", "--image_interval=9", "--board_interval=1", "--workers=0",
-    "--test_workers=0", "--batch_size=2", "--device=cpu",
-]  # fmt: skip
-
-Train = Callable[..., int]
-
-
-@pytest.fixture(scope="module")
-def script(root: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("train_script", root / "scripts" / "train.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def train(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Train:
-    """The script in this process; without the curves, which take longer than everything else."""
-    monkeypatch.setattr(TrainLog, "draw_curves", lambda self: None)
-
-    def run(*argv: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["train.py", *QUICK, *map(str, argv)])
-        return script.main()
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photos, sketches and label maps of 5 training and 2 test images."""
-    folder = tmp_path_factory.mktemp("data")
-    for part, names in (("train", "abcde"), ("test", "xy")):
-        for kind, make in (("photos", photo), ("sketches", drawing), ("labels", labels)):
-            fill_folder(folder / part / kind, [f"{name}.png" for name in names], make)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +41,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "g.pt"
     save_torch(content, path)
     return path
-
-
-def mistake(run: Train, *argv: object) -> str:
-    with pytest.raises(UserError) as caught:
-        run(*argv)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # ---- psp ---------------------------------------------------------------------------------------------

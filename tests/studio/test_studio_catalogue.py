@@ -20,7 +20,7 @@ from psp.studio import enhancing
 from psp.studio.catalogue import bundled_entries, checkpoint_entries, open_models
 from psp.studio.psp_model import PspModel
 from psp.studio.service import Studio
-from psp.weights.load import BUNDLED
+from psp.weights.places import BUNDLED
 
 
 def client(paths: list[Path], **options: Any) -> tuple[Any, Studio]:

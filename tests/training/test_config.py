@@ -8,29 +8,38 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from psp_commands import SKETCH_COMMAND
+from psp_commands import PSP_FLAGS, SKETCH_COMMAND
 
 from psp.errors import UserError
-from psp.tasks import LAMBDAS, TASKS
-from psp.training.checks import parse_channels
-from psp.training.config import TrainConfig, from_mapping, parse
-from psp.training.methods.stylegan2 import GanOptions
-from psp.training.resolve import FULL_SCHEDULE, SHORT_SCHEDULE, resolve, schedule
+from psp.tasks import TASKS
+from psp.training.config import METHODS, Config
+from psp.training.flags import ignored, parse
+from psp.training.method import MethodOptions, method_named
+from psp.training.methods.stylegan2.options import parse_channels
+from psp.training.resolve import SHORT_SCHEDULE, from_mapping, known_options, resolve, schedule
+from psp.training.saved_options import saved
 
-# every option of pSp's train_options.py, with a value of its type
-PSP_FLAGS: dict[str, str] = {
-    "exp_dir": "out", "dataset_type": "ffhq_encode", "encoder_type": "GradualStyleEncoder", "input_nc": "3",
-    "label_nc": "0", "output_size": "1024", "batch_size": "8", "test_batch_size": "8", "workers": "8",
-    "test_workers": "8", "learning_rate": "0.0001", "optim_name": "ranger", "train_decoder": "True",
-    "start_from_latent_avg": "", "learn_in_w": "", "lpips_lambda": "0.8", "id_lambda": "0.1", "l2_lambda": "1",
-    "w_norm_lambda": "0.005", "lpips_lambda_crop": "0.8", "l2_lambda_crop": "0.01", "moco_lambda": "0.5",
-    "stylegan_weights": "sg.pt", "checkpoint_path": "c.pt", "max_steps": "500000", "image_interval": "100",
-    "board_interval": "50", "val_interval": "1000", "save_interval": "5000", "use_wandb": "false",
-    "resize_factors": "1,2,4,8,16,32",
-}  # fmt: skip
+FULL_SCHEDULE = {
+    "max_steps": 500_000,
+    "image_interval": 100,
+    "board_interval": 50,
+    "val_interval": 1000,
+    "save_interval": 1000,
+}
+
+
+def together(config: Config, options: MethodOptions) -> SimpleNamespace:
+    """Common and own options under one roof, with the losses where the method has them."""
+    losses = {"losses": getattr(options, "losses", {})}
+    return SimpleNamespace(**dataclasses.asdict(config), **dataclasses.asdict(options), **losses)
+
+
+def resolved(*argv: str, examples: bool = False) -> SimpleNamespace:
+    return together(*resolve(parse(argv), examples=examples))
 
 
 def refused(*argv: str, examples: bool = False) -> str:
@@ -46,13 +55,13 @@ def refused(*argv: str, examples: bool = False) -> str:
 def test_every_flag_of_psp_is_known(name: str, style: str) -> None:
     value = PSP_FLAGS[name]
     argv = [f"--{name}={value}"] if value and style == "equals" else [f"--{name}", value] if value else [f"--{name}"]
-    found = getattr(parse(argv), name)
+    found = parse(argv)[name]
     wanted: Any = {"": True, "True": True, "false": False}.get(value, value)
     assert found == (type(found)(wanted) if not isinstance(found, bool) else wanted)
 
 
 def test_psps_sketch_command() -> None:
-    config = resolve(parse([*SKETCH_COMMAND.split(), "--data_root", "data"]), examples=False)
+    config = resolved(*SKETCH_COMMAND.split(), "--data_root", "data")
     assert config.losses == {
         "l2_lambda": 1, "lpips_lambda": 0.8, "id_lambda": 0, "w_norm_lambda": 0.005, "lpips_lambda_crop": 0,
         "l2_lambda_crop": 0, "moco_lambda": 0, "parsing_lambda": 0,
@@ -65,7 +74,7 @@ def test_wandb_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     message = refused("--use_wandb")
     assert "pip install wandb" in message and "TensorBoard" in message
-    resolve(parse(["--use_wandb=false"]), examples=False)
+    resolved("--use_wandb=false")
 
 
 @pytest.mark.parametrize("name", ["train_decoder", "start_from_latent_avg", "learn_in_w", "dry_run", "roughen"])
@@ -74,29 +83,29 @@ def test_booleans(name: str) -> None:
         ([f"--{name}"], True), ([f"--{name}", "true"], True), ([f"--{name}=false"], False),
         ([f"--{name}", "False"], False), ([f"--{name}=1"], True), ([f"--{name}", "--batch_size=3"], True),
     ):  # fmt: skip
-        assert getattr(parse(argv), name) is wanted
+        assert parse(argv)[name] is wanted
     assert "true or false" in refused(f"--{name}=maybe")
 
 
 def test_nothing_given_is_filled_from_the_task() -> None:
     for name, task in TASKS.items():
-        config = resolve(TrainConfig(dataset_type=name), examples=False)
+        config = resolved(f"--dataset_type={name}")
         assert {key: value for key, value in config.losses.items() if value} == dict(task.losses)
         assert (config.input_nc, config.label_nc, config.resize_factors) == (
             task.input_nc,
             task.label_nc,
-            task.resize_factors,
+            task.resize_factors or "",
         )
         for key, value in FULL_SCHEDULE.items():
             assert getattr(config, key) == value
-    short = resolve(TrainConfig(), examples=True)
+    short = resolved(examples=True)
     assert all(getattr(short, key) == value for key, value in SHORT_SCHEDULE.items())
-    assert resolve(TrainConfig(max_steps=7), examples=True).max_steps == 7
-    assert resolve(TrainConfig(method="stylegan2"), examples=False).learning_rate == 2e-3
+    assert resolved("--max_steps=7", examples=True).max_steps == 7
+    assert resolved("--method=stylegan2").learning_rate == 2e-3
 
 
 def test_one_named_weight_means_psps_defaults_for_the_others() -> None:
-    config = resolve(parse(["--dataset_type=ffhq_encode", "--moco_lambda=0.5"]), examples=False)
+    config = resolved("--dataset_type=ffhq_encode", "--moco_lambda=0.5")
     assert {key: value for key, value in config.losses.items() if value} == {
         "l2_lambda": 1,
         "lpips_lambda": 0.8,
@@ -107,11 +116,11 @@ def test_one_named_weight_means_psps_defaults_for_the_others() -> None:
 def test_losses_and_penalties_of_a_generator() -> None:
     """Only what was asked for: the lambdas of the task are those of an encoder."""
     own = ["--method=stylegan2", "--dataset_type=ffhq_encode", "--guide=photo", "--batch_size=8"]
-    config = resolve(parse(own), examples=False)
+    config = resolved(*own)
     assert (config.lpips_lambda, config.id_lambda, config.parsing_lambda, config.r1_gamma) == (0.25, 0.2, 0.1, 1)
-    config = resolve(parse([*own, "--parsing_lambda=0", "--discriminator=projected"]), examples=False)
+    config = resolved(*own, "--parsing_lambda=0", "--discriminator=projected")
     assert (config.lpips_lambda, config.id_lambda, config.parsing_lambda, config.r1_gamma) == (0.25, 0.2, 0, 0)
-    assert resolve(parse([*own, "--discriminator=projected", "--r1_gamma=2"]), examples=False).r1_gamma == 2
+    assert resolved(*own, "--discriminator=projected", "--r1_gamma=2").r1_gamma == 2
 
 
 def test_channels_are_a_list_from_4_px_on() -> None:
@@ -123,7 +132,10 @@ def test_channels_are_a_list_from_4_px_on() -> None:
 
 def test_configs_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        TrainConfig().seed = 1  # type: ignore[misc]
+        Config().seed = 1  # type: ignore[misc]
+    for method in METHODS:
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(method_named(method).Options(), "size", 1)  # noqa: B010
 
 
 # ---- files -------------------------------------------------------------------------------------------
@@ -140,21 +152,24 @@ def test_options_from_a_file_and_flags_that_win(suffix: str, tmp_path: Path) -> 
     }
     path = tmp_path / f"c{suffix}"
     path.write_text(json.dumps(values))
-    config = parse(["--config", str(path), "--batch_size=5", "--train_decoder=false"])
-    assert (config.batch_size, config.learning_rate, config.train_decoder, config.exp_dir) == (5, 0.01, False, "there")
+    given = parse(["--config", str(path), "--batch_size=5", "--train_decoder=false"])
+    assert given == {"batch_size": 5, "learning_rate": 0.01, "train_decoder": False, "exp_dir": "there"}
 
 
 def test_yaml_as_people_write_it(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("# mine\nlearning_rate: 1e-4\nid_lambda: 0\nroughen: no\ndata_root: 'my data'\n")
-    config = parse(["--config", str(path)])
-    assert (config.learning_rate, config.id_lambda, config.roughen, config.data_root) == (1e-4, 0.0, False, "my data")
+    given = parse(["--config", str(path)])
+    assert given == {"learning_rate": 1e-4, "id_lambda": 0.0, "roughen": False, "data_root": "my data"}
 
 
 def test_the_options_of_a_run_are_a_config_file(tmp_path: Path) -> None:
-    config = resolve(parse([*SKETCH_COMMAND.split(), "--data_root", "data"]), examples=False)
-    (tmp_path / "opt.json").write_text(json.dumps(dataclasses.asdict(config)))
-    assert parse([f"--config={tmp_path / 'opt.json'}"]) == config
+    for command in (SKETCH_COMMAND, "--method=stylegan2 --guide=photo --batch_size=8", "--method=cgan --epochs=3"):
+        config, options = resolve(parse([*command.split(), "--data_root", "data"]), examples=False)
+        (tmp_path / "opt.json").write_text(json.dumps(saved(config, options)))
+        given = parse([f"--config={tmp_path / 'opt.json'}"])
+        again, same = resolve({**given, "exp_dir": config.exp_dir}, examples=False)
+        assert (again, same) == (config, options) and ignored(given) == ""
 
 
 @pytest.mark.parametrize(
@@ -212,9 +227,8 @@ def test_options_that_cannot_work(argv: str, wanted: str) -> None:
 def test_types_are_checked_for_programs_too() -> None:
     with pytest.raises(UserError, match="expected float"):
         from_mapping({"l2_lambda": "much"}, where="here")
-    assert from_mapping({"l2_lambda": 1, "learning_rate": "1e-3"}, where="here") == TrainConfig(
-        l2_lambda=1.0, learning_rate=1e-3
-    )
+    given = from_mapping({"l2_lambda": 1, "learning_rate": "1e-3", "size": None}, where="here")
+    assert given == {"l2_lambda": 1.0, "learning_rate": 1e-3} and isinstance(given["l2_lambda"], float)
 
 
 # ---- the help ----------------------------------------------------------------------------------------
@@ -229,37 +243,14 @@ def test_help_is_quick_and_needs_no_torch(root: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - began < 10
-    names = [field.name for field in dataclasses.fields(TrainConfig)]
-    assert all(f"--{name} " in done.stdout for name in names)
+    assert all(f"--{name} " in done.stdout for name in known_options())
     assert "celebs_sketch_to_face" in done.stdout
-
-
-def test_every_option_is_explained_and_used() -> None:
-    names = {field.name for field in dataclasses.fields(TrainConfig)}
-    assert all(field.metadata["help"] for field in dataclasses.fields(TrainConfig))
-    assert {field.name for field in dataclasses.fields(GanOptions)} <= names
-    assert set(LAMBDAS) <= names and set(PSP_FLAGS) <= names
-    sources = [
-        Path("psp/training/config.py"),
-        Path("psp/training/checks.py"),
-        Path("psp/training/resolve.py"),
-        Path("psp/tasks.py"),
-        Path("psp/training/loop.py"),
-        Path("scripts/train.py"),
-        Path("datasets/training_data.py"),
-        *Path("psp/training/methods").glob("*.py"),
-    ]
-    text = "".join((Path(__file__).parents[2] / path).read_text() for path in sources)
-    unused = {name for name in names if text.count(name) < 2}
-    assert not unused
-
-
-def test_defaults_of_the_generator_options_agree() -> None:
-    """GanOptions repeats some defaults for those who build a method by hand."""
-    config = resolve(TrainConfig(method="stylegan2"), examples=False)
-    for field in dataclasses.fields(GanOptions):
-        if field.name not in ("learning_rate", "batch_size"):
-            assert getattr(config, field.name) == field.default, field.name
+    headings = [line.rstrip(":") for line in done.stdout.splitlines() if line.endswith(":") and line[0] != " "]
+    assert headings[1:5] == ["what and where", "data", "optimisation", "schedule and logs"]
+    assert {"--method psp", "--method stylegan2", "--method psp, stylegan2"} <= set(headings[5:])
+    assert headings[5] == "--method psp" and all(heading.startswith("--method ") for heading in headings[5:])
+    below = done.stdout.split("\n--method psp:\n")[1].split("\n\n")[0]
+    assert "--optim_name" in below and "--r1_gamma" not in below and "--batch_size" not in below
 
 
 # ---- pix2pix, CycleGAN, cGAN ---------------------------------------------------------------------------
@@ -274,25 +265,37 @@ def test_defaults_of_the_generator_options_agree() -> None:
     ],
 )
 def test_published_values_are_the_defaults(method: str, wanted: dict[str, Any]) -> None:
-    config = resolve(parse([f"--method={method}"]), examples=False)
+    config = resolved(f"--method={method}")
     assert {name: getattr(config, name) for name in wanted} == wanted
-    published = (config.learning_rate, config.beta1, config.l1_lambda, config.cycle_lambda, config.identity_lambda)
-    assert published == (2e-4, 0.5, 100.0, 10.0, 0.5) and config.pool_size == 50
-    smaller = resolve(parse([f"--method={method}", "--size=128", "--width=7", "--dropout=true"]), examples=True)
-    assert (smaller.size, smaller.width, smaller.dropout, smaller.blocks) == (128, 7, True, 6)
+    assert (config.learning_rate, config.beta1) == (2e-4, 0.5)
+    if method == "cyclegan":
+        assert (config.cycle_lambda, config.identity_lambda, config.pool_size) == (10.0, 0.5, 50)
+    else:
+        assert config.l1_lambda == 100.0
+    smaller = resolved(f"--method={method}", "--size=128", "--width=7", "--dropout=true", examples=True)
+    assert (smaller.size, smaller.width, smaller.dropout) == (128, 7, True)
+    assert getattr(smaller, "blocks", 6) == 6
+    tiny = resolved(f"--method={method}", examples=True)
+    assert (tiny.size, tiny.width) == {"pix2pix": (128, 32), "cyclegan": (64, 32), "cgan": (128, 32)}[method]
 
 
 def test_epochs_and_the_decay_follow_from_the_data() -> None:
-    config = resolve(parse(["--method=pix2pix", "--batch_size=16", "--epochs=11"]), examples=False)
-    filled = schedule(config, 88)
+    command = ["--method=pix2pix", "--batch_size=16", "--epochs=11"]
+
+    def scheduled(*argv: str, n_images: int = 88, examples: bool = False) -> SimpleNamespace:
+        return together(*schedule(*resolve(parse(argv), examples=examples), n_images))
+
+    filled = scheduled(*command)
     assert (filled.max_steps, filled.decay_from, filled.decay_until) == (61, 30, 61)
-    sooner = schedule(dataclasses.replace(config, max_steps=9, decay_from=2), 88)
+    sooner = scheduled(*command, "--max_steps=9", "--decay_from=2")
     assert (sooner.max_steps, sooner.decay_from, sooner.decay_until) == (9, 2, 9)
-    accumulated = schedule(dataclasses.replace(config, grad_accumulation=2), 88)
-    assert accumulated.max_steps == 31
-    plain = schedule(resolve(parse(["--epochs=2"]), examples=True), 48)
-    assert (plain.max_steps, plain.decay_from) == (24, None)
-    assert schedule(resolve(parse([]), examples=True), 48) == resolve(parse([]), examples=True)
+    at_once = scheduled(*command, "--decay_from=0")
+    assert (at_once.decay_from, at_once.decay_until) == (0, 61)
+    assert scheduled(*command, "--grad_accumulation=2").max_steps == 31
+    plain = scheduled("--epochs=2", n_images=48, examples=True)
+    assert plain.max_steps == 24 and not hasattr(plain, "decay_from")
+    unchanged = resolve(parse([]), examples=True)
+    assert schedule(*unchanged, 48) == unchanged
 
 
 @pytest.mark.parametrize(
@@ -306,7 +309,7 @@ def test_epochs_and_the_decay_follow_from_the_data() -> None:
         (["--width=0"], "--width 0 must be at least 1"),
         (["--decay_from=-1"], "--decay_from -1"),
         (["--pool_size=-1"], "--pool_size -1"),
-        (["--l1_lambda=0", "--cycle_lambda=0"], "set one of them"),
+        (["--method=cyclegan", "--cycle_lambda=0"], "--cycle_lambda 0 leaves nothing that ties output to input"),
         (["--norm=layer"], "batch"),
     ],
 )
@@ -316,7 +319,8 @@ def test_mistakes_with_pictures(argv: list[str], wanted: str) -> None:
 
 @pytest.mark.parametrize("name", ["cufs_pix2pix", "cufs_cyclegan", "cufs_cgan"])
 def test_short_recipes_have_their_steps(name: str, root: Path) -> None:
-    config = schedule(resolve(parse([f"--config={root / 'pretrained' / 'recipes' / name}.yaml"]), examples=False), 88)
+    given = parse([f"--config={root / 'pretrained' / 'recipes' / name}.yaml"])
+    config, _ = schedule(*resolve(given, examples=False), 88)
     assert config.max_steps == {"cufs_pix2pix": 61, "cufs_cyclegan": 17_600, "cufs_cgan": 1100}[name]
 
 
@@ -324,4 +328,6 @@ def test_every_recipe_is_valid(root: Path) -> None:
     recipes = sorted((root / "pretrained" / "recipes").glob("*.yaml"))
     assert len(recipes) > 8
     for path in recipes:
-        resolve(parse([f"--config={path}"]), examples=False)
+        given = parse([f"--config={path}"])
+        resolve(given, examples=False)
+        assert ignored(given) == "", path

@@ -17,8 +17,8 @@ from psp.batch import Batch
 from psp.errors import UserError
 from psp.models.image_to_image import PictureModel, picture_input
 from psp.tasks import get_task
+from psp.training.bad_steps import BadStep
 from psp.training.log import TrainLog
-from psp.training.method import BadStep
 from psp.training.methods.player import Player, decayed
 from psp.weights.load import load_any_model
 from psp.weights.save import save_torch
@@ -230,15 +230,15 @@ def test_the_checkpoint_is_a_model(name: str, uninterrupted: dict[str, Path], tm
 
 
 def test_going_on_from_a_checkpoint(tmp_path: Path) -> None:
-    first, second = game("pix2pix", seed=0), game("pix2pix", seed=1)
+    first, start = game("pix2pix", seed=0), {"checkpoint_path": str(tmp_path / "a.pt")}
     save_torch(first.checkpoint(), tmp_path / "a.pt")
-    second.start_from(tmp_path / "a.pt")
+    second = game("pix2pix", seed=1, **start)
     for name, network in first.networks.items():
         same(dict(network.state_dict()), dict(second.networks[name].state_dict()))
     with pytest.raises(UserError, match="no sketch_to_photo of --method cyclegan"):
-        game("cyclegan").start_from(tmp_path / "a.pt")
+        game("cyclegan", **start)
     with pytest.raises(UserError, match="the generator in .* does not fit"):
-        game("pix2pix", width=8).start_from(tmp_path / "a.pt")
+        game("pix2pix", width=8, **start)
 
 
 # ---- inputs ------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from tiny_training import sketch_batch
 
 from psp.networks.face_parser import CLASSES, FaceParser, parsing_losses
 from psp.tasks import get_task
-from psp.training.method import BadStep
-from psp.training.methods.face_parser import ParserMethod, schedule, vary
+from psp.training.bad_steps import BadStep
+from psp.training.methods.face_parser_step import ParserMethod, schedule, vary
 
 TASK = get_task("celebs_seg_to_face")
 

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from psp.batch import Batch
 from psp.errors import UserError
 from psp.networks.widening import widen
-from psp.training.method import BadStep
+from psp.training.bad_steps import BadStep
 from psp.training.methods import code_bank
-from psp.training.methods.averaging import update_average
-from psp.training.methods.code_bank import CodeBank
-from psp.training.methods.joint import JointMethod
-from psp.training.methods.joint_losses import common_detail, feature_distance
-from psp.training.methods.joint_view import own_codes
-from psp.training.methods.rows import split_rows
+from psp.training.methods.stylegan2.averaging import update_average
+from psp.training.methods.stylegan2.code_bank import CodeBank
+from psp.training.methods.stylegan2.joint import JointMethod
+from psp.training.methods.stylegan2.joint_losses import common_detail, feature_distance
+from psp.training.methods.stylegan2.joint_view import own_codes
+from psp.training.methods.stylegan2.rows import split_rows
 from psp.weights.load import load_generator, load_model
 from psp.weights.save import save_torch
 

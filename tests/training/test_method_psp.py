@@ -18,8 +18,8 @@ from psp.networks.encoders import GradualStyleEncoder
 from psp.networks.irse import Backbone
 from psp.networks.stylegan2 import NoiseInjection
 from psp.tasks import get_task
-from psp.training.method import BadStep, total_gradient_norm
-from psp.training.methods.psp import PspMethod, start_from_face_recognition
+from psp.training.bad_steps import BadStep, total_gradient_norm
+from psp.training.methods.psp_step import PspMethod, start_from_face_recognition
 
 
 class PlainEncoder(nn.Module):

@@ -10,8 +10,8 @@ import torch
 from tiny_runs import same, whole
 from torch import nn
 
-from psp.training.method import BadStep
-from psp.training.methods.stylegan2 import lazy_adam
+from psp.training.bad_steps import BadStep
+from psp.training.methods.stylegan2.step import lazy_adam
 from psp.weights.load import load_generator
 from psp.weights.save import save_torch
 

@@ -157,7 +157,7 @@ def test_a_finished_run_can_go_on(
 def test_changed_options_are_refused_in_one_line(tmp_path: Path) -> None:
     trainer(tmp_path, max_steps=2).run()
     before = (tmp_path / "checkpoints" / "last.pt").read_bytes()
-    with pytest.raises(UserError, match="--learning_rate None -> 0.5.*--exp_dir") as caught:
+    with pytest.raises(UserError, match="--learning_rate 0.0001 -> 0.5.*--exp_dir") as caught:
         trainer(tmp_path, max_steps=3, learning_rate=0.5).run()
     assert "\n" not in str(caught.value)
     assert (tmp_path / "checkpoints" / "last.pt").read_bytes() == before

@@ -25,7 +25,8 @@ from psp.weights.convert import convert, kind_of, psp_layout
 from psp.weights.describe import describe, parameters, size
 from psp.weights.formats import Weights, read_weights
 from psp.weights.hub import from_pretrained, save_pretrained
-from psp.weights.load import BUNDLED, BUNDLED_GENERATOR, load_generator, load_model
+from psp.weights.load import load_generator, load_model
+from psp.weights.places import BUNDLED, BUNDLED_GENERATOR
 from psp.weights.save import save_safetensors, save_torch
 
 # What pSp's own scripts look up in a checkpoint's opts before the command line adds its own.

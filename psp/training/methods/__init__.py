@@ -1,1 +1,1 @@
-"""One file per method of training; see `psp.training.method` for what a method is."""
+"""One file for each `--method`, with its options and how it is built, and the steps and games that they train with."""

@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
-from torch import nn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from psp.networks.patch_discriminators import ImageDiscriminator
-from psp.networks.resnet_generator import ResidualGenerator
-from psp.training.image_gan_options import ImageGanOptions
-from psp.training.methods.pix2pix import Pix2Pix
+from psp.training.config import Config
+from psp.training.method import MethodOptions
+from psp.training.methods.image_gan_options import BLOCKS, L1_LAMBDA, SIZE, WIDTH, ImageGanOptions
+from psp.training.options import NOT_NEGATIVE, POSITIVE, filled, option
+
+if TYPE_CHECKING:
+    import torch
+
+    from psp.training.method import Method
+    from psp.training.networks import Networks
 
 
-class CGan(Pix2Pix):
+@dataclass(frozen=True, kw_only=True)
+class Options(ImageGanOptions):
+    """Options of the conditional GAN."""
+
+    size: int = filled(128, SIZE, allowed=POSITIVE)
+    width: int = filled(32, WIDTH, allowed=POSITIVE)
+    blocks: int = filled(6, BLOCKS, allowed=POSITIVE)
+    l1_lambda: float = option(100.0, L1_LAMBDA, allowed=NOT_NEGATIVE)
+
+
+def build(
+    config: Config, options: Options, *, device: torch.device, networks: Networks
+) -> tuple[Method, MethodOptions]:
     """pix2pix's game and losses with other networks.
 
     Generator: 7x7 convolution to `width` (32) channels, two of stride 2 up to 4 times as many (128), `blocks` (6)
     residual blocks, two transposed convolutions, 3 channels; batch norm. Discriminator: strided convolutions on input
     and photo together, LeakyReLU and batch norm, flattened into a single sigmoid unit.
     """
+    from psp.networks.patch_discriminators import ImageDiscriminator
+    from psp.networks.resnet_generator import ResidualGenerator
+    from psp.training.methods.paired_gan import PairedGan
 
-    name = "cgan"
-    noisy = False
-
-    @staticmethod
-    def build(options: ImageGanOptions, channels: int) -> tuple[nn.Module, nn.Module]:
-        generator = ResidualGenerator(
-            channels, width=options.width, blocks=options.blocks, norm=options.norm, dropout=options.dropout
-        )
-        return generator, ImageDiscriminator(channels + 3, size=options.size, width=options.width)
+    channels, width, dropout = config.task.input_nc, options.width, options.dropout
+    generator = ResidualGenerator(channels, width=width, blocks=options.blocks, norm=options.norm, dropout=dropout)
+    discriminator = ImageDiscriminator(channels + 3, size=options.size, width=width)
+    method = PairedGan(generator, discriminator, config, options, l1_lambda=options.l1_lambda, device=device)
+    method.begin()
+    return method, options

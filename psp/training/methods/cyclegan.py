@@ -2,100 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-from psp.batch import Batch
 from psp.errors import UserError
-from psp.images.sheets import Picture, source_to_image, to_image
-from psp.networks.patch_discriminators import PatchDiscriminator
-from psp.networks.resnet_generator import ResidualGenerator
 from psp.tasks import Task
-from psp.training.image_gan_options import ImageGanOptions
-from psp.training.image_pool import ImagePool
-from psp.training.methods.image_gan import ImageGan, Terms, square_loss
+from psp.training.config import Config
+from psp.training.method import DataSpec, MethodOptions
+from psp.training.methods.image_gan_options import BLOCKS, NORM, ImageGanOptions, Norm
+from psp.training.options import NOT_NEGATIVE, POSITIVE, filled, option
 
-TO_PHOTO, TO_SKETCH = "sketch_to_photo", "photo_to_sketch"
+if TYPE_CHECKING:
+    import torch
+
+    from psp.training.method import Method
+    from psp.training.networks import Networks
 
 
-class CycleGan(ImageGan):
-    """Two generators and two discriminators of 70x70 patches, least squares, instance norm, a pool for each side.
+@dataclass(frozen=True, kw_only=True)
+class Options(ImageGanOptions):
+    """Options of CycleGAN."""
 
-    A generator also has to bring back what the other one made (`cycle_lambda`, L1), and to leave alone what already
-    is on its side (`identity_lambda`, as a share of `cycle_lambda`; section 5.2). Both sides have three channels.
-    """
+    on_examples: ClassVar[Mapping[str, Any]] = {"size": 64, "width": 32}
 
-    name = "cyclegan"
+    norm: Norm = filled("instance", NORM)
+    blocks: int = filled(9, BLOCKS, allowed=POSITIVE)
+    cycle_lambda: float = option(10.0, "weight of the way there and back", allowed=NOT_NEGATIVE)
+    identity_lambda: float = option(
+        0.5, "weight, as a share of --cycle_lambda, of leaving targets alone", allowed=NOT_NEGATIVE
+    )
+    pool_size: int = option(50, "earlier images that the discriminators are shown again", allowed=NOT_NEGATIVE)
 
-    def __init__(self, options: ImageGanOptions, *, task: Task, device: torch.device | str = "cpu"):
-        if task.source == "labels":
+    @classmethod
+    def defaults(cls, given: Mapping[str, Any], task: Task, *, examples: bool) -> dict[str, Any]:
+        values = super().defaults(given, task, examples=examples)
+        size = {"size": cls.size, **values, **given}["size"]
+        return {**values, "blocks": 9 if size > 128 else 6}
+
+    def check(self, config: Config) -> None:
+        super().check(config)
+        if config.task.source == "labels":
             raise UserError("--method cyclegan translates pictures, and label maps are none; use --method pix2pix")
-        shared: dict[str, Any] = {"width": options.width, "norm": options.norm}
-        more = {**shared, "blocks": options.blocks, "dropout": options.dropout}
-        generators = {name: ResidualGenerator(3, 3, **more) for name in (TO_PHOTO, TO_SKETCH)}
-        critics = {f"{side}_discriminator": PatchDiscriminator(3, **shared) for side in ("photo", "sketch")}
-        super().__init__(generators, critics, options, task=task, device=device, channels=3)
-        self.pools = {side: ImagePool(options.pool_size) for side in ("photo", "sketch")}
+        if self.cycle_lambda == 0:
+            raise UserError("--cycle_lambda 0 leaves nothing that ties output to input; set it above 0")
 
-    def generator_loss(self, source: Tensor, target: Tensor) -> tuple[Tensor, Terms, dict[str, Tensor]]:
-        to_photo, to_sketch = self.networks[TO_PHOTO], self.networks[TO_SKETCH]
-        made = {"photo": to_photo(source), "sketch": to_sketch(target)}
-        scores = [self.networks[f"{side}_discriminator"](image).float() for side, image in made.items()]
-        fooling = torch.stack([square_loss(score, real=True) for score in scores]).sum()
-        back = to_sketch(made["photo"]).float(), to_photo(made["sketch"]).float()
-        cycle = F.l1_loss(back[0], source) + F.l1_loss(back[1], target)
-        loss = fooling + self.options.cycle_lambda * cycle
-        terms = {"loss_cycle": cycle.detach(), "loss_generator": fooling.detach()}
-        if self.options.identity_lambda:
-            same = F.l1_loss(to_photo(target).float(), target) + F.l1_loss(to_sketch(source).float(), source)
-            loss = loss + self.options.cycle_lambda * self.options.identity_lambda * same
-            terms["loss_identity"] = same.detach()
-        return loss, terms, {side: image.detach() for side, image in made.items()}
+    def data(self, config: Config) -> DataSpec:
+        """Sources and photos that need not belong together."""
+        return DataSpec(task=config.task, paired=False)
 
-    def discriminator_loss(self, source: Tensor, target: Tensor, made: dict[str, Tensor]) -> tuple[Tensor, Terms]:
-        losses: list[Tensor] = []
-        terms: Terms = {}
-        for side, real in (("photo", target), ("sketch", source)):
-            critic = self.networks[f"{side}_discriminator"]
-            fake = self.pools[side].exchange(made[side].float()) if critic.training else made[side]
-            on_real, on_fake = critic(real).float(), critic(fake).float()
-            losses.append((square_loss(on_real, real=True) + square_loss(on_fake, real=False)) / 2)
-            terms |= {f"score_{side}_real": on_real.detach().mean(), f"score_{side}_fake": on_fake.detach().mean()}
-        loss = torch.stack(losses).sum()
-        return loss, {"loss_discriminator": loss.detach(), **terms}
 
-    def keep(self) -> Callable[[], None]:
-        forget, images = super().keep(), {side: list(pool.images) for side, pool in self.pools.items()}
+def build(
+    config: Config, options: Options, *, device: torch.device, networks: Networks
+) -> tuple[Method, MethodOptions]:
+    """Two generators and two discriminators of 70x70 patches, instance norm. Both sides have three channels."""
+    from psp.networks.patch_discriminators import PatchDiscriminator
+    from psp.networks.resnet_generator import ResidualGenerator
+    from psp.training.methods.unpaired_gan import UnpairedGan
 
-        def put_back() -> None:
-            forget()
-            for side, pool in self.pools.items():
-                pool.images = images[side]
-
-        return put_back
-
-    @torch.no_grad()
-    def pictures(self, batch: Batch) -> list[list[Picture]]:
-        """sketch, photo made of it, sketch again; photo, sketch made of it, photo again. The two are no pair."""
-        for network in self.networks.values():
-            network.eval()
-        source, target = self.pair(batch)
-        to_photo, to_sketch = self.networks[TO_PHOTO], self.networks[TO_SKETCH]
-        photo, sketch = to_photo(source), to_sketch(target)
-        columns = (photo, to_sketch(photo), target, sketch, to_photo(sketch))
-        return [
-            [source_to_image(first, self.task), *map(to_image, others)]
-            for first, *others in zip(batch.source, *columns, strict=True)
-        ]
-
-    def state(self) -> dict[str, Any]:
-        return super().state() | {"pools": {side: list(pool.images) for side, pool in self.pools.items()}}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        super().load_state(state)
-        for side, pool in self.pools.items():
-            pool.images = [image.to(self.device) for image in state["pools"][side]]
+    width, norm, blocks, dropout = options.width, options.norm, options.blocks, options.dropout
+    to_photo, to_sketch = (
+        ResidualGenerator(3, 3, width=width, blocks=blocks, norm=norm, dropout=dropout) for _ in range(2)
+    )
+    judges = {side: PatchDiscriminator(3, width=width, norm=norm) for side in ("photo", "sketch")}
+    method = UnpairedGan(
+        to_photo,
+        to_sketch,
+        judges,
+        config,
+        options,
+        cycle_lambda=options.cycle_lambda,
+        identity_lambda=options.identity_lambda,
+        pool_size=options.pool_size,
+        device=device,
+    )
+    method.begin()
+    return method, options

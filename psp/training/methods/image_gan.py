@@ -6,7 +6,6 @@ Both gradients are taken from the same state of all networks and applied togethe
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,10 +17,11 @@ from psp.device import autocast
 from psp.errors import UserError
 from psp.images.sheets import Picture, source_to_image, to_image
 from psp.models.image_to_image import PictureModel, picture_input
+from psp.models.psp import parameter_count
 from psp.networks.state import load_strictly
-from psp.tasks import Task
-from psp.training.image_gan_options import ImageGanOptions
-from psp.training.method import unchanged_by_a_bad_step
+from psp.training.bad_steps import unchanged_by_a_bad_step
+from psp.training.config import Config
+from psp.training.methods.image_gan_options import ImageGanOptions
 from psp.training.methods.player import Player, decayed
 from psp.weights.formats import read_weights
 
@@ -39,33 +39,35 @@ def square_loss(scores: Tensor, real: bool) -> Tensor:
 
 
 class ImageGan:
-    """Base of the three. A subclass makes the networks and says what each player loses.
+    """Base of the games. A subclass says what each player loses.
 
-    generators, discriminators: by name; the names appear in checkpoints, and the first generator is the one that
-    `translate` runs. channels: of the source, default the task's. GAN losses do not order models, and the test set is
-    not used to choose one: the best checkpoint is the newest.
+    GAN losses do not order models, and the test set is not used to choose one: the best checkpoint is the newest.
     """
 
-    name = ""
-    noisy = False  # whether it is tested as it was trained, see `psp.models.image_to_image.noisy_copy`
     monitor: str | None = None
 
     def __init__(
         self,
         generators: Mapping[str, nn.Module],
         discriminators: Mapping[str, nn.Module],
+        config: Config,
         options: ImageGanOptions,
         *,
-        task: Task,
-        device: torch.device | str = "cpu",
+        device: torch.device,
         channels: int | None = None,
+        noisy: bool = False,
     ):
-        self.device, self.options, self.task = torch.device(device), options, task
-        self.channels = channels or task.input_nc
-        self.networks = {name: net.to(self.device) for name, net in {**generators, **discriminators}.items()}
+        """generators, discriminators: by the names that checkpoints have; `translate` runs the first generator.
+        channels: of the source; None: the task's.
+        noisy: whether it is tested as it was trained, see `psp.models.image_to_image.noisy_copy`.
+        """
+        self.config, self.options, self.device, self.noisy = config, options, device, noisy
+        self.task = config.task
+        self.channels = channels or self.task.input_nc
+        self.networks = {name: net.to(device) for name, net in {**generators, **discriminators}.items()}
 
         def player(networks: Mapping[str, nn.Module]) -> Player:
-            return Player(list(networks.values()), options.learning_rate, options.beta1, self.device, options.precision)
+            return Player(list(networks.values()), config.learning_rate, options.beta1, device, config.precision)
 
         self.players = {"generator": player(generators), "discriminator": player(discriminators)}
 
@@ -90,11 +92,11 @@ class ImageGan:
             for batch in batches:
                 source, target = self.pair(batch)
                 discriminator.require_gradients(False)
-                with autocast(self.device, self.options.precision):
+                with autocast(self.device, self.config.precision):
                     loss, found, made = self.generator_loss(source, target)
                 generator.backward(loss / len(batches), "generator")
                 discriminator.require_gradients(True)
-                with autocast(self.device, self.options.precision):
+                with autocast(self.device, self.config.precision):
                     loss, more = self.discriminator_loss(source, target, made)
                 discriminator.backward(loss / len(batches), "discriminator")
                 for name, value in {**found, **more}.items():
@@ -105,7 +107,7 @@ class ImageGan:
         for player in self.players.values():
             player.step(factor)
             player.optimiser.zero_grad(set_to_none=True)
-        terms["learning_rate"] = torch.tensor(self.options.learning_rate * factor)
+        terms["learning_rate"] = torch.tensor(self.config.learning_rate * factor)
         return terms
 
     def keep(self) -> Callable[[], None]:
@@ -131,7 +133,7 @@ class ImageGan:
         for network in self.networks.values():
             network.eval()
         source, target = self.pair(batch)
-        with autocast(self.device, self.options.precision):
+        with autocast(self.device, self.config.precision):
             _, terms, made = self.generator_loss(source, target)
             return terms | self.discriminator_loss(source, target, made)[1]
 
@@ -143,8 +145,9 @@ class ImageGan:
     def translate(self, source: Tensor, seed: int = 0) -> Tensor:
         """`Batch.source` -> RGB images [B,3,S,S] of the first generator, in [-1,1]."""
         network = next(iter(self.networks.values()))
-        what = {"size": self.options.size, "method": self.name, "noisy": self.noisy}
-        return PictureModel(network, self.task, device=self.device, **what).translate(source, seed)  # type: ignore[arg-type]
+        size, method = self.options.size, self.config.method
+        model = PictureModel(network, self.task, size=size, method=method, device=self.device, noisy=self.noisy)
+        return model.translate(source, seed)
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> list[list[Picture]]:
@@ -167,13 +170,19 @@ class ImageGan:
         for name, player in self.players.items():
             player.load_state_dict(state[f"player_{name}"])
 
-    def start_from(self, path: str | Path) -> None:
-        """Go on from the networks of an earlier checkpoint of the same method; UserError when one does not fit."""
-        weights = read_weights(path)
-        for name, network in self.networks.items():
-            if not (tensors := weights.part(name)):
-                raise UserError(f"{path} holds no {name} of --method {self.name}; see --checkpoint_path")
-            load_strictly(network, tensors, where=f"the {name} in {path}")
+    def begin(self) -> None:
+        """Start from the networks of `--checkpoint_path`, if one is given, and print what is trained.
+
+        The checkpoint is one of the same method; UserError when a network is missing in it or does not fit.
+        """
+        if path := self.options.checkpoint_path:
+            weights = read_weights(path)
+            for name, network in self.networks.items():
+                if not (tensors := weights.part(name)):
+                    raise UserError(f"{path} holds no {name} of --method {self.config.method}; see --checkpoint_path")
+                load_strictly(network, tensors, where=f"the {name} in {path}")
+        sizes = ", ".join(f"{name} {parameter_count(net) / 1e6:.2f} M" for name, net in self.networks.items())
+        print(f"{self.config.method}: {self.options.size} px, parameters: {sizes}, on {self.device}")
 
     def checkpoint(self) -> dict[str, Any]:
         """`networks`: name -> state dict; `opts`: plain values that say what was trained and for which task."""
@@ -181,5 +190,5 @@ class ImageGan:
             name: {key: value.detach().cpu() for key, value in network.state_dict().items()}
             for name, network in self.networks.items()
         }
-        opts = {"method": self.name, "dataset_type": self.task.name, "size": self.options.size}
+        opts = {"method": self.config.method, "dataset_type": self.task.name, "size": self.options.size}
         return {"networks": networks, "opts": opts | {"test_dropout": self.noisy}}

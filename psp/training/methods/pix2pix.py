@@ -2,54 +2,47 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from psp.models.image_to_image import noisy_copy
-from psp.networks.patch_discriminators import PatchDiscriminator
-from psp.networks.unet import PAPER_DROPOUT, UNet
-from psp.tasks import Task
-from psp.training.image_gan_options import ImageGanOptions
-from psp.training.methods.image_gan import ImageGan, Terms, log_loss
+from psp.training.config import Config
+from psp.training.method import MethodOptions
+from psp.training.methods.image_gan_options import DROPOUT, L1_LAMBDA, ImageGanOptions
+from psp.training.options import NOT_NEGATIVE, filled, option
+
+if TYPE_CHECKING:
+    import torch
+
+    from psp.training.method import Method
+    from psp.training.networks import Networks
 
 
-class Pix2Pix(ImageGan):
-    """The discriminator sees input and photo together; its loss is halved, so that it learns slower (section 3.3).
+@dataclass(frozen=True, kw_only=True)
+class Options(ImageGanOptions):
+    """Options of pix2pix."""
 
-    It is tested as it was trained: with dropout, and batch norm by each picture's own statistics (section 3.4).
-    """
+    on_examples: ClassVar[Mapping[str, Any]] = {"size": 128, "width": 32}
+    sizes: ClassVar[tuple[int, ...]] = (32, 64, 128, 256)
+    sizes_text: ClassVar[str] = "32, 64, 128 and 256"
 
-    name = "pix2pix"
-    noisy = True
+    dropout: bool = filled(True, DROPOUT)
+    l1_lambda: float = option(100.0, L1_LAMBDA, allowed=NOT_NEGATIVE)
 
-    def __init__(self, options: ImageGanOptions, *, task: Task, device: torch.device | str = "cpu"):
-        generator, discriminator = self.build(options, task.input_nc)
-        super().__init__({"generator": generator}, {"discriminator": discriminator}, options, task=task, device=device)
 
-    @staticmethod
-    def build(options: ImageGanOptions, channels: int) -> tuple[nn.Module, nn.Module]:
-        """Generator and discriminator for inputs of that many channels."""
-        dropout = PAPER_DROPOUT if options.dropout else ()
-        shared = {"width": options.width, "norm": options.norm}
-        generator = UNet(channels, size=options.size, dropout=dropout, **shared)  # type: ignore[arg-type]
-        return generator, PatchDiscriminator(channels + 3, **shared)  # type: ignore[arg-type]
+def build(
+    config: Config, options: Options, *, device: torch.device, networks: Networks
+) -> tuple[Method, MethodOptions]:
+    """It is tested as it was trained: with dropout, and batch norm by each picture's own statistics (section 3.4)."""
+    from psp.networks.patch_discriminators import PatchDiscriminator
+    from psp.networks.unet import PAPER_DROPOUT, UNet
+    from psp.training.methods.paired_gan import PairedGan
 
-    def scores(self, source: Tensor, photo: Tensor) -> Tensor:
-        return self.networks["discriminator"](torch.cat([source, photo], dim=1)).float()
-
-    def generator_loss(self, source: Tensor, target: Tensor) -> tuple[Tensor, Terms, Tensor]:
-        generator = self.networks["generator"]
-        if self.noisy and not generator.training:
-            generator = noisy_copy(generator)
-        made = generator(source).float()
-        fooling = log_loss(self.scores(source, made), real=True)
-        l1 = F.l1_loss(made, target)
-        terms = {"l1": l1.detach(), "loss_generator": fooling.detach()}
-        return fooling + self.options.l1_lambda * l1, terms, made.detach()
-
-    def discriminator_loss(self, source: Tensor, target: Tensor, made: Tensor) -> tuple[Tensor, Terms]:
-        on_real, on_fake = self.scores(source, target), self.scores(source, made)
-        loss = (log_loss(on_real, real=True) + log_loss(on_fake, real=False)) / 2
-        means = {"score_real": on_real.detach().mean(), "score_fake": on_fake.detach().mean()}
-        return loss, {"loss_discriminator": loss.detach(), **means}
+    channels, width, norm = config.task.input_nc, options.width, options.norm
+    dropout = PAPER_DROPOUT if options.dropout else ()
+    generator = UNet(channels, size=options.size, width=width, norm=norm, dropout=dropout)
+    discriminator = PatchDiscriminator(channels + 3, width=width, norm=norm)
+    l1_lambda = options.l1_lambda
+    method = PairedGan(generator, discriminator, config, options, l1_lambda=l1_lambda, device=device, noisy=True)
+    method.begin()
+    return method, options

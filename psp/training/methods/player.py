@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from psp.training.bad_steps import BadStep, require_finite, total_gradient_norm
 from psp.training.distributed import average_gradients
-from psp.training.method import BadStep, require_finite, total_gradient_norm
 
 
 def decayed(step: int, start: int, end: int) -> float:

@@ -1,171 +1,218 @@
-"""Training the pSp encoder in front of a frozen generator (Richardson et al., CVPR 2021, section 3.2)."""
+"""`--method psp`: an encoder to W+ in front of a frozen generator. Its options, and how it is built; no torch here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from psp.batch import Batch, Losses
-from psp.device import autocast
 from psp.errors import UserError
-from psp.images.preprocess import to_network
-from psp.images.sheets import Picture, source_to_image, to_image
-from psp.models.mixing import mix
-from psp.models.psp import PSP
-from psp.networks.state import load_strictly
-from psp.tasks import Task
-from psp.training.distributed import average_gradients
-from psp.training.method import BadStep, require_finite, total_gradient_norm, unchanged_by_a_bad_step
-from psp.weights.save import psp_state
+from psp.tasks import LAMBDAS, Task
+from psp.training.config import Config
+from psp.training.method import MethodOptions
+from psp.training.networks import IdNet, LpipsNet
+from psp.training.options import NOT_NEGATIVE, POSITIVE, filled, option, place
+from psp.training.saved_options import saved
+from psp.weights.places import BUNDLED, BUNDLED_GENERATOR
 
-Objective = Callable[..., Losses]
+if TYPE_CHECKING:
+    import torch
+
+    from psp.models.psp import PSP
+    from psp.training.method import Method
+    from psp.training.networks import Networks
+
+INTO_W = "BackboneEncoderUsingLastLayerIntoW"  # what learn_in_w means
+COMPACT_UP_TO = 128  # px; before larger generators pSp's own encoder is the default
 
 
-class PspMethod:
-    """Encoder training: images are compared at min(256, output size), as pSp does at 256.
+@dataclass(frozen=True, kw_only=True)
+class Options(MethodOptions):
+    """Options of encoder training, most of them pSp's."""
 
-    objective: callable (output, target, codes, latent_avg, source) -> Losses, e.g. `criteria.PspObjective`; from a
-    label-map task it also gets the class ids as `labels`.
-    own_fine_layers: W+ layers that a random half of the samples takes from the target's own code (`model.style_of`)
-    instead of the encoder's: structure has to come from the source, colours need not be guessed. [] for plain pSp.
-    code_lambda: weight of the distance of the other layers' codes to that own code, a short cut past the generator that
-    pays where training is short. 0 for plain pSp.
-    """
+    encoder_type: str = filled(
+        "",
+        "encoder class, see psp/networks/encoders.py (default: CompactStyleEncoder for generators up "
+        "to 128 px, GradualStyleEncoder above)",
+    )
+    output_size: int = filled(0, "output side in pixels (default: the generator's)", allowed=POSITIVE)
+    stylegan_weights: str = place("", "pretrained generator (default: the bundled one)")
+    irse50_weights: str = place(
+        "", "model_ir_se50.pth to start the encoder from, as pSp does, or the checkpoint of another task's encoder"
+    )
+    checkpoint_path: str = place("", "weights to start from (a pSp checkpoint or one of ours)")
+    train_decoder: bool = option(False, "train the generator as well")
+    start_from_latent_avg: bool = option(True, "predict the difference to the average latent")
+    learn_in_w: bool = option(False, "one style for all layers (encoder IntoW)")
+    optim_name: Literal["ranger", "adam"] = option("ranger", "optimiser")
+    gradient_checkpointing: bool = option(
+        False,
+        "keep fewer activations and compute them again, for cards with little memory; the same gradients",
+        resumable=True,
+    )
+    lpips_lambda: float = filled(0.8, "LPIPS weight (default: from the task)", allowed=NOT_NEGATIVE)
+    id_lambda: float = filled(0.0, "identity weight (default: from the task)", allowed=NOT_NEGATIVE)
+    l2_lambda: float = filled(1.0, "L2 weight (default: from the task)", allowed=NOT_NEGATIVE)
+    w_norm_lambda: float = filled(
+        0.0, "weight of the distance to the average latent (default: from the task)", allowed=NOT_NEGATIVE
+    )
+    lpips_lambda_crop: float = filled(
+        0.0, "LPIPS weight on the inner face (default: from the task)", allowed=NOT_NEGATIVE
+    )
+    l2_lambda_crop: float = filled(0.0, "L2 weight on the inner face (default: from the task)", allowed=NOT_NEGATIVE)
+    moco_lambda: float = filled(
+        0.0, "MoCo similarity weight, for domains that are not faces (default: 0)", allowed=NOT_NEGATIVE
+    )
+    parsing_lambda: float = filled(
+        0.0,
+        "weight of what the face parser finds in the output, against the label map or the target photo (default: 0)",
+        allowed=NOT_NEGATIVE,
+    )
+    lpips_net: LpipsNet = option("alex", "LPIPS network")
+    id_net: IdNet = option("dlib", "identity network")
+    use_latent_mask: bool = option(
+        False, "take the fine layers' codes from the target's own code while training (against dull averaged colours)"
+    )
+    code_lambda: float = option(
+        0.0,
+        "weight of the distance of the structure layers' codes to the target's own code, for short trainings",
+        allowed=NOT_NEGATIVE,
+    )
+    latent_mask: str = filled("", "the layers for --use_latent_mask, e.g. 8-17 (default: from the task)")
 
-    monitor: str | None = "loss"
+    @property
+    def losses(self) -> dict[str, float]:
+        """The pSp lambdas by name."""
+        return {name: float(getattr(self, name)) for name in LAMBDAS}
 
-    def __init__(
-        self,
-        model: PSP,
-        objective: Objective,
-        optimiser: torch.optim.Optimizer,
-        *,
-        task: Task,
-        precision: str = "fp32",
-        own_fine_layers: Sequence[int] = (),
-        code_lambda: float = 0.0,
-    ):
-        self.model, self.objective, self.optimiser, self.task = model, objective, optimiser, task
-        self.precision = precision
-        self.own_fine_layers, self.code_lambda = list(own_fine_layers), code_lambda
-        self.scaler = torch.amp.GradScaler(model.device.type, enabled=precision == "fp16")
-        self.trained = [p for p in model.parameters() if p.requires_grad]
+    @classmethod
+    def defaults(cls, given: Mapping[str, Any], task: Task, *, examples: bool) -> dict[str, Any]:
+        """The task's losses, unless one is given: who names one weight means pSp's defaults for the others.
 
-    def training_step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
-        self.model.train()
-        self.optimiser.zero_grad(set_to_none=True)
-        terms: dict[str, Tensor] = {}
-        with unchanged_by_a_bad_step([self.model.encoder], [self.optimiser]):
-            for batch in batches:
-                total, found = self._losses(batch, training=True)
-                require_finite(total)
-                self.scaler.scale(total / len(batches)).backward()
-                for name, value in found.items():
-                    terms[name] = terms.get(name, torch.zeros_like(value)) + value / len(batches)
-            terms["gradient_norm"] = self._update()
-        return terms
-
-    def _update(self) -> Tensor:
-        """Step of the optimiser unless the gradient is not finite; its norm.
-
-        In fp16 an overflow is part of finding the loss scale: the scaler skips the update and lowers the scale. It
-        counts as a bad step only when the scale cannot be the reason any more.
+        48 example pairs teach a new encoder little, so the bundled one is trained on, unless the flags name other
+        weights or another encoder.
         """
-        average_gradients(self.trained)
-        self.scaler.unscale_(self.optimiser)
-        norm = total_gradient_norm(self.trained)
-        bad = not torch.isfinite(norm)
-        if not bad or self.scaler.get_scale() > 1:
-            self.scaler.step(self.optimiser)
-        self.scaler.update()
-        if bad and self.scaler.get_scale() <= 1:
-            raise BadStep(f"the gradient is {float(norm)}")
-        return norm
+        values: dict[str, Any] = {"exp_dir": f"experiments/{task.name}"}
+        if not any(name in given for name in LAMBDAS):
+            values |= {name: task.losses.get(name, 0.0) for name in LAMBDAS}
+        if examples:
+            values["learning_rate"] = 3e-4
+            chosen = {"checkpoint_path", "stylegan_weights", "encoder_type", "irse50_weights"} & given.keys()
+            if not chosen and not given.get("learn_in_w") and task.name in BUNDLED:
+                values["checkpoint_path"] = str(BUNDLED[task.name])
+        return values
 
-    @torch.no_grad()
-    def validation_step(self, batch: Batch) -> dict[str, Tensor]:
-        self.model.eval()
-        return self._losses(batch, training=False)[1]
-
-    def _losses(self, batch: Batch, *, training: bool) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total with gradient, detached terms; in training with fresh noise, and the target's own code if asked."""
-        model = self.model
-        source = to_network(batch.source, self.task, model.device)
-        target = batch.target.to(model.device, non_blocking=True)
-        with autocast(model.device, self.precision):
-            codes = model.encode(source)
-            wants_own = training and bool(self.own_fine_layers or self.code_lambda)
-            own = model.style_of(target).to(codes.dtype) if wants_own else codes
-            used = self._with_own_style(codes, own) if wants_own else codes
-            images = model.resize(model.decode(used, randomize_noise=training))
-        if target.shape[-1] != images.shape[-1]:
-            target = F.interpolate(target, size=images.shape[-2:], mode="area")
-        photo = source if self.task.source == "photo" else None
-        if photo is not None and photo.shape[-1] != images.shape[-1]:
-            photo = F.interpolate(photo, size=images.shape[-2:], mode="area")
-        average = model.latent_avg if model.start_from_latent_avg else None
-        labels = {"labels": batch.source.to(model.device)} if self.task.source == "labels" else {}
-        losses = self.objective(images.float(), target, codes.float(), average, photo, **labels)
-        if not wants_own or not self.code_lambda:
-            return losses.total, losses.terms
-        structure = [layer for layer in range(model.n_styles) if layer not in self.own_fine_layers]
-        code = F.mse_loss(codes[:, structure].float(), own[:, structure].float())
-        return losses.total + self.code_lambda * code, losses.terms | {"loss_code": code.detach()}
-
-    def _with_own_style(self, codes: Tensor, own: Tensor) -> Tensor:
-        chosen = torch.zeros(codes.shape[:2], dtype=torch.bool, device=codes.device)
-        chosen[:, self.own_fine_layers] = torch.rand(len(codes), 1, device=codes.device) < 0.5
-        return mix(codes, own, chosen)
-
-    def networks_in_step(self) -> list[nn.Module]:
-        return [self.model]
-
-    @torch.no_grad()
-    def pictures(self, batch: Batch) -> list[list[Picture]]:
-        """source, target and output of every sample."""
-        model = self.model.eval()
-        images = model.decode(model.encode(to_network(batch.source, self.task, model.device)))
-        return [
-            [source_to_image(source, self.task), to_image(target), to_image(image)]
-            for source, target, image in zip(batch.source, batch.target, images, strict=True)
-        ]
-
-    def state(self) -> dict[str, Any]:
-        state = psp_state(self.model)
-        return state | {"optimizer": self.optimiser.state_dict(), "scaler": self.scaler.state_dict()}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        tensors = dict(state["state_dict"]) | {"latent_avg": state["latent_avg"]}
-        load_strictly(self.model, tensors, where="the saved training state")
-        if self.model.photo_encoder is not None:
-            load_strictly(self.model.photo_encoder, state["photo_encoder"], where="the saved photo encoder")
-        self.optimiser.load_state_dict(state["optimizer"])
-        if self.scaler.is_enabled():
-            self.scaler.load_state_dict(state["scaler"])
-
-    def checkpoint(self) -> dict[str, Any]:
-        return psp_state(self.model)
+    def check(self, config: Config) -> None:
+        if not any(self.losses.values()):
+            raise UserError("every loss weight is 0: set --l2_lambda or --lpips_lambda above 0")
+        if self.checkpoint_path and (self.stylegan_weights or self.irse50_weights):
+            raise UserError("--checkpoint_path holds all weights; leave --stylegan_weights and --irse50_weights out")
+        if self.learn_in_w and self.encoder_type not in ("", INTO_W):
+            raise UserError(f"--learn_in_w needs --encoder_type {INTO_W}, not {self.encoder_type}")
 
 
-def start_from_face_recognition(encoder: nn.Module, tensors: Mapping[str, Tensor], *, label_nc: int) -> int:
-    """Copy IR-SE50 face-recognition weights into an encoder, as pSp does; returns how many tensors fitted.
+def build(
+    config: Config, options: Options, *, device: torch.device, networks: Networks
+) -> tuple[Method, MethodOptions]:
+    """Encoder, frozen generator, objective and optimiser."""
+    from psp.models.mixing import parse_layers
+    from psp.training.gradient_checkpointing import recompute_activations
+    from psp.training.methods.psp_step import PspMethod
+    from psp.training.ranger import make_optimizer
 
-    Its output layer is left out, and its input layer too when the source is not a photo (`label_nc` > 0). UserError
-    when nothing fits.
-    """
-    own = encoder.state_dict()
-    wanted = {
-        key: value
-        for key, value in tensors.items()
-        if key in own and value.shape == own[key].shape and not (label_nc and key.startswith("input_layer"))
-    }
-    if not wanted:
+    task = config.task
+    model, start = _continued(config, options) if options.checkpoint_path else _new(config, options)
+    if options.output_size not in (0, model.output_size):
         raise UserError(
-            f"no tensor of --irse50_weights fits a {type(encoder).__name__}; use --encoder_type GradualStyleEncoder"
+            f"--output_size {options.output_size}, but the generator makes {model.output_size} px; leave the flag out"
         )
-    encoder.load_state_dict(wanted, strict=False)
-    return len(wanted)
+    options = dataclasses.replace(options, output_size=model.output_size, encoder_type=type(model.encoder).__name__)
+    print(f"{task.name}: {start}, {model.output_size} px, on {device}")
+    model.config |= saved(config, options)
+    model.to(device)
+    if (options.use_latent_mask or options.code_lambda) and model.photo_encoder is None and task.source != "photo":
+        raise UserError(
+            "--use_latent_mask and --code_lambda need a generator with a photo encoder (one trained with --guide)"
+        )
+    own_fine_layers: list[int] = []
+    if options.use_latent_mask:
+        chosen = options.latent_mask
+        own_fine_layers = parse_layers(chosen, model.n_styles) if chosen else task.mixing_layers(model.n_styles)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if options.gradient_checkpointing:
+        recompute_activations(model)
+    method = PspMethod(
+        model,
+        networks.objective(options.losses, lpips_net=options.lpips_net, id_net=options.id_net),
+        make_optimizer(options.optim_name, trained, config.learning_rate),
+        task=task,
+        precision=config.precision,
+        own_fine_layers=own_fine_layers,
+        code_lambda=options.code_lambda,
+    )
+    return method, options
+
+
+def _continued(config: Config, options: Options) -> tuple[PSP, str]:
+    """The model of `--checkpoint_path`, and where it comes from, in words."""
+    from psp.models.psp import PSP
+    from psp.weights.load import load_model
+
+    task, path = config.task, options.checkpoint_path
+    model = load_model(path)
+    encoder_type = type(model.encoder).__name__
+    if options.encoder_type not in ("", encoder_type):
+        raise UserError(f"--encoder_type {options.encoder_type}, but {path} holds a {encoder_type}")
+    if model.refines:
+        raise UserError(f"{path} is a ReStyle model, which cannot be trained on here, only used")
+    if options.learn_in_w and encoder_type != INTO_W:
+        raise UserError(f"--learn_in_w, but {path} holds a {encoder_type}; leave the flag out")
+    if model.input_nc != task.input_nc:
+        raise UserError(f"{path} takes {model.input_nc}-channel input, {task.name} gives {task.input_nc}")
+    mask = model.config.get("latent_mask")  # its style mixing stays as it is
+    continued = PSP(
+        model.encoder,
+        model.decoder,
+        latent_avg=model.latent_avg,
+        task=task,
+        start_from_latent_avg=options.start_from_latent_avg,
+        train_decoder=options.train_decoder,
+        photo_encoder=model.photo_encoder,
+        style_bank=model.style_bank,
+        config={"latent_mask": mask} if mask else {},
+    )
+    return continued, f"continuing from {path}"
+
+
+def _new(config: Config, options: Options) -> tuple[PSP, str]:
+    """A new encoder in front of the generator of `--stylegan_weights`, and how it starts, in words."""
+    from psp.models.psp import PSP, build_encoder, parameter_count
+    from psp.training.methods.psp_step import start_from_face_recognition
+    from psp.weights.formats import read_weights
+    from psp.weights.load import load_generator
+
+    task = config.task
+    weights = options.stylegan_weights or str(BUNDLED_GENERATOR)
+    file = load_generator(weights)
+    decoder = file.generator
+    small = "CompactStyleEncoder" if decoder.size <= COMPACT_UP_TO else "GradualStyleEncoder"
+    encoder_type = INTO_W if options.learn_in_w else options.encoder_type or small
+    encoder = build_encoder(encoder_type, decoder.n_styles, task.input_nc, decoder.style_dim)
+    start = f"a new {encoder_type} ({parameter_count(encoder) / 1e6:.1f} M parameters)"
+    if options.irse50_weights:
+        other = read_weights(options.irse50_weights)
+        fitting = other.part("encoder") or other.tensors
+        n = start_from_face_recognition(encoder, fitting, label_nc=task.label_nc)
+        start += f", {n} tensors from {options.irse50_weights}"
+    model = PSP(
+        encoder,
+        decoder,
+        latent_avg=file.latent_avg,
+        task=task,
+        start_from_latent_avg=options.start_from_latent_avg,
+        train_decoder=options.train_decoder,
+        photo_encoder=file.photo_encoder,
+        style_bank=file.style_bank,
+    )
+    return model, f"{start}, generator {weights}"

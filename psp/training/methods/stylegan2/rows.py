@@ -6,8 +6,8 @@ import itertools
 from typing import NamedTuple
 
 from psp.errors import UserError
-from psp.training.checks import MIN_BATCH
 
+MIN_BATCH = 8  # images of a step
 # shares of a batch, in sixteenths
 OWN, GUIDED, PHOTO, MIXED, RANDOM = 4, 4, 2, 3, 3
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,13 +29,14 @@ from psp.networks.projected_discriminator import ProjectedDiscriminator
 from psp.networks.stylegan2 import LR_MLP, EqualLinear, Generator
 from psp.tasks import Task
 from psp.training.augment import augment, recolour
+from psp.training.bad_steps import BadStep, require_finite, total_gradient_norm, unchanged_by_a_bad_step
 from psp.training.distributed import average_gradients, mean, world_size
-from psp.training.method import BadStep, require_finite, total_gradient_norm, unchanged_by_a_bad_step
-from psp.training.methods.averaging import update_average
-from psp.training.methods.code_bank import CodeBank
-from psp.training.methods.joint_losses import JointLosses, feature_distance, parses_labels, weighted_losses
-from psp.training.methods.joint_view import held_out_terms, picture_rows
-from psp.training.methods.rows import Rows, split_rows
+from psp.training.methods.stylegan2.averaging import update_average
+from psp.training.methods.stylegan2.code_bank import CodeBank
+from psp.training.methods.stylegan2.joint_losses import JointLosses, feature_distance, parses_labels, weighted_losses
+from psp.training.methods.stylegan2.joint_view import held_out_terms, picture_rows
+from psp.training.methods.stylegan2.options import Options
+from psp.training.methods.stylegan2.rows import Rows, split_rows
 
 SPREAD = 0.75  # share of the codes' deviation that the mapping network of a checkpoint has
 CODE_NOISE = 0.05  # keeps neighbouring codes looking alike
@@ -44,26 +44,6 @@ PHOTO_SIZE = 32  # px that the photo encoder sees: colours, light and age need n
 BALANCE_INTERVAL = 8  # steps between comparisons of the two gradients
 CLOSE_UP = 0.4  # share of steps in which the discriminator sees the inner face, enlarged
 OFFSET_LAMBDA = 0.002  # weight of the codes' distance to the average code
-
-
-@dataclass(frozen=True)
-class JointOptions:
-    """The part of `TrainConfig` that this method reads, under the same names."""
-
-    learning_rate: float = 1.5e-3
-    discriminator_rate: float = 5e-4
-    discriminator_first: int = 40
-    decay_from: int | None = None
-    decay_until: int | None = None
-    ema_kimg: float = 10.0
-    adversarial_share: float = 0.6
-    adversarial_floor: float = 0.2
-    feature_lambda: float = 1.0
-    lpips_lambda: float = 0.25
-    id_lambda: float = 0.2
-    parsing_lambda: float = 0.1
-    static_lambda: float = 1.0
-    precision: str = "fp32"
 
 
 class JointMethod:
@@ -79,8 +59,10 @@ class JointMethod:
         generator: Generator,
         discriminator: ProjectedDiscriminator,
         losses: JointLosses,
-        options: JointOptions,
+        options: Options,
         *,
+        learning_rate: float = 1.5e-3,
+        precision: str = "fp32",
         photo_encoder: PhotoEncoder | None = None,
         structure: nn.Module | None = None,
         centre: Tensor | None = None,
@@ -90,6 +72,7 @@ class JointMethod:
         """centre: code [D] that a structure encoder's results are added to; None: the generator's average code."""
         self.device = torch.device(device)
         self.losses, self.options, self.task = losses, options, task
+        self.learning_rate, self.precision = learning_rate, precision
         photo_encoder = photo_encoder or PhotoEncoder(
             min(PHOTO_SIZE, generator.size), generator.style_dim, channels=generator.channels
         )
@@ -105,7 +88,7 @@ class JointMethod:
         self.balance = torch.zeros((), device=self.device)  # running mean of |reconstruction| / |adversarial| gradient
         self.trained: list[Tensor] = [p for net in (self.generator, self.encoders) for p in net.parameters()]
         self.judging: list[Tensor] = [p for p in self.discriminator.parameters() if p.requires_grad]
-        self.generator_optimiser = torch.optim.Adam(self.trained, lr=options.learning_rate, betas=(0.5, 0.99), eps=1e-8)
+        self.generator_optimiser = torch.optim.Adam(self.trained, lr=learning_rate, betas=(0.5, 0.99), eps=1e-8)
         self.discriminator_optimiser = torch.optim.Adam(
             self.judging, lr=options.discriminator_rate, betas=(0.0, 0.99), eps=1e-8
         )
@@ -133,7 +116,7 @@ class JointMethod:
         rate = self._rate(step)
         for optimiser, base, wait in (
             (self.discriminator_optimiser, self.options.discriminator_rate, 0),
-            (self.generator_optimiser, self.options.learning_rate, self.options.discriminator_first),
+            (self.generator_optimiser, self.learning_rate, self.options.discriminator_first),
         ):
             optimiser.param_groups[0]["lr"] = base * rate
             if step >= wait:
@@ -145,9 +128,9 @@ class JointMethod:
         return terms
 
     def _rate(self, step: int) -> float:
-        """Factor of the learning rates: 1, then linearly to 0 between `decay_from` and `decay_until`."""
+        """Factor of the learning rates: 1, and from `decay_from` to `decay_until`, if both are given, linearly to 0."""
         start, end = self.options.decay_from, self.options.decay_until
-        if start is None or end is None or step < start:
+        if start < 0 or end < 0 or step < start:
             return 1.0
         return max(0.0, (end - step) / max(1, end - start))
 
@@ -179,7 +162,7 @@ class JointMethod:
         """Gradients of generator and encoders; feature maps of photos and of fakes, detached, for the discriminator."""
         options = self.options
         self.discriminator.requires_grad_(False)
-        with autocast(self.device, options.precision):
+        with autocast(self.device, self.precision):
             codes, wanted, offsets = self._codes(photos, source, rows)
             fake = self.generator.synthesize(codes, randomize_noise=True).float()
             leaf = fake.detach().requires_grad_()
@@ -283,7 +266,7 @@ class JointMethod:
         return (self.options.adversarial_share * self.balance).clamp(min=self.options.adversarial_floor)
 
     def _train_discriminator(self, maps: list[Tensor], fake_maps: list[Tensor], terms: dict[str, Tensor]) -> None:
-        with autocast(self.device, self.options.precision):
+        with autocast(self.device, self.precision):
             real, fake = self.discriminator.judge(maps), self.discriminator.judge(fake_maps)
             loss = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
         terms |= {

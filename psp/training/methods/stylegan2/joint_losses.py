@@ -4,28 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from psp.training.methods.rows import Rows
+from psp.training.methods.stylegan2.rows import Rows
+from psp.training.networks import Parsing
 
 POOL = 4  # px; colours are compared after means of 4x4 pixels, so that texture is not punished
 STATIC_SHARE = 0.015  # of fine detail is common to all photos, because faces are aligned
-
-
-class Parsing(Protocol):
-    """What a frozen face parser finds, e.g. `criteria.parsing.ParsingLoss`."""
-
-    def features(self, target: Tensor) -> Tensor:
-        """Class ids uint8 [B,H,W] of faces [B,3,S,S] in [-1,1]."""
-        ...
-
-    def __call__(self, output: Tensor, wanted: Tensor) -> Tensor:
-        """The loss, a scalar, of faces [B,3,S,S] against class ids [B,H,W]."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from psp.networks.photo_encoder import Encoders
 from psp.networks.projected_discriminator import ProjectedDiscriminator
 from psp.networks.stylegan2 import Generator
 from psp.tasks import Task
-from psp.training.methods.code_bank import CodeBank
-from psp.training.methods.joint_losses import JointLosses, common_detail
+from psp.training.methods.stylegan2.code_bank import CodeBank
+from psp.training.methods.stylegan2.joint_losses import JointLosses, common_detail
 
 MIXES, RANDOM_FACES = 3, 8  # per row of a sheet
 
@@ -42,7 +42,8 @@ class Shown(Protocol):
 def own_codes(method: Shown, source: Tensor) -> Tensor:
     """Codes [B,N,D] of `Batch.source`, by the averaged structure encoder."""
     assert method.task is not None and method.encoders_ema.structure is not None
-    return method.encoders_ema.structure(to_network(source, method.task, method.device)).float() + method.centre
+    offsets: Tensor = method.encoders_ema.structure(to_network(source, method.task, method.device))
+    return offsets.float() + method.centre
 
 
 def _expanded(method: Shown, w: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,26 +20,10 @@ from psp.networks.projected_discriminator import ProjectedDiscriminator
 from psp.networks.stylegan2 import LR_MLP, Generator
 from psp.networks.stylegan2_discriminator import Discriminator
 from psp.training.augment import augment
+from psp.training.bad_steps import BadStep, require_finite, total_gradient_norm, unchanged_by_a_bad_step
 from psp.training.distributed import average_gradients, mean, world_size
-from psp.training.method import BadStep, require_finite, total_gradient_norm, unchanged_by_a_bad_step
-from psp.training.methods.averaging import update_average
-
-
-@dataclass(frozen=True)
-class GanOptions:
-    """The part of `TrainConfig` that this method reads, under the same names."""
-
-    learning_rate: float = 2e-3
-    batch_size: int = 16
-    r1_gamma: float = 1.0
-    r1_interval: int = 16
-    path_lambda: float = 2.0
-    path_interval: int = 4
-    mixing_prob: float = 0.9
-    ema_kimg: float = 10.0
-    augment: str = "diffaugment"
-    ada_target: float = 0.6
-    precision: str = "fp32"
+from psp.training.methods.stylegan2.averaging import update_average
+from psp.training.methods.stylegan2.options import Options
 
 
 def lazy_adam(parameters: list[Tensor], lr: float, interval: int) -> torch.optim.Adam:
@@ -61,22 +44,24 @@ class StyleGAN2Method:
         self,
         generator: Generator,
         discriminator: Discriminator | ProjectedDiscriminator,
-        options: GanOptions,
+        options: Options,
         *,
+        learning_rate: float = 2e-3,
+        precision: str = "fp32",
         device: torch.device | str = "cpu",
     ):
         self.device = torch.device(device)
-        self.options = options
+        self.options, self.precision = options, precision
         self.generator = generator.to(self.device).train()
         self.discriminator = discriminator.to(self.device).train()
         self.generator_ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.trained: list[Tensor] = list(self.generator.parameters())
         self.generator_optimiser = lazy_adam(
-            self.trained, options.learning_rate, options.path_interval if options.path_lambda else 0
+            self.trained, learning_rate, options.path_interval if options.path_lambda else 0
         )
         self.judging: list[Tensor] = [p for p in self.discriminator.parameters() if p.requires_grad]
         self.discriminator_optimiser = lazy_adam(
-            self.judging, options.learning_rate, options.r1_interval if options.r1_gamma else 0
+            self.judging, learning_rate, options.r1_interval if options.r1_gamma else 0
         )
         self.path_mean = torch.zeros((), device=self.device)
         self.ada_probability = 1.0 if options.augment == "diffaugment" else 0.0
@@ -112,12 +97,13 @@ class StyleGAN2Method:
         return mix(first, other, second)
 
     def _score(self, images: Tensor) -> Tensor:
-        return self.discriminator(augment(images, self.ada_probability)).float()
+        scores: Tensor = self.discriminator(augment(images, self.ada_probability))
+        return scores.float()
 
     def _generator_gradients(self, n: int, step: int, terms: dict[str, Tensor]) -> Tensor:
         options = self.options
         self.discriminator.requires_grad_(False)
-        with autocast(self.device, options.precision):
+        with autocast(self.device, self.precision):
             fake = self.generator.synthesize(self.styles(n), randomize_noise=True).float()
             loss = F.softplus(-self._score(fake)).mean()
         terms["generator"] = loss.detach()
@@ -141,7 +127,7 @@ class StyleGAN2Method:
 
     def _discriminator_gradients(self, real: Tensor, fake: Tensor, step: int, terms: dict[str, Tensor]) -> None:
         options = self.options
-        with autocast(self.device, options.precision):
+        with autocast(self.device, self.precision):
             on_real, on_fake = self._score(real), self._score(fake)
             loss = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
         terms |= {

@@ -1,0 +1,67 @@
+"""The options that `--method pix2pix`, `cyclegan` and `cgan` have in common. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from psp.errors import UserError
+from psp.tasks import Task
+from psp.training.config import Config
+from psp.training.method import READ_SIZE, MethodOptions
+from psp.training.options import MOMENTUM, NOT_NEGATIVE, POSITIVE, filled, option, place
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Norm = Literal["batch", "instance"]
+# For the fields that methods declare again, with another default.
+SIZE = "side of the pictures in pixels (default: 256, cgan 128)"
+WIDTH = "channels after the first convolution (default: 64, cgan 32)"
+NORM = "normalisation (default: batch, cyclegan instance)"
+DROPOUT = "drop half of some layers' values while training (default: pix2pix alone)"
+BLOCKS = "residual blocks (default: cyclegan 9 above 128 px, else 6)"
+L1_LAMBDA = "weight of the distance to the target"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageGanOptions(MethodOptions):
+    """The defaults are those that were published.
+
+    on_examples: values for the example data, smaller, so that a CPU shows something within minutes.
+    sizes: in pixels, those that the networks can have; sizes_text: in words.
+    """
+
+    on_examples: ClassVar[Mapping[str, Any]] = {}
+    sizes: ClassVar[tuple[int, ...]] = tuple(range(32, READ_SIZE + 1, 32))
+    sizes_text: ClassVar[str] = "multiples of 32 up to 256"
+
+    size: int = filled(256, SIZE, allowed=POSITIVE)
+    width: int = filled(64, WIDTH, allowed=POSITIVE)
+    norm: Norm = filled("batch", NORM)
+    dropout: bool = filled(False, DROPOUT)
+    beta1: float = option(0.5, "Adam's momentum", allowed=MOMENTUM)
+    decay_from: int = filled(
+        -1, "step from which the learning rate falls linearly (default: half of them)", allowed=NOT_NEGATIVE
+    )
+    decay_until: int = filled(
+        -1, "step at which the learning rate would reach zero (default: --max_steps)", allowed=NOT_NEGATIVE
+    )
+    checkpoint_path: str = place("", "weights to start from (a checkpoint of the same method)")
+
+    @classmethod
+    def defaults(cls, given: Mapping[str, Any], task: Task, *, examples: bool) -> dict[str, Any]:
+        return {"learning_rate": 2e-4, **(cls.on_examples if examples else {})}
+
+    def check(self, config: Config) -> None:
+        if self.size not in self.sizes:
+            raise UserError(
+                f"--size {self.size} does not work with --method {config.method}; possible are {self.sizes_text}"
+            )
+
+    def scheduled(self, max_steps: int) -> Self:
+        until = self.decay_until if self.decay_until >= 0 else max_steps
+        start = self.decay_from if self.decay_from >= 0 else until // 2
+        return dataclasses.replace(self, decay_from=start, decay_until=until)

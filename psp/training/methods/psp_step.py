@@ -1,0 +1,171 @@
+"""Training the pSp encoder in front of a frozen generator (Richardson et al., CVPR 2021, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from psp.batch import Batch, Losses
+from psp.device import autocast
+from psp.errors import UserError
+from psp.images.preprocess import to_network
+from psp.images.sheets import Picture, source_to_image, to_image
+from psp.models.mixing import mix
+from psp.models.psp import PSP
+from psp.networks.state import load_strictly
+from psp.tasks import Task
+from psp.training.bad_steps import BadStep, require_finite, total_gradient_norm, unchanged_by_a_bad_step
+from psp.training.distributed import average_gradients
+from psp.weights.save import psp_state
+
+Objective = Callable[..., Losses]
+
+
+class PspMethod:
+    """Encoder training: images are compared at min(256, output size), as pSp does at 256.
+
+    objective: callable (output, target, codes, latent_avg, source) -> Losses, e.g. `criteria.PspObjective`; from a
+    label-map task it also gets the class ids as `labels`.
+    own_fine_layers: W+ layers that a random half of the samples takes from the target's own code (`model.style_of`)
+    instead of the encoder's: structure has to come from the source, colours need not be guessed. [] for plain pSp.
+    code_lambda: weight of the distance of the other layers' codes to that own code, a short cut past the generator that
+    pays where training is short. 0 for plain pSp.
+    """
+
+    monitor: str | None = "loss"
+
+    def __init__(
+        self,
+        model: PSP,
+        objective: Objective,
+        optimiser: torch.optim.Optimizer,
+        *,
+        task: Task,
+        precision: str = "fp32",
+        own_fine_layers: Sequence[int] = (),
+        code_lambda: float = 0.0,
+    ):
+        self.model, self.objective, self.optimiser, self.task = model, objective, optimiser, task
+        self.precision = precision
+        self.own_fine_layers, self.code_lambda = list(own_fine_layers), code_lambda
+        self.scaler = torch.amp.GradScaler(model.device.type, enabled=precision == "fp16")
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+
+    def training_step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
+        self.model.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        terms: dict[str, Tensor] = {}
+        with unchanged_by_a_bad_step([self.model.encoder], [self.optimiser]):
+            for batch in batches:
+                total, found = self._losses(batch, training=True)
+                require_finite(total)
+                self.scaler.scale(total / len(batches)).backward()
+                for name, value in found.items():
+                    terms[name] = terms.get(name, torch.zeros_like(value)) + value / len(batches)
+            terms["gradient_norm"] = self._update()
+        return terms
+
+    def _update(self) -> Tensor:
+        """Step of the optimiser unless the gradient is not finite; its norm.
+
+        In fp16 an overflow is part of finding the loss scale: the scaler skips the update and lowers the scale. It
+        counts as a bad step only when the scale cannot be the reason any more.
+        """
+        average_gradients(self.trained)
+        self.scaler.unscale_(self.optimiser)
+        norm = total_gradient_norm(self.trained)
+        bad = not torch.isfinite(norm)
+        if not bad or self.scaler.get_scale() > 1:
+            self.scaler.step(self.optimiser)
+        self.scaler.update()
+        if bad and self.scaler.get_scale() <= 1:
+            raise BadStep(f"the gradient is {float(norm)}")
+        return norm
+
+    @torch.no_grad()
+    def validation_step(self, batch: Batch) -> dict[str, Tensor]:
+        self.model.eval()
+        return self._losses(batch, training=False)[1]
+
+    def _losses(self, batch: Batch, *, training: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total with gradient, detached terms; in training with fresh noise, and the target's own code if asked."""
+        model = self.model
+        source = to_network(batch.source, self.task, model.device)
+        target = batch.target.to(model.device, non_blocking=True)
+        with autocast(model.device, self.precision):
+            codes = model.encode(source)
+            wants_own = training and bool(self.own_fine_layers or self.code_lambda)
+            own = model.style_of(target).to(codes.dtype) if wants_own else codes
+            used = self._with_own_style(codes, own) if wants_own else codes
+            images = model.resize(model.decode(used, randomize_noise=training))
+        if target.shape[-1] != images.shape[-1]:
+            target = F.interpolate(target, size=images.shape[-2:], mode="area")
+        photo = source if self.task.source == "photo" else None
+        if photo is not None and photo.shape[-1] != images.shape[-1]:
+            photo = F.interpolate(photo, size=images.shape[-2:], mode="area")
+        average = model.latent_avg if model.start_from_latent_avg else None
+        labels = {"labels": batch.source.to(model.device)} if self.task.source == "labels" else {}
+        losses = self.objective(images.float(), target, codes.float(), average, photo, **labels)
+        if not wants_own or not self.code_lambda:
+            return losses.total, losses.terms
+        structure = [layer for layer in range(model.n_styles) if layer not in self.own_fine_layers]
+        code = F.mse_loss(codes[:, structure].float(), own[:, structure].float())
+        return losses.total + self.code_lambda * code, losses.terms | {"loss_code": code.detach()}
+
+    def _with_own_style(self, codes: Tensor, own: Tensor) -> Tensor:
+        chosen = torch.zeros(codes.shape[:2], dtype=torch.bool, device=codes.device)
+        chosen[:, self.own_fine_layers] = torch.rand(len(codes), 1, device=codes.device) < 0.5
+        return mix(codes, own, chosen)
+
+    def networks_in_step(self) -> list[nn.Module]:
+        return [self.model]
+
+    @torch.no_grad()
+    def pictures(self, batch: Batch) -> list[list[Picture]]:
+        """source, target and output of every sample."""
+        model = self.model.eval()
+        images = model.decode(model.encode(to_network(batch.source, self.task, model.device)))
+        return [
+            [source_to_image(source, self.task), to_image(target), to_image(image)]
+            for source, target, image in zip(batch.source, batch.target, images, strict=True)
+        ]
+
+    def state(self) -> dict[str, Any]:
+        state = psp_state(self.model)
+        return state | {"optimizer": self.optimiser.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        tensors = dict(state["state_dict"]) | {"latent_avg": state["latent_avg"]}
+        load_strictly(self.model, tensors, where="the saved training state")
+        if self.model.photo_encoder is not None:
+            load_strictly(self.model.photo_encoder, state["photo_encoder"], where="the saved photo encoder")
+        self.optimiser.load_state_dict(state["optimizer"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+
+    def checkpoint(self) -> dict[str, Any]:
+        return psp_state(self.model)
+
+
+def start_from_face_recognition(encoder: nn.Module, tensors: Mapping[str, Tensor], *, label_nc: int) -> int:
+    """Copy IR-SE50 face-recognition weights into an encoder, as pSp does; returns how many tensors fitted.
+
+    Its output layer is left out, and its input layer too when the source is not a photo (`label_nc` > 0). UserError
+    when nothing fits.
+    """
+    own = encoder.state_dict()
+    wanted = {
+        key: value
+        for key, value in tensors.items()
+        if key in own and value.shape == own[key].shape and not (label_nc and key.startswith("input_layer"))
+    }
+    if not wanted:
+        raise UserError(
+            f"no tensor of --irse50_weights fits a {type(encoder).__name__}; use --encoder_type GradualStyleEncoder"
+        )
+    encoder.load_state_dict(wanted, strict=False)
+    return len(wanted)
