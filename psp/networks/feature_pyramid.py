@@ -41,6 +41,14 @@ class GradualStyleBlock(nn.Module):
         return self.linear(self.convs(x).flatten(1))
 
 
+class Heads(nn.ModuleList):
+    """map2style blocks, one per style, each with its map."""
+
+    def codes(self, maps: Sequence[Tensor]) -> Tensor:
+        """One map [B,C,S,S] per style -> what each block makes of its map, [B,N,D]."""
+        return torch.stack([head(level) for head, level in zip(self, maps, strict=True)], dim=1)
+
+
 class FeaturePyramid(nn.Module):
     """Base of encoders whose styles look at 16 px (the first 3), 32 px (the next 4) and 64 px (the others).
 
@@ -48,13 +56,13 @@ class FeaturePyramid(nn.Module):
     """
 
     coarse_ind, middle_ind = COARSE_IND, MIDDLE_IND
-    styles: nn.ModuleList
+    styles: Heads
     latlayer1: nn.Conv2d
     latlayer2: nn.Conv2d
 
     def add_pyramid(self, n_styles: int, style_dim: int) -> None:
         spatial = [16 if i < self.coarse_ind else 32 if i < self.middle_ind else 64 for i in range(n_styles)]
-        self.styles = nn.ModuleList(GradualStyleBlock(512, 512, s, style_dim) for s in spatial)
+        self.styles = Heads(GradualStyleBlock(512, 512, s, style_dim) for s in spatial)
         self.latlayer1 = nn.Conv2d(256, 512, 1)
         self.latlayer2 = nn.Conv2d(128, 512, 1)
 
@@ -66,18 +74,15 @@ class FeaturePyramid(nn.Module):
         return [c3 if i < self.coarse_ind else p2 if i < self.middle_ind else p1 for i in range(len(self.styles))]
 
 
-def absolute_codes(styles: nn.ModuleList, maps: Sequence[Tensor]) -> Tensor:
-    """Every style by itself, as in pSp: one map [B,C,S,S] per style -> codes [B,N,D]."""
-    return torch.stack([style(level) for style, level in zip(styles, maps, strict=True)], dim=1)
-
-
-def code_and_deltas(styles: nn.ModuleList, maps: Sequence[Tensor], n_deltas: int | None = None) -> Tensor:
+def code_and_deltas(styles: Heads, maps: Sequence[Tensor], n_deltas: int | None = None) -> Tensor:
     """One w from the first style for all layers, and the other styles' differences to it, as in e4e -> [B,N,D].
 
     n_deltas: how many differences are added, from layer 1 on; None adds all. Tov et al., "Designing an Encoder for
     StyleGAN Image Manipulation" (SIGGRAPH 2021), section 4, trains with 0 of them at first and one more at a time.
     """
-    last = len(styles) - 1 if n_deltas is None else min(n_deltas, len(styles) - 1)
+    if n_deltas is None:
+        codes = styles.codes(maps)
+        return torch.cat([codes[:, :1], codes[:, :1] + codes[:, 1:]], dim=1)
     w = styles[0](maps[0])
-    codes = [w, *(w + styles[i](maps[i]) for i in range(1, last + 1))]
-    return torch.stack(codes + [w] * (len(styles) - len(codes)), dim=1)
+    some = [w, *(w + styles[i](maps[i]) for i in range(1, min(n_deltas + 1, len(styles))))]
+    return torch.stack(some + [w] * (len(styles) - len(some)), dim=1)
