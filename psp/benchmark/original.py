@@ -7,11 +7,14 @@ their own; resampling inserts zeros and filters. Nothing is fused, frozen or kep
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from psp.models.psp import PSP
+from psp.networks.irse import BottleneckIR, Subsample
 from psp.networks.stylegan2 import SQRT2, Generator, ModulatedConv2d, StyledConv, ToRGB
 
 
@@ -88,6 +91,26 @@ def mix(model: PSP, x: Tensor, z: Tensor, layers: list[int]) -> Tensor:
             codes[:, layer] = style[:, layer]
         images.append(synthesize(model.decoder, codes))
     return torch.cat(images)
+
+
+class Unit(nn.Module):
+    """An IR unit step by step, its pixels picked by max-pooling over one of them."""
+
+    def __init__(self, unit: BottleneckIR):
+        super().__init__()
+        self.res_layer, shortcut = unit.res_layer, unit.shortcut_layer
+        self.shortcut_layer = nn.MaxPool2d(1, shortcut.stride) if isinstance(shortcut, Subsample) else shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.res_layer(x) + self.shortcut_layer(x)
+
+
+def encoder(net: nn.Module) -> nn.Module:
+    """A copy of an encoder that runs as pSp's does, in torch's default memory layout."""
+    net = copy.deepcopy(net).to(memory_format=torch.contiguous_format)
+    if hasattr(net, "body"):
+        net.body = nn.Sequential(*(Unit(unit) if isinstance(unit, BottleneckIR) else unit for unit in net.body))  # type: ignore[union-attr]
+    return net
 
 
 def trainable(module: nn.Module) -> nn.Module:

@@ -61,17 +61,18 @@ struct ToRgbColumn {
 template <typename T, int V>
 HD void to_rgb_pixels(const Epilogue& e, const ToRgbColumn<V>& column, const Walk& w, int shift, int j, const T* x,
                       T* y, Colours& colours) {
+  const int step = static_cast<int>(w.step), pixel_step = static_cast<int>(w.pixel_step);  // a few rows of a block
   Packed<T, V> in[kInFlight];
   UNROLL()
   for (int i = 0; i < kInFlight; ++i) {
-    if (j + i < w.count) in[i] = load<V>(x + w.first + shift + (j + i) * w.step);
+    if (j + i < w.count) in[i] = load<V>(x + w.first + shift + (j + i) * step);
   }
   UNROLL()
   for (int i = 0; i < kInFlight; ++i) {
     if (j + i >= w.count) break;
     float value[V], noise[1];
     in[i].unpack(value);
-    load_noise<false>(noise, e, w.n, w.pixel + (j + i) * w.pixel_step);
+    load_noise<false>(noise, e, w.n, w.pixel + (j + i) * pixel_step);
     UNROLL()
     for (int k = 0; k < V; ++k) {
       value[k] = activate(e, column.affine.before_activation(value[k], noise[0], k));
@@ -85,7 +86,7 @@ HD void to_rgb_pixels(const Epilogue& e, const ToRgbColumn<V>& column, const Wal
     const Next<V> next(e, w.n, w.c + shift);  // loaded for each pixel: kept, it would not leave registers enough
     UNROLL()
     for (int k = 0; k < V; ++k) value[k] *= next.factor[k];
-    store<V>(y + w.first + shift + (j + i) * w.step, value);
+    store<V>(y + w.first + shift + (j + i) * step, value);
   }
 }
 
