@@ -1,8 +1,8 @@
 """An encoder prepared for inference on a GPU: the same codes up to rounding, by less than half as many kernels.
 
-BatchNorm behind a convolution goes into its weights. The map2style blocks of one level, which look at the same map, run
-side by side: one convolution for their first layers, grouped convolutions for the others, one batched product at the
-end. Eighteen blocks one after another are otherwise the longest part of a single image.
+BatchNorm behind a convolution goes into its weights; gate and sum of an IR unit are one pass. The map2style blocks of
+one level, which look at the same map, run side by side: one convolution for their first layers, grouped convolutions
+for the others, one batched product at the end. One after another they are the longest part of a single image.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ import itertools
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from psp.networks.feature_pyramid import GradualStyleBlock, Heads
-from stylegan2_ops import bias_act
-
-SLOPE = 0.01  # of the blocks' leaky ReLU
+from psp.networks.feature_pyramid import Group, Heads, grouped_codes
+from psp.networks.irse import BottleneckIR, SEModule
 
 
 def frozen_encoder(encoder: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -30,6 +27,7 @@ def frozen_encoder(encoder: nn.Module, dtype: torch.dtype) -> nn.Module:
     encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
     for module in list(encoder.modules()):
         fold_batch_norms(module)
+        fuse_gates(module)
     heads = getattr(encoder, "styles", None)
     if isinstance(heads, Heads):
         encoder.styles = nn.Identity()
@@ -38,8 +36,27 @@ def frozen_encoder(encoder: nn.Module, dtype: torch.dtype) -> nn.Module:
         if isinstance(layer, nn.BatchNorm2d):
             layer.float()
     if isinstance(heads, Heads):
-        encoder.styles = GroupedHeads(heads, dtype)
+        encoder.styles = FrozenHeads(heads, dtype)
     return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class FrozenUnit(nn.Module):
+    """An IR unit with a gate; the product with it and the sum with the shortcut are one pass."""
+
+    def __init__(self, unit: BottleneckIR):
+        super().__init__()
+        self.shortcut, self.layers, self.attention = unit.shortcut_layer, unit.res_layer[:-1], unit.res_layer[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layers(x)
+        return torch.addcmul(self.shortcut(x), y, self.attention.gate(y))
+
+
+def fuse_gates(module: nn.Module) -> None:
+    """In place: IR units with a gate among the children become `FrozenUnit`s."""
+    for name, unit in module.named_children():
+        if isinstance(unit, BottleneckIR) and isinstance(unit.res_layer[-1], SEModule):
+            setattr(module, name, FrozenUnit(unit))
 
 
 def fold_batch_norms(module: nn.Module) -> None:
@@ -51,51 +68,25 @@ def fold_batch_norms(module: nn.Module) -> None:
             setattr(module, behind, nn.Identity())
 
 
-class HeadGroup(nn.Module):
-    """map2style blocks of one size on one map: [B,C,S,S] -> [number of blocks,B,D]."""
-
-    def __init__(self, blocks: Sequence[GradualStyleBlock], dtype: torch.dtype):
-        super().__init__()
-        self.count = len(blocks)
-        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for layers in zip(*(block.convs for block in blocks), strict=True):
-            if isinstance(layers[0], nn.Conv2d):
-                self.weights.append(fixed(torch.cat([layer.weight for layer in layers]).to(dtype)))
-                self.biases.append(fixed(torch.cat([layer.bias for layer in layers])))  # as the kernels read it
-        linears = [block.linear for block in blocks]
-        self.weight = fixed(torch.stack([layer.weight.t() * layer.scale for layer in linears]).to(dtype))
-        self.bias = fixed(torch.stack([layer.bias[None] * layer.lr_mul for layer in linears]).to(dtype))
-
-    def forward(self, x: Tensor) -> Tensor:
-        groups = 1  # all first layers read the same map
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            x = F.conv2d(x, weight, stride=2, padding=1, groups=groups)
-            x = bias_act(x, bias, negative_slope=SLOPE, gain=1.0)
-            groups = self.count
-        hidden = x.flatten(1).unflatten(1, (self.count, -1)).transpose(0, 1)
-        return torch.baddbmm(self.bias, hidden, self.weight)
-
-
-class GroupedHeads(nn.Module):
-    """`Heads` with the blocks of each level side by side."""
+class FrozenHeads(nn.Module):
+    """`Heads` whose groups are put together once. Biases of convolutions stay in float32, as kernels read them."""
 
     def __init__(self, heads: Heads, dtype: torch.dtype):
         super().__init__()
-        blocks: list[GradualStyleBlock] = list(heads)  # type: ignore[arg-type]
-        sizes = [len(block.convs) for block in blocks]
-        self.starts = [i for i, size in enumerate(sizes) if i == 0 or size != sizes[i - 1]]
-        ends = [*self.starts[1:], len(blocks)]
-        self.groups = nn.ModuleList(HeadGroup(blocks[i:end], dtype) for i, end in zip(self.starts, ends, strict=True))
-        self.count = len(blocks)
+        self.spans, self.tensors = heads.spans(), nn.ParameterList()
+        for group in heads.groups():
+            wide = [tensor for weight, bias in group.convs for tensor in (weight.to(dtype), bias)]
+            for tensor in (*wide, group.weight.to(dtype), group.bias.to(dtype)):
+                self.tensors.append(nn.Parameter(tensor.detach(), requires_grad=False))
+        self.sizes = [len(heads[start].convs) for start, _ in self.spans]  # two tensors of each convolution
 
     def __len__(self) -> int:
-        return self.count
+        return self.spans[-1][1]
 
     def codes(self, maps: Sequence[Tensor]) -> Tensor:
-        """As `Heads.codes`; blocks of one size get one map."""
-        levels = [group(maps[i]) for group, i in zip(self.groups, self.starts, strict=True)]
-        return torch.cat(levels).transpose(0, 1)
-
-
-def fixed(x: Tensor) -> nn.Parameter:
-    return nn.Parameter(x.detach(), requires_grad=False)
+        """As `Heads.codes`."""
+        tensors, groups = iter(self.tensors), []
+        for size in self.sizes:
+            convs = [(next(tensors), next(tensors)) for _ in range(size // 2)]
+            groups.append(Group(convs, next(tensors), next(tensors)))
+        return grouped_codes(groups, self.spans, maps)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from psp.networks.stylegan2 import EqualLinear
+from stylegan2_ops import bias_act
 
 INPUT_SIZE = 256
+SLOPE = 0.01  # of the blocks' leaky ReLU
 COARSE_IND, MIDDLE_IND = 3, 7  # the first style of the middle and of the fine level
 
 
@@ -33,7 +36,7 @@ class GradualStyleBlock(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for i in range(spatial.bit_length() - 1):
-            layers += [nn.Conv2d(in_ch if i == 0 else width, width, 3, stride=2, padding=1), nn.LeakyReLU()]
+            layers += [nn.Conv2d(in_ch if i == 0 else width, width, 3, stride=2, padding=1), nn.LeakyReLU(SLOPE)]
         self.convs = nn.Sequential(*layers)
         self.linear = EqualLinear(width, style_dim)
 
@@ -41,12 +44,55 @@ class GradualStyleBlock(nn.Module):
         return self.linear(self.convs(x).flatten(1))
 
 
+class Group(NamedTuple):
+    """map2style blocks of one size, side by side. convs: weights and biases; weight [blocks,C,D], bias [blocks,1,D]."""
+
+    convs: list[tuple[Tensor, Tensor]]
+    weight: Tensor
+    bias: Tensor
+
+    @staticmethod
+    def of(blocks: Sequence[GradualStyleBlock]) -> Group:
+        layers = list(zip(*(block.convs for block in blocks), strict=True))[::2]
+        convs = [(torch.cat([c.weight for c in each]), torch.cat([c.bias for c in each])) for each in layers]
+        linears = [block.linear for block in blocks]
+        weight = torch.stack([layer.weight for layer in linears]).transpose(1, 2) * linears[0].scale
+        return Group(convs, weight, torch.stack([layer.bias for layer in linears])[:, None] * linears[0].lr_mul)
+
+    def codes(self, x: Tensor) -> Tensor:
+        """The map [B,C,S,S] that all blocks look at -> [blocks,B,D]."""
+        for k, (weight, bias) in enumerate(self.convs):  # the first layers read one map, the others their own
+            x = F.conv2d(x, weight, stride=2, padding=1, groups=1 if k == 0 else len(self.weight))
+            x = bias_act(x, bias, negative_slope=SLOPE, gain=1.0)
+        hidden = x.flatten(1).unflatten(1, (len(self.weight), -1)).transpose(0, 1)
+        return torch.baddbmm(self.bias, hidden, self.weight)
+
+
 class Heads(nn.ModuleList):
-    """map2style blocks, one per style, each with its map."""
+    """map2style blocks, one per style, each with its map; blocks of one size that are neighbours share theirs."""
+
+    def spans(self) -> list[tuple[int, int]]:
+        """The first block and the one behind the last of every group of one size."""
+        sizes = [len(block.convs) for block in self]
+        starts = [i for i, size in enumerate(sizes) if i == 0 or size != sizes[i - 1]]
+        return list(zip(starts, [*starts[1:], len(sizes)], strict=True))
+
+    def groups(self) -> list[Group]:
+        return [Group.of([*self][start:end]) for start, end in self.spans()]
 
     def codes(self, maps: Sequence[Tensor]) -> Tensor:
-        """One map [B,C,S,S] per style -> what each block makes of its map, [B,N,D]."""
-        return torch.stack([head(level) for head, level in zip(self, maps, strict=True)], dim=1)
+        """One map [B,C,S,S] per style -> what each block makes of its map, [B,N,D].
+
+        On a CPU block by block; elsewhere a group at a time, in a sixth of the launches.
+        """
+        if maps[0].device.type == "cpu":
+            return torch.stack([head(level) for head, level in zip(self, maps, strict=True)], dim=1)
+        return grouped_codes(self.groups(), self.spans(), maps)
+
+
+def grouped_codes(groups: Sequence[Group], spans: Sequence[tuple[int, int]], maps: Sequence[Tensor]) -> Tensor:
+    codes = [group.codes(maps[start]) for group, (start, _) in zip(groups, spans, strict=True)]
+    return torch.cat(codes).transpose(0, 1)
 
 
 class FeaturePyramid(nn.Module):

@@ -67,13 +67,7 @@ class BottleneckIR(nn.Module):
         self.res_layer = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        *layers, last = self.res_layer
-        y = x
-        for layer in layers:
-            y = layer(y)
-        if isinstance(last, SEModule):  # the gate and the sum in one pass
-            return torch.addcmul(self.shortcut_layer(x), y, last.gate(y))
-        return last(y) + self.shortcut_layer(x)
+        return self.res_layer(x) + self.shortcut_layer(x)
 
 
 def input_layer(in_ch: int, width: int = 64, stride: int = 1) -> nn.Sequential:
