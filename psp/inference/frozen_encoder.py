@@ -25,9 +25,9 @@ def frozen_encoder(encoder: nn.Module, dtype: torch.dtype) -> nn.Module:
     float32 agrees with the encoder to about 1e-6 of the largest value, bfloat16 and float16 to about 1e-2.
     """
     encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
-    for module in list(encoder.modules()):
-        fold_batch_norms(module)
-        fuse_gates(module)
+    for change in (fold_batch_norms, fuse_gates):
+        for module in list(encoder.modules()):
+            change(module)
     heads = getattr(encoder, "styles", None)
     if isinstance(heads, Heads):
         encoder.styles = nn.Identity()
@@ -49,7 +49,7 @@ class FrozenUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.layers(x)
-        return torch.addcmul(self.shortcut(x), y, self.attention.gate(y))
+        return torch.addcmul(self.shortcut(x), y, self.attention.gate(y))  # type: ignore[operator]
 
 
 def fuse_gates(module: nn.Module) -> None:
@@ -78,7 +78,8 @@ class FrozenHeads(nn.Module):
             wide = [tensor for weight, bias in group.convs for tensor in (weight.to(dtype), bias)]
             for tensor in (*wide, group.weight.to(dtype), group.bias.to(dtype)):
                 self.tensors.append(nn.Parameter(tensor.detach(), requires_grad=False))
-        self.sizes = [len(heads[start].convs) for start, _ in self.spans]  # two tensors of each convolution
+        # layers of a block: a convolution and its activation in turn
+        self.sizes = [len(heads[start].convs) for start, _ in self.spans]  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return self.spans[-1][1]

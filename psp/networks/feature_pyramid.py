@@ -73,7 +73,7 @@ class Heads(nn.ModuleList):
 
     def spans(self) -> list[tuple[int, int]]:
         """The first block and the one behind the last of every group of one size."""
-        sizes = [len(block.convs) for block in self]
+        sizes = [len(block.convs) for block in self]  # type: ignore[arg-type]
         starts = [i for i, size in enumerate(sizes) if i == 0 or size != sizes[i - 1]]
         return list(zip(starts, [*starts[1:], len(sizes)], strict=True))
 
@@ -86,8 +86,11 @@ class Heads(nn.ModuleList):
         On a CPU block by block; elsewhere a group at a time, in a sixth of the launches.
         """
         if maps[0].device.type == "cpu":
-            return torch.stack([head(level) for head, level in zip(self, maps, strict=True)], dim=1)
+            return self.one_by_one(maps)
         return grouped_codes(self.groups(), self.spans(), maps)
+
+    def one_by_one(self, maps: Sequence[Tensor]) -> Tensor:
+        return torch.stack([head(level) for head, level in zip(self, maps, strict=True)], dim=1)
 
 
 def grouped_codes(groups: Sequence[Group], spans: Sequence[tuple[int, int]], maps: Sequence[Tensor]) -> Tensor:

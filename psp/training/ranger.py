@@ -96,7 +96,7 @@ class Ranger(Optimizer):
         exp_avg_sq = [self.state[p]["exp_avg_sq"] for p in params]
         grads = [p.grad for p in params if p.grad is not None]
         if group["centralise"]:
-            grads = centralised(grads)
+            grads = centralised(grads, by_shape=grads[0].device.type != "cpu")
 
         torch._foreach_lerp_(exp_avg, grads, 1 - b1)
         torch._foreach_mul_(exp_avg_sq, b2)
@@ -119,24 +119,24 @@ class Ranger(Optimizer):
             torch._foreach_copy_(params, slow)
 
 
-def centralised(grads: list[Tensor]) -> list[Tensor]:
+def centralised(grads: list[Tensor], *, by_shape: bool) -> list[Tensor]:
     """Each gradient less its mean over all dimensions but the first, if it has more than one.
 
-    Off the CPU those of one shape go together: hundreds of tensors, but few shapes, and every launch takes its time.
+    by_shape: those of one shape together. They are hundreds of tensors of few shapes, and on a GPU every launch takes
+    its time; on a CPU the copy of them would take longer.
     """
     result = list(grads)
-    by_shape: dict[object, list[int]] = defaultdict(list)
+    together: dict[object, list[int]] = defaultdict(list)
     for i, g in enumerate(grads):
         if g.ndim > 1:
-            by_shape[i if g.device.type == "cpu" else g.shape].append(i)
-    for places in by_shape.values():
-        dims = tuple(range(1, grads[places[0]].ndim))
+            together[g.shape if by_shape else i].append(i)
+    for places in together.values():
         if len(places) == 1:
             g = grads[places[0]]
-            result[places[0]] = g - g.mean(dims, keepdim=True)
+            result[places[0]] = g - g.mean(tuple(range(1, g.ndim)), keepdim=True)
             continue
         stacked = torch.stack([grads[i] for i in places])
-        stacked -= stacked.mean(tuple(d + 1 for d in dims), keepdim=True)
+        stacked -= stacked.mean(tuple(range(2, stacked.ndim)), keepdim=True)
         for i, g in zip(places, stacked, strict=True):
             result[i] = g
     return result

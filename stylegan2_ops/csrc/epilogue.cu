@@ -7,8 +7,14 @@
 namespace stylegan2_ops {
 namespace {
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+constexpr int kBlocksAtOnce = 2;  // of a multiprocessor; there the compiler needs more registers than three leave
+#else
+constexpr int kBlocksAtOnce = 3;
+#endif
+
 template <typename T, int V, bool kPlanar>
-__global__ void __launch_bounds__(kThreads, 3)
+__global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     forward_kernel(EpiloguePlan plan, Epilogue e, const T* __restrict__ x, T* __restrict__ y) {
   for (int64_t block = blockIdx.x; block < plan.blocks; block += gridDim.x) {
     epilogue_forward_thread<T, V, kPlanar>(plan, e, x, y, block, threadIdx.x, threadIdx.y);
@@ -22,7 +28,7 @@ __device__ void store_partial(float* partial, const float (&value)[K]) {
 }
 
 template <typename T, int V, bool kPlanar, bool kSums>
-__global__ void __launch_bounds__(kThreads, kSums ? 2 : 3)
+__global__ void __launch_bounds__(kThreads, kSums ? 2 : kBlocksAtOnce)
     backward_kernel(EpiloguePlan plan, Epilogue e, const T* __restrict__ grad, const T* __restrict__ saved,
                     bool saved_is_output, bool keep_du, T* __restrict__ dx, float* __restrict__ partial) {
   constexpr int K = kPlanar ? 1 : V;
