@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo studio test test-gpu lint install
+.PHONY: demo studio test test-gpu prove-gpu lint install
 .DELETE_ON_ERROR:
 
 demo: install
@@ -16,15 +16,23 @@ test: install
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # Where there is a GPU, nvcc and compute-sanitizer: the tests marked gpu, then the kernels alone under the sanitizer.
-# With another Python than .venv's, or for some tests only: make test-gpu GPU_PYTHON=python3 GPU_TESTS=tests/ops/test_kernels_gpu.py
+# With another Python than .venv's: make test-gpu GPU_PYTHON=python3. The tests named here need torch and pytest alone.
 GPU_PYTHON ?= $(BIN)/python
-GPU_TESTS ?= tests
-test-gpu:
+GPU_TESTS ?= $(addprefix tests/, ops/test_kernels_gpu.py ops/test_upfirdn2d.py ops/test_bias_act.py ops/test_ops_loader.py inference/test_engine.py training/test_ranger.py)
+NVCC ?= nvcc -std=c++20 -O2 -lineinfo -I stylegan2_ops/csrc
+test-gpu: build/kernels_device
 	$(GPU_PYTHON) -m pytest -m gpu $(GPU_TESTS)
-	mkdir -p build
-	nvcc -std=c++20 -arch=native -lineinfo -I stylegan2_ops/csrc tests/ops/kernels_device.cu stylegan2_ops/csrc/*.cu -o build/kernels_device
 	build/kernels_device 300
 	for tool in memcheck racecheck synccheck initcheck; do compute-sanitizer --tool $$tool --error-exitcode 3 build/kernels_device 5 || exit; done
+
+# Everything that a GPU can tell about this project, in at most 8 minutes: PROOF has the results afterwards.
+PROOF ?= output/proof
+prove-gpu:
+	$(GPU_PYTHON) scripts/prove_gpu.py --out $(PROOF)
+
+build/kernels_%: tests/ops/kernels_%.cu $(wildcard stylegan2_ops/csrc/*)
+	mkdir -p build
+	$(NVCC) -arch=native $< stylegan2_ops/csrc/*.cu -o $@
 
 lint: install
 	$(BIN)/python -m ruff check .

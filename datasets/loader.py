@@ -138,15 +138,16 @@ def train_loader(
     rank: int = 0,
     world: int = 1,
     weights: np.ndarray | None = None,
+    pin_memory: bool = False,
 ) -> DataLoader[Any]:
     """Endless training batches of process `rank` from its number `step` on; the same ones for any number of workers.
 
-    weights: see `EpochSampler`.
+    weights: see `EpochSampler`. pin_memory: for training on a GPU, whose copies then wait for nothing.
     """
     sampler = EpochSampler(len(dataset), batch_size, seed, start_step=step, rank=rank, world=world, weights=weights)
     return DataLoader(
         dataset, batch_sampler=sampler, num_workers=workers, collate_fn=collate, persistent_workers=workers > 0,
-        worker_init_fn=leave_signals_to_the_parent,
+        worker_init_fn=leave_signals_to_the_parent, pin_memory=pin_memory,
     )  # fmt: skip
 
 

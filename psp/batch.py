@@ -22,6 +22,11 @@ class Batch:
     names: list[str] = field(default_factory=list)
     labels: Tensor | None = None
 
+    def pin_memory(self) -> Batch:
+        """In memory from which a GPU copies while the host goes on; `DataLoader` calls this."""
+        labels = None if self.labels is None else self.labels.pin_memory()
+        return Batch(self.source.pin_memory(), self.target.pin_memory(), self.names, labels)
+
     def first(self, n: int) -> Batch:
         """The first `n` images."""
         labels = None if self.labels is None else self.labels[:n]

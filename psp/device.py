@@ -79,6 +79,16 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
+def allow_tf32(precision: str) -> bool:
+    """Let a GPU round the inputs of float32 products and convolutions to TF32, unless `precision` is fp32; whether.
+
+    Torch by itself allows it for convolutions and not for products. bf16 and fp16 leave some of the work in float32.
+    """
+    allowed = precision != "fp32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+    return allowed
+
+
 def images_at_once(device: torch.device, size: int, pixels: int | None = None) -> int:
     """How many images of `size` px a generator makes at a time, to bound its memory; `pixels`: another bound."""
     return max(1, (pixels or CHUNK_PIXELS.get(device.type, 1 << 20)) // size**2)

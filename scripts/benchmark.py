@@ -1,6 +1,7 @@
 """How fast the networks run beside pSp's structure, in one process, with equal weights and results compared.
 
 python scripts/benchmark.py [--cases ops,inference,mixing,training] [--sizes 256,1024] [--batches 1,8] [--out DIR] ...
+python scripts/benchmark.py --count [--sizes 1024] [--batches 1,8] [--train_batch 8]   # without a GPU: launches, bytes
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ def parser() -> Parser:
     add("--threads", type=int, metavar="N", help="CPU threads (default: torch's)")
     add_bool(parser, "compile", False, "torch.compile as well (minutes)")
     add_bool(parser, "tf32", True, "on GPUs: pSp's structure and training may use TF32 (ours: see --precisions)")
+    add_bool(
+        parser, "count", False, "measure nothing: count what would run on a GPU, and predict its time by data sheets"
+    )
+    add_bool(parser, "profile", False, "on a GPU: which kernels take how long, in fp16, instead of comparing")
     add("--out", default="output/benchmark", metavar="DIR", help="where benchmark.json, .md and .png go")
     return parser
 
@@ -54,7 +59,49 @@ def main() -> int:
         raise UserError(f"--cases {unknown[0]!r} is not known; choose from {','.join(CASES)}")
     for flag in ("sizes", "batches"):
         setattr(options, flag, numbers(getattr(options, flag), f"--{flag}"))
-    return run(options)
+    if options.profile:
+        return show_profile(options)
+    return count(options) if options.count else run(options)
+
+
+def show_profile(options: Namespace) -> int:
+    from psp.benchmark import cases, profiled
+    from psp.device import pick_device
+    from psp.files import make_folder, write_text
+
+    device = pick_device(options.device)
+    if device.type != "cuda":
+        raise UserError("--profile shows the kernels of a GPU; there is none here, or --device asks for another")
+    tables = [profiled.inference(cases.random_model(size, device), options.batches) for size in options.sizes]
+    write_text(make_folder(options.out) / "profile.md", "\n".join(tables))
+    print("\n".join(tables))
+    return 0
+
+
+def count(options: Namespace) -> int:
+    import json
+    from dataclasses import asdict
+
+    from criteria.objective import PspObjective
+    from psp.benchmark import counted
+    from psp.benchmark.count import CARDS
+    from psp.files import make_folder, write_text
+
+    cases, out = options.cases.split(","), make_folder(options.out)
+    rows: list[counted.Row] = []
+    for size in options.sizes:
+        if "inference" in cases:
+            for batch in options.batches:
+                rows += counted.inference(size, batch, "fp16")
+        if "training" in cases:
+            objective = PspObjective({"l2_lambda": 1.0, "lpips_lambda": 0.8}, device=counted.META)
+            rows += counted.training(size, options.train_batch, objective)
+    table = counted.markdown(rows)
+    record = {"cards": [asdict(card) for card in CARDS], "rows": [asdict(row) for row in rows]}
+    write_text(out / "count.json", json.dumps(record, indent=1) + "\n")
+    write_text(out / "count.md", table)
+    print(table + f"written to {out}")
+    return 0
 
 
 def run(options: Namespace) -> int:
@@ -86,9 +133,7 @@ def run(options: Namespace) -> int:
             results = {name: case.ways[name]() for name in case.ways}
             errors = {n: relative_error(results[n], results[reference]) for n in others}  # type: ignore[arg-type]
             del results
-            arithmetic = (
-                gflop(case.ways[others[0]]) if work and case.moved is None and "compiled" not in others[0] else None
-            )
+            arithmetic = gflop(case.plain or case.ways[others[0]]) if work and case.moved is None else None
             timings = in_turns(case.ways, device, rounds=options.rounds)
         found = rows_of(case, timings, dict(errors), arithmetic, limits)
         rows.extend(found)
@@ -98,7 +143,7 @@ def run(options: Namespace) -> int:
     if "ops" in chosen:
         wide = 1024 if device.type == "cuda" else 256
         for dtype in (torch.float32, torch.float16) if device.type == "cuda" else (torch.float32,):
-            for case in cases.operations(device, dtype, wide, 32):
+            for case in cases.operations(device, dtype, wide, 32, batch=8 if device.type == "cuda" else 1):
                 measure(case)
     for size in options.sizes if len(chosen) > chosen.count("ops") else []:
         model = cases.random_model(size, device)

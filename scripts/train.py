@@ -35,12 +35,15 @@ def main() -> int:
     examples = "data_root" not in given
     config, options = resolve({"data_root": str(EXAMPLES), **given}, examples=examples)
 
-    from psp.device import autocast, pick_device, warn_of_slow_precision
+    from psp.device import allow_tf32, autocast, pick_device, warn_of_slow_precision
     from psp.training.distributed import local_rank, process_group
 
     device = pick_device(config.device, local_rank())
     autocast(device, config.precision)  # complains before the data is read
     warn_of_slow_precision(device, config.precision)
+    if device.type == "cuda":
+        rounded = "rounded to TF32" if allow_tf32(config.precision) else "not rounded to TF32"
+        print(f"--precision {config.precision}: products of float32 are {rounded}")
     with process_group(device):
         return train(config, options, device, examples=examples)
 
@@ -78,6 +81,7 @@ def train(config: Config, options: MethodOptions, device: torch.device, *, examp
         share_batch_norms(method.networks_in_step())
     share: dict[str, Any] = {"rank": rank(), "world": world_size()}
     order: dict[str, Any] = {"seed": config.seed, "workers": config.workers, "weights": weights, **share}
+    order["pin_memory"] = device.type == "cuda"
     test.fill(training.fill())
 
     def batches(start: int) -> Iterator[Batch]:

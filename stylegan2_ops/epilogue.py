@@ -24,14 +24,15 @@ def layer_epilogue(
     negative_slope: float = 0.2,
     gain: float = 2**0.5,
     clamp: float | None = None,
+    next_scale: Tensor | None = None,
 ) -> Tensor:
-    """clamp(gain * leaky_relu(blur(x) * demodulation + strength * noise + bias)); each part may be left out.
+    """clamp(gain * leaky_relu(blur(x) * demodulation + strength * noise + bias)) * next_scale; parts may be left out.
 
     x: [B, C, H, W], floating point, B may be 0: what a convolution returned. fir: [kh, kw], the filter that follows an
     upsampling convolution, with `pad` zeros (before, after) on both axes; see `upfirdn2d`. demodulation: [B, C].
     noise: [1 or B, 1, H', W'] for a blurred x of H' x W'; strength: one number in a tensor, given with the noise.
     bias: [C]. All of them on the device of x, of any floating dtype. negative_slope: at least 0; gain: above 0; clamp:
-    above 0, results lie in [-clamp, clamp].
+    above 0, what is clamped lies in [-clamp, clamp]. next_scale: [B, C], the style of the layer that follows.
     Returns [B, C, H', W'] in the dtype and memory format of x. fp16 and bf16 are computed in fp32 and rounded once,
     under autocast too. Differentiable twice in every tensor; at exactly 0 the slope is `negative_slope`.
     Errors: TypeError (not floating point), ValueError (wrong shape, device or number).
@@ -40,7 +41,7 @@ def layer_epilogue(
     if fir is not None:
         left, right, top, bottom = checked_box(x, fir, 1, 1, pad)
         height, width = height + top + bottom - fir.shape[0] + 1, width + left + right - fir.shape[1] + 1
-    _check(x, demodulation, noise, strength, bias, (height, width))
+    check_parts(x, demodulation, noise, strength, bias, (height, width), next_scale)
     if not (negative_slope >= 0 and gain > 0 and (clamp is None or clamp > 0)):
         raise ValueError(
             "layer_epilogue: needs negative_slope >= 0, gain > 0 and clamp > 0, "
@@ -49,15 +50,37 @@ def layer_epilogue(
     parts = (demodulation, noise, strength, bias, negative_slope, gain, clamp)
     kernels = loader.use_kernels(x)
     result: Tensor
+    if kernels and next_scale is not None and wants_gradient(x, next_scale, *parts[:4]):
+        result = layer_epilogue(
+            x, fir=fir, pad=pad, demodulation=demodulation, noise=noise, strength=strength, bias=bias,
+            negative_slope=negative_slope, gain=gain, clamp=clamp,
+        )  # fmt: skip
+        return scale_channels(result, next_scale)
     if fir is not None:
         if kernels and fir.shape == (4, 4) and not fir.requires_grad:
-            result = torch.ops.stylegan2_ops.blur_epilogue(x, fir, left, right, top, bottom, *parts)
+            result = torch.ops.stylegan2_ops.blur_epilogue(x, fir, left, right, top, bottom, *parts, next_scale)
             return result
         x = upfirdn2d(x, fir, pad=pad)
     if kernels:
-        result = torch.ops.stylegan2_ops.epilogue(x, *parts)
+        result = torch.ops.stylegan2_ops.epilogue(x, *parts, next_scale)
         return result
-    return layer_epilogue_reference(x, *parts)
+    return layer_epilogue_reference(x, *parts, next_scale)
+
+
+def scale_channels(x: Tensor, scale: Tensor) -> Tensor:
+    """x [B, C, H, W] times scale [B, C], in the dtype and memory format of x. Differentiable twice in both.
+
+    As an epilogue that has only this factor the gradients of both come out of one pass, without a product of x's size.
+    """
+    if loader.use_kernels(x):
+        result: Tensor = torch.ops.stylegan2_ops.epilogue(x, scale, None, None, None, 1.0, 1.0, None)
+        return result
+    return x * scale[:, :, None, None].to(x.dtype)
+
+
+def wants_gradient(*tensors: Tensor | None) -> bool:
+    """Whether a result has to be differentiable: the fused operations of inference are not."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def layer_epilogue_reference(
@@ -69,6 +92,7 @@ def layer_epilogue_reference(
     negative_slope: float,
     gain: float,
     clamp: float | None,
+    next_scale: Tensor | None = None,
 ) -> Tensor:
     """`layer_epilogue` after the blur in plain torch, for arguments that it has checked.
 
@@ -91,23 +115,29 @@ def layer_epilogue_reference(
     value = F.leaky_relu_(value, negative_slope)
     if clamp is not None:
         value = value.clamp(-clamp, clamp)
+    if next_scale is not None:
+        value = value * next_scale.to(value.dtype)[:, :, None, None]
     return value.to(x.dtype)
 
 
-def _check(
+def check_parts(
     x: Tensor,
     demodulation: Tensor | None,
     noise: Tensor | None,
     strength: Tensor | None,
     bias: Tensor | None,
     size: tuple[int, int],
+    next_scale: Tensor | None = None,
 ) -> None:
+    """Refuse what `layer_epilogue` cannot compute. size: height and width of its result."""
     if x.ndim != 4:
         raise ValueError(f"layer_epilogue: x must be [B, C, H, W], got shape {tuple(x.shape)}")
     batch, channels = x.shape[:2]
     tensors = {"x": x, "demodulation": demodulation, "noise": noise, "strength": strength, "bias": bias}
+    tensors["next_scale"] = next_scale
     shapes: dict[str, list[tuple[int, ...]]] = {
         "demodulation": [(batch, channels)],
+        "next_scale": [(batch, channels)],
         "noise": [(1, 1, *size), (batch, 1, *size)],
         "bias": [(channels,)],
     }

@@ -5,8 +5,10 @@ The environment variable PSP_OPS chooses:
 auto (default)  CPU tensors: the reference. The first CUDA tensor loads the kernels: those compiled when the package was
                 installed (PSP_BUILD_OPS=1), else those in the cache, compiled on first use. Where neither is to be had,
                 one warning says why and the reference runs on the GPU.
-cuda            the kernels or an error. (A filter that is itself trained has only the reference.)
+cuda            for CUDA tensors the kernels or an error. (A filter that is itself trained has only the reference.)
 ref             always the reference.
+
+Tensors on the meta device, which have no values, go the way of the kernels: what is counted there is what a GPU runs.
 
 PSP_OPS_CACHE is the folder of builds (default ~/.cache/psp-faces/ops), PSP_OPS_BUILD_TIMEOUT the seconds that
 compiling, or waiting for another process that compiles, may take (default 600).
@@ -48,7 +50,7 @@ class OpsError(RuntimeError):
 def use_kernels(x: Tensor) -> bool:
     """Whether the kernels must compute on x; else the reference. float64 has no kernels.
 
-    Raises OpsError where PSP_OPS is not one of MODES, or is `cuda` and kernels cannot be used on x.
+    Raises OpsError where PSP_OPS is not one of MODES, or is `cuda` and kernels cannot be used on a CUDA tensor x.
     """
     return _decide(x.device.type, x.dtype in DTYPES)
 
@@ -57,10 +59,10 @@ def _decide(device: str, known: bool) -> bool:
     mode = os.environ.get("PSP_OPS", "auto")
     if mode not in MODES:
         raise OpsError(f"PSP_OPS={mode}: allowed are {', '.join(MODES)}")
-    if mode == "ref" or (mode == "auto" and not (device == "cuda" and known)):
+    if mode == "ref" or device not in ("cuda", "meta") or (mode == "auto" and not known):
         return False
-    if device != "cuda":
-        raise OpsError(f"PSP_OPS=cuda, but a tensor is on {device}: use a CUDA device, or PSP_OPS=auto")
+    if device == "meta":
+        return known
     if not known:
         raise OpsError("PSP_OPS=cuda, but there are no kernels for float64: PSP_OPS=auto computes it without them")
     loaded, reason = load_kernels()

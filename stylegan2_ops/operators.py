@@ -5,12 +5,15 @@ the references: the CPU implementation is what a kernel has to compute, and lets
 GPU. The CUDA implementation is csrc/binding.cpp. Nothing decides here which one runs, and nothing is checked: the
 functions `bias_act`, `layer_epilogue` and `upfirdn2d` do that.
 
-    epilogue            clamp(gain * leaky_relu(x * scale + strength * noise + bias))
+    epilogue            clamp(gain * leaky_relu(x * scale + strength * noise + bias)) * next
     epilogue_slope      grad times the derivative of leaky ReLU, gain and clamp: du
     epilogue_backward   in one pass dx = du * scale and the sums of du * x, du * noise and du that are wanted (else
                         empty tensors), in float32
     upfirdn2d           flip: convolution; without: correlation, its gradient
     blur_epilogue       upfirdn2d with up = down = 1, then epilogue
+    epilogue_to_rgb     epilogue, and from it, before `next`, the image so far (see to_rgb.py)
+
+With `next`, and `epilogue_to_rgb` at all, they are for inference and have no gradient.
 
 `saved` is the x of the epilogue, or its result, whose sign tells the slope: without scale that is enough, and since the
 next layer keeps the result anyway, x can be freed.
@@ -28,6 +31,7 @@ from torch import Tensor, library
 
 from stylegan2_ops.epilogue import layer_epilogue_reference
 from stylegan2_ops.signatures import SIGNATURES
+from stylegan2_ops.to_rgb import epilogue_to_rgb_reference
 from stylegan2_ops.upfirdn2d import upfirdn2d_reference
 
 Gradients = tuple[Tensor | None, ...]
@@ -73,6 +77,11 @@ def _upfirdn2d_fake(
 
 def _blur_epilogue_fake(x: Tensor, kernel: Tensor, left: int, right: int, top: int, bottom: int, *parts: Any) -> Tensor:
     return _upfirdn2d_fake(x, kernel, 1, 1, left, right, top, bottom, True)
+
+
+def _epilogue_to_rgb_fake(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    y = torch.empty_like(x, memory_format=torch.channels_last) if rest[8] else x.new_empty(0)
+    return y, x.new_empty((x.shape[0], 3, *x.shape[2:]), dtype=torch.float32)
 
 
 # ---- values on the CPU ----------------------------------------------------------------------------
@@ -128,6 +137,11 @@ def _blur_epilogue_cpu(x: Tensor, kernel: Tensor, left: int, right: int, top: in
     return layer_epilogue_reference(wide, *parts).to(x.dtype).contiguous(memory_format=layout(x))
 
 
+def _epilogue_to_rgb_cpu(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    y, image = epilogue_to_rgb_reference(x, *rest)
+    return (x.new_empty(0) if y is None else y.contiguous(memory_format=torch.channels_last)), image
+
+
 # ---- gradients ------------------------------------------------------------------------------------
 
 
@@ -165,7 +179,8 @@ def _epilogue_gradients(
 
 
 def _epilogue_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, scale, noise, strength, bias, slope, gain, clamp = inputs
+    x, scale, noise, strength, bias, slope, gain, clamp, *following = inputs
+    _inference_only(*following)
     ctx.from_output = scale is None
     ctx.save_for_backward(output if ctx.from_output else x, scale, noise, strength, bias)
     ctx.numbers = (slope, gain, clamp)
@@ -174,7 +189,7 @@ def _epilogue_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _epilogue_backward(ctx: Any, grad: Tensor) -> Gradients:
     saved, *tensors = ctx.saved_tensors
     parts = (*tensors, *ctx.numbers)
-    return (*_epilogue_gradients(grad, saved, parts, ctx.from_output, ctx.needs_input_grad[1:5]), None, None, None)
+    return (*_epilogue_gradients(grad, saved, parts, ctx.from_output, ctx.needs_input_grad[1:5]), *[None] * 4)
 
 
 def _epilogue_slope_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -187,6 +202,15 @@ def _epilogue_slope_backward(ctx: Any, grad: Tensor) -> Gradients:
     saved, *tensors = ctx.saved_tensors
     du = torch.ops.stylegan2_ops.epilogue_slope(grad, saved, *tensors, *ctx.numbers)
     return (du, *[None] * 9)
+
+
+def _inference_only(following: Tensor | None = None) -> None:
+    if following is not None:
+        raise NotImplementedError("stylegan2_ops: with `next` there is no gradient; layer_epilogue has one")
+
+
+def _to_rgb_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    raise NotImplementedError("stylegan2_ops::epilogue_to_rgb has no gradient; the function epilogue_to_rgb has one")
 
 
 def _not_again(ctx: Any, *grads: Tensor) -> Gradients:
@@ -218,7 +242,8 @@ def _upfirdn2d_backward(ctx: Any, grad: Tensor) -> Gradients:
 
 
 def _blur_epilogue_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, kernel, left, right, top, bottom, scale, noise, strength, bias, slope, gain, clamp = inputs
+    x, kernel, left, right, top, bottom, scale, noise, strength, bias, slope, gain, clamp, *following = inputs
+    _inference_only(*following)
     ctx.save_for_backward(None if scale is None else x, kernel, output, scale, noise, strength, bias)
     ctx.box, ctx.size, ctx.numbers = (left, right, top, bottom), x.shape[2:], (slope, gain, clamp)
 
@@ -235,7 +260,7 @@ def _blur_epilogue_backward(ctx: Any, grad: Tensor) -> Gradients:
     if scale is not None:
         linear = (scale, None, None, None, 1.0, 1.0, None)
         dx, dscale, *_ = _epilogue_gradients(dx, x, linear, False, (need_scale, False, False, False))
-    return (dx, None, None, None, None, None, dscale, *others, None, None, None)
+    return (dx, None, None, None, None, None, dscale, *others, *[None] * 4)
 
 
 for _name, _signature in SIGNATURES.items():
@@ -248,5 +273,6 @@ for _name, _backward, _setup in (
     ("epilogue_backward", _not_again, None),
     ("upfirdn2d", _upfirdn2d_backward, _upfirdn2d_setup),
     ("blur_epilogue", _blur_epilogue_backward, _blur_epilogue_setup),
+    ("epilogue_to_rgb", _not_again, _to_rgb_setup),
 ):
     library.register_autograd(f"stylegan2_ops::{_name}", _backward, setup_context=_setup)

@@ -25,7 +25,7 @@ from psp.networks.stylegan2 import Generator
 from psp.tasks import get_task
 from psp.training.methods.psp_step import PspMethod
 from psp.training.ranger import make_optimizer
-from stylegan2_ops import bias_act, upfirdn2d
+from stylegan2_ops import layer_epilogue, upfirdn2d
 from stylegan2_ops.upfirdn2d import upfirdn2d_reference
 
 REFERENCE = "pSp's structure"
@@ -37,14 +37,15 @@ class Case:
     """name: what is done; images: how many come out of one run. ways: name -> function; the first is the reference.
 
     Each returns what it made, so that the results can be compared. moved: bytes that have to be read and written at
-    least, for cases that are bound by memory.
+    least, for cases that are bound by memory. plain: our way step by step, where the ways replay graphs or are compiled
+    and their arithmetic cannot be seen.
     """
 
     name: str
     images: int
     ways: dict[str, Run] = field(default_factory=dict)
     moved: float | None = None
-    note: str = ""
+    plain: Run | None = None
 
 
 def random_model(size: int, device: torch.device, *, encoder_type: str = "GradualStyleEncoder") -> PSP:
@@ -69,7 +70,7 @@ def inference(model: PSP, batch: int, precisions: Sequence[str], *, compiled: bo
     source = sketches(batch, model.device)
     with torch.inference_mode():
         codes = model.encode(source)
-    plain = copy.deepcopy(model.encoder)  # keeps pSp's memory layout
+    plain = original.encoder(model.encoder)
     average = model.latent_avg
     encoder = Case("encoder", batch, {REFERENCE: lambda: plain(source) + average})
     decoder = Case(
@@ -86,6 +87,8 @@ def inference(model: PSP, batch: int, precisions: Sequence[str], *, compiled: bo
             encoder.ways[name] = lambda engine=engine: engine.encode(source)  # type: ignore[misc]
             decoder.ways[name] = lambda engine=engine: engine.decode(codes)  # type: ignore[misc]
             both.ways[name] = lambda engine=engine: engine.decode(engine.encode(source))  # type: ignore[misc]
+    encoder.plain, decoder.plain = lambda: model.encode(source), lambda: model.decode(codes)
+    both.plain = lambda: model.decode(model.encode(source))
     return [encoder, decoder, both]
 
 
@@ -93,7 +96,7 @@ def mixing(model: PSP, outputs: int, precisions: Sequence[str]) -> Case:
     """Several faces for one sketch: pSp encodes and generates twice for each, we encode once."""
     source, layers = sketches(1, model.device), fine_layers(model.n_styles)
     plain = copy.copy(model)
-    plain._modules = dict(model._modules) | {"encoder": copy.deepcopy(model.encoder)}
+    plain._modules = dict(model._modules) | {"encoder": original.encoder(model.encoder)}
     z = torch.randn(outputs, model.style_dim, generator=torch.Generator().manual_seed(2)).to(model.device)
     case = Case(
         f"mixing, {outputs} outputs, {model.output_size}",
@@ -107,6 +110,7 @@ def mixing(model: PSP, outputs: int, precisions: Sequence[str]) -> Case:
     for precision in precisions:
         engine = Engine(model, precision=precision)
         case.ways[f"ours, {precision}"] = lambda engine=engine: ours(engine)  # type: ignore[misc]
+    case.plain = lambda: model.decode(model.encode(source).repeat(outputs, 1, 1))
     return case
 
 
@@ -116,8 +120,9 @@ def training(model: PSP, batch: int, objective: Objective, precisions: Sequence[
     target = torch.rand(batch, 3, 256, 256, generator=torch.Generator().manual_seed(3)).to(model.device) * 2 - 1
     case = Case(f"training step {model.output_size}", batch)
 
-    reference = copy.deepcopy(model).train()
-    original.trainable(reference)
+    reference = copy.deepcopy(model)
+    reference.encoder = original.encoder(model.encoder)
+    original.trainable(reference.train())
     optimiser = make_optimizer("ranger", list(reference.encoder.parameters()), 1e-4)
 
     def psp() -> Tensor:
@@ -136,6 +141,7 @@ def training(model: PSP, batch: int, objective: Objective, precisions: Sequence[
     case.ways[REFERENCE] = psp
     for precision in precisions:
         own = copy.deepcopy(model)
+        own.encoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         own.train()
         trained = [p for p in own.parameters() if p.requires_grad]
         method = PspMethod(own, objective, make_optimizer("ranger", trained, 1e-4), task=task, precision=precision)
@@ -149,28 +155,49 @@ def training(model: PSP, batch: int, objective: Objective, precisions: Sequence[
 
 
 def operations(device: torch.device, dtype: torch.dtype, size: int, channels: int, batch: int = 1) -> list[Case]:
-    """The memory-bound steps of one large layer: bias and activation, filter, enlarge, reduce."""
-    x = torch.randn(batch, channels, size, size, device=device, dtype=dtype)
-    bias = torch.randn(channels, device=device, dtype=dtype)
+    """The memory-bound steps of one large layer: what ends it, filter, enlarge, reduce. channels_last on a GPU, where
+    the generator runs in it."""
+    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    x, wide = (
+        torch.randn(batch, channels, side, side, device=device, dtype=dtype).contiguous(memory_format=layout)
+        for side in (size, size + 1)
+    )
+    bias, scale = torch.randn(channels, device=device), torch.rand(batch, channels, device=device) + 0.5
+    noise, strength = torch.randn(1, 1, size, size, device=device), torch.ones(1, device=device)
+    parts = (scale, noise, strength, bias)
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device=device)
     kernel = taps[:, None] * taps[None, :] / 64
     item, name = x.element_size(), str(dtype).removeprefix("torch.")
     label = f"{channels}x{size}x{size}, {name}"
 
-    def unfused() -> Tensor:
-        return F.leaky_relu(x + bias[:, None, None], 0.2) * 2**0.5
+    def unfused(x: Tensor) -> Tensor:
+        y = x * scale[:, :, None, None].to(x.dtype) + (strength * noise).to(x.dtype)
+        return F.leaky_relu(y + bias[:, None, None].to(x.dtype), 0.2) * 2**0.5
 
-    found = [
+    def ours(x: Tensor, fir: Tensor | None = None) -> Tensor:
+        names = ("demodulation", "noise", "strength", "bias")
+        return layer_epilogue(x, fir=fir, pad=(1, 1), **dict(zip(names, parts, strict=True)))  # type: ignore[arg-type]
+
+    def blurred() -> Tensor:
+        return unfused(upfirdn2d_reference(wide, kernel, 1, 1, (1, 1, 1, 1)))
+
+    cases = [
         Case(
-            f"bias_act {label}",
+            f"layer_epilogue {label}",
             batch,
-            {"torch, unfused": unfused, "ours": lambda: bias_act(x, bias)},
+            {"torch, unfused": lambda: unfused(x), "ours": lambda: ours(x)},
             2 * x.numel() * item,
-        )
+        ),
+        Case(
+            f"layer_epilogue with blur {label}",
+            batch,
+            {"torch, unfused": blurred, "ours": lambda: ours(wide, kernel)},
+            (x.numel() + wide.numel()) * item,
+        ),
     ]
     for what, up, down, pad in (("blur", 1, 1, (2, 1)), ("up 2x", 2, 1, (2, 1)), ("down 2x", 1, 2, (1, 1))):
         out = x.numel() * up**2 // down**2
-        found.append(
+        cases.append(
             Case(
                 f"upfirdn2d {what} {label}",
                 batch,
@@ -181,4 +208,4 @@ def operations(device: torch.device, dtype: torch.dtype, size: int, channels: in
                 (x.numel() + out) * item,
             )
         )
-    return found
+    return cases

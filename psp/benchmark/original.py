@@ -7,12 +7,17 @@ their own; resampling inserts zeros and filters. Nothing is fused, frozen or kep
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from psp.models import mixing
 from psp.models.psp import PSP
+from psp.networks.feature_pyramid import Heads
+from psp.networks.irse import BottleneckIR, Subsample
 from psp.networks.stylegan2 import SQRT2, Generator, ModulatedConv2d, StyledConv, ToRGB
 
 
@@ -87,6 +92,35 @@ def mix(model: PSP, x: Tensor, z: Tensor, layers: list[int]) -> Tensor:
         codes = model.encoder(x) + model.latent_avg
         images.append(synthesize(model.decoder, mixing.mix(codes, style, layers)))
     return torch.cat(images)
+
+
+class Unit(nn.Module):
+    """An IR unit step by step, its pixels picked by max-pooling over one of them."""
+
+    def __init__(self, unit: BottleneckIR):
+        super().__init__()
+        self.res_layer, shortcut = unit.res_layer, unit.shortcut_layer
+        self.shortcut_layer = nn.MaxPool2d(1, shortcut.stride) if isinstance(shortcut, Subsample) else shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.res_layer(x) + self.shortcut_layer(x)
+
+
+class OneByOne(Heads):
+    """map2style blocks one after another on every device."""
+
+    def codes(self, maps: Sequence[Tensor]) -> Tensor:
+        return self.one_by_one(maps)
+
+
+def encoder(net: nn.Module) -> nn.Module:
+    """A copy of an encoder that runs as pSp's does, in torch's default memory layout."""
+    net = copy.deepcopy(net).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    if isinstance(getattr(net, "styles", None), Heads):
+        net.styles = OneByOne(net.styles)
+    if hasattr(net, "body"):
+        net.body = nn.Sequential(*(Unit(unit) if isinstance(unit, BottleneckIR) else unit for unit in net.body))  # type: ignore[union-attr]
+    return net
 
 
 def trainable(module: nn.Module) -> nn.Module:

@@ -9,14 +9,16 @@ import contextlib
 import copy
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from psp.device import autocast
 from psp.errors import UserError
+from psp.inference.frozen_encoder import frozen_encoder
 from psp.models.psp import PSP
-from psp.networks.stylegan2_inference import FrozenGenerator
+from psp.networks.stylegan2_inference import BatchedGenerator, FrozenGenerator
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 GRAPHS = 8  # CUDA graphs kept per network, one per input shape
@@ -26,9 +28,9 @@ class Engine:
     """`encode` and `decode` of a model, without gradient, with the generator's fixed noise; results in float32.
 
     precision: "fp32" agrees with the model to about 1e-5; "tf32" (GPU; what pSp runs there) to about 1e-3; "bf16" and
-    "fp16" (GPU) to about 1e-2, with a copy of the encoder. compile: `torch.compile` for both networks, which takes a
+    "fp16" (GPU) to about 1e-2. compile: `torch.compile` for both networks, which takes a
     minute or two; UserError where there is no compiler. graphs: on a GPU, replay a CUDA graph per input shape instead
-    of launching a thousand kernels. The encoder's memory layout is changed in place.
+    of launching hundreds of kernels. On a CPU in fp32 the encoder's memory layout is changed in place.
     """
 
     def __init__(self, model: PSP, *, precision: str = "fp32", compile: bool = False, graphs: bool = True):
@@ -36,19 +38,26 @@ class Engine:
         self.model, self.precision, self.compile = model, precision, compile
         self.dtype, self.refines = DTYPES[precision], model.refines
         self.gpu = gpu = model.device.type == "cuda"
-        encoder = model.encoder.eval()
-        if self.dtype != torch.float32:
-            encoder = copy.deepcopy(encoder).to(self.dtype)
-            for layer in encoder.modules():  # the running statistics of BatchNorm need their digits
-                if isinstance(layer, nn.BatchNorm2d):
-                    layer.float()
-        encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        decoder = FrozenGenerator(model.decoder, self.dtype, batched=gpu)
+        encoder: nn.Module
+        decoder: nn.Module
+        if gpu:
+            encoder = frozen_encoder(model.encoder, self.dtype)
+            decoder = BatchedGenerator(model.decoder, self.dtype)
+        else:
+            encoder = model.encoder.eval()
+            if self.dtype != torch.float32:
+                encoder = copy.deepcopy(encoder).to(self.dtype)
+                for layer in encoder.modules():  # the running statistics of BatchNorm need their digits
+                    if isinstance(layer, nn.BatchNorm2d):
+                        layer.float()
+            encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            decoder = FrozenGenerator(model.decoder, self.dtype)
         forms: list[Callable[[Tensor], Tensor]] = [encoder, decoder]
         if compile:
             forms = [torch.compile(form, dynamic=False) for form in forms]
         if gpu and graphs:
-            forms = [Graphed(form) for form in forms]
+            pool = torch.cuda.graph_pool_handle()  # one for both: they never run at the same time
+            forms = [Graphed(form, pool) for form in forms]
         self.encoder, self.decoder = forms
         self.average_image: Tensor | None = None  # of ReStyle models, once it is needed
 
@@ -96,41 +105,53 @@ def _tf32(allowed: bool):  # type: ignore[no-untyped-def]
 class Graphed:
     """A function of one tensor, recorded once per input shape as a CUDA graph and replayed from then on.
 
-    run: works on the GPU alone, takes the same way for every input, and is used by one thread at a time. Where it
-    cannot be recorded it runs as it is, with one warning.
+    run: works on the GPU alone, takes the same way for every input, and is used by one thread at a time. pool: where
+    the graphs' memory comes from; all that share it are replayed one after another. A shape that cannot be recorded
+    runs as it is, with one warning.
     """
 
-    def __init__(self, run: Callable[[Tensor], Tensor]):
-        self.run, self.works = run, True
-        self.graphs: dict[object, tuple[Tensor, torch.cuda.CUDAGraph, Tensor]] = {}
+    def __init__(self, run: Callable[[Tensor], Tensor], pool: Any):
+        self.run, self.pool = run, pool
+        self.graphs: dict[tuple[object, ...], tuple[Tensor, torch.cuda.CUDAGraph, Tensor] | None] = {}
+
+    @property
+    def works(self) -> bool:
+        """Whether all shapes so far could be recorded."""
+        return None not in self.graphs.values()
 
     def __call__(self, x: Tensor) -> Tensor:
         key = (x.shape, x.dtype, x.stride())
-        if key not in self.graphs and self.works:
+        if key not in self.graphs:
             if len(self.graphs) >= GRAPHS:
                 self.graphs.pop(next(iter(self.graphs)))
             try:
                 self.graphs[key] = self._record(x)
             except RuntimeError as error:
-                self.works = False
+                self.graphs[key] = None
                 reason = str(error).strip().splitlines()[0][:200]
-                warnings.warn(f"CUDA graphs are off: {reason}", stacklevel=2)
-        if not self.works:
+                warnings.warn(f"no CUDA graph for inputs of {tuple(x.shape)}: {reason}", stacklevel=2)
+        recorded = self.graphs[key]
+        if recorded is None:
             return self.run(x)
-        given, graph, result = self.graphs[key]
+        given, graph, result = recorded
         given.copy_(x)
         graph.replay()
         return result.clone()
 
     def _record(self, x: Tensor) -> tuple[Tensor, torch.cuda.CUDAGraph, Tensor]:
-        given = x.clone()
-        side = torch.cuda.Stream(x.device)
-        side.wait_stream(torch.cuda.current_stream(x.device))
-        with torch.cuda.stream(side):  # the first runs choose algorithms and build kernels
-            for _ in range(3):
-                self.run(given)
-        torch.cuda.current_stream(x.device).wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            result = self.run(given)
+        given, before = x.clone(), torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = True  # the shapes are fixed: trying all algorithms once pays
+        try:
+            side = torch.cuda.Stream(x.device)
+            side.wait_stream(torch.cuda.current_stream(x.device))
+            with torch.cuda.stream(side):  # the first runs choose algorithms and build kernels
+                for _ in range(3):
+                    self.run(given)
+            torch.cuda.current_stream(x.device).wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            # thread_local: what other threads do with CUDA meanwhile, a studio's for example, is none of its business
+            with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
+                result = self.run(given)
+        finally:
+            torch.backends.cudnn.benchmark = before
         return given, graph, result

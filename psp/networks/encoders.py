@@ -20,7 +20,6 @@ from psp.networks.feature_pyramid import (
     MIDDLE_IND,
     FeaturePyramid,
     GradualStyleBlock,
-    absolute_codes,
     check_input_size,
     code_and_deltas,
     upsample_add,
@@ -49,7 +48,7 @@ class GradualStyleEncoder(IRTrunk, FeaturePyramid):
 
     def forward(self, x: Tensor) -> Tensor:
         check_input_size(x)
-        return absolute_codes(self.styles, self.levels(self.features(x)))
+        return self.styles.codes(self.levels(self.features(x)))
 
 
 class Encoder4Editing(GradualStyleEncoder):

@@ -18,6 +18,10 @@ STAGE_WIDTHS = (64, 128, 256, 512)
 class SEModule(nn.Module):
     """Channel attention: x times sigmoid(fc2(relu(fc1(mean over pixels))))."""
 
+    def gate(self, x: Tensor) -> Tensor:
+        """The factors alone, [B,C,1,1]."""
+        return self.sigmoid(self.fc2(self.relu(self.fc1(self.avg_pool(x)))))
+
     def __init__(self, channels: int, reduction: int = 16):
         super().__init__()
         self.avg_pool = nn.AdaptiveAvgPool2d(1)
@@ -27,7 +31,18 @@ class SEModule(nn.Module):
         self.sigmoid = nn.Sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.sigmoid(self.fc2(self.relu(self.fc1(self.avg_pool(x)))))
+        return x * self.gate(x)
+
+
+class Subsample(nn.Module):
+    """Every `stride`-th pixel of both axes."""
+
+    def __init__(self, stride: int):
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.stride == 1 else x[:, :, :: self.stride, :: self.stride]
 
 
 class BottleneckIR(nn.Module):
@@ -37,7 +52,7 @@ class BottleneckIR(nn.Module):
         super().__init__()
         self.shortcut_layer: nn.Module
         if in_ch == depth:
-            self.shortcut_layer = nn.MaxPool2d(1, stride)
+            self.shortcut_layer = Subsample(stride)
         else:
             self.shortcut_layer = nn.Sequential(nn.Conv2d(in_ch, depth, 1, stride, bias=False), nn.BatchNorm2d(depth))
         layers: list[nn.Module] = [

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from psp.networks.feature_pyramid import (
     FeaturePyramid,
     GradualStyleBlock,
-    absolute_codes,
+    Heads,
     check_input_size,
     code_and_deltas,
 )
@@ -71,8 +71,8 @@ class ResNetTrunk(nn.Module):
         return found
 
 
-def last_level_styles(n_styles: int, style_dim: int) -> nn.ModuleList:
-    return nn.ModuleList(GradualStyleBlock(512, 512, 16, style_dim) for _ in range(n_styles))
+def last_level_styles(n_styles: int, style_dim: int) -> Heads:
+    return Heads(GradualStyleBlock(512, 512, 16, style_dim) for _ in range(n_styles))
 
 
 class BackboneEncoder(IRTrunk):
@@ -86,7 +86,7 @@ class BackboneEncoder(IRTrunk):
 
     def forward(self, x: Tensor) -> Tensor:
         check_input_size(x)
-        return absolute_codes(self.styles, self.features(x)[-1:] * len(self.styles))
+        return self.styles.codes(self.features(x)[-1:] * len(self.styles))
 
 
 class ProgressiveBackboneEncoder(BackboneEncoder):
@@ -108,7 +108,7 @@ class ResNetBackboneEncoder(ResNetTrunk):
 
     def forward(self, x: Tensor) -> Tensor:
         check_input_size(x)
-        return absolute_codes(self.styles, self.features(x)[-1:] * len(self.styles))
+        return self.styles.codes(self.features(x)[-1:] * len(self.styles))
 
 
 class ResNetProgressiveBackboneEncoder(ResNetBackboneEncoder):
@@ -130,4 +130,4 @@ class ResNetGradualStyleEncoder(ResNetTrunk, FeaturePyramid):
 
     def forward(self, x: Tensor) -> Tensor:
         check_input_size(x)
-        return absolute_codes(self.styles, self.levels(self.features(x)))
+        return self.styles.codes(self.levels(self.features(x)))

@@ -9,13 +9,14 @@ per-sample weight form up to rounding; no grouped convolution is needed, and no 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylegan2_ops import bias_act, layer_epilogue, upfirdn2d
+from stylegan2_ops import bias_act, layer_epilogue, scale_channels, upfirdn2d
 
 SQRT2 = math.sqrt(2.0)
 FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
@@ -53,6 +54,29 @@ def fir_kernel(gain: float = 1.0) -> Tensor:
     return kernel * (gain / kernel.sum())
 
 
+class Kept:
+    """What follows from parameters alone, kept from step to step where gradients flow past them without reaching them.
+
+    Made again when a parameter changes or moves. A change through `.data`, which torch does not count, is not seen.
+    """
+
+    def __init__(self) -> None:
+        self.key: object = None
+        self.value: Any = None
+
+    def __call__(self, *also: object, make: Callable[[], Any]) -> Any:
+        """make(), or what it gave before. also: the parameters, and whatever else the value depends on."""
+        tensors = [t for t in also if isinstance(t, Tensor)]
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return make()
+        if any(t.requires_grad or t.is_inference() for t in tensors):
+            return make()
+        key = [(t.device, t.data_ptr(), t._version) if isinstance(t, Tensor) else t for t in also]
+        if key != self.key:
+            self.key, self.value = key, make()
+        return self.value
+
+
 class PixelNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
@@ -73,6 +97,7 @@ class EqualLinear(nn.Module):
         self.scale = lr_mul / math.sqrt(in_dim)
         self.lr_mul = lr_mul
         self.activation = activation
+        self.kept = Kept()
 
     @torch.no_grad()
     def set_rate(self, lr_mul: float) -> None:
@@ -83,8 +108,9 @@ class EqualLinear(nn.Module):
         self.lr_mul = lr_mul
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight * self.scale
-        bias = self.bias * self.lr_mul
+        weight, bias = self.kept(
+            self.weight, self.bias, self.scale, make=lambda: (self.weight * self.scale, self.bias * self.lr_mul)
+        )
         if self.activation:
             return bias_act(F.linear(x, weight), bias)
         return F.linear(x, weight, bias)
@@ -117,23 +143,30 @@ class ModulatedConv2d(nn.Module):
         self.scale = 1.0 / math.sqrt(in_ch * kernel**2)
         self.demodulate = demodulate
         self.up = up
+        self.kept = Kept()
         self.pad = kernel // 2
         if up:
             self.blur = Blur((1, 1), gain=4.0)
 
     def convolve(self, x: Tensor, style: Tensor) -> tuple[Tensor, Tensor | None]:
         """The convolution alone, without blur and demodulation: its result and the demodulation [B,out] or None."""
-        weight = self.weight[0] * self.scale
+        weight, energy = self.kept(x.dtype, self.weight, make=lambda: self._scaled(x.dtype))
         modulation = self.modulation(style)
-        x = x * modulation[:, :, None, None].to(x.dtype)
+        if self.demodulate and x.dtype == torch.float16:  # cancels a common factor: keep half precision in range
+            modulation = modulation / modulation.abs().amax(dim=1, keepdim=True).clamp_min(1e-8)
+        x = scale_channels(x, modulation)
         if self.up:
-            x = F.conv_transpose2d(x, weight.transpose(0, 1).to(x.dtype), stride=2)
+            x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
         else:
-            x = F.conv2d(x, weight.to(x.dtype), padding=self.pad)
-        if not self.demodulate:
+            x = F.conv2d(x, weight, padding=self.pad)
+        if energy is None:
             return x, None
-        energy = modulation.square() @ weight.square().sum(dim=(2, 3)).t()
-        return x, torch.rsqrt(energy + 1e-8)
+        return x, torch.rsqrt(modulation.square() @ energy + 1e-8)
+
+    def _scaled(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """The weight as it is used, [out,in,k,k], and to demodulate its squares, summed over the window, [in,out]."""
+        weight = self.weight[0] * self.scale
+        return weight.to(dtype), weight.square().sum(dim=(2, 3)).t() if self.demodulate else None
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         x, demodulation = self.convolve(x, style)

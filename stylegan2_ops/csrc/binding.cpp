@@ -42,15 +42,18 @@ at::MemoryFormat layout_of(const Tensor& x) {
 
 // The small tensors as the kernels want them: float32, dense. Holds what it had to convert.
 struct Parts {
-  Tensor scale, noise, strength, bias;
+  Tensor scale, noise, strength, bias, next;
   Epilogue e{};
 
   Parts(const OptionalTensor& scale_, const OptionalTensor& noise_, const OptionalTensor& strength_,
         const OptionalTensor& bias_, double slope, double gain, std::optional<double> clamp, const Tensor& x,
-        int64_t pixels)
-      : scale(dense(scale_, x)), noise(dense(noise_, x)), strength(dense(strength_, x)), bias(dense(bias_, x)) {
+        int64_t pixels, const OptionalTensor& next_ = {})
+      : scale(rows(scale_, x)), noise(dense(noise_, x)), strength(dense(strength_, x)), bias(dense(bias_, x)),
+        next(rows(next_, x)) {
     const int64_t n = x.size(0), c = x.size(1);
-    TORCH_CHECK(!scale.defined() || scale.numel() == n * c, "stylegan2_ops: scale must be [N, C]");
+    for (const Tensor& t : {scale, next}) {
+      TORCH_CHECK(!t.defined() || (t.size(0) == n && t.size(1) == c), "stylegan2_ops: scale must be [N, C]");
+    }
     TORCH_CHECK(!bias.defined() || bias.numel() == c, "stylegan2_ops: bias must be [C]");
     TORCH_CHECK(noise.defined() == strength.defined(), "stylegan2_ops: noise and strength go together");
     TORCH_CHECK(!noise.defined() || ((noise.size(0) == 1 || noise.size(0) == n) &&
@@ -60,6 +63,9 @@ struct Parts {
     e.noise = pointer(noise);
     e.strength = pointer(strength);
     e.bias = pointer(bias);
+    e.next = pointer(next);
+    e.scale_stride = scale.defined() ? scale.stride(0) : 0;
+    e.next_stride = next.defined() ? next.stride(0) : 0;
     e.noise_stride = noise.defined() && noise.size(0) > 1 ? pixels : 0;
     e.slope = static_cast<float>(slope);
     e.gain = static_cast<float>(gain);
@@ -71,6 +77,12 @@ struct Parts {
     TORCH_CHECK(t->device() == x.device(), "stylegan2_ops: a tensor is on ", t->device(), ", x on ", x.device());
     return t->to(at::kFloat).contiguous();
   }
+  // [N, C], dense within a sample: what is cut out of a wider tensor is not copied.
+  static Tensor rows(const OptionalTensor& t, const Tensor& x) {
+    if (!t || t->scalar_type() != at::kFloat || t->dim() != 2 || t->stride(1) != 1) return dense(t, x);
+    TORCH_CHECK(t->device() == x.device(), "stylegan2_ops: a tensor is on ", t->device(), ", x on ", x.device());
+    return *t;
+  }
   static const float* pointer(const Tensor& t) { return t.defined() ? t.const_data_ptr<float>() : nullptr; }
 };
 
@@ -80,11 +92,11 @@ stylegan2_ops::EpilogueShape shape_of(const Tensor& x) {
 
 Tensor epilogue(const Tensor& x_, const OptionalTensor& scale, const OptionalTensor& noise,
                 const OptionalTensor& strength, const OptionalTensor& bias, double slope, double gain,
-                std::optional<double> clamp) {
+                std::optional<double> clamp, const OptionalTensor& next) {
   const c10::cuda::CUDAGuard guard(x_.device());
   const Tensor x = x_.contiguous(layout_of(x_));
   const auto shape = shape_of(x);
-  const Parts parts(scale, noise, strength, bias, slope, gain, clamp, x, shape.hw);
+  const Parts parts(scale, noise, strength, bias, slope, gain, clamp, x, shape.hw, next);
   Tensor y = at::empty_like(x, layout_of(x));
   const Type type = type_of(x);
   const auto plan = plan_epilogue_for(type, shape, parts.e, x.const_data_ptr(), y.data_ptr(), nullptr);
@@ -183,11 +195,44 @@ Tensor upfirdn2d(const Tensor& x, const Tensor& kernel, int64_t up, int64_t down
 
 Tensor blur_epilogue(const Tensor& x, const Tensor& kernel, int64_t left, int64_t right, int64_t top, int64_t bottom,
                      const OptionalTensor& scale, const OptionalTensor& noise, const OptionalTensor& strength,
-                     const OptionalTensor& bias, double slope, double gain, std::optional<double> clamp) {
+                     const OptionalTensor& bias, double slope, double gain, std::optional<double> clamp,
+                     const OptionalTensor& next) {
   const c10::cuda::CUDAGuard guard(x.device());
   Filter filter(x, kernel, 1, 1, left, right, top, bottom, /*flip=*/true);
-  const Parts parts(scale, noise, strength, bias, slope, gain, clamp, x, filter.y.size(2) * filter.y.size(3));
+  const Parts parts(scale, noise, strength, bias, slope, gain, clamp, x, filter.y.size(2) * filter.y.size(3), next);
   return filter.run(&parts.e);
+}
+
+std::tuple<Tensor, Tensor> epilogue_to_rgb(const Tensor& x_, const OptionalTensor& scale, const OptionalTensor& noise,
+                                           const OptionalTensor& strength, const OptionalTensor& bias, double slope,
+                                           double gain, std::optional<double> clamp, const OptionalTensor& next,
+                                           bool keep, const Tensor& weight_, const Tensor& rgb_bias_,
+                                           std::optional<double> rgb_clamp, const OptionalTensor& skip_,
+                                           const Tensor& taps_) {
+  const c10::cuda::CUDAGuard guard(x_.device());
+  TORCH_CHECK(x_.dim() == 4, "stylegan2_ops: x must be [N, C, H, W]");
+  const Tensor x = x_.contiguous(at::MemoryFormat::ChannelsLast);
+  const int64_t n = x.size(0), c = x.size(1), h = x.size(2), w = x.size(3);
+  const Parts parts(scale, noise, strength, bias, slope, gain, clamp, x, h * w, next);
+  const bool wide = weight_.scalar_type() == at::kFloat && weight_.dim() == 3 && weight_.stride(2) == 1;
+  const Tensor weight = wide ? weight_ : Parts::dense(weight_, x), rgb_bias = Parts::dense(rgb_bias_, x);
+  const Tensor skip = Parts::dense(skip_, x), taps = Parts::dense(taps_, x);
+  TORCH_CHECK(weight.dim() == 3 && weight.size(0) == n && weight.size(1) == stylegan2_ops::kColours &&
+                  weight.size(2) == c && rgb_bias.numel() == stylegan2_ops::kColours && taps.numel() == 16,
+              "stylegan2_ops: the weight must be [N, 3, C], its bias [3], the kernel [4, 4]");
+  TORCH_CHECK(!skip.defined() || (skip.dim() == 4 && h % 2 == 0 && w % 2 == 0 && skip.size(2) == h / 2 &&
+                                  skip.size(3) == w / 2 && skip.size(0) == n && skip.size(1) == weight.size(1)),
+              "stylegan2_ops: the image below must be [N, 3, H/2, W/2]");
+  const auto limit = rgb_clamp ? static_cast<float>(*rgb_clamp) : std::numeric_limits<float>::infinity();
+  const stylegan2_ops::ToRgb rgb{Parts::pointer(weight), weight.stride(0), weight.stride(1), Parts::pointer(rgb_bias),
+                                 Parts::pointer(skip), Parts::pointer(taps), limit, h, w};
+  const auto planar = x.options().dtype(at::kFloat).memory_format(at::MemoryFormat::Contiguous);
+  Tensor image = at::empty({n, weight.size(1), h, w}, planar);
+  Tensor y = keep ? at::empty_like(x, at::MemoryFormat::ChannelsLast) : at::empty({0}, x.options());
+  C10_CUDA_CHECK(epilogue_to_rgb(type_of(x), {n, c, h * w, false}, parts.e, rgb, x.const_data_ptr(),
+                                 keep ? y.mutable_data_ptr() : nullptr, image.mutable_data_ptr<float>(),
+                                 c10::cuda::getCurrentCUDAStream()));
+  return {y, image};
 }
 
 }  // namespace
@@ -198,4 +243,5 @@ TORCH_LIBRARY_IMPL(stylegan2_ops, CUDA, m) {
   m.impl("epilogue_slope", epilogue_slope);
   m.impl("upfirdn2d", upfirdn2d);
   m.impl("blur_epilogue", blur_epilogue);
+  m.impl("epilogue_to_rgb", epilogue_to_rgb);
 }

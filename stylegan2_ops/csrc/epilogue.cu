@@ -1,46 +1,24 @@
-// Launches of the epilogue kernels, and the sums over a block that their backward pass needs.
+// Launches of the epilogue kernels.
 #include <type_traits>
 
+#include "block_sum.h"
 #include "kernels.h"
 
 namespace stylegan2_ops {
 namespace {
 
-// grid.x reaches 2^31 - 1; more blocks than that take turns.
-unsigned grid_for(int64_t blocks) { return static_cast<unsigned>(blocks < 0x7fffffff ? blocks : 0x7fffffff); }
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+constexpr int kBlocksAtOnce = 2;  // of a multiprocessor; there the compiler needs more registers than three leave
+#else
+constexpr int kBlocksAtOnce = 3;
+#endif
 
 template <typename T, int V, bool kPlanar>
-__global__ void __launch_bounds__(kThreads, 3)
+__global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     forward_kernel(EpiloguePlan plan, Epilogue e, const T* __restrict__ x, T* __restrict__ y) {
   for (int64_t block = blockIdx.x; block < plan.blocks; block += gridDim.x) {
     epilogue_forward_thread<T, V, kPlanar>(plan, e, x, y, block, threadIdx.x, threadIdx.y);
   }
-}
-
-// Adds up `value` over threadIdx.x (kPlanar) or threadIdx.y; the result is right in the first thread. Always the same
-// order, so that results repeat. Ends with a barrier, so that `shared` may be used again.
-template <int K, bool kPlanar>
-__device__ void block_sum(float (&value)[K], float* shared) {
-  const int line = threadIdx.y * blockDim.x + threadIdx.x;
-  const int index = kPlanar ? threadIdx.x : threadIdx.y;
-  const int stride = kPlanar ? 1 : blockDim.x;
-  const int count = kPlanar ? blockDim.x : blockDim.y;
-#pragma unroll
-  for (int k = 0; k < K; ++k) shared[k * kThreads + line] = value[k];
-  __syncthreads();
-  int alive = count;
-  while (alive > 1) {
-    const int half = (alive + 1) / 2;
-    if (index + half < alive) {
-#pragma unroll
-      for (int k = 0; k < K; ++k) shared[k * kThreads + line] += shared[k * kThreads + line + half * stride];
-    }
-    alive = half;
-    __syncthreads();
-  }
-#pragma unroll
-  for (int k = 0; k < K; ++k) value[k] = shared[k * kThreads + line];
-  __syncthreads();
 }
 
 template <int K>
@@ -50,7 +28,7 @@ __device__ void store_partial(float* partial, const float (&value)[K]) {
 }
 
 template <typename T, int V, bool kPlanar, bool kSums>
-__global__ void __launch_bounds__(kThreads, kSums ? 2 : 3)
+__global__ void __launch_bounds__(kThreads, kSums ? 2 : kBlocksAtOnce)
     backward_kernel(EpiloguePlan plan, Epilogue e, const T* __restrict__ grad, const T* __restrict__ saved,
                     bool saved_is_output, bool keep_du, T* __restrict__ dx, float* __restrict__ partial) {
   constexpr int K = kPlanar ? 1 : V;

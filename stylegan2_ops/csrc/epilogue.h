@@ -1,9 +1,9 @@
 // What ends a synthesis layer, in one pass over memory:
 //
 //   u = x * scale[n,c] + strength * noise[n or 0,h,w] + bias[c]
-//   y = clamp(gain * (u > 0 ? u : slope * u), -limit, limit)
+//   y = clamp(gain * (u > 0 ? u : slope * u), -limit, limit) * next[n,c]
 //
-// and its first derivative. Two layouts: planar (NCHW), where a row is one channel of one sample and a vector holds
+// and, without `next`, its first derivative. Two layouts: planar (NCHW), where a row is one channel of one sample and a vector holds
 // neighbouring pixels, and interleaved (NHWC), where a row is one pixel and a vector holds neighbouring channels.
 // Threads stand in a block of tx by ty, tx along the row. Each walks over its vectors with a fixed step and keeps what
 // does not change on its way (scale and bias) in registers.
@@ -21,6 +21,8 @@ struct Epilogue {
   const float* noise;     // [N or 1, H*W]
   const float* strength;  // [1]
   const float* bias;      // [C]
+  const float* next;      // [N, C], the next layer's style
+  int64_t scale_stride, next_stride;  // between samples, at least C: styles of all layers lie in one padded tensor
   int64_t noise_stride;   // between samples: H*W, or 0
   float slope, gain;
   float limit;  // infinity: no clamp
@@ -48,6 +50,11 @@ struct EpiloguePlan {
 // Where the sums of the backward pass go: partial sums, added up afterwards in a fixed order.
 HD int64_t epilogue_chunks(const EpiloguePlan& plan) { return plan.shape.planar ? plan.along : plan.across; }
 
+// Whether every sample's scale and next begin at a multiple of an access.
+inline bool aligned_rows(const Epilogue& e, int vector_length) {
+  return (!e.scale || e.scale_stride % vector_length == 0) && (!e.next || e.next_stride % vector_length == 0);
+}
+
 // vector_length: of the elements of the tensors at a, b and c. Accesses are that long where all addresses allow it.
 // rounds: kInFlight vectors each, per thread; 0: by the size of the work.
 inline EpiloguePlan plan_epilogue(EpilogueShape shape, int vector_length, const Epilogue& e, const void* a,
@@ -55,9 +62,10 @@ inline EpiloguePlan plan_epilogue(EpilogueShape shape, int vector_length, const 
   if (shape.hw == 1) shape.planar = false;  // the same memory, in longer rows
   bool vectors = true;
   for (const void* address : {a, b, c, static_cast<const void*>(e.scale), static_cast<const void*>(e.noise),
-                              static_cast<const void*>(e.bias)}) {
+                              static_cast<const void*>(e.bias), static_cast<const void*>(e.next)}) {
     vectors = vectors && aligned(address, 16);
   }
+  vectors = vectors && aligned_rows(e, vector_length);
   EpiloguePlan plan{};
   plan.shape = shape;
   const int64_t length = shape.planar ? shape.hw : shape.c;
@@ -138,19 +146,31 @@ struct Affine {
   float scale[K], bias[K];
   float strength;
 
-  HD Affine(const Epilogue& e, int64_t n, int64_t c, int64_t channels) {
+  HD Affine(const Epilogue& e, int64_t n, int64_t c) {
     UNROLL()
     for (int k = 0; k < K; ++k) {
       scale[k] = 1.0f;
       bias[k] = 0.0f;
     }
-    if (e.scale) load_floats(scale, e.scale + n * channels + c);
+    if (e.scale) load_floats(scale, e.scale + n * e.scale_stride + c);
     if (e.bias) load_floats(bias, e.bias + c);
     strength = e.noise && e.strength ? load_float(e.strength) : 0.0f;
   }
 
   HD float before_activation(float x, float noise, int k) const {
     return multiply_add(x, scale[k], multiply_add(strength, noise, bias[k]));
+  }
+};
+
+// What K neighbouring channels of the result are multiplied by.
+template <int K>
+struct Next {
+  float factor[K];
+
+  HD Next(const Epilogue& e, int64_t n, int64_t c) {
+    UNROLL()
+    for (int k = 0; k < K; ++k) factor[k] = 1.0f;
+    if (e.next) load_floats(factor, e.next + n * e.next_stride + c);
   }
 };
 
@@ -199,7 +219,8 @@ HD void epilogue_forward_thread(
     const EpiloguePlan& plan, const Epilogue& e, const T* x, T* y, int64_t block, int tx, int ty) {
   const Walk w = walk<kPlanar>(plan, block, tx, ty);
   if (w.count == 0) return;
-  const Affine<kPlanar ? 1 : V> affine(e, w.n, w.c, plan.shape.c);
+  const Affine<kPlanar ? 1 : V> affine(e, w.n, w.c);
+  const Next<kPlanar ? 1 : V> next(e, w.n, w.c);
   for (int j = 0; j < w.count; j += kInFlight) {
     Packed<T, V> in[kInFlight];
     UNROLL()
@@ -214,7 +235,8 @@ HD void epilogue_forward_thread(
       load_noise<kPlanar>(noise, e, w.n, w.pixel + (j + i) * w.pixel_step);
       UNROLL()
       for (int k = 0; k < V; ++k) {
-        out[k] = activate(e, affine.before_activation(value[k], noise[k], kPlanar ? 0 : k));
+        const int channel = kPlanar ? 0 : k;
+        out[k] = activate(e, affine.before_activation(value[k], noise[k], channel)) * next.factor[channel];
       }
       store<V>(y + w.first + (j + i) * w.step, out);
     }
@@ -240,7 +262,7 @@ HD Sums<kPlanar ? 1 : V> epilogue_backward_thread(
   for (int k = 0; k < K; ++k) sums.bias[k] = sums.scale[k] = sums.strength[k] = 0.0f;
   const Walk w = walk<kPlanar>(plan, block, tx, ty);
   if (w.count == 0) return sums;
-  const Affine<K> affine(e, w.n, w.c, plan.shape.c);
+  const Affine<K> affine(e, w.n, w.c);
   const ActivationSlope slope(e, saved_is_output, T());
   for (int j = 0; j < w.count; j += kPairs) {
     Packed<T, V> g[kPairs], s[kPairs];

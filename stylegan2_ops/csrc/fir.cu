@@ -4,8 +4,18 @@
 namespace stylegan2_ops {
 namespace {
 
+// Blocks of a multiprocessor: as many as leave each thread the registers that it needs.
+template <int V, bool kEpilogue>
+constexpr int blocks_at_once() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 900
+  return V == 1 ? 3 : 2;
+#else
+  return V == 1 && !kEpilogue ? 3 : 2;
+#endif
+}
+
 template <typename T, int kUp, int kDown, int V, bool kEpilogue>
-__global__ void __launch_bounds__(kThreads, V == 1 ? 3 : 2)
+__global__ void __launch_bounds__(kThreads, blocks_at_once<V, kEpilogue>())
     fir4_kernel(FirPlan plan, Epilogue e, const float* __restrict__ taps, const T* __restrict__ x, T* __restrict__ y) {
   fir4_thread<T, kUp, kDown, V, kEpilogue>(plan, e, taps, x, y, int64_t{blockIdx.x} * kThreads + threadIdx.x);
 }

@@ -67,7 +67,7 @@ inline bool fir_vectors(const FirShape& s, int vector_length, const void* x, con
     if (stride % vector_length != 0) return false;
   }
   return s.xc == 1 && s.c % vector_length == 0 && aligned(x, 16) && aligned(y, 16) &&
-         (!e || (aligned(e->scale, 16) && aligned(e->bias, 16)));
+         (!e || (aligned(e->scale, 16) && aligned(e->bias, 16) && aligned(e->next, 16) && aligned_rows(*e, vector_length)));
 }
 
 // Whether the columns of a thread lie side by side in y, at a multiple of their size.
@@ -172,7 +172,7 @@ HD void fir4_strip(const FirPlan& plan, const Epilogue& e, const Taps4& taps, co
   const int64_t c = t.group * V;
   const T* source = x + t.n * s.xn + c * s.xc + in_left * s.xw;
   T* target = y + t.n * s.yn + c * s.yc;
-  const Affine<V> affine(e, t.n, c, s.c);
+  const Affine<V> affine(e, t.n, c);
   const bool inside = in_left >= 0 && in_left + kReach <= s.w;
 
   float sum[P::kWaiting][kColumns][V];
@@ -252,6 +252,7 @@ HD void fir4_strip(const FirPlan& plan, const Epilogue& e, const Taps4& taps, co
       const int64_t oy = top + int64_t{step} * kUp + a;
       if (step < 0 || oy < 0 || oy >= bottom) continue;
       if (kEpilogue) {
+        const Next<V> next(e, t.n, c);  // loaded for each row: kept, it would not leave registers enough
         UNROLL()
         for (int q = 0; q < kColumns; ++q) {
           if (left + q >= s.ow) continue;  // a blur begins no strip before the first column
@@ -259,7 +260,7 @@ HD void fir4_strip(const FirPlan& plan, const Epilogue& e, const Taps4& taps, co
           load_noise<false>(noise, e, t.n, oy * s.ow + left + q);
           UNROLL()
           for (int k = 0; k < V; ++k) {
-            sum[a][q][k] = activate(e, affine.before_activation(sum[a][q][k], noise[0], k));
+            sum[a][q][k] = activate(e, affine.before_activation(sum[a][q][k], noise[0], k)) * next.factor[k];
           }
         }
       }

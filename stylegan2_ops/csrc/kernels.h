@@ -8,6 +8,7 @@
 
 #include "epilogue.h"
 #include "fir.h"
+#include "to_rgb.h"
 
 namespace stylegan2_ops {
 
@@ -31,6 +32,10 @@ cudaError_t epilogue_backward(const EpiloguePlan& plan, Type type, const Epilogu
 // by 4 and up = down = 1, else cudaErrorInvalidValue.
 cudaError_t fir(Type type, const FirShape& shape, const float* taps, const Epilogue* e, const void* x, void* y,
                 cudaStream_t stream);
+
+// image [N, 3, H, W], float32, and y (null: not wanted) as in to_rgb.h, of an x in channels_last.
+cudaError_t epilogue_to_rgb(Type type, const EpilogueShape& shape, const Epilogue& e, const ToRgb& rgb, const void* x,
+                            void* y, float* image, cudaStream_t stream);
 
 // Calls f with a value of the element type that `type` names.
 template <typename F>

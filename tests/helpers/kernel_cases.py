@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.autograd import grad
 
-from stylegan2_ops import bias_act, layer_epilogue, upfirdn2d
+from stylegan2_ops import bias_act, epilogue_to_rgb, layer_epilogue, upfirdn2d
 from stylegan2_ops.epilogue import layer_epilogue_reference
+from stylegan2_ops.to_rgb import epilogue_to_rgb_reference
 from stylegan2_ops.upfirdn2d import upfirdn2d_reference
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -170,6 +171,41 @@ def check_blur_and_epilogue(seed: int, dtype: torch.dtype, device: str, *, side:
 
         context = (seed, done, tuple(x.shape), x.stride(), pad, clamp)
         agree(ours, reference, [x, *parts(rng, x, size)], context, clamp=clamp, second=done % 3 == 0)
+
+
+def check_epilogue_to_rgb(seed: int, dtype: torch.dtype, device: str, *, side: int, cases: int) -> None:
+    """Values without gradients by the kernel, where there is one; with gradients by what can be differentiated."""
+    rng = random.Random(seed)
+    for case in range(cases):
+        n, c, h, w = (
+            rng.randint(1, 3),
+            rng.choice([1, 4, 8, 32, 40]),
+            2 * rng.randint(1, side),
+            2 * rng.randint(1, side),
+        )
+        x = torch.randn(n, c, h, w, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
+        weight, rgb_bias = torch.randn(n, 3, c, device=device), torch.randn(3, device=device)
+        skip = torch.randn(n, 3, h // 2, w // 2, device=device) if rng.random() < 0.7 else None
+        following = torch.randn(n, c + 8, device=device)[:, :c]
+        small, kernel, clamp = parts(rng, x, (h, w)), 4 * BINOMIAL.to(device), rng.choice([None, 2.0])
+        keep = rng.random() < 0.8
+        names = dict(zip(("demodulation", "noise", "strength", "bias"), small))
+        both = [
+            epilogue_to_rgb(
+                image, weight=weight, rgb_bias=rgb_bias, kernel=kernel, skip=skip, next_scale=following, keep=keep,
+                clamp=clamp, rgb_clamp=1.5, **names,
+            )
+            for image in (x, x.detach().requires_grad_())
+        ]  # fmt: skip
+        doubles = [None if t is None else t.double() for t in small]
+        rest = (following.double(), keep, weight.double(), rgb_bias.double(), 1.5, skip, kernel)
+        wanted = epilogue_to_rgb_reference(x.double(), *doubles, 0.2, 2**0.5, clamp, *rest)
+        context = (seed, case, tuple(x.shape), keep, clamp)
+        for y, image in both:
+            assert image.dtype == torch.float32 and difference(image, wanted[1]) < 1e-5, context
+            assert (y is not None) == keep, context
+            assert y is None or (y.dtype == dtype and difference(y, wanted[0]) < TOLERANCE[dtype]), context  # type: ignore[arg-type]
+        assert both[1][1].requires_grad and not both[0][1].requires_grad
 
 
 def check_bias_act(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> None:

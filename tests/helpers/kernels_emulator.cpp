@@ -15,6 +15,7 @@
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #define STYLEGAN2_OPS_EMULATE
@@ -33,22 +34,28 @@ struct Range {
   const char* end;
 };
 
+struct Target {
+  Range range;
+  std::vector<char> written;
+};
+
 struct Watch {
   std::vector<Range> readable;
-  Range writable{};
-  std::vector<char> written;
+  std::vector<Target> targets;
   std::string problem;
 
   void read(const void* address, int64_t bytes) {
     if (address) readable.push_back({static_cast<const char*>(address), static_cast<const char*>(address) + bytes});
   }
   void write(void* address, int64_t bytes) {
-    writable = {static_cast<char*>(address), static_cast<char*>(address) + bytes};
-    written.assign(bytes, 0);
+    const char* begin = static_cast<char*>(address);
+    targets.push_back({{begin, begin + bytes}, std::vector<char>(bytes, 0)});
   }
   const char* verdict() {
-    for (const char byte : written) {
-      if (byte == 0 && problem.empty()) problem = "an element of the result was not written";
+    for (const Target& target : targets) {
+      for (const char byte : target.written) {
+        if (byte == 0 && problem.empty()) problem = "an element of the result was not written";
+      }
     }
     return problem.empty() ? nullptr : problem.c_str();
   }
@@ -72,13 +79,15 @@ inline void on_read(const void* address, int bytes) {
 inline void on_write(void* address, int bytes) {
   on_access(address, bytes);
   const char* begin = static_cast<const char*>(address);
-  if (begin < watch.writable.begin || begin + bytes > watch.writable.end) {
-    watch.problem = "write outside of the result";
-    throw std::out_of_range(watch.problem);  // rather than do it
+  for (Target& target : watch.targets) {
+    if (begin < target.range.begin || begin + bytes > target.range.end) continue;
+    for (int i = 0; i < bytes; ++i) {
+      if (target.written[begin - target.range.begin + i]++) watch.problem = "an element was written twice";
+    }
+    return;
   }
-  for (int i = 0; i < bytes; ++i) {
-    if (watch.written[begin - watch.writable.begin + i]++) watch.problem = "an element was written twice";
-  }
+  watch.problem = "write outside of the result";
+  throw std::out_of_range(watch.problem);  // rather than do it
 }
 
 }  // namespace stylegan2_ops
@@ -107,7 +116,9 @@ cudaError_t watched(F f) {
 }
 
 void watch_epilogue(const Epilogue& e, int64_t n, int64_t c, int64_t hw) {
-  watch.read(e.scale, n * c * 4);
+  for (const auto& [rows, stride] : {std::pair(e.scale, e.scale_stride), std::pair(e.next, e.next_stride)}) {
+    if (n > 0) watch.read(rows, ((n - 1) * stride + c) * 4);
+  }
   watch.read(e.noise, (e.noise_stride ? n : 1) * hw * 4);
   watch.read(e.strength, 4);
   watch.read(e.bias, c * 4);
@@ -247,6 +258,54 @@ cudaError_t fir(Type type, const FirShape& s, const float* taps, const Epilogue*
   return possible ? error : cudaErrorInvalidValue;
 }
 
+cudaError_t epilogue_to_rgb(Type type, const EpilogueShape& shape, const Epilogue& e, const ToRgb& rgb, const void* x,
+                            void* y, float* image, cudaStream_t) {
+  return watched([&] { with_type(type, [&](auto t) {
+    using T = decltype(t);
+    const ToRgbPlan plan = plan_to_rgb(shape, vector_length<T>(), e, rgb, x, y, knobs.rounds);
+    const int64_t n = shape.n, c = shape.c, pixels = n * kColours * shape.hw;
+    const int values[] = {plan.pass.vector, plan.turns, 0, 0};
+    std::copy(values, values + 4, last_plan);
+    watch_epilogue(e, n, c, shape.hw);
+    watch.read(x, n * c * shape.hw * sizeof(T) - knobs.shorter);
+    if (n > 0) watch.read(rgb.weight, ((n - 1) * rgb.weight_sample + (kColours - 1) * rgb.weight_row + c) * 4);
+    watch.read(rgb.bias, kColours * 4);
+    watch.read(rgb.skip, pixels);  // a quarter of them
+    watch.read(rgb.taps, kTaps * kTaps * 4);
+    if (y) watch.write(y, n * c * shape.hw * sizeof(T));
+    watch.write(image, pixels * 4);
+    const int width = plan.pass.tx, threads = width * plan.pass.ty;
+    auto run = [&](auto v) {
+      for (int64_t block = 0; block < plan.pass.blocks; ++block) {
+        const int most = walk<false>(plan.pass, block, 0, 0).count;
+        for (int j = 0; j < most; j += kInFlight) {
+          std::vector<std::vector<float>> sums(kInFlight * kColours, std::vector<float>(threads));
+          for (int i = 0; i < threads; ++i) {
+            const Walk w = walk<false>(plan.pass, block, i % width, i / width);
+            Colours colours{};
+            for (int turn = 0; turn < plan.turns && turn * width + i % width < plan.pass.groups; ++turn) {
+              const ToRgbColumn<v()> column(e, rgb, w.n, (turn * width + i % width) * v());
+              to_rgb_pixels<T, v()>(e, column, w, turn * width * v(), j, static_cast<const T*>(x), static_cast<T*>(y),
+                                    colours);
+            }
+            for (int k = 0; k < kInFlight * kColours; ++k) sums[k][i] = colours.sum[k];
+          }
+          for (auto& values : sums) block_sum(values, width, plan.pass.ty, true);
+          for (int i = 0; i < threads; ++i) {
+            const Walk w = walk<false>(plan.pass, block, i % width, i / width);
+            for (int k = i % width; k < kInFlight * kColours && j + k / kColours < w.count; k += width) {
+              to_rgb_store(rgb, w.n, k % kColours, w.pixel + (j + k / kColours) * w.pixel_step,
+                           sums[k][i / width * width], image);
+            }
+          }
+        }
+      }
+    };
+    if (plan.pass.vector == 1) run(std::integral_constant<int, 1>());
+    else run(std::integral_constant<int, vector_length<T>()>());
+  }); });
+}
+
 }  // namespace stylegan2_ops
 
 // For ctypes: each returns null, or what was wrong.
@@ -283,6 +342,14 @@ const char* emulate_epilogue_backward(int type, const EpilogueShape* shape, cons
     sums[i] = static_cast<float>(sum);
   }
   return nullptr;
+}
+
+// plan: vector, turns.
+const char* emulate_to_rgb(int type, const EpilogueShape* shape, const Epilogue* e, const ToRgb* rgb, const void* x,
+                           void* y, float* image, int* plan) {
+  const cudaError_t error = epilogue_to_rgb(Type(type), *shape, *e, *rgb, x, y, image, nullptr);
+  std::copy(last_plan, last_plan + 2, plan);
+  return error == cudaSuccess ? nullptr : last_problem();
 }
 
 // plan: vector, fast, wide_store, rows.

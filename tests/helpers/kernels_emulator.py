@@ -32,8 +32,8 @@ TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 
 class Epilogue(ctypes.Structure):
     _fields_ = (
-        *((name, c_void_p) for name in ("scale", "noise", "strength", "bias")),
-        ("noise_stride", c_int64),
+        *((name, c_void_p) for name in ("scale", "noise", "strength", "bias", "next")),
+        *((name, c_int64) for name in ("scale_stride", "next_stride", "noise_stride")),
         *((name, c_float) for name in ("slope", "gain", "limit")),
     )
 
@@ -50,6 +50,18 @@ class FirShape(ctypes.Structure):
     )
 
 
+class ToRgb(ctypes.Structure):
+    _fields_ = (
+        ("weight", c_void_p),
+        ("weight_sample", c_int64),
+        ("weight_row", c_int64),
+        *((name, c_void_p) for name in ("bias", "skip", "taps")),
+        ("limit", c_float),
+        ("h", c_int64),
+        ("w", c_int64),
+    )
+
+
 class Parts:
     """The small tensors of an epilogue, float32, and its numbers."""
 
@@ -62,20 +74,24 @@ class Parts:
         slope: float = 0.2,
         gain: float = 2**0.5,
         clamp: float | None = None,
+        following: Tensor | None = None,
     ):
         self.tensors = (scale, noise, strength, bias)
         self.numbers = (slope, gain, clamp)
+        self.following = following
 
     def struct(self) -> Epilogue:
-        pointers = [None if t is None else t.data_ptr() for t in self.tensors]
+        pointers = [None if t is None else t.data_ptr() for t in (*self.tensors, self.following)]
+        strides = [0 if t is None else t.stride(0) for t in (self.tensors[0], self.following)]
         noise = self.tensors[1]
         stride = 0 if noise is None or noise.shape[0] == 1 else math.prod(noise.shape[1:])
         slope, gain, clamp = self.numbers
-        return Epilogue(*pointers, stride, slope, gain, math.inf if clamp is None else clamp)
+        return Epilogue(*pointers, *strides, stride, slope, gain, math.inf if clamp is None else clamp)
 
     def reference(self) -> tuple:
         """The arguments of the float64 reference."""
-        return (*(None if t is None else t.double() for t in self.tensors), *self.numbers)
+        following = None if self.following is None else self.following.double()
+        return (*(None if t is None else t.double() for t in self.tensors), *self.numbers, following)
 
 
 def compile_library(source: Path, target: Path, *flags: str) -> None:
@@ -95,7 +111,7 @@ def library() -> ctypes.CDLL:
     with tempfile.TemporaryDirectory(prefix="kernels-") as folder:
         compile_library(SOURCE, Path(folder) / "emulator.so")
         loaded = ctypes.CDLL(str(Path(folder) / "emulator.so"))
-    for name in ("emulate_epilogue", "emulate_epilogue_backward", "emulate_fir"):
+    for name in ("emulate_epilogue", "emulate_epilogue_backward", "emulate_fir", "emulate_to_rgb"):
         getattr(loaded, name).restype = c_char_p
     return loaded
 
@@ -188,6 +204,51 @@ def fir(
     return y, dict(zip(("vector", "fast", "wide_store", "rows"), plan))
 
 
+def to_rgb(
+    x: Tensor,
+    parts: Parts,
+    weight: Tensor,
+    rgb_bias: Tensor,
+    kernel: Tensor,
+    *,
+    clamp: float | None = None,
+    skip: Tensor | None = None,
+    keep: bool = True,
+    offset: int = 0,
+) -> tuple[Tensor | None, Tensor, dict[str, int]]:
+    """The kernel that ends a resolution, on a channels_last x: its result, the image, and what the plan chose."""
+    n, c, h, w = x.shape
+    y = torch.full((n * c * h * w + offset,), math.nan, dtype=x.dtype)[offset:].view(n, h, w, c).permute(0, 3, 1, 2)
+    image, plan = torch.full((n, 3, h, w), math.nan), (c_int * 2)()
+    limit = math.inf if clamp is None else clamp
+    below = None if skip is None else skip.data_ptr()
+    rgb = ToRgb(
+        weight.data_ptr(),
+        weight.stride(0),
+        weight.stride(1),
+        rgb_bias.data_ptr(),
+        below,
+        kernel.data_ptr(),
+        limit,
+        h,
+        w,
+    )
+    shape = EpilogueShape(n, c, h * w, False)
+    verdict(
+        library().emulate_to_rgb(
+            TYPES[x.dtype],
+            byref(shape),
+            byref(parts.struct()),
+            byref(rgb),
+            pointer(x),
+            pointer(y) if keep else None,
+            pointer(image),
+            plan,
+        )
+    )
+    return (y if keep else None), image, dict(zip(("vector", "turns"), plan))
+
+
 # ---- as operations of torch -----------------------------------------------------------------------
 
 
@@ -197,7 +258,8 @@ def dense(x: Tensor, like: Tensor | None = None) -> Tensor:
 
 def converted(*parts: Any) -> Parts:
     """Small tensors of any dtype and strides, as the binding converts them."""
-    return Parts(*(None if t is None else t.float().contiguous() for t in parts[:4]), *parts[4:])
+    tensors = [None if t is None else t.float().contiguous() for t in (*parts[:4], *parts[7:])]
+    return Parts(*tensors[:4], *parts[4:7], *tensors[4:])
 
 
 def _epilogue(x: Tensor, *parts: Any) -> Tensor:
@@ -222,6 +284,14 @@ def _upfirdn2d(x: Tensor, kernel: Tensor, up: int, down: int, *rest: Any) -> Ten
 
 def _blur_epilogue(x: Tensor, kernel: Tensor, *rest: Any) -> Tensor:
     return fir(x, kernel.float().contiguous(), 1, 1, rest[:4], parts=converted(*rest[4:]))[0]
+
+
+def _epilogue_to_rgb(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    keep, weight, rgb_bias, clamp, skip, kernel = rest[8:]
+    x = x.contiguous(memory_format=torch.channels_last)
+    small = [None if t is None else t.float().contiguous() for t in (weight, rgb_bias, kernel, skip)]
+    y, image, _ = to_rgb(x, converted(*rest[:8]), *small[:3], clamp=clamp, skip=small[3], keep=keep)
+    return (x.new_empty(0) if y is None else y), image
 
 
 @contextlib.contextmanager

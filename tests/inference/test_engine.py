@@ -9,9 +9,11 @@ from torch import Tensor
 
 from psp.benchmark import original
 from psp.errors import UserError
-from psp.inference.engine import Engine
+from psp.inference.engine import Engine, Graphed
+from psp.inference.frozen_encoder import frozen_encoder
+from psp.networks.encoders import ENCODERS
 from psp.networks.stylegan2 import Generator
-from psp.networks.stylegan2_inference import FrozenGenerator
+from psp.networks.stylegan2_inference import BatchedGenerator, FrozenGenerator
 
 
 def generator(size: int = 32, channels: dict[int, int] | None = None) -> Generator:
@@ -34,7 +36,7 @@ def test_all_forms_of_the_generator_agree(size: int, batch: int) -> None:
     codes = torch.randn(batch, net.n_styles, 16)
     with torch.inference_mode():
         plain, psp = net.synthesize(codes), original.synthesize(net, codes)
-        alone, batched = FrozenGenerator(net)(codes), FrozenGenerator(net, batched=True)(codes)
+        alone, batched = FrozenGenerator(net)(codes), BatchedGenerator(net)(codes)
     assert alone.shape == plain.shape and alone.dtype == torch.float32
     assert all(difference(form, plain) < 1e-5 for form in (psp, alone, batched))
 
@@ -48,7 +50,7 @@ def test_clamped_layers_are_clamped_in_every_form() -> None:
         plain = net.synthesize(codes)
         assert difference(free.synthesize(codes), plain) > 0.01  # it matters here
         assert difference(FrozenGenerator(net)(codes), plain) < 1e-5
-        assert difference(FrozenGenerator(net, batched=True)(codes), plain) < 1e-5
+        assert difference(BatchedGenerator(net)(codes), plain) < 1e-5
 
 
 def test_a_sample_does_not_depend_on_its_batch() -> None:
@@ -74,9 +76,8 @@ def test_bfloat16_is_close() -> None:
     net = generator()
     codes = torch.randn(2, net.n_styles, 16)
     with torch.inference_mode():
-        for batched in (False, True):
-            form = FrozenGenerator(net, torch.bfloat16, batched=batched)
-            assert difference(form(codes), net.synthesize(codes)) < 0.05
+        for form in (FrozenGenerator, BatchedGenerator):
+            assert difference(form(net, torch.bfloat16)(codes), net.synthesize(codes)) < 0.05
 
 
 @pytest.mark.parametrize(("precision", "allowed"), [("fp32", 2e-5), ("bf16", 0.2)])  # a small random net amplifies
@@ -96,6 +97,43 @@ def test_the_engine_gives_the_models_results(precision: str, allowed: float) -> 
 def test_what_cannot_work_is_refused_at_once() -> None:
     with pytest.raises(UserError, match="fp16 needs a GPU"):
         Engine(tiny_psp(), precision="fp16")
+
+
+@pytest.mark.parametrize(
+    "encoder_type",
+    ["GradualStyleEncoder", "Encoder4Editing", "BackboneEncoder", "ResNetGradualStyleEncoder", "CompactStyleEncoder"],
+)
+def test_the_encoder_for_gpus_agrees_with_the_plain_one(encoder_type: str) -> None:
+    torch.manual_seed(1)
+    encoder = ENCODERS[encoder_type](9, 1, 16).eval()
+    for layer in encoder.modules():  # statistics as training leaves them
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(layer.running_mean, 0, 0.2)
+            torch.nn.init.uniform_(layer.running_var, 0.5, 2)
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    frozen = frozen_encoder(encoder, torch.float32)
+    with torch.inference_mode():
+        x = torch.rand(2, 1, 256, 256)
+        assert difference(frozen(x), encoder(x)) < 1e-5
+    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
+    norms = [sum(isinstance(m, torch.nn.BatchNorm2d) for m in net.modules()) for net in (encoder, frozen)]
+    assert norms[1] < norms[0]
+    if encoder_type == "GradualStyleEncoder":
+        assert norms == [52, 24]  # only those in front of a convolution are left
+
+
+def test_a_shape_that_cannot_be_recorded_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def record(self: Graphed, x: Tensor) -> None:
+        raise RuntimeError("out of memory\nand more")
+
+    double = Graphed(lambda x: 2 * x, (0, 0))
+    monkeypatch.setattr(Graphed, "_record", record)
+    with pytest.warns(UserWarning, match=r"no CUDA graph for inputs of \(3,\): out of memory$"):
+        assert double(torch.ones(3)).tolist() == [2, 2, 2]
+    assert not double.works
+    assert double(torch.ones(3)).tolist() == [2, 2, 2]  # without another try, and another warning
+    with pytest.warns(UserWarning, match=r"\(4,\)"):
+        double(torch.ones(4))
 
 
 @pytest.mark.slow
@@ -121,7 +159,7 @@ def test_pairs_of_psps_steps_agree_with_ours() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(("precision", "allowed"), [("fp32", 2e-5), ("tf32", 5e-3), ("bf16", 0.2), ("fp16", 0.05)])
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", 1e-4), ("tf32", 3e-2), ("bf16", 0.2), ("fp16", 0.05)])
 def test_on_a_gpu(precision: str, allowed: float) -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")

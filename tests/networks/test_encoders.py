@@ -20,7 +20,7 @@ from psp.networks.encoders import (
     GradualStyleEncoder,
     compact_widths,
 )
-from psp.networks.feature_pyramid import GradualStyleBlock, upsample_add
+from psp.networks.feature_pyramid import GradualStyleBlock, Heads, grouped_codes, upsample_add
 from psp.networks.irse import Backbone, BottleneckIR, SEModule, ir_body
 
 
@@ -124,6 +124,20 @@ def test_styles_look_at_their_level() -> None:
     assert millions == [9.7, 12.06, 14.42]
 
 
+def test_blocks_side_by_side_give_codes_and_gradients_of_each_alone() -> None:
+    heads = Heads(GradualStyleBlock(4, 4, side, 5) for side in (16, 16, 32, 32, 32, 64))
+    for block in heads:
+        nn.init.normal_(block.linear.bias)
+    assert heads.spans() == [(0, 2), (2, 5), (5, 6)]
+    levels = [torch.randn(2, 4, side, side, requires_grad=True) for side in (16, 32, 64)]
+    maps = [levels[0]] * 2 + [levels[1]] * 3 + [levels[2]]
+    plain, grouped = heads.codes(maps), grouped_codes(heads.groups(), heads.spans(), maps)
+    assert grouped.shape == (2, 6, 5) and (plain - grouped).abs().max() < 1e-5 * plain.abs().max()
+    inputs, direction = [*levels, *heads.parameters()], torch.randn_like(plain)
+    for a, b in zip(*(torch.autograd.grad(codes, inputs, direction) for codes in (plain, grouped))):
+        assert (a - b).abs().max() <= 1e-5 * a.abs().max()
+
+
 def test_pyramid_by_hand() -> None:
     """Forward of a small stand-in with the same wiring: the modules are swapped for cheap ones."""
     torch.manual_seed(0)
@@ -141,7 +155,7 @@ def test_pyramid_by_hand() -> None:
     encoder.input_layer = nn.Identity()
     encoder.body = nn.Sequential(*[Gives({6: c1, 20: c2, 23: c3}.get(i, c1)) for i in range(24)])
     encoder.latlayer1, encoder.latlayer2 = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
-    encoder.styles = nn.ModuleList(GradualStyleBlock(4, 4, s, 4) for s in [16] * 3 + [32] * 4 + [64])
+    encoder.styles = Heads(GradualStyleBlock(4, 4, s, 4) for s in [16] * 3 + [32] * 4 + [64])
     codes = encoder(torch.zeros(1, 3, 256, 256))
     p2 = F.interpolate(c3, size=(32, 32), mode="bilinear", align_corners=True) + encoder.latlayer1(c2)
     p1 = F.interpolate(p2, size=(64, 64), mode="bilinear", align_corners=True) + encoder.latlayer2(c1)

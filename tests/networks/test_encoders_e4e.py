@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from psp.compat import prepare_torchvision
 from psp.networks.encoders import ENCODERS, Encoder4Editing, GradualStyleEncoder
-from psp.networks.feature_pyramid import GradualStyleBlock, code_and_deltas
+from psp.networks.feature_pyramid import GradualStyleBlock, Heads, code_and_deltas
 from psp.weights.load import encoder_kind
 
 State = dict[str, Tensor]
@@ -234,7 +234,7 @@ def test_e4e_adds_what_psp_takes_by_itself() -> None:
 @pytest.mark.parametrize(("n_deltas", "free"), [(0, 0), (1, 1), (4, 4), (5, 5), (17, 5), (None, 5)])
 def test_progressive_stages(n_deltas: int | None, free: int) -> None:
     """The first k differences count and learn; the other layers have the common code, and their blocks no gradient."""
-    styles = nn.ModuleList(GradualStyleBlock(4, 4, 16, 8) for _ in range(6))
+    styles = Heads(GradualStyleBlock(4, 4, 16, 8) for _ in range(6))
     maps = [torch.randn(2, 4, 16, 16) for _ in range(6)]
     codes = code_and_deltas(styles, maps, n_deltas)
     w = styles[0](maps[0])

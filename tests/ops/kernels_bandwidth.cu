@@ -91,7 +91,7 @@ void measure(Type type, const char* name, int64_t n, int64_t c, int64_t side, bo
   float values[16];
   for (int i = 0; i < 16; ++i) values[i] = line[i / 4] * line[i % 4] / 64;
   must(cudaMemcpy(taps.data, values, sizeof values, cudaMemcpyHostToDevice));
-  const Epilogue e{scale.data, noise.data, strength.data, bias.data, 0, 0.2f, 1.4142135f, 256.0f};
+  const Epilogue e{scale.data, noise.data, strength.data, bias.data, nullptr, c, 0, 0, 0.2f, 1.4142135f, 256.0f};
   const EpilogueShape shape{n, c, hw, planar};
   const double bytes = sizeof(T);
   const EpiloguePlan plan = plan_epilogue_for(type, shape, e, x.data, y.data, nullptr);
@@ -107,6 +107,12 @@ void measure(Type type, const char* name, int64_t n, int64_t c, int64_t side, bo
       [&] { return fir(type, blur, taps.data, nullptr, x.data, y.data, nullptr); });
   row("blur + epilogue", name, planar, c, side, bytes * (padded + size) + 4 * hw,
       [&] { return fir(type, blur, taps.data, &e, x.data, y.data, nullptr); });
+  if (!planar) {
+    Buffer<float> weight(n * kColours * c), rgb_bias(kColours), skip(n * kColours * hw / 4), image(n * kColours * hw);
+    const ToRgb rgb{weight.data, kColours * c, c, rgb_bias.data, skip.data, taps.data, 256.0f, side, side};
+    row("epilogue to RGB", name, planar, c, side, 2 * bytes * size + 4 * hw + 4 * 1.25 * n * kColours * hw,
+        [&] { return epilogue_to_rgb(type, shape, e, rgb, x.data, y.data, image.data, nullptr); });
+  }
   const FirShape up = fir_shape(n, c, side / 2, 2, 1, 2, 1, planar);
   row("up by 2", name, planar, c, side, bytes * size * 1.25,
       [&] { return fir(type, up, taps.data, nullptr, x.data, y.data, nullptr); });

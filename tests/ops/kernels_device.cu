@@ -65,19 +65,20 @@ struct Buffer {
 };
 
 struct Parts {
-  Buffer<float> scale, noise, strength, bias;
+  Buffer<float> scale, noise, strength, bias, next;
   Epilogue device{}, host{};
 
   Parts(int64_t n, int64_t c, int64_t pixels)
       : scale(n * c, true), noise((pick(0, 1) ? n : 1) * pixels, true, pick(0, 3) == 0), strength(1, true),
-        bias(c, true) {
+        bias(c, true), next(n * c, true) {
     const int64_t stride = static_cast<int64_t>(noise.host.size()) - noise.offset > pixels ? pixels : 0;
-    const bool with[3] = {pick(0, 3) > 0, pick(0, 3) > 0, pick(0, 3) > 0};
+    const bool with[4] = {pick(0, 3) > 0, pick(0, 3) > 0, pick(0, 3) > 0, pick(0, 1) > 0};
     const float limit = pick(0, 2) ? INFINITY : 1.0f;
     device = {with[0] ? scale.device : nullptr, with[1] ? noise.device : nullptr, with[1] ? strength.device : nullptr,
-              with[2] ? bias.device : nullptr, stride, 0.2f, 1.4142135f, limit};
+              with[2] ? bias.device : nullptr, with[3] ? next.device : nullptr, c, c, stride, 0.2f, 1.4142135f, limit};
     host = {with[0] ? scale.on_host() : nullptr, with[1] ? noise.on_host() : nullptr,
-            with[1] ? strength.on_host() : nullptr, with[2] ? bias.on_host() : nullptr, stride, 0.2f, 1.4142135f, limit};
+            with[1] ? strength.on_host() : nullptr, with[2] ? bias.on_host() : nullptr,
+            with[3] ? next.on_host() : nullptr, c, c, stride, 0.2f, 1.4142135f, limit};
   }
 };
 
@@ -209,6 +210,35 @@ void check_fir(Type type, float tolerance) {
   z.compare(tolerance, "fir with epilogue");
 }
 
+template <typename T>
+void check_to_rgb(Type type, float tolerance) {
+  const int64_t n = pick(0, 3), c = pick(0, 1) ? 8 * pick(1, 64) : pick(1, 300), h = 2 * pick(1, 20), w = 2 * pick(1, 20);
+  const EpilogueShape shape{n, c, h * w, false};
+  Parts parts(n, c, h * w);
+  Buffer<float> weight(n * kColours * c, true), bias(kColours, true), skip(n * kColours * h * w / 4, true), taps(16, true);
+  Buffer<float> image(n * kColours * h * w, false);
+  Buffer<T> x(n * c * h * w, true, pick(0, 3) == 0), y(n * c * h * w, false);
+  const float limit = pick(0, 1) ? INFINITY : 1.0f;
+  const bool below = pick(0, 3) > 0;
+  const ToRgb device{weight.device, kColours * c, c, bias.device, below ? skip.device : nullptr, taps.device, limit, h, w};
+  const ToRgb host{weight.on_host(), kColours * c, c, bias.on_host(), below ? skip.on_host() : nullptr, taps.on_host(),
+                   limit, h, w};
+  must(epilogue_to_rgb(type, shape, parts.device, device, x.device, y.device, image.device, nullptr), "epilogue_to_rgb");
+  for (int64_t sample = 0; sample < n; ++sample) {
+    for (int64_t pixel = 0; pixel < h * w; ++pixel) {
+      Colours colours{};
+      for (int64_t channel = 0; channel < c; ++channel) {
+        const Walk walk{(sample * h * w + pixel) * c + channel, 0, pixel, 0, sample, channel, 1, 0};
+        const ToRgbColumn<1> column(parts.host, host, sample, channel);
+        to_rgb_pixels<T, 1>(parts.host, column, walk, 0, 0, x.on_host(), y.on_host(), colours);
+      }
+      for (int k = 0; k < kColours; ++k) to_rgb_store(host, sample, k, pixel, colours.sum[k], image.on_host());
+    }
+  }
+  y.compare(tolerance, "epilogue_to_rgb, the layer");
+  image.compare(1e-5f, "epilogue_to_rgb, the image");
+}
+
 }  // namespace
 
 int main(int count, char** words) {
@@ -220,6 +250,9 @@ int main(int count, char** words) {
     check_fir<float>(Type::float32, 1e-5f);
     check_fir<float16>(Type::float16, 1e-3f);
     check_fir<bfloat16>(Type::bfloat16, 1e-2f);
+    check_to_rgb<float>(Type::float32, 1e-5f);
+    check_to_rgb<float16>(Type::float16, 1e-3f);
+    check_to_rgb<bfloat16>(Type::bfloat16, 1e-2f);
   }
   must(cudaDeviceSynchronize(), "the kernels");
   std::printf("%d of %d cases agree\n", cases - failures, cases);

@@ -1,4 +1,4 @@
-"""nvcc takes the kernel files for every GPU generation from Ampere to Hopper, and torch's headers take the binding.
+"""nvcc takes the kernel files for every GPU generation from Ampere to Blackwell, and torch's headers take the binding.
 
 Needs the CUDA toolkit (no GPU), else skipped.
 """
@@ -16,7 +16,7 @@ from torch.utils import cpp_extension
 from stylegan2_ops import build
 from stylegan2_ops.build import CSRC
 
-ARCHS = ("80", "86", "89", "90")
+ARCHS = ("80", "86", "89", "90", "100")
 KERNELS = sorted(path.name for path in CSRC.glob("*.cu"))
 
 
@@ -36,7 +36,7 @@ def test_kernel_files_have_no_torch_headers() -> None:
     for path in build.sources():
         if path.suffix != ".cpp":
             assert not re.search(r"#include\s*<(torch|ATen|c10)", path.read_text()), path
-    assert KERNELS == ["epilogue.cu", "fir.cu"]
+    assert KERNELS == ["epilogue.cu", "fir.cu", "to_rgb.cu"]
 
 
 @pytest.mark.slow
@@ -49,7 +49,7 @@ def test_kernels_compile_for_every_generation(name: str, tmp_path: Path) -> None
     assert output.stat().st_size > 0 and "warning" not in said
     assert all(f"'sm_{arch}'" in said for arch in ARCHS)
     spilled = [int(number) for number in re.findall(r"(\d+) bytes spill stores", said)]
-    assert spilled and max(spilled) <= 64, "spilled bytes per thread"
+    assert spilled and max(spilled) == 0, "spilled bytes per thread"
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from stylegan2_ops import loader
 from stylegan2_ops.build import CSRC
 from stylegan2_ops.epilogue import layer_epilogue_reference
 from stylegan2_ops.operators import _slope
+from stylegan2_ops.to_rgb import epilogue_to_rgb_reference
 from stylegan2_ops.upfirdn2d import upfirdn2d_reference
 
 TOLERANCE = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 5e-3}
@@ -48,21 +49,29 @@ def image(rng: random.Random, dtype: torch.dtype, *, small: bool = False) -> Ten
     return flat.view(n, c, h, w)
 
 
-def random_parts(rng: random.Random, x: Tensor, size: tuple[int, int]) -> Parts:
+def random_parts(rng: random.Random, x: Tensor, size: tuple[int, int], *, following: bool = False) -> Parts:
     n, c = x.shape[:2]
     has = [rng.random() < 0.7 for _ in range(4)]
     noise = torch.randn(rng.choice([1, n]), 1, *size) if has[1] else None
     if noise is not None and rng.random() < 0.2:  # not aligned
         noise = torch.cat([torch.zeros(1), noise.flatten()])[1:].view(noise.shape)
     return Parts(
-        torch.rand(n, c) + 0.5 if has[0] else None,
+        padded(rng, torch.rand(n, c) + 0.5) if has[0] else None,
         noise,
         torch.randn(1) if has[1] else None,
         torch.randn(c) if has[2] else None,
         slope=rng.choice([0.2, 0.0, 1.0]),
         gain=rng.choice([2**0.5, 1.0]),
         clamp=rng.choice([None, None, 1.0, 0.7]) if has[3] else None,
+        following=padded(rng, torch.randn(n, c)) if following and rng.random() < 0.7 else None,
     )
+
+
+def padded(rng: random.Random, x: Tensor) -> Tensor:
+    """The same numbers, sometimes as a part of a wider tensor."""
+    wide = torch.full((*x.shape[:-1], x.shape[-1] + rng.choice([0, 1, 8])), float("nan"))
+    wide[..., : x.shape[-1]] = x
+    return wide[..., : x.shape[-1]]
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -70,7 +79,7 @@ def test_epilogue_forward(seed: int) -> None:
     rng, vectors = random.Random(seed), set()
     for case in range(60):
         x = image(rng, rng.choice(DTYPES))
-        parts = random_parts(rng, x, x.shape[2:])
+        parts = random_parts(rng, x, x.shape[2:], following=True)
         emulator.knobs(rounds=rng.choice([0, 2, 8]))
         y, vector = emulator.epilogue(x, parts, offset=rng.choice([0, 0, 1]))
         wanted = layer_epilogue_reference(x.double(), *parts.reference())
@@ -92,7 +101,7 @@ def test_epilogue_backward(seed: int) -> None:
         keep_du = rng.random() < 0.3
         emulator.knobs(rounds=rng.choice([0, 2, 8]))
         dx, sums = emulator.epilogue_backward(grad, saved, parts, is_output=is_output, keep_du=keep_du)
-        du = grad.double() * _slope(saved if is_output else saved.double(), parts.reference(), is_output)
+        du = grad.double() * _slope(saved if is_output else saved.double(), parts.reference()[:7], is_output)
         context = (seed, case, x.shape, x.stride(), x.dtype)
         wanted = du if scale is None or keep_du else du * scale.double()[:, :, None, None]
         assert difference(dx, wanted) < TOLERANCE[x.dtype], context
@@ -156,11 +165,47 @@ def test_blur_with_epilogue(seed: int) -> None:
             continue
         done += 1
         blurred = upfirdn2d_reference(x.double(), kernel.double(), 1, 1, pad)
-        parts = random_parts(rng, x, blurred.shape[2:])
+        parts = random_parts(rng, x, blurred.shape[2:], following=True)
         emulator.knobs(rows=rng.choice([0, 8]))
         y, _ = emulator.fir(x, kernel, 1, 1, pad, parts=parts)
         wanted = layer_epilogue_reference(blurred, *parts.reference())
         assert difference(y, wanted) < TOLERANCE[x.dtype], (seed, x.shape, x.stride(), x.dtype, pad)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_epilogue_to_rgb(seed: int) -> None:
+    rng, plans = random.Random(seed), set()
+    for case in range(30):
+        x = image(rng, rng.choice(DTYPES)).contiguous(memory_format=torch.channels_last)
+        n, c, h, w = x.shape
+        if rng.random() < 0.15:  # more channels than a block has threads
+            x = torch.randn(n, 300, 2, 2).to(x.dtype).contiguous(memory_format=torch.channels_last)
+            c, h, w = 300, 2, 2
+        parts = random_parts(rng, x, (h, w), following=True)
+        weight, rgb_bias = padded(rng, torch.randn(n, 3, c)), torch.randn(3)
+        skip = torch.randn(n, 3, h // 2, w // 2) if h % 2 == w % 2 == 0 and rng.random() < 0.7 else None
+        kernel, clamp, keep = rng.choice([4 * BINOMIAL, torch.randn(4, 4)]), rng.choice([None, 1.0]), rng.random() < 0.8
+        emulator.knobs(rounds=rng.choice([0, 2, 8]))
+        y, rgb, plan = emulator.to_rgb(
+            x,
+            parts,
+            weight,
+            rgb_bias,
+            kernel.contiguous(),
+            clamp=clamp,
+            skip=skip,
+            keep=keep,
+            offset=rng.choice([0, 1]),
+        )
+        small = [None if t is None else t.double() for t in (weight, rgb_bias, skip, kernel)]
+        wanted = epilogue_to_rgb_reference(x.double(), *parts.reference(), keep, *small[:2], clamp, *small[2:])
+        context = (seed, case, x.shape, x.dtype, plan)
+        assert difference(rgb, wanted[1]) < 1e-5, context
+        assert (y is None) == (wanted[0] is None) and (y is None or difference(y, wanted[0]) < TOLERANCE[x.dtype]), (
+            context
+        )
+        plans.add((plan["vector"] > 1, plan["turns"] > 1))
+    assert {(True, False), (False, False), (False, True)} <= plans
 
 
 @pytest.fixture
@@ -178,6 +223,7 @@ def test_values_gradients_and_second_derivatives_of_the_public_operations(seed: 
     kernel_cases.check_layer_epilogue(seed, dtype, "cpu", side=12, cases=6)
     kernel_cases.check_upfirdn2d(seed, dtype, "cpu", side=12, cases=6)
     kernel_cases.check_blur_and_epilogue(seed, dtype, "cpu", side=12, cases=4)
+    kernel_cases.check_epilogue_to_rgb(seed, dtype, "cpu", side=12, cases=4)
     for shape in ((4, 8), (3, 5, 7), (2, 16, 9, 9), (0, 3, 4, 4), (2, 3, 4, 5, 2)):
         kernel_cases.check_bias_act(shape, dtype, "cpu")
 
@@ -202,7 +248,10 @@ loader.use_kernels = lambda x: x.dtype in cases.DTYPES
 for dtype in cases.DTYPES:
     for seed in range(6):
         torch.manual_seed(seed)
-        for check in (cases.check_layer_epilogue, cases.check_upfirdn2d, cases.check_blur_and_epilogue):
+        for check in (
+            cases.check_layer_epilogue, cases.check_upfirdn2d, cases.check_blur_and_epilogue,
+            cases.check_epilogue_to_rgb,
+        ):
             check(seed, dtype, "cpu", side=18, cases=6)
     for shape in ((4, 8), (3, 5, 7), (2, 16, 9, 9), (0, 3, 4, 4), (2, 3, 4, 5, 2)):
         cases.check_bias_act(shape, dtype, "cpu")

@@ -54,6 +54,12 @@ def test_blur_and_epilogue_on_random_shapes(seed: int, dtype: torch.dtype) -> No
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", range(10))
+def test_epilogue_to_rgb_on_random_shapes(seed: int, dtype: torch.dtype) -> None:
+    kernel_cases.check_epilogue_to_rgb(seed, dtype, "cuda", side=40, cases=10)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(4, 8), (3, 5, 7), (2, 16, 9, 9), (0, 3, 4, 4), (1, 512, 1, 1), (2, 3, 4, 5, 2)])
 def test_bias_act(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     kernel_cases.check_bias_act(shape, dtype, "cuda")
@@ -118,7 +124,7 @@ def test_a_generator_gives_the_same_pictures_and_gradients(monkeypatch: pytest.M
     generator, codes = synthetic()
     codes.requires_grad_()
     answers = []
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         torch.backends.cuda.matmul.allow_tf32 = False
         for mode in ("cuda", "ref"):
             monkeypatch.setenv("PSP_OPS", mode)
@@ -210,7 +216,7 @@ def test_torch_compile_gives_the_same_in_one_graph() -> None:
     generator, codes = synthetic()
     codes.requires_grad_()
     compiled = torch.compile(generator.synthesize, fullgraph=True)
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         ours, wanted = compiled(codes), generator.synthesize(codes)
         assert difference(ours, wanted) < 1e-4
         assert difference(*(grad(y.square().sum(), codes)[0] for y in (ours, wanted))) < 1e-4

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, library
 from torch.autograd import gradcheck, gradgradcheck
 
-from stylegan2_ops import bias_act, layer_epilogue, loader, upfirdn2d
+from stylegan2_ops import bias_act, epilogue_to_rgb, layer_epilogue, loader, scale_channels, upfirdn2d
 from stylegan2_ops.signatures import OPERATIONS
 
 ops = torch.ops.stylegan2_ops
@@ -61,24 +61,50 @@ def test_torch_finds_nothing_wrong(dtype: torch.dtype, channels_last: bool) -> N
 
 
 def test_all_operations_are_checked() -> None:
-    assert set(OPERATIONS) == {"epilogue", "epilogue_slope", "epilogue_backward", "upfirdn2d", "blur_epilogue"}
+    assert set(OPERATIONS) == {
+        "epilogue", "epilogue_slope", "epilogue_backward", "upfirdn2d", "blur_epilogue", "epilogue_to_rgb",
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize(("clamp", "noises"), [(None, 1), (1.0, 2)])
-@pytest.mark.parametrize("scaled", [False, True])
-@pytest.mark.parametrize("blur", [False, True])
-def test_first_and_second_derivatives(clamp: float | None, scaled: bool, noises: int, blur: bool) -> None:
-    x = image()
-    scale, noise, strength, bias = parts(x, noises=noises)
-    kernel = torch.randn(4, 4, dtype=torch.float64)
+def test_what_is_for_inference_refuses_a_gradient() -> None:
+    x, following = image(), torch.rand(2, 3, dtype=torch.float64)
+    wx, wscale, kernel = (*wanting(x, following), torch.randn(4, 4, dtype=torch.float64))
+    rest = (None, None, None, None, 0.2, 1.5, None)
+    with pytest.raises(NotImplementedError, match="layer_epilogue has one"):
+        ops.epilogue(wx, *rest, following)
+    with pytest.raises(NotImplementedError, match="layer_epilogue has one"):
+        ops.blur_epilogue(x, kernel, 1, 2, 2, 1, *rest, wscale)
+    with pytest.raises(NotImplementedError, match="the function epilogue_to_rgb"):
+        ops.epilogue_to_rgb(wx, *rest, None, True, x.new_ones(2, 3, 3), x.new_ones(3), None, None, kernel)
+    for keep in (True, False):
+        small = (x.float(), *rest, following.float(), keep, torch.ones(2, 3, 3), torch.ones(3), None, None, kernel)
+        library.opcheck(ops.epilogue_to_rgb.default, small)
+    library.opcheck(ops.epilogue.default, (x.float(), *rest, following.float()))
 
-    def f(x: Tensor, noise: Tensor, strength: Tensor, bias: Tensor, *scale: Tensor) -> Tensor:
-        rest = (scale[0] if scale else None, noise, strength, bias, 0.2, 1.5, clamp)
-        return ops.blur_epilogue(x, kernel, 1, 2, 2, 1, *rest) if blur else ops.epilogue(x, *rest)
 
-    inputs = wanting(x, noise, strength, bias, *([scale] if scaled else []))
-    assert gradcheck(f, inputs)
-    assert gradgradcheck(f, inputs)
+@pytest.mark.usefixtures("pretend_kernels")
+@pytest.mark.parametrize("fused", [False, True])
+def test_derivatives_with_the_next_layers_style(fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the fused operation and a product where there are kernels, by the reference else."""
+    monkeypatch.setattr(loader, "use_kernels", lambda x: fused)
+    x, kernel = torch.randn(1, 2, 2, 4, dtype=torch.float64), torch.randn(4, 4, dtype=torch.float64)
+    scale, noise, strength, bias = parts(x)
+    weight, rgb_bias = torch.randn(1, 3, 2, dtype=torch.float64), torch.randn(3, dtype=torch.float64)
+    skip = torch.randn(1, 3, 1, 2, dtype=torch.float64)
+
+    def layer(x: Tensor, scale: Tensor, following: Tensor) -> Tensor:
+        rest = {"demodulation": scale, "noise": noise, "strength": strength, "bias": bias, "next_scale": following}
+        return layer_epilogue(x, fir=kernel, pad=(1, 2), clamp=2.0, **rest)
+
+    def resolution(x: Tensor, scale: Tensor, following: Tensor, weight: Tensor, bias: Tensor, skip: Tensor) -> Any:
+        rest = {"weight": weight, "rgb_bias": bias, "skip": skip, "next_scale": following, "demodulation": scale}
+        return epilogue_to_rgb(x, kernel=kernel, rgb_clamp=3.0, **rest)
+
+    inputs = wanting(x, scale, torch.rand(1, 2, dtype=torch.float64) + 0.5)
+    assert gradcheck(layer, inputs) and gradgradcheck(layer, inputs, fast_mode=True)
+    assert gradcheck(scale_channels, inputs[:2]) and gradgradcheck(scale_channels, inputs[:2], fast_mode=True)
+    inputs = (*inputs, *wanting(weight, rgb_bias, skip))
+    assert gradcheck(resolution, inputs) and gradgradcheck(resolution, inputs, fast_mode=True)
 
 
 @pytest.mark.parametrize(("up", "down", "pad"), [(1, 1, (1, 1, 2, 1)), (2, 1, (2, 1, -1, 2)), (1, 2, (1, 2, 0, 3))])

@@ -230,6 +230,6 @@ def test_errors_say_what_was_given(kwargs: dict, error: type[Exception], message
 @pytest.mark.parametrize(("up", "down", "pad"), GRADIENT_CASES)
 def test_gpu_equals_cpu(dtype: torch.dtype, up: int, down: int, pad: tuple[int, ...]) -> None:
     x = torch.randn(3, 5, 9, 7).to(dtype)
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         y = upfirdn2d(x.cuda(), BINOMIAL.cuda(), up, down, pad)  # type: ignore[arg-type]
     torch.testing.assert_close(y.cpu(), upfirdn2d(x, BINOMIAL, up, down, pad))  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from psp.errors import UserError
-from psp.training.ranger import Ranger, make_optimizer, rectification
+from psp.training.ranger import Ranger, centralised, make_optimizer, rectification
 
 
 class PlainRanger:
@@ -232,3 +232,10 @@ def test_make_optimizer_takes_what_can_be_trained_and_refuses_the_rest() -> None
         make_optimizer("adam", net.requires_grad_(False).parameters(), 1e-4)
     with pytest.raises(ValueError, match="Ranger"):
         Ranger(net.parameters(), lr=-1)
+
+
+def test_gradients_of_one_shape_are_centralised_together_as_alone() -> None:
+    grads = [torch.randn(shape) for shape in ((3, 4), (5,), (3, 4), (3, 2, 2, 2), (3, 4))]
+    alone, together = (centralised(grads, by_shape=by_shape) for by_shape in (False, True))
+    assert all(a.shape == b.shape and torch.allclose(a, b, atol=1e-6) for a, b in zip(alone, together, strict=True))
+    assert torch.equal(alone[1], grads[1]) and alone[0].mean(1).abs().max() < 1e-6

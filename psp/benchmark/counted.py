@@ -1,0 +1,163 @@
+"""What `scripts/benchmark.py --count` counts: encoder, generator, picture and training step, ours and pSp's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from psp.batch import Batch
+from psp.benchmark import original
+from psp.benchmark.cases import REFERENCE
+from psp.benchmark.count import CARDS, Count, counted
+from psp.inference.frozen_encoder import frozen_encoder
+from psp.models.psp import PSP, build_encoder
+from psp.networks.stylegan2 import Generator
+from psp.networks.stylegan2_inference import BatchedGenerator
+from psp.tasks import get_task
+from psp.training.methods.psp import PspMethod
+from psp.training.ranger import make_optimizer
+
+Objective = Callable[..., Any]
+META = torch.device("meta")
+DTYPES = {"fp16": torch.float16, "tf32": torch.float32}
+
+
+@dataclass
+class Row:
+    """One thing counted: launches, blocking reads, and per image bytes and arithmetic, for a batch of `images`."""
+
+    what: str
+    way: str
+    precision: str
+    images: int
+    launches: int
+    blocking: int
+    mb_per_image: float
+    gflop_per_image: float
+    predicted_ms: dict[str, float]  # per image and card
+
+
+def row(what: str, way: str, precision: str, images: int, count: Count) -> Row:
+    return Row(
+        what,
+        way,
+        precision,
+        images,
+        count.total,
+        count.blocking,
+        1e3 * count.gigabytes / images,
+        count.gflop / images,
+        {card.name: count.predicted_ms(card, precision) / images for card in CARDS},
+    )
+
+
+def model_without_values(size: int) -> PSP:
+    """pSp's sketch model of this output size on the meta device."""
+    with META:
+        generator = Generator(size)
+        encoder = build_encoder("GradualStyleEncoder", generator.n_styles, 1, 512)
+    average = torch.zeros(512)
+    return PSP(encoder, generator, latent_avg=average, task=get_task("celebs_sketch_to_face")).eval().to(META)
+
+
+def sketches(batch: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(batch, 1, 256, 256, device=META, dtype=dtype)
+
+
+@torch.no_grad()
+def inference(size: int, batch: int, precision: str) -> list[Row]:
+    """Encoder, generator and picture: pSp's structure in TF32, and ours in `precision`."""
+    model, dtype = model_without_values(size), DTYPES[precision]
+    codes = torch.empty(batch, model.n_styles, 512, device=META)
+    plain, ours = original.encoder(model.encoder), frozen_encoder(model.encoder, dtype)
+    batched, average = BatchedGenerator(model.decoder, dtype), model.latent_avg
+
+    def pictures() -> Tensor:
+        return original.synthesize(model.decoder, codes)
+
+    def encode() -> Tensor:
+        return (ours(sketches(batch).to(dtype)) + average.to(dtype)).float()
+
+    ways = {
+        (REFERENCE, "tf32"): (lambda: plain(sketches(batch)) + average, pictures),
+        ("ours", precision): (encode, lambda: batched(codes)),
+    }
+    rows = []
+    for (way, used), (to_codes, to_images) in ways.items():
+        parts = [counted(to_codes), counted(to_images)]
+        both = Count(parts[0].launches + parts[1].launches, parts[0].work + parts[1].work)
+        names = ("encoder", f"generator {size}", f"picture {size}")
+        rows += [row(name, way, used, batch, part) for name, part in zip(names, [*parts, both], strict=True)]
+    return rows
+
+
+def training(size: int, batch: int, objective: Objective) -> list[Row]:
+    """One training step of the encoder and the backward pass in it, pSp's structure and ours, in TF32."""
+    source = torch.zeros(batch, 1, 256, 256, pin_memory=torch.cuda.is_available())
+    target = torch.zeros(batch, 3, 256, 256)
+    reference = model_without_values(size).train()
+    reference.encoder = original.encoder(reference.encoder)
+    original.trainable(reference)
+    theirs = make_optimizer("ranger", list(reference.encoder.parameters()), 1e-4)
+
+    def psp() -> None:
+        codes = reference.encoder(source.to(META)) + reference.latent_avg
+        images = reference.resize(original.synthesize(reference.decoder, codes, randomize_noise=True))
+        wanted = target.to(META)
+        if len(images[0, 0]) < 256:
+            wanted = F.interpolate(wanted, size=images.shape[-2:], mode="area")
+        losses = objective(images, wanted, codes, reference.latent_avg, None)
+        theirs.zero_grad()
+        losses.total.backward()
+        theirs.step()
+        for value in losses.terms.values():
+            float(value)
+
+    own = model_without_values(size).train()
+    optimiser = make_optimizer("ranger", [p for p in own.parameters() if p.requires_grad], 1e-4)
+    method = PspMethod(own, objective, optimiser, task=get_task("celebs_sketch_to_face"))
+    rows = []
+    for way, step in ((REFERENCE, psp), ("ours", lambda: method.training_step([Batch(source, target)], 0))):
+        counted(step)  # the first makes the optimiser's state
+        whole, backward = step_and_backward(step)
+        rows.append(row(f"training step {size}", way, "tf32", batch, whole))
+        rows.append(row(f"its backward pass {size}", way, "tf32", batch, backward))
+    return rows
+
+
+def step_and_backward(step: Callable[[], object]) -> tuple[Count, Count]:
+    """A step, and the part of it that `Tensor.backward` runs."""
+    parts: list[Count] = []
+    plain = Tensor.backward
+
+    def backward(self: Tensor, *args: Any, **kwargs: Any) -> None:
+        parts.append(counted(lambda: plain(self, *args, **kwargs)))
+
+    Tensor.backward = backward  # type: ignore[method-assign]
+    try:
+        whole = counted(step)
+    finally:
+        Tensor.backward = plain  # type: ignore[method-assign]
+    return whole, parts[0]
+
+
+def markdown(rows: list[Row]) -> str:
+    """A table; times are predicted."""
+    names = [card.name for card in CARDS]
+    lines = [
+        "| what | batch | way | launches | blocking reads | MB / image | GFLOP / image | "
+        + " | ".join(f"{name}, predicted ms / image" for name in names) + " |",
+        "|---|---|---|---|---|---|---|" + "---|" * len(names),
+    ]  # fmt: skip
+    for r in rows:
+        times = " | ".join(f"{r.predicted_ms[name]:.2f}" for name in names)
+        lines.append(
+            f"| {r.what} | {r.images} | {r.way}, {r.precision} | {r.launches} | {r.blocking} | {r.mb_per_image:.0f} | "
+            f"{r.gflop_per_image:.0f} | {times} |"
+        )
+    return "\n".join(lines) + "\n"
