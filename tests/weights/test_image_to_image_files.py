@@ -222,7 +222,7 @@ def test_the_random_state_is_left_alone(tmp_path: Path) -> None:
 def test_psp_files_still_load_and_refuse_these_flags(tmp_path: Path) -> None:
     path = save_tiny(tmp_path / "p.pt")
     model = load_any_model(path)
-    assert isinstance(model, PSP) and model.translate(sketch()).shape == (2, 3, 16, 16)
+    assert isinstance(model, PSP) and model.encode(sketch()).shape == (2, 6, 8)
     assert "--direction is for" in refused(lambda: load_any_model(path, direction="photo_to_sketch"))
     assert "--test_dropout is for" in refused(lambda: load_any_model(path, noisy=True))
 
