@@ -13,12 +13,14 @@ There are two ways, by what is scarce:
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from psp.networks.stylegan2 import SQRT2, Generator, ModulatedConv2d, StyledConv, ToRGB
-from stylegan2_ops import epilogue_to_rgb, layer_epilogue, upfirdn2d
+from stylegan2_ops import epilogue_to_rgb, layer_epilogue
 from stylegan2_ops.upfirdn2d import upfirdn2d_reference
 
 HALF_CLAMP = 256.0  # keeps half-precision activations in range; trained networks hardly reach it
