@@ -14,7 +14,7 @@ from psp.batch import Batch
 from psp.errors import UserError
 from psp.networks.widening import widen
 from psp.training.bad_steps import BadStep
-from psp.training.methods import code_bank
+from psp.training.methods.stylegan2 import code_bank
 from psp.training.methods.stylegan2.averaging import update_average
 from psp.training.methods.stylegan2.code_bank import CodeBank
 from psp.training.methods.stylegan2.joint import JointMethod
