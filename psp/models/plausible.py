@@ -1,4 +1,4 @@
-"""How closely a drawing is followed: its structure codes are drawn towards those of real faces, so that a crude one works.
+"""How closely a drawing is followed: structure codes are drawn towards those of real faces, so that crude ones work.
 
 DeepFaceDrawing (Chen et al., SIGGRAPH 2020) projects a sketch's features onto those of faces near by. Here the codes of
 faces are described by their principal axes, which take a few hundred kilobytes for any model: what does not lie along
