@@ -1,0 +1,123 @@
+"""Edits in W+: a face's codes moved along directions ("smile", "age"), and directions found in a generator's weights.
+
+An edit is a linear step (Shen et al., InterFaceGAN, CVPR 2020; Harkonen et al., GANSpace, NeurIPS 2020; Shen and Zhou,
+closed-form factorisation or SeFa, CVPR 2021). A direction is a tensor [N,D] in the layout of the codes: the step of
+strength 1, which is one standard deviation of the codes of faces along it, and zero in the layers it leaves alone.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from psp.errors import UserError
+from psp.models.mixing import parse_layers
+from psp.networks.stylegan2 import Generator, ModulatedConv2d
+
+MOST = 10.0  # the largest strength; faces fall apart long before
+SEFA = re.compile(r"sefa(\d{1,4})(?:@(\d+(?:-\d+)?))?")  # sefa0, sefa3@0-5: the layers that it moves
+
+
+def parse_edits(text: str) -> dict[str, float]:
+    """`--edit`: "smile=2,age=-1.5" -> {"smile": 2.0, "age": -1.5}.
+
+    UserError for what is no list of name=number, for names given twice, and for strengths outside -10..10.
+    """
+    edits: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        try:
+            strength = float(value)
+        except ValueError:
+            strength = math.nan
+        if not name or math.isnan(strength):
+            raise UserError(f"--edit {text[:80]!r} is not a list of name=strength; write for instance --edit smile=2")
+        if name in edits:
+            raise UserError(f"--edit names {name} twice; give it once")
+        if abs(strength) > MOST:
+            raise UserError(f"--edit {name}={value} is out of range; allowed are -{MOST:g} to {MOST:g}")
+        edits[name] = strength
+    return edits
+
+
+def edit(codes: Tensor, directions: Mapping[str, Tensor], strengths: Mapping[str, float]) -> Tensor:
+    """Codes [B,N,D] moved by strength times each direction; with nothing but zeros the same codes, to the bit.
+
+    codes: W+ codes [B,N,D]; they are left alone.
+    directions: name -> step of strength 1, [N,D].
+    strengths: name -> strength, in standard deviations of the codes.
+    Returns [B,N,D]. UserError for a name that `directions` lacks.
+    """
+    moved = codes
+    for name, strength in strengths.items():
+        if name not in directions:
+            raise UserError(f"no direction is called {name}; there are: {', '.join(directions) or 'none'}")
+        step = directions[name]
+        if step.shape != codes.shape[1:]:
+            raise ValueError(f"direction {name} has shape {list(step.shape)}, the codes {list(codes.shape)}")
+        if strength:
+            moved = moved + strength * step.to(codes)
+    return moved
+
+
+def in_layers(direction: Tensor, n_styles: int, layers: Sequence[int] | None = None) -> Tensor:
+    """A direction as [N,D]: that of one style [D] or [1,D] in each of `layers` (None: all), that of all [N,D] in them.
+
+    UserError for shapes that do not fit and for values that are not finite.
+    """
+    if direction.dim() not in (1, 2) or (direction.dim() == 2 and len(direction) not in (1, n_styles)):
+        raise UserError(f"a direction has shape {list(direction.shape)}; this model takes [D] or [{n_styles},D]")
+    if not torch.isfinite(direction).all():
+        raise UserError("a direction has values that are not finite")
+    step = direction.detach().float().expand(n_styles, direction.shape[-1]).clone()
+    if layers is not None:
+        step[[layer for layer in range(n_styles) if layer not in set(layers)]] = 0
+    return step
+
+
+def sefa(generator: Generator, which: int, styles: Tensor, layers: Sequence[int] | None = None) -> Tensor:
+    """Closed-form factorisation: the direction in w with the `which`-th largest effect on the layers' modulations.
+
+    generator: any StyleGAN2.
+    which: counts from 0, which changes most.
+    styles: random w [M,D], whose deviation along the direction is the unit.
+    layers: W+ layers whose modulations count, and that the direction moves; None: all.
+    Returns [N,D]. UserError when there are not so many directions. Its sign is made so that the largest entry is
+    positive.
+    """
+    if which >= generator.style_dim:
+        raise UserError(f"sefa{which}: styles of {generator.style_dim} have sefa0 to sefa{generator.style_dim - 1}")
+    chosen = range(generator.n_styles) if layers is None else layers
+    weights = [row for layer, convs in enumerate(modulated(generator)) if layer in set(chosen) for row in convs]
+    rows = torch.cat([conv.modulation.weight.detach().double().cpu() for conv in weights])
+    rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    direction = torch.linalg.eigh(rows.T @ rows).eigenvectors[:, -1 - which]
+    direction = direction * direction[direction.abs().argmax()].sign()
+    unit = (styles.double().cpu() @ direction).std()
+    return in_layers((direction * unit).float(), generator.n_styles, layers)
+
+
+def modulated(generator: Generator) -> list[list[ModulatedConv2d]]:
+    """For each W+ layer the convolutions that its style modulates, as `Generator.synthesize` hands styles out."""
+    layers: list[list[ModulatedConv2d]] = [[] for _ in range(generator.n_styles)]
+    layers[0].append(generator.conv1.conv)
+    layers[1].append(generator.to_rgb1.conv)
+    for k, to_rgb in enumerate(generator.to_rgbs):
+        first = 2 * k + 1
+        layers[first].append(generator.convs[2 * k].conv)
+        layers[first + 1].append(generator.convs[2 * k + 1].conv)
+        layers[first + 2].append(to_rgb.conv)
+    return layers
+
+
+def named_sefa(name: str, generator: Generator, styles: Tensor) -> Tensor | None:
+    """The direction [N,D] that "sefa3" or "sefa3@0-5" names; None for other names."""
+    match = SEFA.fullmatch(name)
+    if match is None:
+        return None
+    layers = parse_layers(match[2], generator.n_styles) if match[2] else None
+    return sefa(generator, int(match[1]), styles, layers)
