@@ -19,7 +19,7 @@ from psp.models.psp import PSP, build_encoder
 from psp.networks.stylegan2 import Generator
 from psp.networks.stylegan2_inference import BatchedGenerator
 from psp.tasks import get_task
-from psp.training.methods.psp import PspMethod
+from psp.training.methods.psp_step import PspMethod
 from psp.training.ranger import make_optimizer
 
 Objective = Callable[..., Any]
