@@ -7,8 +7,10 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from psp.errors import UserError
+from psp.errors import UserError, brief
 
 
 @contextmanager
@@ -118,6 +120,59 @@ def make_folder(path: str | Path) -> Path:
     return path
 
 
+MAX_TEXT = 1 << 20
+
+
+def read_text(path: str | Path, *, most: int = MAX_TEXT) -> str:
+    """A small UTF-8 text file: options, names, tables.
+
+    UserError in one line that names it: missing, no regular file (a pipe or device never ends), larger than `most`
+    bytes, not UTF-8.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with open(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise UserError(f"{path} is not a regular file")
+            data = file.read(most + 1)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    if len(data) > most:
+        raise UserError(f"{path} is larger than {most} bytes, which is more than such a file needs")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text") from None
+
+
+def read_json(text: str, *, where: object) -> Any:
+    """The value of a JSON text; UserError in one line for anything else. where: what messages call it."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} is damaged: not JSON ({brief(error)})") from None
+
+
+def read_yaml(text: str, *, where: object) -> Any:
+    """The value of a YAML text whose scalars are plain: 1:59 is no number of base 60, whose reading has no end.
+
+    UserError in one line for anything else. where: what messages call it.
+    """
+    import yaml
+
+    class Plain(yaml.SafeLoader):
+        pass
+
+    Plain.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value, 0))
+    Plain.add_constructor(
+        "tag:yaml.org,2002:float", lambda loader, node: float(node.value.lower().replace(".i", "i").replace(".n", "n"))
+    )
+    try:
+        return yaml.load(text, Plain)
+    except Exception as error:  # PyYAML raises almost anything on tags that do not fit their values
+        raise UserError(f"{where} is malformed: {brief(error, 160)}") from None
+
+
 KEPT_EXTENSIONS = (".png", ".jpg", ".jpeg")
 QUALITY = 95  # of JPEG and WebP
 MAX_NAME_BYTES = 255
@@ -178,6 +233,20 @@ def save_array(array: np.ndarray, path: Path) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     save_bytes(buffer.getvalue(), path)
+
+
+def load_array(file: BinaryIO, size: int) -> np.ndarray:
+    """The floats of a .npy file of `size` bytes.
+
+    ValueError, or whatever numpy raises, for anything else: pickled objects, more numbers than the file has.
+    """
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file, max_header_size=1000)
+    if dtype.kind != "f" or dtype.itemsize * math.prod(shape) != size - file.tell():
+        raise ValueError(f"shape {shape} of {dtype} is not what it has")
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def save_json(value: Any, path: Path) -> None:

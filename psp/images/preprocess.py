@@ -88,23 +88,25 @@ def source_pixels(
     label_resize: str = "nearest",
     label_map: str | LabelMap = "celebamask",
     cleanup: bool = True,
+    bicubic: bool = False,
     name: str = "file",
 ) -> np.ndarray:
     """The input as uint8 pixels: photo [size,size,3], sketch [size,size] (white 255), labels [size,size] of ids.
 
     fit: see `choose_fit`. label_resize: "nearest", or "bilinear" as pSp did (it invents classes along borders).
     label_map: see `psp.images.labels.get_label_map`. cleanup=False takes a sketch's greys as they are (pSp's recipe
-    exactly).
+    exactly). bicubic: photos and sketches are resized so instead of bilinearly.
     Raises UserError for label ids or colours that do not exist, naming them and `name`.
     """
     way = choose_fit(image.size, task.source, fit)
+    smooth = Image.Resampling.BICUBIC if bicubic else _BILINEAR
     if task.source == "photo":
-        return np.asarray(_square(to_rgb(image), size, way, _BILINEAR, _GROUND["photo"]))
+        return np.asarray(_square(to_rgb(image), size, way, smooth, _GROUND["photo"]))
     if task.source == "sketch":
         grey = to_grey(image)
         if cleanup:
             grey, _ = clean_sketch(grey, size=size)
-        return np.asarray(_square(grey, size, way, _BILINEAR, _GROUND["sketch"]))
+        return np.asarray(_square(grey, size, way, smooth, _GROUND["sketch"]))
     if label_resize not in get_args(LabelResize):
         raise UserError(f"label resize {label_resize!r} is not known; --label_resize takes nearest or bilinear")
     ids = label_ids(image, get_label_map(label_map), task.label_nc, name)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -49,10 +49,12 @@ class Reading:
     label_resize: str = "nearest"
     label_map: str = "celebamask"
     cleanup: bool = True
+    bicubic: bool = False
 
     def pixels(self, image: Image.Image, task: Task, name: str) -> np.ndarray:
         """The uint8 pixels of one input at 256 px."""
-        options = {"label_resize": self.label_resize, "label_map": self.label_map}
+        options: dict[str, Any] = {"label_resize": self.label_resize, "label_map": self.label_map}
+        options["bicubic"] = self.bicubic
         return source_pixels(image, task, size=INPUT_SIZE, fit=self.fit, cleanup=self.cleanup, name=name, **options)
 
     def note(self, image: Image.Image, task: Task) -> str:

@@ -122,7 +122,8 @@ def prepare(
     if not names:
         raise UserError(f"{source.path}: holds nothing but earlier results; see --data_path")
 
-    reading = Reading(options.fit, options.label_resize, options.label_map, options.cleanup)
+    public = isinstance(model, PictureModel) and model.public
+    reading = Reading(options.fit, options.label_resize, options.label_map, options.cleanup, bicubic=public)
     translator, chosen = make_translator(options, model, mixing=mixing)
     size = 256 if options.resize_outputs else None
     layout = Layout(exp_dir, mixing, options.couple_outputs, options.save_latents, size)
@@ -194,7 +195,8 @@ def choose_noise(options: InferenceOptions, model: PictureModel, *, mixing: bool
             raise UserError(f"--{name} is about W+ styles, which {model.method} does not have; leave it out")
     record: dict[str, Any] = {"method": model.method}
     if not model.noisy:
-        return Chosen(Styles(), 1, record, f"none: {model.method} has one answer")
+        hint = "; its own program tests with --test_dropout" if model.public and model.has_dropout else ""
+        return Chosen(Styles(), 1, record, f"none: {model.method} has one answer{hint}")
     words = f"none; values are dropped at random (--seed {options.seed})"
     return Chosen(Styles(), 1, record | {"test_dropout": options.seed}, words)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from psp.device import autocast, images_at_once, memory_errors, synchronize
 from psp.errors import UserError, brief
+from psp.files import load_array
 from psp.images.preprocess import to_network
 from psp.images.sheets import to_pixels
 from psp.inference.engine import Engine
@@ -202,8 +203,8 @@ def _read_tensor(path: Path) -> Tensor:
     suffix = path.suffix.lower()
     content: Any
     if suffix == ".npy":
-        content = np.load(path, allow_pickle=False)
-        return torch.from_numpy(np.ascontiguousarray(content, dtype=np.float32))
+        with path.open("rb") as file:
+            return torch.from_numpy(np.ascontiguousarray(load_array(file, path.stat().st_size), dtype=np.float32))
     if suffix == ".safetensors":
         content = read_safetensors(path)[0]
     elif suffix in (".pt", ".pth"):
