@@ -20,11 +20,10 @@ from psp.images.decode import to_grey, to_rgb
 
 
 def sobel(grey: np.ndarray) -> np.ndarray:
-    """Sobel edges of the photo and its negative, both clipped to 8 bits as OpenCV does. uint8 [H,W] -> uint8 [H,W]."""
+    """Sobel edges of the blurred photo and of its negative, clipped to 8 bits as OpenCV does. uint8 [H,W] in, out."""
     total = np.zeros(grey.shape, dtype=np.float32)
-    for image in (grey, 255 - grey):
-        smooth = _separable(image.astype(np.float32), (1, 2, 1), (1, 2, 1)) / 16.0
-        smooth = np.floor(smooth + 0.5)
+    blurred = np.floor(_separable(grey.astype(np.float32), (1, 2, 1), (1, 2, 1)) / 16.0 + 0.5)
+    for smooth in (blurred, 255 - blurred):
         down = np.clip(_separable(smooth, (-1, 0, 1), (1, 2, 1)), 0, 255).astype(np.uint8)
         across = np.clip(_separable(smooth, (1, 2, 1), (-1, 0, 1)), 0, 255).astype(np.uint8)
         total += 0.75 * (down | across)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import itertools
 import json
 import math
 import os
+import re
 import secrets
+import socket
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -273,13 +274,49 @@ def file_hash(path: str | Path, algorithm: str = "sha256") -> str:
     return digest.hexdigest()
 
 
-def prepare_folder(folder: Path, *, min_age: float = 0.0) -> None:
-    """Make `folder`, see that it can be written to, and remove temporary files that killed runs left below it.
+def prepare_folder(folder: Path, ours: Iterable[str] = (), *, min_age: float = 0.0) -> None:
+    """Make `folder`, see that it can be written to, and remove temporary files that killed runs left there.
 
+    ours: names of what runs write into it. A folder with none of them is the user's, and nothing in it is removed;
+    else `.<name>.<12 hex>.tmp` of any name is, directly in it and below those of `ours` that are folders.
     min_age: seconds since such a file was written; above 0 where other processes write into the same folder.
     """
     make_folder(folder)
-    for path in folder.rglob(".*.tmp"):
-        with contextlib.suppress(OSError):
+    made = [folder / name for name in ours if (folder / name).exists()]
+    found = itertools.chain(folder.iterdir() if made else (), *(path.rglob(".*.tmp") for path in made if path.is_dir()))
+    for path in filter(is_temporary, list(found)):
+        with suppress(OSError):
             if time.time() - path.stat().st_mtime >= min_age:
                 path.unlink()
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether `atomic_open` gave the file its name."""
+    return re.fullmatch(r"\..*\.[0-9a-f]{12}\.tmp", path.name, re.DOTALL) is not None
+
+
+@contextmanager
+def only_process_in(folder: Path) -> Iterator[None]:
+    """Within the block no other process can enter it for the same folder; UserError names the one that is in it.
+
+    The lock is the operating system's: it ends with the process, however that ends, so what a killed run left behind
+    stops nobody. Where the file system has no locks, nothing is checked.
+    """
+    from filelock import FileLock, Timeout
+
+    path = folder / ".lock"
+    try:
+        path.touch()
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    try:
+        lock: AbstractContextManager[object] = FileLock(path, fallback_to_soft=False).acquire(timeout=0)
+    except Timeout:
+        owner = path.read_text(errors="replace").strip() or "another process"
+        raise UserError(f"{folder} is in use by {owner}; wait for it, end it, or give another --exp_dir") from None
+    except OSError:  # no locks here
+        lock = nullcontext()
+    with lock:
+        with suppress(OSError):  # a full disk: only the name of the owner is missing then
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+        yield

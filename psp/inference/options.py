@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from psp.cli import Parser, add_bool
+from psp.cli import MAX_SEED, Parser, add_bool
 from psp.errors import UserError
 from psp.inference.share import Share, find_share
 from psp.tasks import DIRECTIONS, TASKS, get_task
 
 # Value of --enhance -> what authors, spandrel and the studio call the network.
 ENHANCERS = {"gfpgan": "GFPGAN", "codeformer": "CodeFormer", "restoreformer": "RestoreFormer"}
+
+MAX_OUTPUTS = 1000  # faces of one input: they lie beside each other in one picture, and in memory at once
 
 
 @dataclass(frozen=True)
@@ -142,16 +144,20 @@ def parse(argv: Sequence[str] | None = None, *, mixing: bool) -> InferenceOption
     values = vars(build_parser(mixing=mixing).parse_args(argv))
     values["share"] = find_share(values["num_shards"], values["shard_index"])
     options = InferenceOptions(**{field.name: values[field.name] for field in fields(InferenceOptions)})
-    for name, least in (
-        ("test_batch_size", 1),
-        ("test_workers", 0),
-        ("n_images", 1),
-        ("n_outputs_to_generate", 1),
-        ("n_iters_per_batch", 1),
+    for name, least, most in (
+        ("test_batch_size", 1, MAX_SEED),
+        ("test_workers", 0, MAX_SEED),
+        ("n_images", 1, MAX_SEED),
+        ("n_outputs_to_generate", 1, MAX_OUTPUTS),
+        ("n_iters_per_batch", 1, MAX_SEED),
+        ("seed", -MAX_SEED, MAX_SEED),
+        ("style_seed", -MAX_SEED, MAX_SEED),
     ):
         value = getattr(options, name)
         if value is not None and value < least:
             raise UserError(f"--{name} {value} is too small; the least is {least}")
+        if value is not None and value > most:
+            raise UserError(f"--{name} {value} is too large; the most is {most}")
     if options.dataset_type is not None:
         get_task(options.dataset_type)
     if options.enhance_weights is not None and options.enhance is None:

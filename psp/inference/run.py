@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from PIL import Image
 
 from psp.device import device_name, pick_device
 from psp.errors import UserError
-from psp.files import file_hash, prepare_folder, save_image
+from psp.files import file_hash, make_folder, only_process_in, prepare_folder, save_image
 from psp.images.decode import open_image
+from psp.images.labels import get_label_map
 from psp.images.preprocess import parse_factors, prepare_target
 from psp.images.sheets import sheet, source_to_image
 from psp.inference.enhance import EnhancedTranslator, load_enhancer
@@ -32,6 +34,7 @@ from psp.weights.places import config_beside, locate
 
 EXAMPLES = {"sketch": "examples/sketches", "labels": "examples/labels", "photo": "examples/photos"}
 GRID_IMAGES = 24
+RECORDS = ("inference.json", "style_mixing.json")
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,11 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that a run over a folder needs. items: what this share of it makes; lines: what the user is told."""
+    """Everything that a run over a folder needs.
+
+    items: what this share of it makes. lines: what the user is told.
+    lock: keeps other runs out of the folder until it is closed.
+    """
 
     options: InferenceOptions
     mixing: bool
@@ -54,6 +61,7 @@ class Prepared:
     items: list[Item]
     settings: dict[str, Any]
     lines: list[str]
+    lock: ExitStack
 
     def file(self, name: str) -> Path:
         """A file of this run beside the results, `style_mixing_<name>` where styles are mixed."""
@@ -65,8 +73,13 @@ def run(options: InferenceOptions, open_source: Callable[[str | Path], Source], 
 
     open_source: `datasets.open_source`. root: the checkout, whose example images are used without --data_path.
     """
-    share = options.share
     prepared = prepare(options, open_source, root=root, mixing=mixing)
+    with prepared.lock:
+        return _run(prepared)
+
+
+def _run(prepared: Prepared) -> int:
+    options, share, mixing = prepared.options, prepared.options.share, prepared.mixing
     folder_run, settings = prepared.folder_run, prepared.settings
     print("\n".join(prepared.lines), flush=True)
     report = folder_run.run(prepared.items)
@@ -104,7 +117,8 @@ def prepare(
     share = options.share
     shared = share.count > 1 if shared is None else shared
     device = pick_device(options.device, share.local)
-    given = open_source(options.data_path) if options.data_path else None  # before a large model is read
+    get_label_map(options.label_map)  # what cannot be read is said before a large model is
+    given = open_source(options.data_path) if options.data_path else None
     task_name = options.dataset_type or (None if options.checkpoint_path else DEFAULT_TASK)
     path = locate(options.checkpoint_path) if options.checkpoint_path else bundled(task_name or DEFAULT_TASK)
     model = load_any_model(path, task=task_name, direction=options.direction, noisy=options.test_dropout, device=device)
@@ -142,8 +156,12 @@ def prepare(
     }  # fmt: skip
     if isinstance(model, PSP) and model.refines:
         settings["n_iters_per_batch"] = model.n_iters
-    prepare_folder(exp_dir, min_age=60.0 if shared else 0.0)
-    record = exp_dir / ("style_mixing.json" if mixing else "inference.json")
+    lock = ExitStack()
+    if not shared:
+        make_folder(exp_dir)
+        lock.enter_context(only_process_in(exp_dir))
+    prepare_folder(exp_dir, (*OUTPUT_FOLDERS, *RECORDS), min_age=60.0 if shared else 0.0)
+    record = exp_dir / RECORDS[mixing]
     folder_run.since = check_settings(
         record, settings, overwrite=options.overwrite, may_change=options.exp_dir is None, shared=shared
     )
@@ -157,7 +175,7 @@ def prepare(
         f"input   {source.path}: {_images(len(wanted))}{part}{f' ({share.said_by})' if share.said_by else ''}",
         f"styles  {chosen.words}",
     ]
-    return Prepared(options, mixing, folder_run, items, settings, lines)
+    return Prepared(options, mixing, folder_run, items, settings, lines, lock)
 
 
 def make_translator(

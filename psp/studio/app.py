@@ -141,19 +141,19 @@ def create_app(studio: Studio) -> Flask:
 
     @app.post("/api/load")
     def load() -> Response:
-        return answer(studio.load(_fields(request)), 202)
+        return answer(studio.load(_fields(request, limits.json)), 202)
 
     @app.post("/api/generate")
     def generate() -> Response:
-        return answer(studio.generate(_fields(request), gone()))
+        return answer(studio.generate(_fields(request, limits.json), gone()))
 
     @app.post("/api/interpolate")
     def interpolate() -> Response:
-        return answer(studio.interpolate(_fields(request), gone()))
+        return answer(studio.interpolate(_fields(request, limits.json), gone()))
 
     @app.post("/api/<any(sketch, labels, photo, open):kind>")
     def prepare(kind: str) -> Response:
-        return answer(studio.prepare(kind, _fields(request), gone()))
+        return answer(studio.prepare(kind, _fields(request, limits.json), gone()))
 
     return app
 
@@ -165,9 +165,11 @@ def _page(path: Path) -> tuple[bytes, str, str]:
     return content, kind, hashlib.sha256(content).hexdigest()[:16]
 
 
-def _fields(request: Any) -> Fields:
+def _fields(request: Any, most_json: int) -> Fields:
     """The fields of a JSON or multipart request; Refused for anything else."""
     if request.mimetype == "application/json":
+        if request.content_length is None or request.content_length > most_json:
+            raise Refused(413, f"The JSON is too large: at most {most_json >> 20} MB; send files as a form.")
         try:
             values = json.loads(request.get_data(cache=False))
         except (ValueError, RecursionError):

@@ -6,7 +6,8 @@ import importlib.util
 import math
 from typing import TYPE_CHECKING
 
-from psp.errors import UserError
+from psp.cli import MAX_SEED
+from psp.errors import UserError, shown
 from psp.tasks import IMAGE_GANS, LAMBDAS, get_task
 from psp.training.image_gan_options import check_image_gan
 
@@ -40,6 +41,8 @@ def check(config: TrainConfig) -> None:
     for name in NOT_NEGATIVE:
         if not 0 <= (getattr(config, name) or 0) < math.inf:
             raise UserError(f"--{name} {getattr(config, name)} must be a number that is not negative")
+    if config.seed > MAX_SEED:
+        raise UserError(f"--seed {shown(config.seed)} is too large; the most is {MAX_SEED}")
     for name in ("mixing_prob", "ada_target", "unfinished"):
         if not 0 <= getattr(config, name) <= 1:
             raise UserError(f"--{name} {getattr(config, name)} must lie between 0 and 1")

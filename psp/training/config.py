@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -13,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from psp.cli import Parser, add_bool
-from psp.errors import UserError, brief, shown
+from psp.errors import UserError, shown
 from psp.tasks import IMAGE_GANS, LAMBDAS, TASKS
 
 METHODS = ("psp", "stylegan2", "parser", *IMAGE_GANS)
 
-MAX_CONFIG_BYTES = 1 << 20
+MAX_CONFIG_BYTES = 1 << 16
 
 
 def option(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:
@@ -251,19 +250,10 @@ def parse(argv: Sequence[str] | None = None) -> TrainConfig:
 
 def read_config(path: str | Path) -> dict[str, Any]:
     """Options of a YAML or JSON file; UserError when it is missing, malformed, or not a flat mapping."""
-    import yaml
+    from psp.files import read_json, read_text, read_yaml  # which need numpy
 
-    path = Path(path)
-    try:
-        if path.is_fifo() or (path.is_file() and path.stat().st_size > MAX_CONFIG_BYTES):
-            raise UserError(f"--config {path} is no file of at most {MAX_CONFIG_BYTES} bytes")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read --config {path}: {getattr(error, 'strerror', None) or error}") from error
-    try:
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except Exception as error:  # PyYAML raises almost anything on tags that do not fit their values
-        raise UserError(f"--config {path} is malformed: {brief(error, 160)}") from error
+    read = read_json if Path(path).suffix == ".json" else read_yaml
+    values = read(read_text(path, most=MAX_CONFIG_BYTES), where=f"--config {path}")
     if not isinstance(values, Mapping):
         raise UserError(f"--config {path} must hold a mapping of option names to values")
     return {str(key): value for key, value in values.items()}

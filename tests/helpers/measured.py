@@ -28,7 +28,7 @@ MOST_SECONDS, MOST_MEMORY = 5.0, 1024
 
 
 class Cost(NamedTuple):
-    """message: of the UserError, None without one. seconds: of the call. memory: MiB, everything imported included."""
+    """message: of the UserError, None without one. seconds: of the call. memory: MiB, with all that is imported (and at least what the parent has)."""
 
     message: str | None
     seconds: float
