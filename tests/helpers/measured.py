@@ -28,7 +28,10 @@ MOST_SECONDS, MOST_MEMORY = 5.0, 1024
 
 
 class Cost(NamedTuple):
-    """message: of the UserError, None without one. seconds: of the call. memory: MiB, with all that is imported (and at least what the parent has)."""
+    """message: of the UserError, None without one. seconds: of the call. memory: MiB, with all that is imported.
+
+    The memory is at least what the parent had when it started the child.
+    """
 
     message: str | None
     seconds: float
