@@ -228,6 +228,9 @@ METRICS: dict[str, Metric] = {
 }  # fmt: skip
 
 
+PSP_METRICS = {"lpips": "lpips_alex", "l2": "mse", "id": "id_distance"}  # pSp's names
+
+
 @dataclass
 class Chosen:
     """The metrics that can be had, the measurements that they need, and why the others cannot."""
@@ -272,10 +275,14 @@ def choose(names: Sequence[str], setup: Setup) -> Chosen:
 
 
 def parse_metrics(text: str | None) -> list[str]:
-    """--metrics as names, in the table's order; None or "all" is every one. UserError names those that do not exist."""
+    """--metrics as names, in the table's order; None or "all" is every one; pSp's names are understood.
+
+    UserError names those that do not exist.
+    """
     if text is None or text.strip().lower() == "all":
         return list(METRICS)
-    given = [part.strip().lower() for part in text.split(",") if part.strip()]
+    words = [part.strip().lower() for part in text.split(",") if part.strip()]
+    given = [PSP_METRICS.get(word, word) for word in words]
     unknown = [name for name in given if name not in METRICS]
     if unknown or not given:
         raise UserError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -32,14 +34,20 @@ def test_what_is_no_list_of_layers_is_refused(text: str) -> None:
 
 
 def test_layers_out_of_range_name_the_allowed_ones() -> None:
-    with pytest.raises(
-        UserError, match="layer 17 is out of range.*10 styles, layers 0-9, for instance --latent_mask 8-9"
-    ):
-        parse_layers("8-17", 10)
+    with pytest.raises(UserError, match=r"layer 99 .* 10 styles, layers 0-9, for instance --latent_mask 8-9$"):
+        parse_layers("8-99", 10)
     with pytest.raises(UserError, match="layer 18"):
         parse_layers("18", 18)
     with pytest.raises(UserError, match="backwards"):
         parse_layers("9-8", 18)
+
+
+@pytest.mark.parametrize("text", ["8-17", "8,9,10,11,12,13,14,15,16,17"])
+@pytest.mark.parametrize(("n_styles", "here"), [(10, "5-9"), (12, "6-11"), (14, "7-13"), (16, "8-15")])
+def test_layers_of_a_1024_px_model_are_named_as_those_of_this_one(text: str, n_styles: int, here: str) -> None:
+    with pytest.raises(UserError, match=f"for what is 8-17 in a 1024 px model of 18 write --latent_mask {here}$"):
+        parse_layers(text, n_styles)
+    assert parse_layers(here, n_styles) == list(range(math.ceil(8 * n_styles / 18), n_styles))
 
 
 @pytest.mark.parametrize("text", ["0-17", "8-10,12", "3", "0,2,4"])

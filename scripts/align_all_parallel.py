@@ -1,0 +1,26 @@
+"""pSp's name for `prepare_data.py align`: crops of --root_path go to the folder <root_path>_crops."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from psp.cli import Parser
+from psp.errors import run_main
+from scripts import prepare_data
+
+
+def main() -> int:
+    parser = Parser(__doc__)
+    parser.add_argument("--root_path", required=True, metavar="DIR", help="folder of photos")
+    parser.add_argument("--num_threads", type=int, default=1, metavar="N", help="processes")
+    flags = parser.parse_args()
+    root = flags.root_path.rstrip("/\\")
+    crops = ["--photos", root, "--out", root + "_crops", "--format", "jpg", "--workers", str(flags.num_threads)]
+    return prepare_data.main(["align", *crops])
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,30 @@
+"""pSp's name for `evaluate.py --metrics id`: how alike the faces of results and photos of the same names are.
+
+The scores go to inference_metrics/ beside --data_path, in pSp's files; larger is more alike, as there.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from psp.cli import Parser
+from psp.errors import run_main
+from scripts import evaluate
+
+
+def main() -> int:
+    parser = Parser(__doc__)
+    parser.add_argument("--data_path", default="results", metavar="DIR", help="folder of results")
+    parser.add_argument("--gt_path", default="gt_images", metavar="DIR", help="folder of photos with the same names")
+    parser.add_argument("--num_threads", type=int, default=4, metavar="N", help="threads that read images")
+    flags = parser.parse_args()
+    results = ["--results", flags.data_path, "--ground_truth", flags.gt_path, "--metrics", "id", "--psp_scores"]
+    running = ["--test_workers", str(flags.num_threads)]
+    return evaluate.main([*results, "--exp_dir", str(Path(flags.data_path).parent), *running])
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,32 @@
+"""pSp's name for `evaluate.py --metrics lpips` or `--metrics l2`: results against photos of the same names.
+
+The scores go to inference_metrics/ beside --data_path, in pSp's files.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from psp.cli import Parser
+from psp.errors import run_main
+from scripts import evaluate
+
+
+def main() -> int:
+    parser = Parser(__doc__)
+    parser.add_argument("--mode", choices=("lpips", "l2"), default="lpips", help="what is measured")
+    parser.add_argument("--data_path", default="results", metavar="DIR", help="folder of results")
+    parser.add_argument("--gt_path", default="gt_images", metavar="DIR", help="folder of photos with the same names")
+    parser.add_argument("--workers", type=int, default=4, metavar="N", help="threads that read images")
+    parser.add_argument("--batch_size", type=int, default=4, metavar="N", help="images at a time")
+    flags = parser.parse_args()
+    results = ["--results", flags.data_path, "--ground_truth", flags.gt_path, "--metrics", flags.mode, "--psp_scores"]
+    running = ["--test_workers", str(flags.workers), "--test_batch_size", str(flags.batch_size)]
+    return evaluate.main([*results, "--exp_dir", str(Path(flags.data_path).parent), *running])
+
+
+if __name__ == "__main__":
+    run_main(main)

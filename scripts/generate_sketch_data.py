@@ -1,0 +1,29 @@
+"""pSp's name for `prepare_data.py sketches`: pSp's Sobel recipe, results called <name>_edges.jpg.
+
+pSp's script has its folders written inside and needs the weights sketch_gan.t7 for a second, simplifying step, which is
+left out here.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from psp.cli import Parser
+from psp.errors import run_main
+from scripts import prepare_data
+
+
+def main() -> int:
+    parser = Parser(__doc__)
+    parser.add_argument("--data_path", required=True, metavar="DIR", help="folder of photos")
+    parser.add_argument("--output_dir", required=True, metavar="DIR", help="folder for the sketches")
+    flags = parser.parse_args()
+    sketches = ["--photos", flags.data_path, "--out", flags.output_dir, "--suffix", "_edges", "--format", "jpg"]
+    return prepare_data.main(["sketches", *sketches])
+
+
+if __name__ == "__main__":
+    run_main(main)
