@@ -19,7 +19,7 @@ MAX_FILE_BYTES = 16 << 20
 
 def read_sample_weights(path: str | Path) -> dict[str, float]:
     """Glob pattern -> weight, of a JSON object such as {"aaf128_*": 0.33}. UserError when it is anything else."""
-    text = read_text(path, most=MAX_FILE_BYTES)
+    text = read_text(path, most=MAX_FILE_BYTES, name=f"--sample_weights {path}")
     try:
         found = json.loads(text, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:

@@ -124,26 +124,26 @@ def make_folder(path: str | Path) -> Path:
 MAX_TEXT = 1 << 20
 
 
-def read_text(path: str | Path, *, most: int = MAX_TEXT) -> str:
+def read_text(path: str | Path, *, most: int = MAX_TEXT, name: str = "") -> str:
     """A small UTF-8 text file: options, names, tables.
 
-    UserError in one line that names it: missing, no regular file (a pipe or device never ends), larger than `most`
-    bytes, not UTF-8.
+    name: what messages call it, by default the path. UserError in one line: missing, no regular file (a pipe or device
+    never ends), larger than `most` bytes, not UTF-8.
     """
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with open(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise UserError(f"{path} is not a regular file")
+                raise OSError("it is not a regular file")
             data = file.read(most + 1)
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-    if len(data) > most:
-        raise UserError(f"{path} is larger than {most} bytes, which is more than such a file needs")
-    try:
+        if len(data) > most:
+            raise OSError(f"it is larger than {most} bytes, which is more than such a file needs")
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text") from None
+        reason = "it is not UTF-8 text"
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = getattr(error, "strerror", None) or str(error)
+    raise UserError(f"cannot read {name or path}: {reason}")
 
 
 def read_json(text: str, *, where: object) -> Any:
@@ -151,7 +151,7 @@ def read_json(text: str, *, where: object) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is damaged: not JSON ({brief(error)})") from None
+        raise UserError(f"{where} is malformed or damaged: no JSON file ({brief(error)})") from None
 
 
 def read_yaml(text: str, *, where: object) -> Any:

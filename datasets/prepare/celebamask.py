@@ -72,7 +72,7 @@ def read_split(mapping: str | Path) -> dict[int, str]:
 
     Columns: CelebA-HQ number, CelebA number, CelebA file name; the CelebA number decides (24,183 / 2,993 / 2,824).
     """
-    lines = read_text(mapping, most=16 << 20).splitlines()
+    lines = read_text(mapping, most=16 << 20, name=f"--mapping {mapping}").splitlines()
     split: dict[int, str] = {}
     for number, line in enumerate(lines, start=1):
         fields = line.split()

@@ -15,7 +15,7 @@ def read_name_split(path: str | Path) -> dict[str, str]:
 
     UserError when the file is missing or malformed, or a stem is in both parts.
     """
-    content = read_json(read_text(path, most=16 << 20), where=f"--split {path}")
+    content = read_json(read_text(path, most=16 << 20, name=f"--split {path}"), where=f"--split {path}")
     found: dict[str, str] = {}
     for part in PARTS:
         stems = content.get(part) if isinstance(content, dict) else None

@@ -59,12 +59,13 @@ def open_image(
                 before(image)
                 if image.format == "PNG":
                     image.verify()  # loading does not look at the checksums of the pixels; this leaves it at the end
-            with Image.open(source, formats=FORMATS) as image:
-                image.load()
-                if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
+            decoded: Image.Image
+            with Image.open(source, formats=FORMATS) as decoded:
+                decoded.load()
+                if decoded.mode == "F" and not np.isfinite(np.asarray(decoded)).all():
                     raise UserError(f"{name}: holds values that are no numbers (NaN or infinite)")
-                ImageOps.exif_transpose(image, in_place=True)  # no second copy of what is upright already
-                return image
+                ImageOps.exif_transpose(decoded, in_place=True)  # no second copy of what is upright already
+                return decoded
     except UserError:
         raise
     except Image.DecompressionBombError:

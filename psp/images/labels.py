@@ -65,7 +65,8 @@ def get_label_map(spec: str | LabelMap) -> LabelMap:
         return LABEL_MAPS[spec]
     if not str(spec).lower().endswith(".json"):
         raise UserError(f"label map {spec!r} is not known; --label_map takes {', '.join(LABEL_MAPS)} or a .json file")
-    entries = read_json(read_text(spec), where=f"label map {spec} (--label_map)")
+    name = f"label map {spec} (--label_map)"
+    entries = read_json(read_text(spec, name=name), where=name)
     if isinstance(entries, list):
         entries = {str(i): value for i, value in enumerate(entries)}
     if not isinstance(entries, dict) or not entries:
@@ -107,7 +108,7 @@ def decode_colours(rgb: np.ndarray, label_map: LabelMap, name: str) -> np.ndarra
             f"use that palette, an image of ids, or --label_map FILE.json{hint}"
         )
     table = np.array([label_map.colours[int(colour)] for colour in found], dtype=np.uint8)
-    return table[inverse.reshape(packed.shape)]
+    return table.take(inverse.reshape(packed.shape))
 
 
 def renumber(numbers: np.ndarray, label_map: LabelMap, n_labels: int, name: str) -> np.ndarray:
@@ -129,7 +130,7 @@ def renumber(numbers: np.ndarray, label_map: LabelMap, n_labels: int, name: str)
 
 def colourise(ids: np.ndarray) -> np.ndarray:
     """Ids [...] -> CelebAMask-HQ colours [...,3] uint8. Ids above 18 are an IndexError."""
-    return np.array(COLOURS, dtype=np.uint8)[ids]
+    return np.array(COLOURS, dtype=np.uint8).take(ids, axis=0)
 
 
 def flat_palette() -> list[int]:
@@ -139,4 +140,4 @@ def flat_palette() -> list[int]:
 
 def mirror_labels(ids: np.ndarray) -> np.ndarray:
     """Ids [H,W] of the mirrored picture: columns reversed, left and right parts exchanged."""
-    return np.array(MIRROR, dtype=np.uint8)[ids[:, ::-1]]
+    return np.array(MIRROR, dtype=np.uint8).take(ids[:, ::-1])

@@ -75,6 +75,7 @@ def _size(data: bytes, name: str) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            image: Image.Image
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 return image.size
     except Image.DecompressionBombError:

@@ -253,7 +253,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
     from psp.files import read_json, read_text, read_yaml  # which need numpy
 
     read = read_json if Path(path).suffix == ".json" else read_yaml
-    values = read(read_text(path, most=MAX_CONFIG_BYTES), where=f"--config {path}")
+    name = f"--config {path}"
+    values = read(read_text(path, most=MAX_CONFIG_BYTES, name=name), where=name)
     if not isinstance(values, Mapping):
         raise UserError(f"--config {path} must hold a mapping of option names to values")
     return {str(key): value for key, value in values.items()}

@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -44,6 +44,8 @@ NUMPY_NUMBERS = {
     "f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H",
     "u1": "B", "b1": "?",
 }  # fmt: skip
+
+T = TypeVar("T")
 
 
 class Storage:
@@ -256,6 +258,12 @@ def _expect(fits: bool, what: str) -> None:
         raise ValueError(f"{what} is expected")
 
 
+def _of(kind: type[T], value: Any) -> T:
+    if type(value) is not kind:
+        raise ValueError(f"a {kind.__name__} is expected")
+    return value
+
+
 def _record(meta: Any) -> Record:
     name, state = meta["class_name"], meta["state"]
     _expect(meta["type"] == "class" and type(name) is str and isinstance(state, dict), "a class record")
@@ -285,19 +293,17 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> S
 
 
 def _parameter(tensor: Any, *rest: Any) -> StoredTensor:
-    _expect(type(tensor) is StoredTensor and len(rest) in (2, 3), "a parameter")
-    return tensor
+    _expect(len(rest) in (2, 3), "a parameter")
+    return _of(StoredTensor, tensor)
 
 
 def _size(value: Any) -> tuple[Any, ...]:
-    _expect(type(value) is tuple, "a shape")
-    return value
+    return _of(tuple, value)
 
 
 def _set(value: Any) -> list[Any]:
     """What a set is made of below protocol 4; nobody asks such a set anything, so it stays a list."""
-    _expect(type(value) is list, "a list")
-    return value
+    return _of(list, value)
 
 
 # ---- tensors ---------------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ def plain_options(options: Any, *, where: str) -> dict[str, Any]:
         return {}
     if not isinstance(options, (Mapping, argparse.Namespace)):
         raise UserError(f"{where}: its options are a {type(options).__name__}, not a record of names and values")
-    return plain(options, "opts", 0)
+    return dict(plain(options, "opts", 0))
 
 
 def check_stored(path: Path, tensors: Mapping[str, Any]) -> None:

@@ -58,7 +58,7 @@ def test_texts_are_small_regular_files(kind: str, tmp_path: Path) -> None:
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     link = tmp_path / "link.json"
     link.symlink_to("/dev/zero")
-    with pytest.raises(UserError, match=r"link\.json is not a regular file"):
+    with pytest.raises(UserError, match=r"link\.json.* not a regular file"):
         get_label_map(str(link))
 
 
@@ -87,7 +87,7 @@ def test_usual_yaml_means_what_it_meant() -> None:
     for wrong in ("a: 1:59:59", "a: [", "!!python/object/apply:os.system [x]"):
         with pytest.raises(UserError, match="x is malformed"):
             read_yaml(wrong, where="x")
-    with pytest.raises(UserError, match="x is damaged: not JSON"):
+    with pytest.raises(UserError, match="x is malformed or damaged"):
         read_json("[" * 100_000, where="x")
 
 
