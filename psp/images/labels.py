@@ -108,7 +108,7 @@ def decode_colours(rgb: np.ndarray, label_map: LabelMap, name: str) -> np.ndarra
             f"use that palette, an image of ids, or --label_map FILE.json{hint}"
         )
     table = np.array([label_map.colours[int(colour)] for colour in found], dtype=np.uint8)
-    return table.take(inverse.reshape(packed.shape))
+    return np.asarray(table[inverse.reshape(packed.shape)])
 
 
 def renumber(numbers: np.ndarray, label_map: LabelMap, n_labels: int, name: str) -> np.ndarray:
