@@ -17,7 +17,7 @@ from typing import IO, Any, NamedTuple
 
 from psp.errors import brief
 
-MAX_INSTRUCTIONS = 600_000  # of one file, at 2 to 3 microseconds; a training state of 1024 px has 200,000
+MAX_INSTRUCTIONS = 800_000  # of one file, 2 microseconds each; a joint training state of 1024 px has 350,000
 MAX_TEXT = 8 << 20  # bytes of all its names and options together
 MAX_NESTING = 100
 MAX_KEYS = 1000  # that are tuples or huge numbers: those can be chosen so that they collide
