@@ -78,7 +78,7 @@ def unfinished(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         level = -level if kind == 2 else level
     soft = np.clip(level / rng.uniform(0.02, 0.08) * 127.5 + 127.5, 0, 255).astype(np.uint8)
     there = np.asarray(Image.fromarray(soft).resize((width, height), Image.Resampling.BICUBIC))
-    return 255 - ((255 - sketch).astype(np.uint16) * there // 255).astype(np.uint8)
+    return np.asarray(255 - ((255 - sketch).astype(np.uint16) * there // 255).astype(np.uint8))
 
 
 def _smooth_noise(rng: np.random.Generator, side: int, cells: int = 5) -> np.ndarray:
@@ -93,7 +93,7 @@ def _line_width(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         sketch, 3 if rng.random() < 0.75 or not thicker else 5
     )
     amount = float(rng.uniform(0.3, 1.0)) * (1.0 if thicker else 0.6)
-    return np.rint(sketch + amount * (filtered.astype(np.float32) - sketch)).astype(np.uint8)
+    return np.asarray(np.rint(sketch + amount * (filtered.astype(np.float32) - sketch)), np.uint8)
 
 
 def _wobble(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -103,7 +103,7 @@ def _wobble(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     field = rng.normal(0, reach, (2, coarse, coarse)).astype(np.float32)
     dy, dx = (np.asarray(Image.fromarray(f).resize((width, height), Image.Resampling.BICUBIC)) for f in field)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    return ndimage.map_coordinates(sketch, [y + dy, x + dx], order=1, mode="nearest")
+    return np.asarray(ndimage.map_coordinates(sketch, [y + dy, x + dx], order=1, mode="nearest"))
 
 
 def _erase(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -129,4 +129,4 @@ def _ink(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         cut = rng.uniform(0.15, 0.4)
         ink = np.clip((ink - cut) / 0.15 + 0.5, 0, 1)
     ink = np.clip(ink ** rng.uniform(0.7, 1.5) * rng.uniform(0.5, 1.4), 0, 1)
-    return np.rint(255 * (1.0 - ink)).astype(np.uint8)
+    return np.asarray(np.rint(255 * (1.0 - ink)), np.uint8)

@@ -71,5 +71,5 @@ def _pixels(source: Tensor) -> np.ndarray:
     if array.dtype == np.uint8:
         return array
     if len(array) == 1:
-        return np.rint(array[0] * 255).astype(np.uint8)
-    return np.rint((array.transpose(1, 2, 0) + 1) * 127.5).astype(np.uint8)
+        return np.asarray(np.rint(array[0] * 255), np.uint8)
+    return np.asarray(np.rint((array.transpose(1, 2, 0) + 1) * 127.5), np.uint8)

@@ -12,18 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from psp.errors import UserError, brief, shown
+from psp.files import read_text
 
-MAX_FILE_BYTES = 64 << 20
+MAX_FILE_BYTES = 16 << 20
 
 
 def read_sample_weights(path: str | Path) -> dict[str, float]:
     """Glob pattern -> weight, of a JSON object such as {"aaf128_*": 0.33}. UserError when it is anything else."""
+    text = read_text(path, most=MAX_FILE_BYTES, name=f"--sample_weights {path}")
     try:
-        if Path(path).stat().st_size > MAX_FILE_BYTES:
-            raise UserError(f"--sample_weights {path}: larger than {MAX_FILE_BYTES} bytes")
-        text = Path(path).read_text(encoding="utf-8")
         found = json.loads(text, object_pairs_hook=_without_repeats)
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"--sample_weights {path}: cannot be read as JSON ({brief(error)})") from None
     if not isinstance(found, Mapping):
         raise UserError(f'--sample_weights {path}: must hold an object of weights by pattern, as {{"aaf128_*": 0.33}}')

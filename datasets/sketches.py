@@ -20,11 +20,10 @@ from psp.images.decode import to_grey, to_rgb
 
 
 def sobel(grey: np.ndarray) -> np.ndarray:
-    """Sobel edges of the photo and its negative, both clipped to 8 bits as OpenCV does. uint8 [H,W] -> uint8 [H,W]."""
+    """Sobel edges of the blurred photo and of its negative, clipped to 8 bits as OpenCV does. uint8 [H,W] in, out."""
     total = np.zeros(grey.shape, dtype=np.float32)
-    for image in (grey, 255 - grey):
-        smooth = _separable(image.astype(np.float32), (1, 2, 1), (1, 2, 1)) / 16.0
-        smooth = np.floor(smooth + 0.5)
+    blurred = np.floor(_separable(grey.astype(np.float32), (1, 2, 1), (1, 2, 1)) / 16.0 + 0.5)
+    for smooth in (blurred, 255 - blurred):
         down = np.clip(_separable(smooth, (-1, 0, 1), (1, 2, 1)), 0, 255).astype(np.uint8)
         across = np.clip(_separable(smooth, (1, 2, 1), (-1, 0, 1)), 0, 255).astype(np.uint8)
         total += 0.75 * (down | across)
@@ -37,7 +36,7 @@ def pencil(grey: np.ndarray) -> np.ndarray:
     unit = min(grey.shape) / 256.0
     blurred = ndimage.gaussian_filter(image, 6.0 * unit, mode="nearest")
     dodge = np.clip((image + 8.0) / (blurred + 8.0), 0, 1)
-    return np.rint(255 * dodge**1.6).astype(np.uint8)
+    return np.asarray(np.rint(255 * dodge**1.6), np.uint8)
 
 
 def xdog(grey: np.ndarray, *, sharpness: float = 24.0, threshold: float = 0.74, slope: float = 5.0) -> np.ndarray:
@@ -54,7 +53,7 @@ def xdog(grey: np.ndarray, *, sharpness: float = 24.0, threshold: float = 0.74, 
     coarse = ndimage.gaussian_filter(image, 1.1 * 1.6 * unit, mode="nearest")
     response = 0.75 + 0.25 * np.minimum(fine, 1.0) + sharpness / 4 * (fine - coarse)
     lines = np.where(response >= threshold, 1.0, 1.0 + np.tanh(slope * (response - threshold)))
-    return np.rint(255 * np.clip(lines, 0, 1)).astype(np.uint8)
+    return np.asarray(np.rint(255 * np.clip(lines, 0, 1)), np.uint8)
 
 
 STYLES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"sobel": sobel, "pencil": pencil, "xdog": xdog}
@@ -124,7 +123,7 @@ def levelled(grey: np.ndarray) -> np.ndarray:
     half = float(np.clip((middle - low) * gain / 255, 1e-3, 0.999))
     image = 24 + 231 * stretched ** np.clip(np.log(0.5) / np.log(half), 0.5, 1.0)
     sharp = 2 * image - ndimage.gaussian_filter(image, min(grey.shape) / 128, mode="nearest")
-    return np.rint(np.clip(sharp, 0, 255)).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(sharp, 0, 255)), np.uint8)
 
 
 def _drawn(photo: Image.Image, size: int | None, labels: np.ndarray | None, seed: int) -> Image.Image:
@@ -151,4 +150,4 @@ def _drawn(photo: Image.Image, size: int | None, labels: np.ndarray | None, seed
 def _separable(image: np.ndarray, rows: tuple[int, ...], columns: tuple[int, ...]) -> np.ndarray:
     """Correlate with the outer product of two 3-tap kernels; borders mirrored without repeating the edge, as OpenCV."""
     out = ndimage.correlate1d(image, np.array(rows, np.float32), axis=0, mode="mirror")
-    return ndimage.correlate1d(out, np.array(columns, np.float32), axis=1, mode="mirror")
+    return np.asarray(ndimage.correlate1d(out, np.array(columns, np.float32), axis=1, mode="mirror"))

@@ -28,6 +28,9 @@ def run_main(main: Callable[[], int | None]) -> None:
     So is any exception with a true `is_user_error` attribute: `stylegan2_ops` stands below this package and cannot
     raise UserError. Ctrl-C: status 130. A closed output pipe (`... | head`): status 141, as the shell would say.
     """
+    for stream in (sys.stdout, sys.stderr):  # names of files may hold what the terminal's encoding does not
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1  # otherwise one of the processes that torchrun has started
     try:
         status = main() or 0

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import itertools
 import json
+import math
 import os
+import re
 import secrets
+import socket
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import Image
 
-from psp.errors import UserError
+from psp.errors import UserError, brief
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,6 +123,59 @@ def make_folder(path: str | Path) -> Path:
     return path
 
 
+MAX_TEXT = 1 << 20
+
+
+def read_text(path: str | Path, *, most: int = MAX_TEXT, name: str = "") -> str:
+    """A small UTF-8 text file: options, names, tables.
+
+    name: what messages call it, by default the path. UserError in one line: missing, no regular file (a pipe or device
+    never ends), larger than `most` bytes, not UTF-8.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with open(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise OSError("it is not a regular file")
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise OSError(f"it is larger than {most} bytes, which is more than such a file needs")
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        reason = "it is not UTF-8 text"
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = getattr(error, "strerror", None) or str(error)
+    raise UserError(f"cannot read {name or path}: {reason}")
+
+
+def read_json(text: str, *, where: object) -> Any:
+    """The value of a JSON text; UserError in one line for anything else. where: what messages call it."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} is malformed or damaged: no JSON file ({brief(error)})") from None
+
+
+def read_yaml(text: str, *, where: object) -> Any:
+    """The value of a YAML text whose scalars are plain: 1:59 is no number of base 60, whose reading has no end.
+
+    UserError in one line for anything else. where: what messages call it.
+    """
+    import yaml
+
+    class Plain(yaml.SafeLoader):
+        pass
+
+    Plain.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value, 0))
+    Plain.add_constructor(
+        "tag:yaml.org,2002:float", lambda loader, node: float(node.value.lower().replace(".i", "i").replace(".n", "n"))
+    )
+    try:
+        return yaml.load(text, Plain)
+    except Exception as error:  # PyYAML raises almost anything on tags that do not fit their values
+        raise UserError(f"{where} is malformed: {brief(error, 160)}") from None
+
+
 KEPT_EXTENSIONS = (".png", ".jpg", ".jpeg")
 QUALITY = 95  # of JPEG and WebP
 MAX_NAME_BYTES = 255
@@ -189,6 +245,20 @@ def save_array(array: np.ndarray, path: Path) -> None:
     save_bytes(buffer.getvalue(), path)
 
 
+def load_array(file: BinaryIO, size: int) -> np.ndarray:
+    """The floats of a .npy file of `size` bytes.
+
+    ValueError, or whatever numpy raises, for anything else: pickled objects, more numbers than the file has.
+    """
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file, max_header_size=1000)
+    if dtype.kind != "f" or dtype.itemsize * math.prod(shape) != size - file.tell():
+        raise ValueError(f"shape {shape} of {dtype} is not what it has")
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
+
+
 def save_json(value: Any, path: Path) -> None:
     """Write indented JSON, atomically."""
     save_bytes((json.dumps(value, indent=2) + "\n").encode(), path)
@@ -213,13 +283,49 @@ def file_hash(path: str | Path, algorithm: str = "sha256") -> str:
     return digest.hexdigest()
 
 
-def prepare_folder(folder: Path, *, min_age: float = 0.0) -> None:
-    """Make `folder`, see that it can be written to, and remove temporary files that killed runs left below it.
+def prepare_folder(folder: Path, ours: Iterable[str] = (), *, min_age: float = 0.0) -> None:
+    """Make `folder`, see that it can be written to, and remove temporary files that killed runs left there.
 
+    ours: names of what runs write into it. A folder with none of them is the user's, and nothing in it is removed;
+    else `.<name>.<12 hex>.tmp` of any name is, directly in it and below those of `ours` that are folders.
     min_age: seconds since such a file was written; above 0 where other processes write into the same folder.
     """
     make_folder(folder)
-    for path in folder.rglob(".*.tmp"):
-        with contextlib.suppress(OSError):
+    made = [folder / name for name in ours if (folder / name).exists()]
+    found = itertools.chain(folder.iterdir() if made else (), *(path.rglob(".*.tmp") for path in made if path.is_dir()))
+    for path in filter(is_temporary, list(found)):
+        with suppress(OSError):
             if time.time() - path.stat().st_mtime >= min_age:
                 path.unlink()
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether `atomic_open` gave the file its name."""
+    return re.fullmatch(r"\..*\.[0-9a-f]{12}\.tmp", path.name, re.DOTALL) is not None
+
+
+@contextmanager
+def only_process_in(folder: Path) -> Iterator[None]:
+    """Within the block no other process can enter it for the same folder; UserError names the one that is in it.
+
+    The lock is the operating system's: it ends with the process, however that ends, so what a killed run left behind
+    stops nobody. Where the file system has no locks, nothing is checked.
+    """
+    from filelock import FileLock, Timeout
+
+    path = folder / ".lock"
+    try:
+        path.touch()
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    try:
+        lock: AbstractContextManager[object] = FileLock(path, fallback_to_soft=False).acquire(timeout=0)
+    except Timeout:
+        owner = path.read_text(errors="replace").strip() or "another process"
+        raise UserError(f"{folder} is in use by {owner}; wait for it, end it, or give another --exp_dir") from None
+    except OSError:  # no locks here
+        lock = nullcontext()
+    with lock:
+        with suppress(OSError):  # a full disk: only the name of the owner is missing then
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+        yield

@@ -59,7 +59,7 @@ def judge(order: Order, examples: Sequence[Example], left_out: Sequence[str] = (
     chosen = choose(order.names, setup)
     if not chosen.metrics:
         raise UserError("no metric can be had: " + "; ".join(f"{k}: {why}" for k, why in chosen.unavailable.items()))
-    prepare_folder(order.exp_dir)
+    prepare_folder(order.exp_dir, ("metrics.json", "per_image.csv", "measured.sqlite", "inference_metrics"))
     cache = Cache(order.exp_dir / "measured.sqlite")
     paired = [value for key, value in chosen.measurements.items() if set(value.roles) <= {*examples[0].files}]
     run = partial(measure, cache=cache, batch_size=order.batch_size, workers=order.workers)

@@ -52,7 +52,7 @@ def beard_map(face: FaceMap, grey: np.ndarray) -> np.ndarray | None:
     for tone, other, cheek in zip(tones, tones[::-1], cheeks):
         if other > 0.85 and tone < 0.7:
             dark[:, cheek] = False
-    return dark
+    return np.asarray(dark)
 
 
 def _roughness(grey: np.ndarray, skin: np.ndarray, rows: tuple[slice, slice], near: slice) -> tuple[float, float]:

@@ -50,7 +50,7 @@ def drift(hand: Hand, rng: np.random.Generator, amount: float = 1.0) -> tuple[np
 
 def moved(points: np.ndarray, centre: np.ndarray, how: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """Points [n,2] by a `drift` about a centre [2]."""
-    return (points - centre) @ how[0].T + centre + how[1]
+    return np.asarray((points - centre) @ how[0].T + centre + how[1])
 
 
 def circle(centre: np.ndarray, radius: float, count: int = 14) -> np.ndarray:

@@ -32,7 +32,7 @@ def directions(grey: np.ndarray, face: FaceMap, radial: bool) -> np.ndarray:
     cx, cy = centre(face)
     away = (np.arange(32) - cx / 4) + 1j * (np.arange(32)[:, None] - cy / 4)
     prior = away / (away.conj() + 1e-3)
-    return np.exp(0.5j * np.angle(tensor + (0.45 if radial else -0.45) * prior))
+    return np.asarray(np.exp(0.5j * np.angle(tensor + (0.45 if radial else -0.45) * prior)))
 
 
 def centre(face: FaceMap) -> tuple[float, float]:

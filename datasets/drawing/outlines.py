@@ -123,7 +123,7 @@ def contours(face: FaceMap, name: str) -> list[np.ndarray]:
 def sample(soft: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The nearest pixels [n] of a map [128,128] at points [n,2] in it."""
     x, y = (points * GRID).astype(int).T
-    return soft[y, x]
+    return np.asarray(soft[y, x])
 
 
 def runs(points: np.ndarray, keep: np.ndarray, least: int = 6) -> list[np.ndarray]:
@@ -183,7 +183,7 @@ def head_lines(face: FaceMap) -> list[Line]:
 def _without_specks(flags: np.ndarray, reach: int = 5) -> np.ndarray:
     """Flags along a contour by the majority of `reach` neighbours on both sides."""
     total = np.cumsum(np.concatenate([flags[-reach - 1 :], flags, flags[: reach + 1]]))
-    return total[2 * reach + 1 : -1] - total[: -2 * reach - 2] > reach
+    return np.asarray(total[2 * reach + 1 : -1] - total[: -2 * reach - 2] > reach)
 
 
 def body_lines(face: FaceMap) -> list[Line]:

@@ -156,7 +156,7 @@ class Paths:
     def even(self, chosen: np.ndarray, count: int) -> np.ndarray:
         """The lines of these indices [n] as points x + iy [n,count]."""
         query = 2 * chosen[:, None] + np.linspace(0, 1, count)
-        return np.interp(query.ravel(), self.place, self.joined).reshape(query.shape).astype(np.complex64)
+        return np.asarray(np.interp(query.ravel(), self.place, self.joined).reshape(query.shape), np.complex64)
 
 
 class Warp(NamedTuple):
@@ -176,7 +176,7 @@ class Warp(NamedTuple):
         for frequency, phase, reach in self.waves:
             angle = frequency.real * z.real + frequency.imag * z.imag + phase.real
             out += reach * np.sin(2 * np.pi * angle)
-        return out.astype(np.complex64)
+        return np.asarray(out, np.complex64)
 
 
 def draw_warp(hand: Hand, rng: np.random.Generator) -> Warp:

@@ -143,12 +143,12 @@ def cut(image: Image.Image, crop: Crop, size: int, *, kind: str = "photo") -> Im
     kind: "photo" gives RGB, borders mirrored and blurred as in FFHQ; "sketch" gives L, borders filled with the paper's
     own grey; "labels" keeps numbers (nearest neighbour), borders are background.
     """
-    if kind == "photo":
-        pixels = np.asarray(to_rgb(image), dtype=np.float32)
+    if kind == "photo":  # bytes as long as it may be all of a large photo
+        pixels = np.asarray(to_rgb(image))
     elif kind == "sketch":
         pixels = _without_wedges(np.asarray(to_grey(image), dtype=np.float32))
     else:
-        pixels = np.asarray(image if image.mode in ("L", "P") else image.convert("L"), dtype=np.float32)
+        pixels = np.asarray(image if image.mode in ("L", "P") else image.convert("L"))
     quad = crop.corners * np.array(image.size, dtype=np.float64)
     span = float(np.hypot(*(quad[3] - quad[0])))
     if kind != "labels" and (shrink := int(span / size * 0.5)) > 1:
@@ -157,7 +157,7 @@ def cut(image: Image.Image, crop: Crop, size: int, *, kind: str = "photo") -> Im
         quad = crop.corners * np.array(reduced, dtype=np.float64)
         span /= shrink
     pixels, quad = _around(pixels, quad, span)
-    pixels, quad = _padded(pixels, quad, span, kind)
+    pixels, quad = _padded(pixels.astype(np.float32), quad, span, kind)
     resample = Image.Resampling.NEAREST if kind == "labels" else Image.Resampling.BILINEAR
     oversample = 1 if kind == "labels" else 4 if span > size else 2
     side = size * oversample
@@ -168,8 +168,8 @@ def cut(image: Image.Image, crop: Crop, size: int, *, kind: str = "photo") -> Im
 
 
 def _resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    image = Image.fromarray(np.rint(pixels).astype(np.uint8))
-    return np.asarray(image.resize(size, Image.Resampling.LANCZOS), dtype=np.float32)
+    image = Image.fromarray(pixels if pixels.dtype == np.uint8 else np.rint(pixels).astype(np.uint8))
+    return np.asarray(image.resize(size, Image.Resampling.LANCZOS))
 
 
 def _around(pixels: np.ndarray, quad: np.ndarray, span: float) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from psp.errors import UserError, brief
+from psp.errors import UserError
+from psp.files import read_text
 from psp.images.labels import LABELS, flat_palette
 from psp.images.sources import ImageSource
 
@@ -71,12 +72,7 @@ def read_split(mapping: str | Path) -> dict[int, str]:
 
     Columns: CelebA-HQ number, CelebA number, CelebA file name; the CelebA number decides (24,183 / 2,993 / 2,824).
     """
-    try:
-        lines = Path(mapping).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{mapping}: cannot be read ({brief(error)}); --mapping takes CelebA-HQ-to-CelebA-mapping.txt"
-        ) from None
+    lines = read_text(mapping, most=16 << 20, name=f"--mapping {mapping}").splitlines()
     split: dict[int, str] = {}
     for number, line in enumerate(lines, start=1):
         fields = line.split()

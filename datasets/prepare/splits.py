@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from psp.errors import UserError, brief
+from psp.errors import UserError
+from psp.files import read_json, read_text
 
 PARTS = ("train", "test")
 
@@ -15,13 +15,7 @@ def read_name_split(path: str | Path) -> dict[str, str]:
 
     UserError when the file is missing or malformed, or a stem is in both parts.
     """
-    path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read --split {path}: {getattr(error, 'strerror', None) or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"--split {path} is no JSON file ({brief(error)})") from error
+    content = read_json(read_text(path, most=16 << 20, name=f"--split {path}"), where=f"--split {path}")
     found: dict[str, str] = {}
     for part in PARTS:
         stems = content.get(part) if isinstance(content, dict) else None

@@ -136,7 +136,8 @@ def training(model: PSP, batch: int, objective: Objective, precisions: Sequence[
         optimiser.step()
         for value in losses.terms.values():
             float(value)
-        return losses.total.detach()
+        total: Tensor = losses.total.detach()
+        return total
 
     case.ways[REFERENCE] = psp
     for precision in precisions:

@@ -53,7 +53,7 @@ def in_turns(ways: Mapping[str, Run], device: torch.device, *, rounds: int, warm
 
 def _one(run: Run, device: torch.device, timing: Timing) -> None:
     if device.type == "cuda":
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         torch.cuda.synchronize(device)
         start.record()
         run()
@@ -93,7 +93,7 @@ def gflop(run: Run) -> float:
     """Arithmetic of one run in GFLOP (a multiply-add is two), convolutions and matrix products alone."""
     with FlopCounterMode(display=False) as counter:
         run()
-    return counter.get_total_flops() / 1e9
+    return float(counter.get_total_flops()) / 1e9
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> float:

@@ -86,7 +86,7 @@ def mix(model: PSP, x: Tensor, z: Tensor, layers: list[int]) -> Tensor:
     For each output the generator runs on the noise alone, for its code, and then everything runs again.
     """
     images = []
-    for noise in z.split(1):
+    for noise in torch.split(z, 1):
         style = model.map(noise)
         synthesize(model.decoder, style)  # only its code is used
         codes = model.encoder(x) + model.latent_avg

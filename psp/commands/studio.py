@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +84,7 @@ def main(
 
     from psp.device import device_name, pick_device
     from psp.studio.app import create_app
-    from psp.studio.guard import host_name
+    from psp.studio.guard import address_for_others, host_name
     from psp.studio.models import Shelf
     from psp.studio.server import make_server
     from psp.studio.service import Studio
@@ -101,7 +102,14 @@ def main(
     if any(entry.eager for entry in given):
         studio.queue.submit(lambda job: shelf.look_ahead())
     server = make_server(create_app(studio), host=flags.host, port=flags.port, limits=studio.limits)
-    shown = "localhost" if flags.host in ("127.0.0.1", "0.0.0.0", "::1", "::") else flags.host
+    others = address_for_others(flags.host)
+    if others:
+        print(
+            f"WARNING: --host {flags.host} lets everybody who reaches this machine use the studio, without a password "
+            f"and unencrypted: http://{others}:{server.effective_port}",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+    shown = others or "localhost"
     print(f"studio  http://{shown}:{server.effective_port}  on {studio.device}; Ctrl-C ends it", flush=True)
     server.run()
     return 0

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from psp.errors import UserError, brief
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 MAX_PIXELS = 64_000_000
+MAX_SCANS = 100  # of a JPEG; a usual one has 1, a progressive one about 10, and each goes over all pixels
+MAX_SCANNED = 1_000_000_000  # pixels times scans
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # not those that compressed data has
 ROWS_AT_A_TIME = 256
 
 
@@ -47,15 +52,20 @@ def open_image(
                         f"{name}: {image.width}x{image.height} pixels are too many; allowed are "
                         f"{max_pixels // 1_000_000} million: make it smaller first"
                     )
+                if isinstance(image, JpegImageFile) and image.fp is not None:
+                    scans = _jpeg_scans(image.fp)
+                    if scans > MAX_SCANS or scans * image.width * image.height > MAX_SCANNED:
+                        raise UserError(f"{name}: a JPEG of {scans} scans, far more than a picture of its size needs")
                 before(image)
                 if image.format == "PNG":
                     image.verify()  # loading does not look at the checksums of the pixels; this leaves it at the end
-            with Image.open(source, formats=FORMATS) as image:
-                image.load()
-                if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
+            decoded: Image.Image
+            with Image.open(source, formats=FORMATS) as decoded:
+                decoded.load()
+                if decoded.mode == "F" and not np.isfinite(np.asarray(decoded)).all():
                     raise UserError(f"{name}: holds values that are no numbers (NaN or infinite)")
-                ImageOps.exif_transpose(image, in_place=True)  # no second copy of what is upright already
-                return image
+                ImageOps.exif_transpose(decoded, in_place=True)  # no second copy of what is upright already
+                return decoded
     except UserError:
         raise
     except Image.DecompressionBombError:
@@ -68,6 +78,18 @@ def open_image(
         raise UserError(f"{name}: not an image that can be read ({', '.join(FORMATS)}), or damaged") from None
     except Exception as error:  # decoders raise almost anything on damaged bytes
         raise UserError(f"{name}: damaged or incomplete image ({brief(error)})") from None
+
+
+def _jpeg_scans(file: IO[bytes]) -> int:
+    """How often a JPEG goes over its pixels, without decoding it."""
+    file.seek(0)
+    data, at, scans = file.read(), 0, 0
+    while found := _MARKER.search(data, at):
+        at, code = found.end(), data[found.end() - 1]
+        scans += code == 0xDA
+        if code not in (0x01, 0xD8, 0xD9):  # a segment, which says how long it is
+            at += int.from_bytes(data[at : at + 2], "big")
+    return scans
 
 
 def to_rgb(image: Image.Image, *, background: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from psp.errors import UserError, brief, shown
+from psp.errors import UserError, shown
+from psp.files import read_json, read_text
 
 LABELS: tuple[str, ...] = (
     "background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear",
@@ -26,8 +25,6 @@ _ZLLRUNNING = (
     "background", "skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "l_ear", "r_ear", "ear_r",
     "nose", "mouth", "u_lip", "l_lip", "neck", "neck_l", "cloth", "hair", "hat",
 )  # fmt: skip
-
-MAX_MAP_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -68,12 +65,8 @@ def get_label_map(spec: str | LabelMap) -> LabelMap:
         return LABEL_MAPS[spec]
     if not str(spec).lower().endswith(".json"):
         raise UserError(f"label map {spec!r} is not known; --label_map takes {', '.join(LABEL_MAPS)} or a .json file")
-    try:
-        if Path(spec).exists() and (not Path(spec).is_file() or Path(spec).stat().st_size > MAX_MAP_BYTES):
-            raise UserError(f"label map {spec}: is no file of at most {MAX_MAP_BYTES} bytes; see --label_map")
-        entries = json.loads(Path(spec).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"label map {spec}: cannot be read as JSON ({brief(error)}); see --label_map") from None
+    name = f"label map {spec} (--label_map)"
+    entries = read_json(read_text(spec, name=name), where=name)
     if isinstance(entries, list):
         entries = {str(i): value for i, value in enumerate(entries)}
     if not isinstance(entries, dict) or not entries:
@@ -115,7 +108,7 @@ def decode_colours(rgb: np.ndarray, label_map: LabelMap, name: str) -> np.ndarra
             f"use that palette, an image of ids, or --label_map FILE.json{hint}"
         )
     table = np.array([label_map.colours[int(colour)] for colour in found], dtype=np.uint8)
-    return table[inverse.reshape(packed.shape)]
+    return np.asarray(table[inverse.reshape(packed.shape)])
 
 
 def renumber(numbers: np.ndarray, label_map: LabelMap, n_labels: int, name: str) -> np.ndarray:
@@ -137,7 +130,7 @@ def renumber(numbers: np.ndarray, label_map: LabelMap, n_labels: int, name: str)
 
 def colourise(ids: np.ndarray) -> np.ndarray:
     """Ids [...] -> CelebAMask-HQ colours [...,3] uint8. Ids above 18 are an IndexError."""
-    return np.array(COLOURS, dtype=np.uint8)[ids]
+    return np.array(COLOURS, dtype=np.uint8).take(ids, axis=0)
 
 
 def flat_palette() -> list[int]:
@@ -147,4 +140,4 @@ def flat_palette() -> list[int]:
 
 def mirror_labels(ids: np.ndarray) -> np.ndarray:
     """Ids [H,W] of the mirrored picture: columns reversed, left and right parts exchanged."""
-    return np.array(MIRROR, dtype=np.uint8)[ids[:, ::-1]]
+    return np.array(MIRROR, dtype=np.uint8).take(ids[:, ::-1])

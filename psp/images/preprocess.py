@@ -91,6 +91,7 @@ def described_pixels(
     label_resize: str = "nearest",
     label_map: str | LabelMap = "celebamask",
     cleanup: bool = True,
+    bicubic: bool = False,
     name: str = "file",
 ) -> tuple[np.ndarray, str]:
     """The input as uint8 pixels: photo [size,size,3], sketch [size,size] (white 255), labels [size,size] of ids.
@@ -99,10 +100,11 @@ def described_pixels(
 
     fit: see `choose_fit`. label_resize: "nearest", or "bilinear" as pSp did (it invents classes along borders).
     label_map: see `psp.images.labels.get_label_map`. cleanup=False takes a sketch's greys as they are (pSp's recipe
-    exactly).
+    exactly). bicubic: photos and sketches are resized so instead of bilinearly.
     Raises UserError for label ids or colours that do not exist, naming them and `name`.
     """
-    way, resample = choose_fit(image.size, task.source, fit), _BILINEAR
+    way = choose_fit(image.size, task.source, fit)
+    resample = Image.Resampling.BICUBIC if bicubic else _BILINEAR
     words = [] if image.width == image.height else [_FITTED[way]]
     if task.source == "photo":
         image = to_rgb(image)

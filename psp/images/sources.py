@@ -19,6 +19,7 @@ from psp.errors import UserError, brief
 from psp.images.decode import EXTENSIONS, open_image
 
 MAX_MEMBER_BYTES = 256 << 20  # of one image file, or of what a zip member unpacks to: 64 million pixels, unpacked
+PIECE = 1 << 20
 
 
 def natural_key(name: str) -> tuple[Any, ...]:
@@ -86,7 +87,7 @@ class ImageSource:
 
 
 class Folder(ImageSource):
-    """Images below a folder. Links are followed, each real folder once (loops end); pipes and devices are ignored."""
+    """Images below a folder. Links are followed, each real folder once (loops end); opening a pipe names it."""
 
     def __init__(self, path: str | Path):
         super().__init__(path, _walk(Path(path)))
@@ -172,12 +173,13 @@ class Zip(ImageSource):
                     raise UserError(
                         f"{self.label(name)}: claims {info.file_size} bytes; allowed are {MAX_MEMBER_BYTES}"
                     )
-                return archive.read(info)
-            except (KeyError, OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
-                raise UserError(f"{self.label(name)}: damaged in the zip file ({brief(error)})") from None
-            except Exception as error:  # zlib, lzma and bz2 have errors of their own
-                if isinstance(error, UserError):
-                    raise
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise UserError(f"{self.label(name)}: is packed in an unusual way; pack the zip file with deflate")
+                with archive.open(info) as stream:  # in pieces, which end where the directory says that the file does
+                    return b"".join(iter(lambda: stream.read(PIECE), b""))
+            except UserError:
+                raise
+            except Exception as error:  # zipfile and zlib have many
                 raise UserError(f"{self.label(name)}: damaged in the zip file ({brief(error)})") from None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -208,22 +210,28 @@ class Below(ImageSource):
 
 def open_source(path: str | Path) -> ImageSource:
     """A folder, a zip file or one image file as an `ImageSource`; UserError if missing, empty or something else."""
-    path = Path(path).expanduser()
-    if path.is_dir():
-        source: ImageSource = Folder(path)
-    elif not path.exists():
-        raise UserError(f"{path}: does not exist; expected a folder, a zip file or an image")
-    elif not path.is_file():
-        raise UserError(f"{path}: is neither a folder nor a file; expected a folder, a zip file or an image")
-    elif path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
-        source = Zip(path)
-    elif path.name.lower().endswith(EXTENSIONS):
-        source = SingleFile(path)
-    else:
-        raise UserError(f"{path}: expected a folder, a zip file or an image ({' '.join(EXTENSIONS)})")
+    try:
+        path = Path(path).expanduser()
+        source = _source_at(path)
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a user that is not there, a null byte
+        raise UserError(f"{str(path)[:200]}: cannot be opened ({brief(error)})") from None
     if not source.names:
         raise UserError(f"{path}: no images in it; expected files ending in {' '.join(EXTENSIONS)}")
     return source
+
+
+def _source_at(path: Path) -> ImageSource:
+    if path.is_dir():
+        return Folder(path)
+    if not path.exists():
+        raise UserError(f"{path}: does not exist; expected a folder, a zip file or an image")
+    if not path.is_file():
+        raise UserError(f"{path}: is neither a folder nor a file; expected a folder, a zip file or an image")
+    if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
+        return Zip(path)
+    if path.name.lower().endswith(EXTENSIONS):
+        return SingleFile(path)
+    raise UserError(f"{path}: expected a folder, a zip file or an image ({' '.join(EXTENSIONS)})")
 
 
 def _walk(root: Path) -> list[str]:
@@ -250,7 +258,7 @@ def _walk(root: Path) -> list[str]:
                 continue
             if stat.S_ISDIR(mode):
                 visit(Path(entry.path), f"{prefix}{entry.name}/")
-            elif stat.S_ISREG(mode) and is_image_name(entry.name):
+            elif is_image_name(entry.name):  # a pipe or a device, too: reported when it is opened
                 names.append(prefix + entry.name)
 
     visit(root, "")

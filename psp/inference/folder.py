@@ -161,7 +161,8 @@ class FolderRun:
             image = self.source.open(item.name, before=before)
             return prepare(
                 image, self.task, factor=item.factor, size=INPUT_SIZE, fit=options.fit, cleanup=options.cleanup,
-                label_resize=options.label_resize, label_map=options.label_map, name=self.source.label(item.name),
+                label_resize=options.label_resize, label_map=options.label_map, bicubic=self.translator.bicubic,
+                name=self.source.label(item.name),
             )  # fmt: skip
 
     def _read(self, item: Item) -> Prepared:

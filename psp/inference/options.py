@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from psp.cli import Parser, add_bool
+from psp.cli import MAX_SEED, Parser, add_bool
 from psp.errors import UserError
 from psp.inference.share import Share, find_share
 from psp.tasks import DIRECTIONS, TASKS, get_task
@@ -15,8 +15,11 @@ from psp.tasks import DIRECTIONS, TASKS, get_task
 ENHANCERS = {"gfpgan": "GFPGAN", "codeformer": "CodeFormer", "restoreformer": "RestoreFormer"}
 EVERYTHING = Share()
 OTHERS = ("mixing", "share")  # options that are no flags
-LEAST = {
-    "test_batch_size": 1, "test_workers": 0, "n_images": 1, "n_outputs_to_generate": 1, "n_iters_per_batch": 1,
+MAX_OUTPUTS = 1000  # faces of one input: they lie beside each other in one picture, and in memory at once
+RANGES = {
+    "test_batch_size": (1, MAX_SEED), "test_workers": (0, MAX_SEED), "n_images": (1, MAX_SEED),
+    "n_outputs_to_generate": (1, MAX_OUTPUTS), "n_iters_per_batch": (1, MAX_SEED),
+    "seed": (-MAX_SEED, MAX_SEED), "style_seed": (-MAX_SEED, MAX_SEED),
 }  # fmt: skip
 
 
@@ -65,10 +68,12 @@ class InferenceOptions:
     share: Share = EVERYTHING
 
     def __post_init__(self) -> None:
-        for name, least in LEAST.items():
+        for name, (least, most) in RANGES.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"--{name} {value} is too small; the least is {least}")
+            if value is not None and value > most:
+                raise UserError(f"--{name} {value} is too large; the most is {most}")
         if self.dataset_type is not None:
             get_task(self.dataset_type)
         for name, allowed in {"enhance": tuple(ENHANCERS), "direction": DIRECTIONS}.items():

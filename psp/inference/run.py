@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from psp.device import device_name, pick_device
 from psp.errors import UserError
-from psp.files import checkout, file_hash, prepare_folder
+from psp.files import checkout, file_hash, make_folder, only_process_in, prepare_folder
+from psp.images.labels import get_label_map
 from psp.images.preprocess import parse_factors
 from psp.images.sources import open_source
 from psp.inference.enhance import load_enhancer
-from psp.inference.folder import FolderRun, Item, Report, Source
+from psp.inference.folder import OUTPUT_FOLDERS, FolderRun, Item, Report, Source
 from psp.inference.grid import save_grid
 from psp.inference.options import InferenceOptions
 from psp.inference.results import check_settings
@@ -27,19 +29,25 @@ from psp.tasks import DEFAULT_TASK, Task
 from psp.weights.load import bundled, load_any_model
 from psp.weights.places import config_beside, locate
 
+RECORDS = ("inference.json", "style_mixing.json")
 EXAMPLES = {"sketch": "examples/sketches", "labels": "examples/labels", "photo": "examples/photos"}
 READING = {"photo": ("fit",), "sketch": ("fit", "cleanup"), "labels": ("fit", "label_resize", "label_map")}
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that a run over a folder needs. items: what this share of it makes; lines: what the user is told."""
+    """Everything that a run over a folder needs.
+
+    items: what this share of it makes. lines: what the user is told. lock: keeps other runs out of the folder until it
+    is closed.
+    """
 
     options: InferenceOptions
     folder_run: FolderRun
     items: list[Item]
     settings: dict[str, Any]
     lines: list[str]
+    lock: ExitStack
 
     def file(self, name: str) -> Path:
         """A file of this run beside the results, `style_mixing_<name>` where styles are mixed."""
@@ -58,8 +66,13 @@ def translate_folder(options: InferenceOptions, source: Source | None = None) ->
     source: the images, instead of those at `options.data_path`. What is made already stays. An image that fails is
     reported, and the others are made. UserError: options, weights or folders that do not fit.
     """
-    share = options.share
     prepared = prepare(options, source)
+    with prepared.lock:
+        return _run(prepared)
+
+
+def _run(prepared: Prepared) -> Report:
+    options, share = prepared.options, prepared.options.share
     folder_run, settings = prepared.folder_run, prepared.settings
     print("\n".join(prepared.lines), flush=True)
     report = folder_run.run(prepared.items)
@@ -87,7 +100,8 @@ def prepare(options: InferenceOptions, source: Source | None = None, *, shared: 
     """
     share = options.share
     shared = share.count > 1 if shared is None else shared
-    if source is None and options.data_path:  # before a large model is read
+    get_label_map(options.label_map)  # what cannot be read is said before a large model is
+    if source is None and options.data_path:
         source = open_source(options.data_path)
     path, model, task = _model(options)
     factors = _factors(options.resize_factors, task)
@@ -112,8 +126,12 @@ def prepare(options: InferenceOptions, source: Source | None = None, *, shared: 
     }  # fmt: skip
     if isinstance(model, PSP) and model.refines:
         settings["n_iters_per_batch"] = model.n_iters
-    prepare_folder(exp_dir, min_age=60.0 if shared else 0.0)
-    record = exp_dir / ("style_mixing.json" if options.mixing else "inference.json")
+    lock = ExitStack()
+    if not shared:
+        make_folder(exp_dir)
+        lock.enter_context(only_process_in(exp_dir))
+    prepare_folder(exp_dir, (*OUTPUT_FOLDERS, *RECORDS), min_age=60.0 if shared else 0.0)
+    record = exp_dir / RECORDS[options.mixing]
     folder_run.since = check_settings(
         record, settings, overwrite=options.overwrite, may_change=options.exp_dir is None, shared=shared
     )
@@ -128,7 +146,8 @@ def prepare(options: InferenceOptions, source: Source | None = None, *, shared: 
         f"input   {source.path}: {_images(len(names))}{part}",
         f"styles  {chosen.words}",
     ]
-    return Prepared(options, folder_run, [Item(name, factor) for factor in factors for name in names], settings, lines)
+    items = [Item(name, factor) for factor in factors for name in names]
+    return Prepared(options, folder_run, items, settings, lines, lock)
 
 
 def print_summary(run: FolderRun) -> None:

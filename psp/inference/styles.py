@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from psp.errors import UserError, brief
-from psp.files import file_hash
+from psp.files import file_hash, load_array
 from psp.images.decode import open_image
 from psp.images.preprocess import prepare_target
 from psp.inference.options import InferenceOptions
@@ -109,7 +109,8 @@ def _without_styles(options: InferenceOptions, model: PictureModel) -> Chosen:
             raise UserError(f"--{name} is about W+ styles, which {model.method} does not have; leave it out")
     styles, record = Styles(seed=options.seed), {"method": model.method}
     if not model.noisy:
-        return Chosen(styles, record, f"none: {model.method} has one answer")
+        hint = "; its own program tests with --test_dropout" if model.public and model.has_dropout else ""
+        return Chosen(styles, record, f"none: {model.method} has one answer{hint}")
     words = f"none; values are dropped at random (--seed {options.seed})"
     return Chosen(styles, record | {"test_dropout": options.seed}, words)
 
@@ -151,8 +152,8 @@ def _read_tensor(path: Path) -> Tensor:
     suffix = path.suffix.lower()
     content: Any
     if suffix == ".npy":
-        content = np.load(path, allow_pickle=False)
-        return torch.from_numpy(np.ascontiguousarray(content, dtype=np.float32))
+        with path.open("rb") as file:
+            return torch.from_numpy(np.ascontiguousarray(load_array(file, path.stat().st_size), dtype=np.float32))
     if suffix == ".safetensors":
         content = read_safetensors(path)[0]
     elif suffix in (".pt", ".pth"):

@@ -71,6 +71,7 @@ class Translator:
         self.model, self.task, self.device = model, model.task, model.device
         self.styles, self.pool, self.precision, self.enhancer = styles or Styles(), pool, precision, enhancer
         self.n_outputs = self.styles.n_outputs
+        self.bicubic = isinstance(model, PictureModel) and model.public  # how inputs are resized
         self.output_size = model.output_size if enhancer is None else enhancer.size
         self.chunk = images_at_once(self.device, model.output_size, chunk_pixels)
         self.timings = Timings()
@@ -115,7 +116,7 @@ class Translator:
         """
         name = "image" if isinstance(image, Image.Image) else str(image)
         image = image if isinstance(image, Image.Image) else open_image(image)
-        faces = self(prepare_source(image, self.task, name=name)[None], [Path(name).name])
+        faces = self(prepare_source(image, self.task, bicubic=self.bicubic, name=name)[None], [Path(name).name])
         if not faces.finite.all():
             raise UserError(f"{name}: the network's result is not finite; try --precision fp32")
         return [Image.fromarray(pixels) for pixels in faces.pixels[0]]

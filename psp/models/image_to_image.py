@@ -45,7 +45,8 @@ class PictureModel:
 
     network: pictures [B,C,S,S] -> [B,1 or 3,S,S] in [-1,1]. size: the side S it works at. method: its name, for
     messages. noisy: run it as it was trained (`noisy_copy`), which is how pix2pix's paper tests, instead of without
-    dropout and with the averages that batch norm collected.
+    dropout and with the averages that batch norm collected. public: it is of the CycleGAN-and-pix2pix repository,
+    whose inputs are resized bicubically.
     """
 
     def __init__(
@@ -58,9 +59,11 @@ class PictureModel:
         config: Mapping[str, Any] | None = None,
         device: torch.device | str = "cpu",
         noisy: bool = False,
+        public: bool = False,
     ):
         self.device = torch.device(device)
-        self.task, self.output_size, self.method, self.noisy = task, size, method, noisy
+        self.task, self.output_size, self.method, self.noisy, self.public = task, size, method, noisy, public
+        self.has_dropout = any(isinstance(module, nn.Dropout) for module in network.modules())
         self.config = dict(config or {})
         self.network = (noisy_copy(network) if noisy else network.eval()).to(self.device)
         self.channels = input_channels(network)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from psp.networks.unet import initialise, norm_layer, stage
+from psp.networks.unet import initialise, norm_layer, norm_of, stage
 
 
 class ResidualBlock(nn.Module):
@@ -85,5 +85,5 @@ def residual_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "out_channels": int(state["tail.weight"].shape[0]),
         "width": int(first.shape[0]),
         "blocks": sum(key.startswith("blocks.") and key.endswith(".first.conv.weight") for key in state),
-        "norm": "batch" if "head.norm.weight" in state else "instance",
+        "norm": norm_of(state, "head"),
     }

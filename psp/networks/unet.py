@@ -16,11 +16,13 @@ NORMS = ("batch", "instance")
 
 
 def norm_layer(kind: str, channels: int) -> nn.Module:
-    """Batch norm with scale and shift, or instance norm without them, as in pix2pix and CycleGAN."""
+    """Batch norm with scale and shift, or instance norm without them, as in pix2pix and CycleGAN; "none": neither."""
     if kind == "batch":
         return nn.BatchNorm2d(channels)
     if kind == "instance":
         return nn.InstanceNorm2d(channels)
+    if kind == "none":
+        return nn.Identity()
     raise UserError(f"--norm {kind!r} is not known; choose one of: {', '.join(NORMS)}")
 
 
@@ -111,6 +113,11 @@ class UNet(nn.Module):
         return torch.tanh(x)
 
 
+def norm_of(state: Mapping[str, Tensor], stage: str) -> str:
+    """Which `norm_layer` a stage of a state dict has: only beside instance norm does its convolution have a bias."""
+    return "batch" if f"{stage}.norm.weight" in state else "instance" if f"{stage}.conv.bias" in state else "none"
+
+
 def unet_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Arguments of the `UNet` that a state dict belongs to (dropout leaves no trace); KeyError when it is none."""
     depth = sum(key.startswith("down.") and key.endswith(".conv.weight") for key in state)
@@ -120,5 +127,5 @@ def unet_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "out_channels": int(state[f"up.{depth - 1}.conv.weight"].shape[1]),
         "size": 1 << depth,
         "width": int(first.shape[0]),
-        "norm": "batch" if "up.0.norm.weight" in state else "instance",
+        "norm": norm_of(state, "up.0"),
     }

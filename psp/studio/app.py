@@ -55,33 +55,27 @@ def create_app(studio: Studio) -> Flask:
     def gone() -> Callable[[], bool]:
         return request.environ.get("waitress.client_disconnected") or (lambda: False)
 
-    @app.before_request
     def guard() -> None:
         check_host(request.host, studio.allowed_hosts)
         check_sender(request.method, dict(request.headers), request.host)
 
-    @app.after_request
     def add_headers(made: Response) -> Response:
         for name, value in HEADERS.items():
             made.headers[name] = value
         return made
 
-    @app.errorhandler(Refused)
     def refused(error: Refused) -> Response:
         made = answer({"error": error.message}, error.status)
         if error.retry_after is not None:
             made.headers["Retry-After"] = str(error.retry_after)
         return made
 
-    @app.errorhandler(UserError)
     def user_error(error: UserError) -> Response:
         return answer({"error": plain_words(error)}, 400)
 
-    @app.errorhandler(Superseded)
     def superseded(error: Superseded) -> Response:
         return answer({"error": "A newer request of the same session took its place."}, 409)
 
-    @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
         words = {
             400: "The request could not be read.",
@@ -93,7 +87,6 @@ def create_app(studio: Studio) -> Flask:
         code = error.code or 500
         return answer({"error": words.get(code, f"{error.name}.")}, code)
 
-    @app.errorhandler(Exception)
     def crashed(error: Exception) -> Response:
         traceback.print_exception(error)
         return answer({"error": "Something went wrong here; the terminal of the studio says what."}, 500)
@@ -107,17 +100,11 @@ def create_app(studio: Studio) -> Flask:
         made.headers["Cache-Control"] = "no-cache"
         return made
 
-    @app.get("/")
-    def index() -> Response:
-        return page("index.html")
-
-    @app.get("/static/<path:name>")
     def static_file(name: str) -> Response:
         if name not in pages:  # a look-up in what was read at the start, never a path
             raise Refused(404, "There is nothing here.")
         return page(name)
 
-    @app.get("/examples/<kind>/<int:number>")
     def example(kind: str, number: int) -> Response:
         paths = studio.tools.examples.get(kind, ())  # type: ignore[call-overload]
         if not 0 <= number < len(paths):
@@ -127,34 +114,36 @@ def create_app(studio: Studio) -> Flask:
         made.headers["Cache-Control"] = "max-age=600"
         return made
 
-    @app.get("/healthz")
     def health() -> Response:
         return answer({"status": "ok", "queue": studio.queue.length(), "up": round(time.time() - studio.started)})
 
-    @app.get("/api/about")
-    def about() -> Response:
-        return answer(studio.about())
+    def fields() -> Fields:
+        return _fields(request, limits.json)
 
-    @app.get("/api/models")
-    def models() -> Response:
-        return answer(studio.models())
-
-    @app.post("/api/load")
-    def load() -> Response:
-        return answer(studio.load(_fields(request)), 202)
-
-    @app.post("/api/generate")
-    def generate() -> Response:
-        return answer(studio.generate(_fields(request), gone()))
-
-    @app.post("/api/interpolate")
-    def interpolate() -> Response:
-        return answer(studio.interpolate(_fields(request), gone()))
-
-    @app.post("/api/<any(sketch, labels, photo, open):kind>")
-    def prepare(kind: str) -> Response:
-        return answer(studio.prepare(kind, _fields(request), gone()))
-
+    seen: dict[str, Callable[..., Response]] = {
+        "/": lambda: page("index.html"),
+        "/static/<path:name>": static_file,
+        "/examples/<kind>/<int:number>": example,
+        "/healthz": health,
+        "/api/about": lambda: answer(studio.about()),
+        "/api/models": lambda: answer(studio.models()),
+    }
+    asked: dict[str, Callable[..., Response]] = {
+        "/api/load": lambda: answer(studio.load(fields()), 202),
+        "/api/generate": lambda: answer(studio.generate(fields(), gone())),
+        "/api/interpolate": lambda: answer(studio.interpolate(fields(), gone())),
+        "/api/<any(sketch, labels, photo, open):kind>": lambda kind: answer(studio.prepare(kind, fields(), gone())),
+    }
+    for methods, views in ((["GET"], seen), (["POST"], asked)):
+        for rule, view in views.items():
+            app.add_url_rule(rule, rule, view, methods=methods)
+    app.before_request(guard)
+    app.after_request(add_headers)
+    app.register_error_handler(Refused, refused)
+    app.register_error_handler(UserError, user_error)
+    app.register_error_handler(Superseded, superseded)
+    app.register_error_handler(HTTPException, http_error)
+    app.register_error_handler(Exception, crashed)
     return app
 
 
@@ -165,9 +154,11 @@ def _page(path: Path) -> tuple[bytes, str, str]:
     return content, kind, hashlib.sha256(content).hexdigest()[:16]
 
 
-def _fields(request: Any) -> Fields:
+def _fields(request: Any, most_json: int) -> Fields:
     """The fields of a JSON or multipart request; Refused for anything else."""
     if request.mimetype == "application/json":
+        if request.content_length is None or request.content_length > most_json:
+            raise Refused(413, f"The JSON is too large: at most {most_json >> 20} MB; send files as a form.")
         try:
             values = json.loads(request.get_data(cache=False))
         except (ValueError, RecursionError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Collection, Mapping
 
 from psp.studio.limits import Refused
@@ -39,6 +40,30 @@ def check_host(header: str, allowed: Collection[str]) -> None:
         ipaddress.ip_address(name)
     except ValueError:
         raise Refused(421, "The studio does not answer to that host name; start it with --allow_host.") from None
+
+
+def address_for_others(host: str) -> str | None:
+    """The address by which other machines reach a server that listens at `host`; None where they cannot.
+
+    For 0.0.0.0 and :: it is that of the interface which leads outside. Nothing is sent.
+    """
+    try:
+        found = socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return None  # no address of this machine; the server says so
+    if all(ipaddress.ip_address(entry[4][0]).is_loopback for entry in found):
+        return None
+    address = ipaddress.ip_address(found[0][4][0])
+    if not address.is_unspecified:
+        return f"[{host}]" if ":" in host else host
+    six = address.version == 6
+    try:
+        with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("2001:db8::1" if six else "192.0.2.1", 9))  # addresses for documentation: nobody's
+            outside = str(probe.getsockname()[0])
+    except OSError:  # not connected to anything
+        return socket.gethostname()
+    return f"[{outside}]" if six else outside
 
 
 def check_sender(method: str, headers: Mapping[str, str], host: str) -> None:

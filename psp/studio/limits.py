@@ -12,13 +12,15 @@ from psp.images.decode import MAX_PIXELS
 class Limits:
     """Bounds of the studio; every one of them is answered with a 4xx or 503 beyond it.
 
-    body: bytes of one request. bodies: bytes of all larger bodies being received or worked on at the same time.
+    body: bytes of one request. json: of one in JSON, which is parsed at once and then weighs many times more.
+    bodies: bytes of all larger bodies being received or worked on at the same time.
     pixels: of one uploaded image. large: pixels from which on images are decoded one at a time. parts: of one multipart
     form. text: bytes of its text fields together.
     pictures: made by one request. frames: interpolated by one request. waiting: jobs before the one being worked on.
     """
 
     body: int = 16 << 20
+    json: int = 1 << 20
     bodies: int = 40 << 20
     pixels: int = MAX_PIXELS
     large: int = 2_000_000

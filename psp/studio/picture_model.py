@@ -36,7 +36,7 @@ class PictureStudioModel:
         if ask.source is None:
             raise UserError(f"{self.info.words} has no latents to start from; send an image")
         check()
-        source = prepare_source(ask.source, self.model.task, name="image")
+        source = prepare_source(ask.source, self.model.task, bicubic=self.model.public, name="image")
         with memory_errors("this model is too large for this machine"), torch.inference_mode():
             picture = self.model.translate(source[None])[0]
         if not bool(torch.isfinite(picture).all()):

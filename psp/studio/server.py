@@ -84,7 +84,7 @@ def make_server(app: Flask, *, host: str, port: int, limits: Limits, threads: in
                 del headers["Retry-After"]
             return f"{self.code} {self.reason}", list(headers.items()), body
 
-    class Parser(HTTPRequestParser):
+    class Parser(HTTPRequestParser):  # type: ignore[misc]
         """Decides about a body when the header is complete; one that is refused is read and thrown away."""
 
         error: Any = None
@@ -112,7 +112,7 @@ def make_server(app: Flask, *, host: str, port: int, limits: Limits, threads: in
                 self.expect_continue = False
             return consumed
 
-    class Channel(HTTPChannel):
+    class Channel(HTTPChannel):  # type: ignore[misc]
         parser_class = Parser
 
     servers: dict[int, Any] = {}

@@ -6,7 +6,6 @@ import base64
 import binascii
 import contextlib
 import io
-import math
 import threading
 import warnings
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from psp.errors import UserError
+from psp.files import load_array
 from psp.images.decode import FORMATS, open_image
 from psp.studio.limits import Limits, Refused, plain_words
 
@@ -75,6 +75,7 @@ def _size(data: bytes, name: str) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            image: Image.Image
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 return image.size
     except Image.DecompressionBombError:
@@ -126,13 +127,7 @@ def read_latent(data: bytes, *, name: str = "latent") -> np.ndarray:
     try:
         if len(data) > LATENT_BYTES:
             raise ValueError
-        file = io.BytesIO(data)
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file, max_header_size=1000)
-        if dtype.kind != "f" or dtype.itemsize * math.prod(shape) != len(data) - file.tell():
-            raise ValueError
-        latent = np.load(io.BytesIO(data), allow_pickle=False)
+        latent = load_array(io.BytesIO(data), len(data))
     except Exception:  # numpy's header parser raises a dozen kinds
         raise Refused(400, f"The {name} is no .npy file of floats.") from None
     if latent.ndim == 3 and len(latent) == 1:

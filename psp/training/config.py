@@ -8,7 +8,7 @@ from typing import Literal
 
 from psp.errors import UserError
 from psp.tasks import DEFAULT_TASK, TASKS, Task, get_task
-from psp.training.options import NOT_NEGATIVE, POSITIVE, RATE, SHARE, filled, option, place
+from psp.training.options import NOT_NEGATIVE, POSITIVE, RATE, SEED, SHARE, filled, option, place
 
 NO_WANDB = "--use_wandb needs the package wandb (pip install wandb); without it there is TensorBoard, in EXP_DIR/logs"
 # --method -> its file (`psp.training.method.MethodModule`), which is imported on first use and needs no torch
@@ -42,7 +42,7 @@ class Config:
         "results and checkpoints; the same folder again resumes (default: experiments/<name>)",
         resumable=True,
     )
-    seed: int = option(0, "everything random follows from it", allowed=NOT_NEGATIVE)
+    seed: int = option(0, "everything random follows from it", allowed=SEED)
     device: str = option("auto", "auto, cpu, cuda or cuda:N", resumable=True)
     precision: Precision = option("fp32", "autocast; fp16 on GPUs only; auto: bf16 where it is fast, else fp32")
     dry_run: bool = option(False, "print the resolved options and the data found, then stop", resumable=True)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from psp.cli import Parser, add_bool
-from psp.errors import UserError, brief
+from psp.errors import UserError
 from psp.training.config import Config
 from psp.training.method import method_named
 from psp.training.options import Declared, declared
 from psp.training.resolve import from_mapping, known_options
 
-MAX_CONFIG_BYTES = 1 << 20
+MAX_CONFIG_BYTES = 1 << 16
 
 
 def build_parser() -> Parser:
@@ -83,19 +82,11 @@ def parse(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
 def read_config(path: str | Path) -> dict[str, Any]:
     """Options of a YAML or JSON file; UserError when it is missing, malformed, or not a flat mapping."""
-    import yaml
+    from psp.files import read_json, read_text, read_yaml  # which need numpy
 
-    path = Path(path)
-    try:
-        if path.is_fifo() or (path.is_file() and path.stat().st_size > MAX_CONFIG_BYTES):
-            raise UserError(f"--config {path} is no file of at most {MAX_CONFIG_BYTES} bytes")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read --config {path}: {getattr(error, 'strerror', None) or error}") from error
-    try:
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except Exception as error:  # PyYAML raises almost anything on tags that do not fit their values
-        raise UserError(f"--config {path} is malformed: {brief(error, 160)}") from error
+    read = read_json if Path(path).suffix == ".json" else read_yaml
+    name = f"--config {path}"
+    values = read(read_text(path, most=MAX_CONFIG_BYTES, name=name), where=name)
     if not isinstance(values, Mapping):
         raise UserError(f"--config {path} must hold a mapping of option names to values")
     return {str(key): value for key, value in values.items()}

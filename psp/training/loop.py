@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from psp.batch import Batch
 from psp.errors import UserError
-from psp.files import atomic_open, make_folder, write_text
+from psp.files import atomic_open, is_temporary, make_folder, only_process_in, write_text
 from psp.images.preprocess import on_device
 from psp.images.sheets import grid
 from psp.signals import StopRequest, leave_dead_workers_to_the_loader, stop_on_signals
@@ -41,7 +41,6 @@ from psp.training.distributed import (
 from psp.training.log import SilentLog, TrainLog
 from psp.training.method import Method, MethodOptions
 from psp.training.pace import Pace
-from psp.training.run_lock import only_process_in
 from psp.training.saved_options import changes, samples_per_step, saved
 from psp.weights.load import read_training_state
 from psp.weights.save import save_torch
@@ -307,7 +306,7 @@ class Trainer:
     def _tidy_up(self) -> None:
         """Remove the half-written files of a run that was killed."""
         for folder in (self.exp_dir, self.checkpoints, self.images):
-            for path in folder.glob(".*.tmp"):
+            for path in filter(is_temporary, folder.glob(".*.tmp")):
                 path.unlink(missing_ok=True)
 
     def _open_log(self, resumed: bool) -> TrainLog | SilentLog:

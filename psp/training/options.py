@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
+from psp.cli import MAX_SEED
 from psp.errors import UserError, shown
 
 
@@ -29,6 +30,7 @@ class Allowed:
 
 
 POSITIVE = Allowed("must be at least 1", lambda value: value >= 1)
+SEED = Allowed(f"must be a whole number from 0 to {MAX_SEED}", lambda value: 0 <= value <= MAX_SEED)
 NOT_NEGATIVE = Allowed("must be a number that is not negative", lambda value: 0 <= value < math.inf)
 SHARE = Allowed("must lie between 0 and 1", lambda value: 0 <= value <= 1)
 RATE = Allowed("must lie between 0 and 1", lambda value: 0 < value < 1)

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from psp.errors import UserError
+from psp.files import read_json, read_text
 from psp.weights.nvidia import looks_like_nvidia_pickle, read_nvidia_pickle
 from psp.weights.places import FOLDER_WEIGHTS, config_beside, is_published, locate
-from psp.weights.safe_torch import check_stored, plain_options, read_json, read_safetensors, read_text, read_torch
+from psp.weights.safe_torch import check_stored, plain_options, read_safetensors, read_torch
 
 Content = Mapping[str, Any]
 Tensors = dict[str, Tensor]

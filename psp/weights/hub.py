@@ -17,11 +17,11 @@ from psp.errors import UserError, brief
 from psp.files import make_folder, write_text
 from psp.models.image_to_image import PictureModel
 from psp.models.psp import PSP, parameter_count
-from psp.weights.convert import lowered, model_tensors, structure
+from psp.weights.convert import lowered, model_tensors
 from psp.weights.load import load_any_model
 from psp.weights.places import FOLDER_CONFIG, FOLDER_WEIGHTS
 from psp.weights.safe_torch import plain_options
-from psp.weights.save import save_safetensors
+from psp.weights.save import save_safetensors, structure
 
 CARD = "README.md"
 _REPO_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)  # owner/name

@@ -51,9 +51,12 @@ def picture_model(
     """
     path, config = weights.path, weights.config
     generators, arguments = generators_of(weights)
+    public = not _own_generators(weights)
     two_ways = len(generators) > 1
     name = direction or DIRECTIONS[0] if two_ways else next(iter(generators))
     network, own_size = build_generator(generators[name], arguments, where=f"the {name} in {path}")
+    if public and not isinstance(network, UNet):
+        own_size = 256  # that repository's --crop_size, however many blocks there are
     size = own_size if isinstance(network, UNet) else _stated_size(config, own_size, path)
     method = str(config.get("method") or ("pix2pix" if isinstance(network, UNet) else "cyclegan"))
     if method not in IMAGE_GANS:
@@ -64,7 +67,9 @@ def picture_model(
     noisy = stated if noisy is None else noisy
     chosen = _task(task, str(config.get("dataset_type", "")), direction, path)
     label = f"{method} {name}" if two_ways else method
-    return PictureModel(network, chosen, size=size, method=label, config=config, device=device, noisy=noisy)
+    return PictureModel(
+        network, chosen, size=size, method=label, config=config, device=device, noisy=noisy, public=public
+    )
 
 
 def build_generator(

@@ -111,6 +111,15 @@ def load_model(
     if path is None:
         path = bundled(task or DEFAULT_TASK)
     weights = path if isinstance(path, Weights) else read_weights(path)
+    try:
+        return _model_of(weights, task).eval().to(device)
+    except UserError as error:
+        if str(weights.path) in str(error):
+            raise
+        raise UserError(f"{weights.path}: {error}") from error
+
+
+def _model_of(weights: Weights, task: str | None) -> PSP:
     path = weights.path  # the file itself, where a folder or a bare name was given
     encoder_state = weights.part("encoder")
     if not encoder_state:
@@ -121,19 +130,20 @@ def load_model(
     if any(key.startswith("decoder.") for key in weights.tensors):
         found = _generator_of(weights)
     else:
-        name = str(config.get("generator", ""))
+        name = str(config.get("generator") or "")
         if Path(name).name != name or not name:
             raise UserError(f"{path} holds no generator and names none beside it")
         found = load_generator(path.parent / name)
     decoder = found.generator
     latent_avg = weights.tensors.get("latent_avg", found.latent_avg)
     model_task = str(config.get("dataset_type", ""))
-    if task is not None and model_task in TASKS and not _serves(model_task, task):
+    encoder_type, input_nc = encoder_kind(encoder_state, config, path)
+    source_nc = INPUT_NC // 2 if input_nc == INPUT_NC else input_nc  # ReStyle's encoder sees its own result too
+    believed = model_task in TASKS and get_task(model_task).input_nc == source_nc
+    if task is not None and believed and not _serves(model_task, task):
         raise UserError(
             f"{path} was trained for {model_task}, not for {task}; change --dataset_type or --checkpoint_path"
         )
-    encoder_type, input_nc = encoder_kind(encoder_state, config, path)
-    source_nc = INPUT_NC // 2 if input_nc == INPUT_NC else input_nc  # ReStyle's encoder sees its own result too
     task_name = task or (model_task if model_task in TASKS else None)
     if model_task == "cars_encode":  # e4e's and ReStyle's
         raise UserError(f"{path} was trained on pictures of 256x192 pixels; only square ones can be encoded")
@@ -152,7 +162,7 @@ def load_model(
     except (KeyError, ValueError, IndexError, RuntimeError, ArithmeticError) as error:
         raise UserError(f"{path}: its {encoder_type} has an unknown structure ({error})") from error
     load_strictly(encoder, encoder_state, where=f"the {encoder_type} in {path}")
-    model = PSP(
+    return PSP(
         encoder,
         decoder,
         latent_avg=latent_avg,
@@ -162,7 +172,6 @@ def load_model(
         photo_encoder=found.photo_encoder,
         style_bank=found.style_bank,
     )
-    return model.eval().to(device)
 
 
 def check_options(config: Mapping[str, Any], path: str | Path, *, size: int, input_nc: int) -> None:
@@ -180,6 +189,9 @@ def check_options(config: Mapping[str, Any], path: str | Path, *, size: int, inp
         said = config.get(name)
         if said is not None and not isinstance(said, kind):
             raise UserError(f"{path} says {name} {str(said)[:40]!r}; a {kind[0].__name__} is needed there")
+    name = str(config.get("generator") or "")
+    if Path(name).name != name or name == "..":
+        raise UserError(f"{path} says generator {name[:40]!r}; the name of a file beside it is needed there")
     if not 0 <= int(config.get("label_nc") or 0) <= 1000:
         raise UserError(f"{path} says label_nc {config['label_nc']}; 0 to 1000 classes are possible")
 

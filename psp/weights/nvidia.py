@@ -13,28 +13,29 @@ The numbers are the same ones, under other names and in other shapes; nothing is
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from io import BufferedReader
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import IO, Any, NamedTuple, NoReturn
 
 from torch import Tensor
 
-from psp.errors import UserError
 from psp.networks.stylegan2 import LR_MLP, SQRT2, resolutions
-from psp.weights.pickled_networks import Network, Record, StoredTensor, first_network, flatten, read_pickle, read_tensor
-from psp.weights.restricted_pickle import Refused, printable
-from psp.weights.safe_torch import require_safe_torch
+from psp.weights.pickled_tensors import LEGACY_HEAD, RECORD, Record, StoredTensor, read_plain_pickle, read_tensor
+from psp.weights.pickles import Refused, printable
+from psp.weights.safe_torch import pickled
 
 MAX_WIDTH = 4096
 MAX_LAYERS = 64
 MAX_TENSOR_BYTES = 1 << 30  # generator and discriminator of 1024 px, config-f: 238 MB
-TORCH_MAGIC_BYTES = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
+MAX_DEPTH = 8
+MAX_PARTS = 20_000
+MAX_NAME = 64
 
 
 def looks_like_nvidia_pickle(head: bytes) -> bool:
     """Whether a file that starts with `head` (32 bytes) is a plain pickle of protocol 2 to 5, and no torch file."""
-    return head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5") and TORCH_MAGIC_BYTES not in head[:32]
+    return head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5") and LEGACY_HEAD not in head[:32]
 
 
 def read_nvidia_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -46,18 +47,12 @@ def read_nvidia_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     and for a discriminator stddev_group (None: the whole batch), or discriminator_left_out with the reason.
     UserError in one line: damaged, hostile, a contradiction, or a network that is no unconditional RGB StyleGAN2.
     """
-    require_safe_torch(path)
-    try:
-        with path.open("rb") as file:
-            return _read(file, path.stat().st_size)
-    except Refused as error:
-        raise UserError(f"{path} {error}") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    with pickled(path) as (file, size):
+        return _read(file, size)
 
 
-def _read(file: BufferedReader, size: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    content = read_pickle(file, size)
+def _read(file: IO[bytes], size: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    content = read_plain_pickle(file, size)
     if type(content) is Record:  # a network alone
         content = {"G": content}
     if not isinstance(content, dict):
@@ -88,11 +83,61 @@ def _read(file: BufferedReader, size: int) -> tuple[dict[str, Tensor], dict[str,
         raise Refused(f"needs {total} bytes of tensors, more than it holds or than a StyleGAN2 has")
     tensors = {}
     for step in plan:
-        tensor = read_tensor(file, step.stored).reshape(step.shape)
+        if not step.stored.storage.dtype.is_floating_point:
+            raise Refused(f"has numbers of type {step.stored.storage.dtype} where weights belong ({step.name})")
+        tensor = read_tensor(file, step.stored).contiguous().float().reshape(step.shape)
         if not all(n.isfinite() for n in tensor.aminmax()):  # passes NaN on; 20 times faster than isfinite of all
             raise Refused(f"has numbers that are not finite in {step.name}")
         tensors[step.name] = tensor if step.factor == 1.0 else tensor.mul_(step.factor)
     return tensors, config
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network flattened: its class, tensors by dotted name, and the other attributes of each module by its name."""
+
+    class_name: str
+    tensors: dict[str, StoredTensor]
+    options: dict[str, dict[str, Any]]
+
+
+def flatten(record: Record) -> Network:
+    """The tensors and options of a network record; Refused when it is not a tree of modules of common size."""
+    tensors: dict[str, StoredTensor] = {}
+    options: dict[str, dict[str, Any]] = {}
+    waiting: list[tuple[str, Record, int]] = [("", record, 0)]
+    while waiting:
+        prefix, module, depth = waiting.pop()
+        state = module.state
+        if module.name != RECORD or depth > MAX_DEPTH or len(options) + len(tensors) > MAX_PARTS:
+            raise Refused("holds something else than modules inside of a network")
+        options[prefix.removesuffix(".")] = state
+        for kind in ("_parameters", "_buffers", "_modules"):
+            parts = state.get(kind, {})
+            if not isinstance(parts, dict):
+                raise Refused("is a damaged pickle: a module without parts")
+            for name, value in parts.items():
+                if value is None:
+                    continue
+                if type(name) is not str or len(name) > MAX_NAME or len(waiting) > MAX_PARTS:
+                    raise Refused("holds something else than modules inside of a network")
+                full = prefix + name
+                if kind == "_modules" and type(value) is Record:
+                    waiting.append((full + ".", value, depth + 1))
+                elif kind != "_modules" and type(value) is StoredTensor:
+                    tensors[full] = value
+                else:
+                    raise Refused(f"has a {type(value).__name__} in the place of {printable(full)}")
+    return Network(record.args[0], tensors, options)
+
+
+def first_network(content: Mapping[str, Any], *names: str) -> tuple[str, Record] | None:
+    """The first of the named entries that is there."""
+    for name in names:
+        value = content.get(name)
+        if type(value) is Record and value.name == RECORD:
+            return name, value
+    return None
 
 
 class Step(NamedTuple):

@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from psp.errors import UserError, brief
 from psp.files import checkout
@@ -108,7 +109,7 @@ def is_published(name: str) -> bool:
         return False
 
 
-def _entry(entry: dict) -> Published:
+def _entry(entry: dict[str, Any]) -> Published:
     prefixes = {name: entry.get(f"{name}_prefix") for name in ("sha256", "md5")}
     seen = entry.get("seen")
     return Published(

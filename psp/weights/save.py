@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from psp.errors import UserError
 from psp.files import atomic_open
@@ -29,6 +29,57 @@ def psp_state(model: PSP) -> dict[str, Any]:
     if model.style_bank is not None:
         content["style_bank"] = model.style_bank.tensors()
     return content
+
+
+def psp_layout(model: PSP) -> dict[str, Any]:
+    """A model as pSp's own code loads it: state_dict, complete opts, and latent_avg [N,D], or [1,D] with learn_in_w."""
+    content = psp_state(model)
+    content["opts"] = psp_options(model)
+    if content["opts"]["learn_in_w"]:
+        content["latent_avg"] = content["latent_avg"][:1].clone()  # pSp adds it to codes [B,D]
+    return content
+
+
+def structure(model: PSP) -> dict[str, Any]:
+    """The options that a model as it is decides, whatever its config says; pSp's names."""
+    found = {
+        "input_nc": _input_nc(model),
+        "output_size": model.output_size,
+        "n_styles": model.n_styles,
+        "start_from_latent_avg": model.start_from_latent_avg,
+    }
+    return found | ({"dataset_type": model.task.name, "label_nc": model.task.label_nc} if model.task else {})
+
+
+def _input_nc(model: PSP) -> int:
+    """Channels of the encoder's first convolution (6 of a ReStyle encoder, which also sees its own output)."""
+    return next(module.in_channels for module in model.encoder.modules() if isinstance(module, nn.Conv2d))
+
+
+def psp_options(model: PSP) -> dict[str, Any]:
+    """`opts` with every name that pSp, e4e and ReStyle look up when they load a checkpoint; those given stay as given.
+
+    None counts as not given. `device` has to be one that torch knows: ours may be "auto", pSp's was "cuda:0".
+    """
+    options = {name: value for name, value in model.config.items() if name != "generator"}  # it is in the file now
+    kind, input_nc = type(model.encoder).__name__, _input_nc(model)
+    wanted = {
+        "encoder_type": kind,
+        "learn_in_w": kind.endswith("IntoW"),
+        "label_nc": 0 if input_nc in (3, 6) else input_nc,
+        "device": "cuda:0",
+        **structure(model),
+    }
+    if options.get("encoder_type") == "Encoder4Editing":
+        wanted["stylegan_size"] = model.output_size
+    for name, value in wanted.items():
+        if options.get(name) is None:
+            options[name] = value
+    try:
+        torch.device(options["device"])
+    except (RuntimeError, TypeError):
+        options["device"] = wanted["device"]
+    return options
 
 
 def save_torch(content: Mapping[str, Any], path: str | Path, *, keep: str | Path | None = None) -> None:

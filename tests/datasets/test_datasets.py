@@ -99,7 +99,9 @@ def test_links_and_pipes(tmp_path: Path) -> None:
     (tmp_path / "set/gone.png").symlink_to(tmp_path / "nowhere.png")
     os.mkfifo(tmp_path / "set/pipe.png")
     source = open_source(tmp_path / "set")
-    assert source.names == ["a.png", "gone.png", "linked/b.png"]
+    assert source.names == ["a.png", "gone.png", "linked/b.png", "pipe.png"]
+    with pytest.raises(UserError, match=r"pipe\.png: is no file"):
+        source.open("pipe.png")
     with pytest.raises(UserError, match=r"gone\.png"):
         source.open("gone.png")
 

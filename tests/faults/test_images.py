@@ -44,9 +44,9 @@ def hostile_folder(folder: Path, root: Path, bad: int) -> None:
         path = Path(os.fsdecode(os.fsencode(inside) + b"/" + name))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    for bad_name, data in bad_images(bad - 2):
+    for bad_name, data in bad_images(bad - 3):
         (inside / bad_name).write_bytes(data)
-    names = bad_places(inside) + [name for name, _ in bad_images(bad - 2)]
+    names = bad_places(inside) + [name for name, _ in bad_images(bad - 3)]
     assert len(names) == bad
 
     status, errors, memory, seconds = infer(root, folder)

@@ -15,7 +15,7 @@ from child_runs import tiny_trainer
 from tiny_runs import state
 
 from psp.errors import UserError
-from psp.training.run_lock import only_process_in
+from psp.files import only_process_in
 
 OPTIONS = {"max_steps": 500, "batch_size": 1, "board_interval": 50, "save_interval": 2, "keep_checkpoints": 1}
 

@@ -77,8 +77,8 @@ def resnet(blocks: int, norm: str, *, dropout: bool = False, channels: int = 3, 
 
 
 def _norm(state: State, name: str, x: Tensor) -> Tensor:
-    if f"{name}.weight" not in state:
-        return F.instance_norm(x)
+    if f"{name}.weight" not in state:  # without any normalisation, too, only the last convolution has a bias
+        return F.instance_norm(x) if sum(key.endswith(".bias") for key in state) > 1 else x
     mean, var = state[f"{name}.running_mean"], state[f"{name}.running_var"]
     return F.batch_norm(x, mean, var, state[f"{name}.weight"], state[f"{name}.bias"])
 

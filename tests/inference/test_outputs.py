@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from psp.errors import UserError
-from psp.files import file_hash, output_names, prepare_folder, save_array, save_image, save_json
+from psp.files import (
+    atomic_open,
+    file_hash,
+    is_temporary,
+    output_names,
+    prepare_folder,
+    save_array,
+    save_image,
+    save_json,
+)
 from psp.inference.results import check_settings
 
 
@@ -84,13 +93,25 @@ def test_what_cannot_be_written_says_where(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_killed_runs_are_removed(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    for name in ("a/.x.png.abc.tmp", "x.png", ".keep", "a/b.tmp"):
+    """Ours alone: `.<name>.<12 hex>.tmp`, in the folders that we have made."""
+    kept = {"x.png", ".keep", "a/b.tmp", "a/.vimrc.tmp", "user/.y.png.0123456789ab.tmp", ".notes.tmp", "a/.c.ABC.tmp"}
+    ours = {"a/.x.png.0123456789ab.tmp", "a/deep/.z.png.ffffffffffff.tmp", ".grid.png.0123456789ab.tmp"}
+    for name in kept | ours:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
-    prepare_folder(tmp_path, min_age=60)
-    assert (tmp_path / "a/.x.png.abc.tmp").exists(), "another run may be writing it"
+
+    def left() -> set[str]:
+        return {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+
     prepare_folder(tmp_path)
-    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")) == [".keep", "a", "a/b.tmp", "x.png"]
+    prepare_folder(tmp_path, ("inference_results", "inference.json"))
+    assert left() == kept | ours, "a folder of the user's"
+    prepare_folder(tmp_path, ("a",), min_age=60)
+    assert left() == kept | ours, "another run may be writing them"
+    prepare_folder(tmp_path, ("a", "grid.png"))
+    assert left() == kept
+    with atomic_open(tmp_path / ("n" * 250)) as file:
+        assert file.writable() and is_temporary(next(tmp_path.glob(".nn*")))
 
 
 def test_settings_decide_what_is_kept(tmp_path: Path) -> None:

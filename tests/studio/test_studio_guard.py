@@ -12,7 +12,7 @@ from tiny_studio import good, refused
 
 from psp.studio import service
 from psp.studio.app import STATIC, create_app
-from psp.studio.guard import HEADERS, host_name
+from psp.studio.guard import HEADERS, address_for_others, host_name
 from psp.studio.models import Shelf
 
 
@@ -27,6 +27,15 @@ def client() -> Any:
 )
 def test_hosts_that_are_answered(client: Any, host: str) -> None:
     assert client.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+def test_the_address_that_others_can_use() -> None:
+    """None where only this machine gets in; else one that is no placeholder."""
+    for host in ("127.0.0.1", "localhost", "127.8.8.8", "::1"):
+        assert address_for_others(host) is None
+    assert address_for_others("192.0.2.7") == "192.0.2.7" and address_for_others("no such\0name") is None
+    for host in ("0.0.0.0", ""):
+        assert address_for_others(host) not in (None, "", "0.0.0.0", "localhost")
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,14 @@ def test_bodies_that_are_none(client: Any, data: bytes, kind: str, statuses: tup
     refused(client.post("/api/generate", data=data, content_type=kind), *statuses)
 
 
+def test_json_has_at_most_a_megabyte(client: Any) -> None:
+    """Nested JSON of 16 MB kept every other request waiting for 8 seconds."""
+    nested = b'{"a": ' + b"[{},{}," * (2 << 20) + b"0" + b"]" * (2 << 20) + b"}"
+    for data in (nested, b'{"a": "' + b"x" * (1 << 20) + b'"}'):
+        assert "1 MB" in refused(client.post("/api/generate", data=data, content_type="application/json"), 413)
+    assert refused(client.post("/api/generate", data=b'{"a": "x"}', content_type="application/json"), 400)
+
+
 def test_many_parts_long_texts_and_repeated_fields(client: Any) -> None:
     post = {"content_type": "multipart/form-data"}
     refused(client.post("/api/generate", data={f"f{k}": "1" for k in range(300)}, **post), 413)

@@ -21,13 +21,13 @@ from psp.networks.irse import Backbone
 from psp.networks.photo_encoder import PhotoEncoder
 from psp.networks.stylegan2 import Generator
 from psp.networks.stylegan2_discriminator import Discriminator
-from psp.weights.convert import convert, kind_of, psp_layout
+from psp.weights.convert import convert, kind_of
 from psp.weights.describe import describe, parameters, size
 from psp.weights.formats import Weights, read_weights
 from psp.weights.hub import from_pretrained, save_pretrained
 from psp.weights.load import load_generator, load_model
 from psp.weights.places import BUNDLED, BUNDLED_GENERATOR
-from psp.weights.save import save_safetensors, save_torch
+from psp.weights.save import psp_layout, save_safetensors, save_torch
 
 # What pSp's own scripts look up in a checkpoint's opts before the command line adds its own.
 PSP_READS = (

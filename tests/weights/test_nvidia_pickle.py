@@ -343,12 +343,6 @@ def test_a_faulty_discriminator_is_refused(tmp_path: Path) -> None:
     assert "b8.conv1.down is 1" in refused(written(path, snapshot(nvidia.Generator(16), critic)))
 
 
-def test_old_torch_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = written(tmp_path / "g.pkl", snapshot(nvidia.Generator(8)))
-    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
-    assert "2.10" in refused(path)
-
-
 # ---- real sizes --------------------------------------------------------------------------------------
 
 MEASURE = """

@@ -20,7 +20,7 @@ from psp.networks.state import load_strictly
 from psp.tasks import Task
 from psp.training.bad_steps import BadStep, require_finite, total_gradient_norm, unchanged_by_a_bad_step
 from psp.training.distributed import average_gradients
-from psp.weights.save import psp_state
+from psp.weights.save import psp_layout, psp_state
 
 Objective = Callable[..., Losses]
 
@@ -148,7 +148,7 @@ class PspMethod:
             self.scaler.load_state_dict(state["scaler"])
 
     def checkpoint(self) -> dict[str, Any]:
-        return psp_state(self.model)
+        return psp_layout(self.model)
 
 
 def start_from_face_recognition(encoder: nn.Module, tensors: Mapping[str, Tensor], *, label_nc: int) -> int:

@@ -186,7 +186,7 @@ class _Transfer:
 
     def _read(self, response: Any) -> bytes:
         try:
-            return response.read1(CHUNK)
+            return bytes(response.read1(CHUNK))
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise Broken(network_reason(error)) from error
 

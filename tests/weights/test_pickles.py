@@ -16,8 +16,8 @@ import nvidia_networks as nvidia
 import pytest
 import torch
 
-from psp.weights.pickled_networks import Storage, StoredTensor, read_pickle, read_tensor
-from psp.weights.restricted_pickle import Refused, printable
+from psp.weights.pickled_tensors import Storage, StoredTensor, read_plain_pickle, read_tensor
+from psp.weights.pickles import Refused, printable
 
 # Reads every file of a folder, with all that Python reports about itself being listened to.
 WATCH = """
@@ -152,7 +152,7 @@ def test_damage_is_seen_unless_it_is_in_the_numbers(lines: dict[str, str]) -> No
 )  # fmt: skip
 def test_plain_values_come_back(value: Any, protocol: int) -> None:
     data = pickle.dumps([value, value], protocol=protocol)
-    first, second = read_pickle(io.BufferedReader(io.BytesIO(data)), len(data))  # type: ignore[arg-type]
+    first, second = read_plain_pickle(io.BufferedReader(io.BytesIO(data)), len(data))  # type: ignore[arg-type]
     assert first == value and type(first) is type(value) and (second is first or not isinstance(value, (list, dict)))
 
 
@@ -168,12 +168,13 @@ def test_other_known_values(tmp_path: Path) -> None:
         data = nvidia.dumps(content, protocol)
         if protocol == 3:  # as numpy below 2 names it
             data = data.replace(b"cnumpy._core.", b"cnumpy.core.")
-        found = read_pickle(io.BufferedReader(io.BytesIO(data)), len(data))  # type: ignore[arg-type]
+        found = read_plain_pickle(io.BufferedReader(io.BytesIO(data)), len(data))  # type: ignore[arg-type]
         assert set(found) == set(content)
         assert (found["float"], found["half"], found["int"], found["bool"]) == (1.25, 0.5, -7, True)
         assert found["size"] == (1, 2) and found["dict"] == {"a": 1} and set(found["set"]) == {"a", "b"}
-        ours = {"psp.weights.pickled_networks", "psp.weights.restricted_pickle"}
-        assert {type(value).__module__ for value in found.values()} <= {"builtins", *ours}
+        ours = {"psp.weights.pickled_tensors", "psp.weights.pickles"}
+        assert found["dtype"] is torch.float32 and found["place"] == "cpu"
+        assert {type(value).__module__ for key, value in found.items() if key != "dtype"} <= {"builtins", *ours}
 
 
 @pytest.mark.parametrize(
@@ -187,8 +188,9 @@ def test_other_known_values(tmp_path: Path) -> None:
 def test_tensors_come_back(value: torch.Tensor) -> None:
     data = pickle.dumps(value, protocol=4)
     file = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
-    found = read_tensor(file, read_pickle(file, len(data)))
-    assert torch.equal(found, value.float()) and found.is_contiguous() and found.dtype == torch.float32
+    found = read_tensor(file, read_plain_pickle(file, len(data)))
+    assert torch.equal(found, value) and found.dtype == value.dtype
+    assert found.is_contiguous() == value.is_contiguous() and found.untyped_storage().nbytes() == value.nbytes
 
 
 @pytest.mark.parametrize("name", hostile.tensors())
@@ -196,23 +198,24 @@ def test_tensors_that_are_not_what_they_say(name: str) -> None:
     data = hostile.tensors()[name]
     file = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
     with pytest.raises(Refused):
-        read_tensor(file, read_pickle(file, len(data)))
+        read_tensor(file, read_plain_pickle(file, len(data)))
 
 
 def test_the_tensors_made_by_hand_are_right_otherwise() -> None:
     data = hostile.PROTO + hostile.tensor() + b"."
     file = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
-    assert torch.equal(read_tensor(file, read_pickle(file, len(data))), torch.zeros(4))
+    assert torch.equal(read_tensor(file, read_plain_pickle(file, len(data))), torch.zeros(4))
 
 
 def test_tensors_outside_of_their_storage_are_refused() -> None:
     file = io.BufferedReader(io.BytesIO(bytes(64)))  # type: ignore[arg-type]
     floats = Storage(torch.float32, 8, 0)
     assert read_tensor(file, StoredTensor(floats, 0, (8,), (1,))).sum() == 0
+    assert read_tensor(file, StoredTensor(floats, 1, (2,), (5,))).stride() == (5,)
     for stored in (
         StoredTensor(floats, 1, (8,), (1,)), StoredTensor(floats, 0, (2, 2), (1, 1)),
-        StoredTensor(floats, 0, (2,), (2,)), StoredTensor(floats, 0, (9,), (0,)),
-        StoredTensor(Storage(torch.int64, 8, 0), 0, (8,), (1,)),
+        StoredTensor(floats, 7, (2,), (2,)), StoredTensor(floats, 0, (9,), (0,)),
+        StoredTensor(Storage(torch.int64, 9, 0), 0, (9,), (1,)), StoredTensor(Storage(torch.float32, 8), 0, (8,), (1,)),
         StoredTensor(Storage(torch.float32, 99, 0), 0, (99,), (1,)),
     ):  # fmt: skip
         with pytest.raises(Refused):
