@@ -116,8 +116,9 @@ class OneByOne(Heads):
 def encoder(net: nn.Module) -> nn.Module:
     """A copy of an encoder that runs as pSp's does, in torch's default memory layout."""
     net = copy.deepcopy(net).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    if isinstance(getattr(net, "styles", None), Heads):
-        net.styles = OneByOne(net.styles)
+    heads = getattr(net, "styles", None)
+    if isinstance(heads, Heads):
+        net.styles = OneByOne(heads)
     if hasattr(net, "body"):
         net.body = nn.Sequential(*(Unit(unit) if isinstance(unit, BottleneckIR) else unit for unit in net.body))  # type: ignore[union-attr]
     return net
