@@ -67,7 +67,8 @@ def mmd(a: Array, b: Array) -> float:
     a, b = _checked(a, 2), _checked(b, 2)
 
     def kernel(x: Array, y: Array) -> Array:
-        return (x @ y.T / x.shape[1] + 1) ** 3
+        cubed: Array = (x @ y.T / x.shape[1] + 1) ** 3
+        return cubed
 
     within_a, within_b, across = kernel(a, a), kernel(b, b), kernel(a, b)
     n, m = len(a), len(b)
@@ -94,7 +95,8 @@ def covered(points: Array, manifold: Array, *, k: int = 3) -> float:
 
 def _squared_distances(a: Array, b: Array) -> Array:
     """[N,M], never below zero, and zero for equal vectors up to rounding."""
-    return np.maximum(np.square(a).sum(1)[:, None] + np.square(b).sum(1) - 2 * a @ b.T, 0.0)
+    result: np.ndarray = np.maximum(np.square(a).sum(1)[:, None] + np.square(b).sum(1) - 2 * a @ b.T, 0.0)
+    return result
 
 
 def _blocks(x: Array, rows: int = 1000) -> list[Array]:

@@ -62,7 +62,8 @@ class DlibFaceResNet(nn.Module):
         x = F.max_pool2d(x, 3, 2)
         for block in self.blocks:
             x = block(x)
-        return self.fc(x.mean((2, 3)))
+        output: Tensor = self.fc(x.mean((2, 3)))
+        return output
 
 
 class _Block(nn.Module):

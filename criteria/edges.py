@@ -26,7 +26,10 @@ def line_response(grey: np.ndarray) -> np.ndarray:
         image = image.resize(size, Image.Resampling.BICUBIC)
     unit = np.asarray(image, dtype=np.float32) / 255
     even = (unit + 0.04) / (ndimage.gaussian_filter(unit, 16.0, mode="nearest") + 0.04)
-    return ndimage.gaussian_filter(even, COARSE, mode="nearest") - ndimage.gaussian_filter(even, FINE, mode="nearest")
+    result: np.ndarray = ndimage.gaussian_filter(even, COARSE, mode="nearest") - ndimage.gaussian_filter(
+        even, FINE, mode="nearest"
+    )
+    return result
 
 
 def edge_agreement(result: np.ndarray, sketch: np.ndarray) -> tuple[float, float, float]:

@@ -121,7 +121,8 @@ class _InvertedResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = x if self.expand is None else F.relu6(self.expand(x))
         y = self.project(F.relu6(self.depthwise(y)))
-        return x + y if self.residual else y
+        output: Tensor = x + y if self.residual else y
+        return output
 
 
 def _weights_file() -> Path:

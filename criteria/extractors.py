@@ -62,7 +62,8 @@ def _inception_fid(path: Path, device: torch.device) -> Built:
     def features(images: Tensor) -> Tensor:
         # the pytorch-fid project enlarges without filtering, in [0,1], and only then goes to [-1,1]
         x = F.interpolate((images + 1) / 2, size=(299, 299), mode="bilinear", align_corners=False)
-        return net(2 * x - 1)
+        output: Tensor = net(2 * x - 1)
+        return output
 
     return "InceptionV3 pool3 (2048 numbers), TensorFlow weights of 2015-12-05 as converted by pytorch-fid", features
 

@@ -49,7 +49,8 @@ class IdentityLoss(SimilarityLoss):
 
     def features(self, images: Tensor) -> Tensor:
         """Embeddings, float32, of faces [B,3,S,S] in [-1,1]: [B,128] (dlib) or unit vectors [B,512]."""
-        return self.embed(images).float()
+        output: Tensor = self.embed(images).float()
+        return output
 
     def similarity(self, a: Tensor, b: Tensor) -> Tensor:
         """Similarity [B] of embeddings [B,D], see the class."""
@@ -78,7 +79,8 @@ class ArcFaceIRSE50(nn.Module):
         faces = inner_face(images)
         if faces.shape[-1] >= 112:
             faces = F.adaptive_avg_pool2d(faces, 112)
-        return self.backbone(faces if faces.shape[-1] == 112 else resize(faces, 112))
+        output: Tensor = self.backbone(faces if faces.shape[-1] == 112 else resize(faces, 112))
+        return output
 
 
 class FaceNet(nn.Module):
@@ -103,7 +105,8 @@ class FaceNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """The inner face at 160 px in facenet's own scale, (0..255 - 127.5) / 128."""
-        return self.backbone(resize(inner_face(images), 160) * (127.5 / 128))
+        output: Tensor = self.backbone(resize(inner_face(images), 160) * (127.5 / 128))
+        return output
 
 
 NETS: dict[str, Callable[[Path | None], nn.Module]] = {

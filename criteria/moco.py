@@ -46,7 +46,7 @@ def resnet50_features() -> nn.Module:
     prepare_torchvision()
     from torchvision.models import resnet50
 
-    net = resnet50(weights=None)
+    net: nn.Module = resnet50(weights=None)
     net.fc = nn.Identity()
     return net
 

@@ -13,4 +13,5 @@ def w_norm(codes: Tensor, latent_avg: Tensor | None = None) -> Tensor:
     """
     if latent_avg is not None:
         codes = codes - latent_avg
-    return codes.flatten(1).norm(dim=1).mean()
+    output: Tensor = codes.flatten(1).norm(dim=1).mean()
+    return output

@@ -163,7 +163,7 @@ def read_yaml(text: str, *, where: object) -> Any:
     """
     import yaml
 
-    class Plain(yaml.SafeLoader):
+    class Plain(yaml.SafeLoader):  # type: ignore[misc]
         pass
 
     Plain.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value, 0))

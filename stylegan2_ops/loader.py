@@ -108,7 +108,7 @@ def device_capabilities() -> list[Capability]:
 def _load(library: Path) -> None:
     from stylegan2_ops.signatures import OPERATIONS
 
-    torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
+    torch.ops.load_library(str(library))
     has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
     missing = [name for name in OPERATIONS if not has_kernel(f"stylegan2_ops::{name}", "CUDA")]
     if missing:

@@ -81,7 +81,8 @@ def inference(size: int, batch: int, precision: str) -> list[Row]:
         return original.synthesize(model.decoder, codes)
 
     def encode() -> Tensor:
-        return (ours(sketches(batch).to(dtype)) + average.to(dtype)).float()
+        images: Tensor = (ours(sketches(batch).to(dtype)) + average.to(dtype)).float()
+        return images
 
     ways = {
         (REFERENCE, "tf32"): (lambda: plain(sketches(batch)) + average, pictures),

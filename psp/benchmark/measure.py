@@ -53,7 +53,7 @@ def in_turns(ways: Mapping[str, Run], device: torch.device, *, rounds: int, warm
 
 def _one(run: Run, device: torch.device, timing: Timing) -> None:
     if device.type == "cuda":
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize(device)
         start.record()
         run()

@@ -103,7 +103,8 @@ class Unit(nn.Module):
         self.shortcut_layer = nn.MaxPool2d(1, shortcut.stride) if isinstance(shortcut, Subsample) else shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.res_layer(x) + self.shortcut_layer(x)
+        images: Tensor = self.res_layer(x) + self.shortcut_layer(x)
+        return images
 
 
 class OneByOne(Heads):

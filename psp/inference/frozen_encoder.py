@@ -37,7 +37,8 @@ def frozen_encoder(encoder: nn.Module, dtype: torch.dtype) -> nn.Module:
             layer.float()
     if isinstance(heads, Heads):
         encoder.styles = FrozenHeads(heads, dtype)
-    return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network: nn.Module = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 class FrozenUnit(nn.Module):

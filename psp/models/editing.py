@@ -103,15 +103,11 @@ def sefa(generator: Generator, which: int, styles: Tensor, layers: Sequence[int]
 
 def modulated(generator: Generator) -> list[list[ModulatedConv2d]]:
     """For each W+ layer the convolutions that its style modulates, as `Generator.synthesize` hands styles out."""
-    layers: list[list[ModulatedConv2d]] = [[] for _ in range(generator.n_styles)]
-    layers[0].append(generator.conv1.conv)
-    layers[1].append(generator.to_rgb1.conv)
+    parts = {0: [generator.conv1], 1: [generator.to_rgb1]}
     for k, to_rgb in enumerate(generator.to_rgbs):
-        first = 2 * k + 1
-        layers[first].append(generator.convs[2 * k].conv)
-        layers[first + 1].append(generator.convs[2 * k + 1].conv)
-        layers[first + 2].append(to_rgb.conv)
-    return layers
+        for layer, part in enumerate((generator.convs[2 * k], generator.convs[2 * k + 1], to_rgb), start=2 * k + 1):
+            parts.setdefault(layer, []).append(part)
+    return [[part.get_submodule("conv") for part in parts[layer]] for layer in range(generator.n_styles)]  # type: ignore[misc]
 
 
 def named_sefa(name: str, generator: Generator, styles: Tensor) -> Tensor | None:

@@ -83,7 +83,8 @@ class BackboneEncoderUsingLastLayerIntoW(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         check_input_size(x)
         w = self.linear(self.output_pool(self.body(self.input_layer(x))).flatten(1))
-        return w.unsqueeze(1).expand(-1, self.n_styles, -1)
+        output: Tensor = w.unsqueeze(1).expand(-1, self.n_styles, -1)
+        return output
 
 
 class BackboneEncoderUsingLastLayerIntoWPlus(nn.Module):
@@ -104,7 +105,8 @@ class BackboneEncoderUsingLastLayerIntoWPlus(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         check_input_size(x)
         x = self.output_layer_2(self.body(self.input_layer(x)))
-        return self.linear(x).view(-1, self.n_styles, self.style_dim)
+        output: Tensor = self.linear(x).view(-1, self.n_styles, self.style_dim)
+        return output
 
 
 class StyleTrunk(nn.Module):
@@ -122,7 +124,8 @@ class StyleTrunk(nn.Module):
         self.layers = nn.Sequential(*layers, EqualLinear(squeeze * 16, hidden, activation=True))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+        output: Tensor = self.layers(x)
+        return output
 
 
 class CompactStyleEncoder(nn.Module):

@@ -41,7 +41,8 @@ class GradualStyleBlock(nn.Module):
         self.linear = EqualLinear(width, style_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(self.convs(x).flatten(1))
+        output: Tensor = self.linear(self.convs(x).flatten(1))
+        return output
 
 
 class Group(NamedTuple):

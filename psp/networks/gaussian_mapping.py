@@ -41,7 +41,8 @@ def map_to_gaussian(generator: Generator, codes: Tensor) -> Tensor:
         if name.endswith("modulation") and isinstance(layer, EqualLinear):
             moved = layer.weight.double() @ shift.to(layer.weight.device) * layer.scale
             layer.bias.sub_((moved / layer.lr_mul).to(layer.bias))
-    return shift.to(codes)
+    output: Tensor = shift.to(codes)
+    return output
 
 
 def _set(layer: EqualLinear, weight: Tensor, bias: Tensor | float) -> None:

@@ -20,7 +20,8 @@ class SEModule(nn.Module):
 
     def gate(self, x: Tensor) -> Tensor:
         """The factors alone, [B,C,1,1]."""
-        return self.sigmoid(self.fc2(self.relu(self.fc1(self.avg_pool(x)))))
+        output: Tensor = self.sigmoid(self.fc2(self.relu(self.fc1(self.avg_pool(x)))))
+        return output
 
     def __init__(self, channels: int, reduction: int = 16):
         super().__init__()
@@ -67,7 +68,8 @@ class BottleneckIR(nn.Module):
         self.res_layer = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.res_layer(x) + self.shortcut_layer(x)
+        output: Tensor = self.res_layer(x) + self.shortcut_layer(x)
+        return output
 
 
 def input_layer(in_ch: int, width: int = 64, stride: int = 1) -> nn.Sequential:

@@ -29,7 +29,8 @@ class PatchDiscriminator(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+        output: Tensor = self.layers(x)
+        return output
 
 
 class ImageDiscriminator(nn.Module):
@@ -57,4 +58,5 @@ class ImageDiscriminator(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.score(self.layers(x).flatten(1))
+        output: Tensor = self.score(self.layers(x).flatten(1))
+        return output

@@ -19,7 +19,8 @@ class PhotoEncoder(nn.Module):
         self.body = Discriminator(size, channels=channels, out_dim=style_dim, stddev=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.body(self.shrunk(images))
+        output: Tensor = self.body(self.shrunk(images))
+        return output
 
     def shrunk(self, images: Tensor) -> Tensor:
         """The images at the size that it sees, [B,3,size,size]."""

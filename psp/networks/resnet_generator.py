@@ -30,7 +30,8 @@ class ResidualBlock(nn.Module):
         self.second = stage(conv=convolution(), norm=norm_layer(norm, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(self.first(x))
+        output: Tensor = x + self.second(self.first(x))
+        return output
 
 
 class ResidualGenerator(nn.Module):

@@ -234,7 +234,8 @@ class ToRGB(nn.Module):
         out = self.conv(x, style) + self.bias.to(x.dtype)
         if self.clamp is not None:
             out = out.clamp(-self.clamp, self.clamp)
-        return out if skip is None else out + self.upsample(skip)
+        output: Tensor = out if skip is None else out + self.upsample(skip)
+        return output
 
 
 class ConstantInput(nn.Module):
@@ -313,7 +314,8 @@ class Generator(nn.Module):
 
     def map(self, z: Tensor) -> Tensor:
         """Mapping network: z [B,D] ~ N(0,1) -> w [B,D]."""
-        return self.style(z)
+        output: Tensor = self.style(z)
+        return output
 
     @torch.no_grad()
     def mean_latent(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -343,7 +345,7 @@ class Generator(nn.Module):
             raise ValueError(f"{len(noise)} noise images given, this generator takes {self.n_noises} noise images")
         styles = codes.unbind(dim=1)
         x = self.conv1(self.input(codes.shape[0]), styles[0], noise[0])
-        image = self.to_rgb1(x, styles[1], None)
+        image: Tensor = self.to_rgb1(x, styles[1], None)
         for k, to_rgb in enumerate(self.to_rgbs):
             x = self.convs[2 * k](x, styles[2 * k + 1], noise[2 * k + 1])
             x = self.convs[2 * k + 1](x, styles[2 * k + 2], noise[2 * k + 2])
@@ -376,7 +378,7 @@ def grow(generator: Generator, channels: Mapping[int, int], size: int) -> Genera
     return grown
 
 
-def generator_config(state: Mapping[str, Tensor]) -> dict:
+def generator_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Size, style_dim, n_mlp and channels of the generator of a state dict; KeyError or ValueError if it is none."""
     n_ups = 1 + max((int(key.split(".")[1]) for key in state if key.startswith("to_rgbs.")), default=-1)
     n_mlp = sum(key.startswith("style.") and key.endswith(".weight") for key in state)

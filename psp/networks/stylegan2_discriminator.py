@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +45,8 @@ class ResBlock(nn.Module):
         self.skip = conv_layer(in_ch, out_ch, 1, down=True, activate=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.conv2(self.conv1(x)) + self.skip(x)) / SQRT2
+        output: Tensor = (self.conv2(self.conv1(x)) + self.skip(x)) / SQRT2
+        return output
 
 
 def minibatch_stddev(x: Tensor, group: int = 4) -> Tensor:
@@ -84,10 +86,11 @@ class Discriminator(nn.Module):
         x = self.convs(x)
         if self.stddev:
             x = minibatch_stddev(x)
-        return self.final_linear(self.final_conv(x).flatten(1))
+        output: Tensor = self.final_linear(self.final_conv(x).flatten(1))
+        return output
 
 
-def discriminator_config(state: Mapping[str, Tensor]) -> dict:
+def discriminator_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Size and channels of the discriminator that a released state dict belongs to; KeyError if it is none."""
     n_blocks = sum(key.startswith("convs.") and key.endswith(".conv1.0.weight") for key in state)
     size = 4 * 2**n_blocks

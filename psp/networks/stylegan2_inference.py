@@ -114,7 +114,8 @@ class FrozenToRGB(nn.Module):
         rgb = self.conv(x, w, self.bias).float()
         if self.clamp is not None:
             rgb = rgb.clamp(-self.clamp, self.clamp)
-        return rgb if skip is None else rgb.add_(_resampled(skip, self.kernel, 2, self.pad))
+        output: Tensor = rgb if skip is None else rgb.add_(_resampled(skip, self.kernel, 2, self.pad))
+        return output
 
 
 class FrozenGenerator(nn.Module):
@@ -145,7 +146,7 @@ class FrozenGenerator(nn.Module):
 
     def _one(self, styles: tuple[Tensor, ...]) -> Tensor:
         x = self.convs[0](self.input, styles[0])
-        image = self.to_rgbs[0](x, styles[1], None)
+        image: Tensor = self.to_rgbs[0](x, styles[1], None)
         for k in range(1, len(self.to_rgbs)):
             x = self.convs[2 * k - 1](x, styles[2 * k - 1])
             x = self.convs[2 * k](x, styles[2 * k])
