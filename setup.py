@@ -66,7 +66,7 @@ setup(
         "psp.weights.download",
         "stylegan2_ops",
     ],
-    package_data={"stylegan2_ops": ["csrc/*"], "psp.studio": ["static/*"]},
+    package_data={"stylegan2_ops": ["csrc/*"], "psp.studio": ["static/*", "static/words/*"]},
     cmdclass={"build_py": WithKernels} if COMPILE else {},
     distclass=Binary if COMPILE else Distribution,
     python_requires=">=3.10",

@@ -24,7 +24,9 @@ export class Edits {
     const amounts = editsOf();
     for (const slider of $('edits').querySelectorAll('input')) {
       slider.value = amounts[slider.dataset.edit] ?? MIDDLE;
-      slider.parentElement.querySelector('output').value = Number(slider.value).toFixed(1);
+      const button = slider.parentElement.querySelector('button');
+      button.textContent = Number(slider.value).toFixed(1);
+      button.disabled = !amounts[slider.dataset.edit];
       fillSlider(slider);
     }
     $('edits-reset').disabled = !settings.edits;
@@ -37,7 +39,8 @@ export class Edits {
     const set = (amount, how) => change({ edits: editsText({ ...editsOf(), [name]: amount }) }, how);
     slider.addEventListener('input', () => set(Number(slider.value), 'moving'));
     slider.addEventListener('change', () => set(Number(slider.value), 'done'));
-    slider.addEventListener('dblclick', () => set(MIDDLE, 'done'));
-    return make('label', { title: t('reset.double') }, make('span', {}, title), slider, make('output'));
+    const reset = make('button', { type: 'button', className: 'amount', title: t('edits.one'), ariaLabel: `${title}: ${t('edits.one')}` });
+    reset.addEventListener('click', () => set(MIDDLE, 'done'));
+    return make('label', {}, make('span', {}, title), slider, reset);
   }
 }

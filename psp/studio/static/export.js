@@ -49,7 +49,7 @@ const cell = (value) => (/[",\n]/.test(String(value ?? '')) ? `"${String(value).
 export function table(rows) {
   const lines = rows.map(([file, item]) => {
     const { settings = {} } = item;
-    const edits = Object.entries(settings.edits ?? {}).map(([name, value]) => `${name}=${value}`).join(' ');
+    const edits = Object.entries(settings.edits ? JSON.parse(settings.edits) : {}).map(([name, value]) => `${name}=${value}`).join(' ');
     return [file, item.favourite ? 'yes' : '', item.model, item.seed, item.between, item.size, settings.style, settings.fine, settings.middle, settings.coarse, settings.truncation, settings.follow, edits].map(cell).join(',');
   });
   return `${[COLUMNS.join(','), ...lines].join('\r\n')}\r\n`;

@@ -84,6 +84,7 @@ function begin(about) {
     change: (how) => drawn(kind, how),
     state: () => tools[kind]?.refresh(),
     cursor: (...rest) => tools[kind]?.cursor(...rest),
+    tool: (name) => tools[kind].choose(name),
   });
   const keepTools = () => project?.keep('settings', { loud: false });
   pads.sketch = new SketchPad($('sketch'), hooks('sketch'));
@@ -104,7 +105,6 @@ function begin(about) {
   fillParts($('parts'), (strokes) => {
     closeAll();
     if (state.kind !== 'sketch') chooseKind('sketch');
-    tools.sketch.choose('select');
     pads.sketch.add(strokes);
   });
   saving({

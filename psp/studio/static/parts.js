@@ -1,7 +1,7 @@
 // Parts to start from, drawn for this project and given away under CC0: strokes, so they can be moved, stretched and
 // drawn over. Each stroke is a line through x, y, x, y, ... of the 256 units; a part in `both` has its mirror image too.
 import { make } from './dom.js';
-import { exact, flipped } from './drawing.js';
+import { bounds, exact, flipped } from './drawing.js';
 import { paintAll } from './paint.js';
 import { t } from './words.js';
 
@@ -57,8 +57,10 @@ export function fillParts(box, choose) {
   box.replaceChildren(...Object.keys(PARTS).map((name) => {
     const canvas = make('canvas', { width: 128, height: 128 });
     const context = canvas.getContext('2d');
-    context.scale(0.5, 0.5);
-    paintAll(context, { image: null, strokes: part(name, 3.5) });
+    const [left, top, right, bottom] = bounds(part(name));
+    const zoom = Math.min(2, 112 / Math.max(right - left, bottom - top));
+    context.setTransform(zoom, 0, 0, zoom, 64 - (zoom * (left + right)) / 2, 64 - (zoom * (top + bottom)) / 2);
+    paintAll(context, { image: null, strokes: part(name, 2.2 / zoom) });
     const button = make('button', { type: 'button', title: t(`part.${name}`), ariaLabel: t(`part.${name}`) }, canvas);
     button.addEventListener('click', () => choose(part(name)));
     return button;

@@ -30,10 +30,11 @@ function chunk(name, data) {
 export function* chunks(bytes) {
   if (!HEAD.every((byte, k) => bytes[k] === byte)) throw new Error('no PNG file');
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  for (let at = 8; at + 12 <= bytes.length;) {
-    const length = view.getUint32(at);
+  for (let at = 8, name = ''; name !== 'IEND';) {
+    const length = at + 12 <= bytes.length ? view.getUint32(at) : bytes.length;
     if (at + 12 + length > bytes.length) throw new Error('damaged PNG file');
-    yield [String.fromCharCode(...bytes.subarray(at + 4, at + 8)), bytes.subarray(at + 8, at + 8 + length)];
+    name = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
+    yield [name, bytes.subarray(at + 8, at + 8 + length)];
     at += 12 + length;
   }
 }
@@ -93,7 +94,7 @@ export function animated(frames, milliseconds) {
   frames.forEach((bytes, k) => {
     const all = [...chunks(bytes)];
     const header = all[0][1];
-    if (k === 0) parts.push(chunk('IHDR', header), chunk('acTL', [...number(frames.length), ...number(0)]));
+    if (k === 0) parts.push(chunk('IHDR', header), chunk('acTL', [...number(frames.length), ...number(0)]), ...all.filter(([name]) => name === 'PLTE').map(([name, data]) => chunk(name, data)));
     const frame = [...number(order), ...header.subarray(0, 8), ...number(0), ...number(0), milliseconds >> 8, milliseconds & 255, 3, 232, 0, 0];
     parts.push(chunk('fcTL', frame));
     order += 1;

@@ -32,13 +32,20 @@ export class Selection {
   }
   drop() { if (this.at.length || this.drag) this.choose([]); }
 
-  begin(point) {
+  /** {frame, corner} where a point takes hold of the selection, corner only of one; null beside it. */
+  holds(point) {
     const frame = bounds(this.strokes);
-    const corner = frame && [[-1, -1], [1, -1], [-1, 1], [1, 1]].find(([x, y]) =>
+    if (!frame) return null;
+    const corner = [[-1, -1], [1, -1], [-1, 1], [1, 1]].find(([x, y]) =>
       Math.hypot(point.x - frame[x < 0 ? 0 : 2], point.y - frame[y < 0 ? 1 : 3]) < GRIP / Math.sqrt(this.pad.view.zoom));
-    const hit = frame && point.x > frame[0] - 3 && point.x < frame[2] + 3 && point.y > frame[1] - 3 && point.y < frame[3] + 3;
-    if (!corner && !hit) this.choose([]);
-    this.drag = { from: point, to: point, frame: corner || hit ? frame : null, corner };
+    const hit = point.x > frame[0] - 3 && point.x < frame[2] + 3 && point.y > frame[1] - 3 && point.y < frame[3] + 3;
+    return corner || hit ? { frame, corner } : null;
+  }
+
+  begin(point) {
+    const hold = this.holds(point);
+    if (!hold) this.choose([]);
+    this.drag = { from: point, to: point, frame: hold?.frame, corner: hold?.corner };
   }
 
   move(point) {

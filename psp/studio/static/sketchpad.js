@@ -10,7 +10,7 @@ import { View } from './view.js';
 const SHARPEST = 2560; // pixels of the canvas at most, however far it is zoomed
 
 export class SketchPad {
-  /** hooks: change('moving' | 'done'), state() after undo and the like, cursor(point, width, down). */
+  /** hooks: change('moving' | 'done'), state() after undo and the like, cursor(point, width, down), tool(name): take another one. */
   constructor(canvas, hooks) {
     Object.assign(this, { canvas, hooks, tool: 'pen', width: 2, mirror: false, smoothing: 0.42, shape: 'free', history: new History(), strokes: null });
     this.context = canvas.getContext('2d');
@@ -41,6 +41,7 @@ export class SketchPad {
   get pictured() { return live(this.history.done).image !== null; }
 
   begin(point, event) {
+    if (this.tool === 'select' && this.placed && !this.selection.holds(point)) this.hooks.tool(this.placed); // the part lies where it should
     if (this.tool === 'select') { this.selection.begin(point); return; }
     const tool = (event.buttons & 32) > 0 ? 'eraser' : this.tool;
     const width = tool === 'eraser' && this.width < 6 ? this.width * 4 : this.width; // a hair-thin eraser helps nobody
@@ -118,8 +119,11 @@ export class SketchPad {
   clear() { this.selection.drop(); if (!this.empty) this.push({ kind: 'clear' }); }
   setImage(image, png) { this.selection.drop(); this.push({ kind: 'image', image, png }); }
 
-  /** Strokes of a part, chosen at once so that they can be moved and stretched. */
+  /** Strokes of a part, chosen at once so that they can be moved and stretched; a line beside them goes on drawing. */
   add(part) {
+    const tool = this.tool === 'select' ? this.placed : this.tool;
+    this.hooks.tool('select');
+    this.placed = tool;
     const before = live(this.history.done).strokes.length;
     this.push({ kind: 'strokes', strokes: part });
     this.selection.choose(part.map((_, k) => before + k));

@@ -31,7 +31,7 @@ export class Tools {
   }
 
   choose(tool) {
-    this.pad.tool = tool;
+    Object.assign(this.pad, { tool, placed: null });
     this.setTool(tool);
     this.sheet.dataset.tool = tool;
     if (tool !== 'select') this.pad.selection?.drop();
