@@ -80,7 +80,10 @@ def test_parts_are_placed_moved_stretched_and_removed(studio: Studio) -> None:
     wide = dark_box(studio)
     assert wide[2] - moved[2] == pytest.approx(30, abs=3) and wide[0] == pytest.approx(moved[0], abs=2)
     studio.stroke("#sketch", [(150, 200), (200, 220)])  # beside it: the pen again
-    assert studio.page.get_attribute('[data-tool="pen"]', "aria-checked") == "true" and dark_box(studio)[2] > 190
+    assert (
+        studio.page.get_attribute('[data-tools="sketch"] [data-tool="pen"]', "aria-checked") == "true"
+        and dark_box(studio)[2] > 190
+    )
     studio.page.keyboard.press("v")
     studio.stroke("#sketch", [(130, 180), (230, 240)])
     studio.page.keyboard.press("Delete")
@@ -182,6 +185,7 @@ def test_no_screen_scrolls_sideways(browser: Any, address: str, language: str) -
     assert studio.page.get_attribute("html", "lang") == language
     studio.page.click("#empty-examples button:nth-child(2)")
     studio.settle()
+    assert studio.page.evaluate("() => innerWidth") == 320  # a phone would zoom out to show what sticks out
     for width in (320, 360, 375, 768, 1440):
         studio.page.set_viewport_size({"width": width, "height": 800})
         studio.page.wait_for_timeout(150)

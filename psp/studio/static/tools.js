@@ -33,7 +33,7 @@ export class Tools {
   choose(tool) {
     Object.assign(this.pad, { tool, placed: null });
     this.setTool(tool);
-    this.sheet.dataset.tool = tool;
+    this.sheet.dataset.hand = tool;
     if (tool !== 'select') this.pad.selection?.drop();
     this.refresh();
   }
