@@ -26,6 +26,7 @@ export class Edits {
       slider.value = amounts[slider.dataset.edit] ?? MIDDLE;
       const button = slider.parentElement.querySelector('button');
       button.textContent = Number(slider.value).toFixed(1);
+      button.ariaLabel = `${button.dataset.title} ${button.textContent}: ${t('edits.one')}`;
       button.disabled = !amounts[slider.dataset.edit];
       fillSlider(slider);
     }
@@ -39,7 +40,8 @@ export class Edits {
     const set = (amount, how) => change({ edits: editsText({ ...editsOf(), [name]: amount }) }, how);
     slider.addEventListener('input', () => set(Number(slider.value), 'moving'));
     slider.addEventListener('change', () => set(Number(slider.value), 'done'));
-    const reset = make('button', { type: 'button', className: 'amount', title: t('edits.one'), ariaLabel: `${title}: ${t('edits.one')}` });
+    const reset = make('button', { type: 'button', className: 'amount', title: t('edits.one') });
+    reset.dataset.title = title;
     reset.addEventListener('click', () => set(MIDDLE, 'done'));
     return make('label', {}, make('span', {}, title), slider, reset);
   }
