@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import test from 'node:test';
 import { readArchive, writeArchive } from './static/archive.js';
-import { base64Of, bytesOf, joined } from './static/bytes.js';
+import { base64Of, bytesOf, joined, through, unpacked } from './static/bytes.js';
 import { SIDE, bounds, exact, inside, live, pack, packIds, shape, unpack, unpackIds } from './static/drawing.js';
 import { fromPicture, table } from './static/export.js';
 import { History } from './static/history.js';
@@ -189,6 +189,13 @@ test('the language is the one chosen, else the browser\'s, else English', () => 
   assert.equal(t('hello', { name: 'B' }), 'Hello B, {missing}');
   assert.equal(t('none'), '');
   assert.equal(t('unknown'), 'unknown');
+});
+
+test('what unpacks to more than it should is refused', async () => {
+  const packed = await through(new Uint8Array(3e6), new CompressionStream('deflate'));
+  assert.ok(packed.length < 5000);
+  assert.equal((await unpacked(packed, 'deflate', 3e6)).length, 3e6);
+  await assert.rejects(unpacked(packed, 'deflate', 2e6), /too much/);
 });
 
 test('bytes and base64', () => {

@@ -50,6 +50,26 @@ def test_the_wheel_zooms_and_the_pen_follows(studio: Studio) -> None:
     studio.settle()
 
 
+def test_two_fingers_zoom_and_draw_nothing(browser: Any, address: str) -> None:
+    studio = Studio(browser, address, width=360, height=740, has_touch=True, is_mobile=True)
+    box = studio.page.locator("#sketch").bounding_box()
+    wire = studio.context.new_cdp_session(studio.page)
+
+    def touch(kind: str, *xs: float) -> None:
+        points = [{"x": box["x"] + x, "y": box["y"] + 150, "id": k} for k, x in enumerate(xs)]
+        wire.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", 140)
+    touch("touchMove", 141)
+    touch("touchStart", 141, 190)
+    for k in range(10):
+        touch("touchMove", 141 - 5 * k, 190 + 5 * k)
+    touch("touchEnd")
+    assert studio.page.inner_text('[data-pad="sketch"] .zoom') == "284 %"  # 49 px apart, then 139
+    assert studio.canvas("#sketch").min() == 255 and studio.page.is_disabled('[data-tools="sketch"] [data-do="undo"]')
+    studio.context.close()
+
+
 def test_held_keys_draw_lines_and_ovals(studio: Studio) -> None:
     wobbly = [(40, 60), (90, 160), (150, 20), (200, 60)]
     studio.page.keyboard.down("Shift")

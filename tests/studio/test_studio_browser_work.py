@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import signal
 import zipfile
@@ -145,6 +146,18 @@ def test_a_project_file_is_the_whole_project(studio: Studio, browser: Any, addre
     other.page.set_input_files("#file", broken)
     other.page.wait_for_selector(".toast.wrong")
     assert "broken.zip" in other.toast() and other.problems == []
+    other.stroke("#sketch", [(10, 10), (200, 200)])
+    drawn = other.canvas("#sketch")
+    absurd = tmp_path / "absurd.zip"
+    with zipfile.ZipFile(absurd, "w") as archive:
+        sections = {"sketch": {"steps": [{"kind": "strokes", "strokes": 7}]}}
+        archive.writestr("project.json", json.dumps({"format": "psp-studio", "version": 1, "sections": sections}))
+    other.page.set_input_files("#file", absurd)
+    other.page.click('#unsaved-dialog button[value="drop"]')
+    other.page.wait_for_selector('.toast.wrong:has-text("absurd.zip")')
+    np.testing.assert_array_equal(other.canvas("#sketch"), drawn)  # what was there is still there
+    other.settle()
+    assert other.problems == []
     other.context.close()
 
 

@@ -1,6 +1,6 @@
 // PNG files chunk by chunk: label maps as palettes (a canvas would only write colours, and some browsers blur those on
 // purpose), words inside pictures, and animations.
-import { joined, through } from './bytes.js';
+import { joined, through, unpacked } from './bytes.js';
 
 const HEAD = [137, 80, 78, 71, 13, 10, 26, 10];
 const KEYWORD = 'psp-studio';
@@ -82,7 +82,7 @@ export async function wordsOf(bytes) {
   for (const [name, data] of chunks(bytes)) {
     if (!isOurs(name, data)) continue;
     const body = data.subarray(KEYWORD.length + 5);
-    parts.push(data[KEYWORD.length + 1] ? await through(body, new DecompressionStream('deflate')) : body);
+    parts.push(data[KEYWORD.length + 1] ? await unpacked(body, 'deflate', PIECE) : body);
   }
   return parts.length ? new TextDecoder().decode(joined(parts)) : null;
 }

@@ -53,8 +53,14 @@ export class Project {
     this.known = kept.size > 0;
     if (!this.known) return false;
     const rows = (name) => [...kept].filter(([key]) => key.startsWith(`${name}/`)).sort(([a], [b]) => (a < b ? -1 : 1));
-    await this.fill(Object.fromEntries(kept), rows);
-    this.unsaved = kept.get('unsaved') === true;
+    try {
+      await this.fill(Object.fromEntries(kept), rows);
+      this.unsaved = kept.get('unsaved') === true;
+    } catch (error) {
+      console.warn(error);
+      toast(t('project.unreadable', { name: t('project') }), { wrong: true, seconds: 9 });
+      await this.fill({}, () => []);
+    }
     return true;
   }
 
@@ -69,12 +75,19 @@ export class Project {
     await this.hooks.opened();
   }
 
-  /** Another project takes the place of this one; undefined: an empty one. */
+  /** Another project takes the place of this one; undefined: an empty one. Throws for one that makes no sense, and leaves all as it was. */
   async replace(records = {}) {
+    const rowsOf = (all) => (name) => (all[name] ?? []).map((entry, k) => [`${name}/${String(k + 1).padStart(8, '0')}`, entry]);
+    const before = this.collect();
+    const rows = rowsOf(records);
+    try {
+      await this.fill(records, rows);
+    } catch (error) {
+      await this.fill(before, rowsOf(before));
+      throw error;
+    }
     this.waiting.clear();
     await wipe();
-    const rows = (name) => (records[name] ?? []).map((entry, k) => [`${name}/${String(k + 1).padStart(8, '0')}`, entry]);
-    await this.fill(records, rows);
     for (const name of Object.keys(this.sections)) this.keep(name, { loud: false });
     for (const name of Object.keys(this.strips)) for (const [key, entry] of rows(name)) this.later(key, () => entry, false);
     this.unsaved = false;
@@ -112,11 +125,10 @@ export class Project {
         if (text === null) return false;
         records = fromPicture(readProject(text), bytes);
       }
+      if (await this.mayGo()) await this.replace(records);
     } catch {
       toast(t('project.unreadable', { name: file.name }), { wrong: true, seconds: 9 });
-      return true;
     }
-    if (await this.mayGo()) await this.replace(records);
     return true;
   }
 

@@ -1,5 +1,5 @@
 // Zip files, written and read: enough of the format for what this page saves and for what other programs pack again.
-import { joined, size, through } from './bytes.js';
+import { joined, size, through, unpacked } from './bytes.js';
 import { crc } from './png.js';
 
 const WIDE = 0x0800; // names are UTF-8
@@ -52,22 +52,10 @@ export async function unzip(bytes) {
     const from = start + 30 + view.getUint16(start + 26, true) + view.getUint16(start + 28, true);
     if ((sum += length) > MOST) throw new Error('the zip file unpacks to too much');
     const body = bytes.subarray(from, from + packed);
-    const content = packs === 8 ? await inflated(body, length) : body;
+    const content = packs === 8 ? await unpacked(body, 'deflate-raw', length) : body;
     if (content.length !== length || crc(content) !== check) throw new Error('damaged zip file');
     files.set(name, content);
     at += 46 + label + extra + comment;
   }
   return files;
-}
-
-/** Unpacks no more than the directory promised. */
-async function inflated(body, length) {
-  const reader = new Blob([body]).stream().pipeThrough(new DecompressionStream('deflate-raw')).getReader();
-  const parts = [];
-  let sum = 0;
-  for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) {
-    parts.push(value);
-    if ((sum += value.length) > length) { reader.cancel(); throw new Error('damaged zip file'); }
-  }
-  return joined(parts);
 }
