@@ -253,8 +253,11 @@ async function show(answer, how) {
   const seeded = settings.style !== 'own' && (answer.pictures[0].latent || features?.includes('seed'));
   const items = answer.pictures.map((picture) => ({ ...picture, model: answer.model, words: seeded ? t('face.seed', { seed: picture.seed }) : title }));
   state.shown = state.asked;
-  if (!state.shown.settings.edits) state.unedited = items;
-  await results.show(items, { facts: words.join(', '), before: state.shown.settings.edits ? state.unedited : undefined });
+  const edited = state.shown.settings.edits;
+  const source = models.current.edits?.length ? JSON.stringify({ ...state.shown, settings: { ...state.shown.settings, edits: '' } }) : '';
+  if (!edited) state.unedited = { items, source };
+  const before = edited && state.unedited?.source === source ? state.unedited.items : undefined;
+  await results.show(items, { facts: words.join(', '), before });
   $('model-state').textContent = models.facts();
   hints.show(items.length > 1 ? 'choose' : 'more');
   if (how === 'moving') return;

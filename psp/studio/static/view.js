@@ -20,6 +20,7 @@ export class View {
     addEventListener('keydown', (event) => this.held && event.key === ' ' && event.preventDefault());
     addEventListener('keyup', (event) => event.key === ' ' && this.hold(false));
     addEventListener('blur', () => this.hold(false));
+    addEventListener('resize', () => this.place(this.zoom, this.x, this.y));
   }
 
   hold(on) {
@@ -35,7 +36,8 @@ export class View {
     }
     if (this.zoom === 1 && event.deltaY >= 0) return; // the page scrolls
     event.preventDefault();
-    this.around(event.clientX - left, event.clientY - top, this.zoom * Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0015)));
+    const far = event.deltaY * (event.deltaMode === 1 ? 33 : 1); // some browsers count lines
+    this.around(event.clientX - left, event.clientY - top, this.zoom * Math.exp(-far * (event.ctrlKey ? 0.01 : 0.0015)));
   }
 
   by(factor) {
