@@ -40,6 +40,10 @@ def four_faces(studio: Studio) -> list[np.ndarray]:
 
 
 def test_a_reload_loses_nothing(studio: Studio) -> None:
+    studio.page.click("#tab-labels")
+    studio.stroke("#labels", oval(128, 120, 60, 60))
+    labels = studio.canvas("#labels")
+    studio.page.click("#tab-sketch")
     faces = four_faces(studio)
     studio.page.click("#grid button:nth-child(2)")
     studio.page.click("#star")
@@ -48,10 +52,6 @@ def test_a_reload_loses_nothing(studio: Studio) -> None:
     studio.page.click("#lock")
     studio.settle()
     varied, sketch = studio.faces(), studio.canvas("#sketch")
-    studio.page.click("#tab-labels")
-    studio.stroke("#labels", oval(128, 120, 60, 60))
-    labels = studio.canvas("#labels")
-    studio.page.click("#tab-sketch")
     studio.reload()
     np.testing.assert_array_equal(studio.canvas("#sketch"), sketch)
     np.testing.assert_array_equal(studio.canvas("#labels"), labels)
@@ -76,6 +76,26 @@ def test_everything_can_be_undone_even_after_a_reload(studio: Studio) -> None:
         studio.page.keyboard.press("Control+y")
     np.testing.assert_array_equal(studio.canvas("#sketch"), full)
     studio.settle()
+
+
+def test_a_second_window_does_not_overwrite_the_first(studio: Studio, address: str) -> None:
+    studio.stroke("#sketch", oval(128, 138, 60, 84))
+    studio.settle()
+    drawn = studio.canvas("#sketch")
+    second = studio.context.new_page()
+    second.on("dialog", lambda dialog: dialog.accept())
+    second.goto(address)
+    second.wait_for_selector('.toast:has-text("another window")')
+    second.click('[data-tools="sketch"] [data-do="clear"]')
+    second.wait_for_timeout(500)
+    second.close()
+    studio.reload()
+    np.testing.assert_array_equal(studio.canvas("#sketch"), drawn)
+    studio.stroke("#sketch", [(20, 20), (60, 20)])  # the first still keeps
+    studio.settle()
+    more = studio.canvas("#sketch")
+    studio.reload()
+    np.testing.assert_array_equal(studio.canvas("#sketch"), more)
 
 
 def test_a_killed_browser_loses_at_most_the_stroke_that_was_being_drawn(

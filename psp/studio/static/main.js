@@ -321,9 +321,9 @@ function lock(item, { quietly = false } = {}) {
   if (item) $('lock-image').src = pngUrl(item.png);
   selected(results.selected);
   for (const name of ['coarse', 'middle']) document.querySelector(`[data-setting="${name}"]`).parentElement.classList.toggle('resting', Boolean(item));
+  project.keep('faces');
   if (quietly) return;
   hints.follow('choose');
-  project.keep('faces');
   if (item && settings.n === 1) change({ n: 4 });
   else if (!item && isEmpty()) results.clear();
   else maker.ask(item ? 'now' : 'done');

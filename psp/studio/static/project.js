@@ -3,7 +3,7 @@ import { readArchive, readProject, writeArchive } from './archive.js';
 import { $, save, toast } from './dom.js';
 import { fromPicture } from './export.js';
 import { wordsOf } from './png.js';
-import { readAll, wipe, write } from './store.js';
+import { claim, readAll, wipe, write } from './store.js';
 import { t } from './words.js';
 
 const SOON = 40; // ms; what changes together is written together
@@ -14,7 +14,8 @@ export class Project {
    * opened(): another project is there. extra(): pictures of the drawing for other programs, [[name, bytes], ...].
    */
   constructor(sections, strips, hooks) {
-    Object.assign(this, { sections, strips, hooks, waiting: new Map(), timer: 0, writing: null, unsaved: false });
+    Object.assign(this, { sections, strips, hooks, waiting: new Map(), timer: 0, writing: null, unsaved: false, owned: claim() });
+    this.owned.then((owned) => owned || toast(t('project.elsewhere'), { seconds: 20 }));
     addEventListener('beforeunload', (event) => this.unsaved && !this.leaving && event.preventDefault());
     addEventListener('pagehide', () => this.flush());
     addEventListener('visibilitychange', () => this.flush());
@@ -34,7 +35,7 @@ export class Project {
   async flush() {
     clearTimeout(this.timer);
     this.timer = 0;
-    if (this.writing || !this.waiting.size) return;
+    if (!(await this.owned) || this.writing || !this.waiting.size) return;
     const pairs = [...this.waiting].map(([key, read]) => [key, read()]);
     this.waiting.clear();
     this.writing = write([...pairs, ['unsaved', this.unsaved]]);
@@ -87,7 +88,7 @@ export class Project {
       throw error;
     }
     this.waiting.clear();
-    await wipe();
+    if (await this.owned) await wipe();
     for (const name of Object.keys(this.sections)) this.keep(name, { loud: false });
     for (const name of Object.keys(this.strips)) for (const [key, entry] of rows(name)) this.later(key, () => entry, false);
     this.unsaved = false;
@@ -95,8 +96,8 @@ export class Project {
 
   /** Until everything is written; leaving does not ask then. */
   async settle() {
-    this.leaving = true;
-    while (this.waiting.size || this.writing) { await this.flush(); await this.writing; }
+    this.leaving = await this.owned;
+    while (await this.owned && (this.waiting.size || this.writing)) { await this.flush(); await this.writing; }
   }
 
   collect() {

@@ -1,4 +1,6 @@
 // What the browser keeps for this page: one table of IndexedDB. Without it (a private window) nothing is kept.
+const PATIENCE = 1500; // ms that a window which is just closing is waited for
+
 const asked = (request) => new Promise((resolve, reject) => {
   request.onsuccess = () => resolve(request.result);
   request.onerror = () => reject(request.error);
@@ -42,3 +44,12 @@ export async function write(pairs) {
 }
 
 export const wipe = async () => { await (await table('readwrite'))?.clear(); };
+
+/** Whether this window is the one that may write; a second one of the same browser would overwrite its work. */
+export function claim() {
+  if (!navigator.locks) return Promise.resolve(true); // a page that is not from this machine, without https
+  return new Promise((resolve) => {
+    const held = () => { resolve(true); return new Promise(() => {}); };
+    navigator.locks.request('studio', { signal: AbortSignal.timeout(PATIENCE) }, held).catch(() => resolve(false));
+  });
+}
