@@ -16,13 +16,13 @@ import { Project } from './project.js';
 import { Reference } from './reference.js';
 import { Results, peek } from './results.js';
 import { saving } from './saving.js';
-import { DEFAULTS, change, onChange, readAddress, setExample, settings, shownExample } from './settings.js';
+import { change, onChange, readAddress, settings, shownExample } from './settings.js';
+import { KINDS, drawings, pictureSections, sectionsOf } from './sections.js';
 import { SketchPad } from './sketchpad.js';
 import { Strip } from './strip.js';
 import { Tools, palette } from './tools.js';
 import { LANGUAGES, chooseLanguage, loadWords, t } from './words.js';
 
-const KINDS = ['sketch', 'labels', 'photo'];
 const REST = 1500; // ms that the hand rests before what is shown counts as an earlier face
 const state = { kind: 'sketch', locked: null, photo: null };
 const pads = {};
@@ -101,14 +101,16 @@ function begin(about) {
   reference = new Reference(() => project.keep('pictures'));
   importer = new Importer(about, { tab: () => state.kind, show: showPicture, project: (file) => project.open(file), close: closeAll });
   controls = new Controls({ model: () => models.current, importer, kept: () => project.keep('pictures') });
-  project = new Project(sections, strips, { opened, extra: drawings });
+  const page = { state, pads, tools, models, controls, reference, results, between, lock, showPhoto, origin };
+  const sections = sectionsOf(page);
+  project = new Project(sections, strips, { opened, extra: () => drawings(page) });
   fillParts($('parts'), (strokes) => {
     closeAll();
     if (state.kind !== 'sketch') chooseKind('sketch');
     pads.sketch.add(strokes);
   });
   saving({
-    item: () => results.selected, sections: () => pictureSections(), between,
+    item: () => results.selected, sections: () => pictureSections(page, sections), between,
     settings: () => ({ ...state.shown?.settings, truncation: settings.truncation ?? models.current.truncation, seed: results.selected.seed, size: results.selected.size }),
     all: () => (strips.favourites.entries.length ? { favourites: true, items: strips.favourites.items.map((item) => ({ ...item, favourite: true })) } : { items: everyFace() }),
   });
@@ -145,7 +147,7 @@ function wire() {
   on('project-save', () => { closeAll(); project.save(); });
   on('dice', anotherSeed);
   on('make', () => maker.ask('now'));
-  on('lock', () => lock(state.locked === results.selected ? null : results.selected));
+  on('lock', () => lock(isLocked(results.selected) ? null : results.selected));
   on('unlock', () => lock(null));
   on('star', star);
   on('set-a', () => between.set('a', results.selected));
@@ -331,9 +333,11 @@ function lock(item, { quietly = false } = {}) {
 
 function selected(item) {
   $('back').hidden = item?.between === undefined || !state.grid;
-  $('lock').setAttribute('aria-pressed', Boolean(item) && state.locked === item);
+  $('lock').setAttribute('aria-pressed', isLocked(item));
   $('star').setAttribute('aria-pressed', Boolean(item) && strips.favourites.has(item.png));
 }
+
+const isLocked = (item) => Boolean(item) && state.locked?.png === item.png;
 
 /** The selected face among the favourites, or out of them. */
 function star() {
@@ -386,63 +390,7 @@ async function restore(entry) {
   maker.cancel();
   state.shown = { settings: entry.settings, kind: entry.kind, locked: entry.locked, drawing: entry.drawing };
   await results.show(entry.items, { facts: entry.facts, at: entry.at });
-  for (const name of Object.keys(sections)) project.keep(name);
-}
-
-/** The parts of a project; each knows how to become a plain record and how to come back from one. */
-const sections = {
-  settings: {
-    get: () => ({ kind: state.kind, values: { ...settings }, example: shownExample(), tools: { sketch: tools.sketch.chosen(), labels: tools.labels.chosen() } }),
-    set: (record) => {
-      Object.assign(settings, DEFAULTS, record?.values);
-      if (!models.find(settings.model)) {
-        if (record?.values?.model) toast(t('model.missing', { name: record.values.model }), { seconds: 9 });
-        settings.model = models.chosen;
-      }
-      setExample(record?.example ?? '');
-      state.kind = KINDS.includes(record?.kind) ? record.kind : 'sketch';
-      for (const kind of ['sketch', 'labels']) tools[kind].restore(record?.tools?.[kind]);
-    },
-  },
-  sketch: { get: () => pads.sketch.kept(), set: (record) => pads.sketch.restore(record) },
-  labels: { get: () => pads.labels.kept(), set: (record) => pads.labels.restore(record, true) },
-  pictures: {
-    get: () => ({ photo: { png: state.photo }, style: { png: controls.png }, reference: reference.chosen() }),
-    set: (record) => {
-      state.photo = record?.photo?.png ?? null;
-      showPhoto();
-      controls.setPhoto(record?.style?.png ?? null);
-      reference.restore(record?.reference);
-    },
-  },
-  faces: {
-    get: () => ({ items: results.items, at: results.at, facts: results.facts, shown: state.shown, locked: state.locked, ...between.ends }),
-    set: async (record) => {
-      results.clear();
-      Object.assign(state, { shown: record?.shown, grid: null });
-      between.restore(record);
-      lock(record?.locked ?? null, { quietly: true });
-      if (record?.items?.length) await results.show(record.items, { facts: record.facts, at: record.at });
-    },
-  },
-};
-
-/** The project that a saved face carries: what it came from. */
-function pictureSections() {
-  const { kind, drawing, locked, settings: values } = state.shown ?? origin();
-  const { photo = { png: null } } = drawing;
-  return {
-    settings: { ...sections.settings.get(), kind, values },
-    ...(kind === 'photo' ? {} : { [kind]: drawing }),
-    pictures: { ...sections.pictures.get(), photo },
-    faces: { locked, shown: { kind, locked, settings: values, drawing } },
-  };
-}
-
-/** The drawing as pictures that other programs read. */
-async function drawings() {
-  const drawn = ['sketch', 'labels'].filter((kind) => !pads[kind].empty);
-  return Promise.all(drawn.map(async (kind) => [`${kind}.png`, new Uint8Array(await (await pads[kind].blob()).arrayBuffer())]));
+  for (const name of Object.keys(project.sections)) project.keep(name);
 }
 
 /** Another project is there: the page shows it, and its faces are made again where they are not all there. */
