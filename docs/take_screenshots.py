@@ -76,7 +76,7 @@ def main() -> None:
         chromium = playwright.chromium.launch(executable_path=path, headless=True, args=FLAGS)
         for name, act, options in SHOTS:
             context = chromium.new_context(reduced_motion="reduce", **options)
-            context.add_init_script("localStorage.setItem('studio-hints', '[\"draw\", \"more\", \"choose\"]')")
+            context.add_init_script('localStorage.setItem(\'studio-hints\', \'["draw", "more", "choose"]\')')
             page = context.new_page()
             page.set_default_timeout(120_000)
             page.goto(address)
