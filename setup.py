@@ -65,7 +65,7 @@ setup(
         "psp": ["py.typed"],
         "psp.pretrained": ["*.safetensors", "manifest.json"],
         "psp.pretrained.auxiliary": ["face_parser.safetensors"],
-        "psp.studio": ["static/*"],
+        "psp.studio": ["static/*", "static/words/*"],
         "stylegan2_ops": ["py.typed", "csrc/*"],
     },
     include_package_data=False,

@@ -36,6 +36,8 @@ def sketch(page: Any) -> None:
         example(page, name)
     page.click('#count [data-value="4"]')
     rest(page)
+    page.click("#grid button:nth-child(2)")
+    page.click("#star")
     page.click("#grid button:nth-child(1)")
     page.click("#set-a")
     page.click("#grid button:nth-child(4)")
@@ -73,7 +75,9 @@ def main() -> None:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, headless=True, args=FLAGS)
         for name, act, options in SHOTS:
-            page = chromium.new_context(reduced_motion="reduce", **options).new_page()
+            context = chromium.new_context(reduced_motion="reduce", **options)
+            context.add_init_script('localStorage.setItem(\'studio-hints\', \'["draw", "more", "choose"]\')')
+            page = context.new_page()
             page.set_default_timeout(120_000)
             page.goto(address)
             page.wait_for_selector("#empty-examples button")

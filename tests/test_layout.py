@@ -352,7 +352,8 @@ def test_pip_installs_and_removes_only_our_two_packages(tmp_path: Path) -> None:
     assert shipped == {path.relative_to(ROOT) for path in python_files("psp", "stylegan2_ops")}
 
     page = ROOT / "psp" / "studio" / "static"
-    assert {path.name for path in (site / "psp/studio/static").iterdir()} == {path.name for path in page.iterdir()}
+    there_too = (site / "psp/studio/static").rglob("*.*")
+    assert {path.name for path in there_too} == {path.name for path in page.rglob("*.*")}
 
     assert (site / "psp/py.typed").exists() and (site / "stylegan2_ops/py.typed").exists()
 

@@ -60,6 +60,7 @@ class Studio:
         self.requests: list[str] = []
         self.problems: list[str] = []
         self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("dialog", lambda dialog: dialog.accept())  # leaving with unsaved work asks
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("console", lambda m: m.type == "error" and self.problems.append(m.text))
         self.page.goto(address)
@@ -74,6 +75,12 @@ class Studio:
             if k == 0:
                 self.page.mouse.down()
         self.page.mouse.up()
+
+    def reload(self) -> None:
+        self.page.wait_for_timeout(300)
+        self.page.reload()
+        self.page.wait_for_selector('#results[aria-busy="false"]')
+        self.settle()
 
     def settle(self) -> None:
         """Wait until nothing is asked for any more."""

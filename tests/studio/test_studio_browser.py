@@ -137,6 +137,7 @@ def test_another_seed_another_face_and_the_same_seed_the_same(studio: Studio) ->
     studio.page.click("#dice")
     studio.settle()
     assert np.abs(studio.face().astype(int) - first).mean() > 1
+    studio.page.click("#more summary")
     studio.page.fill("#seed", "1")
     studio.page.press("#seed", "Enter")
     studio.settle()

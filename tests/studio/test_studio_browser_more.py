@@ -29,6 +29,7 @@ def test_variants_lock_and_unlock(studio: Studio) -> None:
     studio.page.click("#lock")
     studio.settle()
     assert studio.page.is_visible("#lock-card")
+    studio.page.click("#more summary")
     studio.page.fill("#seed", "50")
     studio.page.press("#seed", "Enter")
     studio.settle()
@@ -44,6 +45,7 @@ def test_sliders_change_the_face(studio: Studio) -> None:
     studio.page.click("#empty-examples button:nth-child(3)")
     studio.settle()
     last = studio.face()
+    studio.page.click("#more summary")
     for name in ("coarse", "middle", "fine", "truncation"):
         studio.page.focus(f'[data-setting="{name}"]')
         for _ in range(6):
@@ -71,6 +73,7 @@ def test_a_link_restores_the_settings(studio: Studio, browser: Any, address: str
     studio.page.click("#empty-examples button:nth-child(7)")
     studio.settle()
     studio.page.click('#count [data-value="4"]')
+    studio.page.click("#more summary")
     studio.page.fill("#seed", "77")
     studio.page.press("#seed", "Enter")
     studio.settle()
@@ -92,10 +95,10 @@ def test_a_link_restores_the_settings(studio: Studio, browser: Any, address: str
 def test_earlier_faces_come_back_with_their_drawing(studio: Studio) -> None:
     studio.stroke("#sketch", oval(128, 138, 60, 84))
     studio.settle()
-    studio.page.wait_for_selector("#strip button")
+    studio.page.wait_for_selector("#earlier-strip button")
     face, drawing = studio.face(), studio.canvas("#sketch")
     studio.page.click('[data-tools="sketch"] [data-do="clear"]')
-    studio.page.click("#strip button")
+    studio.page.click("#earlier-strip button")
     studio.page.wait_for_selector("#grid img")
     studio.page.wait_for_timeout(300)
     np.testing.assert_array_equal(studio.face(), face)
@@ -122,12 +125,13 @@ def test_every_control_can_be_reached_and_has_a_name(studio: Studio) -> None:
           .map((e) => e.outerHTML)"""
     )
     assert nameless == []
+    studio.page.click("#more summary")
     reached: set[str] = set()
     studio.page.focus(".skip")
     for _ in range(70):
         studio.page.keyboard.press("Tab")
         reached.add(studio.page.evaluate("() => document.activeElement.id"))
-    wanted = {"model", "theme", "help", "tab-sketch", "open", "sketch", "seed", "dice", "live", "lock", "set-a", "link"}
+    wanted = {"model", "theme", "help", "tab-sketch", "open", "sketch", "seed", "dice", "live", "lock", "set-a", "star"}
     assert wanted <= reached, wanted - reached
 
 

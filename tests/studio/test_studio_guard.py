@@ -88,8 +88,8 @@ def test_no_path_leads_to_a_file(client: Any, path: str) -> None:
 
 
 def test_the_page_and_its_parts_are_served_from_memory(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = [path.name for path in STATIC.iterdir()]
-    assert {"index.html", "main.js", "studio.css", "icon.svg"} <= set(names)
+    names = [path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*.*")]
+    assert {"index.html", "main.js", "studio.css", "icon.svg", "words/en.json"} <= set(names)
     monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail(f"{self} was read"))
     monkeypatch.setattr("builtins.open", lambda *a, **k: pytest.fail(f"{a} was opened"))
     for name in names:
@@ -101,7 +101,7 @@ def test_the_page_and_its_parts_are_served_from_memory(client: Any, monkeypatch:
 
 def test_the_page_asks_nobody_else() -> None:
     """No address of another host anywhere in the page; the browser test watches the requests themselves."""
-    for path in STATIC.iterdir():
+    for path in STATIC.rglob("*.*"):
         text = path.read_text("utf-8").replace("http://www.w3.org/", "")
         assert "http://" not in text and "https://" not in text and 'src="//' not in text, path.name
     page = (STATIC / "index.html").read_text("utf-8")

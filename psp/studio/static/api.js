@@ -1,4 +1,6 @@
 // Requests to the server this page came from. Every failure is an ApiError with one sentence.
+import { t } from './words.js';
+
 export class ApiError extends Error {
   constructor(message, status, retryAfter = 0) {
     super(message);
@@ -15,12 +17,12 @@ async function answered(promise) {
     response = await promise;
   } catch (error) {
     if (error.name === 'AbortError') throw error;
-    throw new ApiError('The studio does not answer. Is it still running in its terminal?', 0);
+    throw new ApiError(t('gone'), 0);
   }
   let content = null;
   try { content = await response.json(); } catch (error) { if (error.name === 'AbortError') throw error; }
   if (!response.ok || content === null) {
-    throw new ApiError(content?.error ?? `The studio answered ${response.status}.`, response.status, Number(response.headers.get('Retry-After')));
+    throw new ApiError(content?.error ?? t('answered', { status: response.status }), response.status, Number(response.headers.get('Retry-After')));
   }
   return content;
 }

@@ -1,38 +1,55 @@
 // A slider between two faces: codes are interpolated on the server, pictures that were made once are kept.
 import { ApiError, post, session } from './api.js';
 import { $, busy, fillSlider, make, pngUrl, toast } from './dom.js';
+import { t } from './words.js';
 
 const WAIT = 60; // ms
+const FRAMES = 17; // of a film from A to B
 
 export class Between {
-  /** hooks: show(item, facts): an interpolated face arrived. */
+  /** hooks: show(item, facts): an interpolated face arrived; kept(): an end changed and should be remembered. */
   constructor(hooks) {
     Object.assign(this, { hooks, ends: { a: null, b: null }, made: new Map(), timer: 0, running: null });
     this.slider = $('between-at');
     fillSlider(this.slider);
     this.slider.addEventListener('input', () => { fillSlider(this.slider); this.go(); });
     for (const name of ['a', 'b']) $(`end-${name}`).addEventListener('click', () => this.jump(name));
+    this.show();
   }
 
-  get ready() { return this.ends.a && this.ends.b && this.ends.a.model === this.ends.b.model; }
+  get ready() { return Boolean(this.ends.a && this.ends.b && this.ends.a.model === this.ends.b.model); }
 
   set(name, item) {
-    if (!item?.latent) { toast('This model has no codes to go between.', { wrong: true }); return; }
+    if (!item?.latent) { toast(t('between.none'), { wrong: true }); return; }
     this.ends[name] = item;
     this.made.clear();
-    const button = $(`end-${name}`);
-    button.replaceChildren(make('img', { src: pngUrl(item.png), alt: '' }), make('span', {}, name.toUpperCase()));
-    button.classList.add('filled');
-    button.setAttribute('aria-label', `Face ${name.toUpperCase()}: ${item.words}`);
-    const { a, b } = this.ends;
-    this.slider.disabled = !this.ready;
-    $('between-words').textContent = this.ready ? 'Move the slider; save, lock or keep what you find like any other face.'
-      : a && b ? 'A and B come from different models: choose both from one.' : `Now select another face and press ${a ? 'B' : 'A'}.`;
+    this.show();
+    this.hooks.kept();
     if (this.ready) this.go();
   }
 
+  restore({ a = null, b = null } = {}) {
+    this.ends = { a, b };
+    this.made.clear();
+    this.show();
+  }
+
+  show() {
+    const { a, b } = this.ends;
+    for (const [name, item] of Object.entries(this.ends)) {
+      const button = $(`end-${name}`);
+      const letter = name.toUpperCase();
+      button.replaceChildren(...(item ? [make('img', { src: pngUrl(item.png), alt: '' })] : []), make('span', {}, letter));
+      button.classList.toggle('filled', Boolean(item));
+      button.setAttribute('aria-label', `${letter}: ${item?.words ?? t('between.empty')}`);
+    }
+    this.slider.disabled = $('film').disabled = !this.ready;
+    $('compare').disabled = !(a && b);
+    $('between-words').textContent = this.ready ? t('between.ready') : a && b ? t('between.models') : a || b ? t('between.other', { letter: a ? 'B' : 'A' }) : t('between.start');
+  }
+
   jump(name) {
-    if (!this.ends[name] || !this.ready) return;
+    if (!this.ready) return;
     this.slider.value = name === 'a' ? 0 : 1;
     fillSlider(this.slider);
     this.go();
@@ -53,10 +70,10 @@ export class Between {
     this.next = false;
     try {
       const answer = await post('api/interpolate', { model: a.model, a: a.latent, b: b.latent, t: at, session }, this.running.signal);
-      const words = `A to B, ${Math.round(at * 100)} %`;
+      const words = t('between.at', { percent: Math.round(at * 100) });
       const item = { ...answer.pictures[0], model: a.model, words, between: at };
       if (a !== this.ends.a || b !== this.ends.b) return;
-      this.made.set(at, [item, `${answer.seconds.network.toFixed(2)} s on ${answer.device.split(' ')[0]}`]);
+      this.made.set(at, [item, t('facts.seconds', { seconds: answer.seconds.network.toFixed(2), device: answer.device.split(' ')[0] })]);
       if (Number(this.slider.value) === at || this.next) this.hooks.show(...this.made.get(at));
     } catch (error) {
       if (error instanceof ApiError && error.status !== 409) toast(error.message, { wrong: true });
@@ -66,5 +83,13 @@ export class Between {
       busy('between', false);
       if (this.next) this.go();
     }
+  }
+
+  /** The pictures from A to B, base64. */
+  async frames() {
+    const { a, b } = this.ends;
+    const at = Array.from({ length: FRAMES }, (_, k) => k / (FRAMES - 1)).join(',');
+    const { pictures } = await post('api/interpolate', { model: a.model, a: a.latent, b: b.latent, t: at, session });
+    return pictures.map(({ png }) => png);
   }
 }

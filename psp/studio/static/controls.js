@@ -1,15 +1,18 @@
 // The settings on the page and the settings in memory, kept equal.
 import { ApiError, post } from './api.js';
-import { $, busy, bytesOf, fillSlider, pngUrl, radios, toast } from './dom.js';
+import { $, busy, fillSlider, pngUrl, radios, toast } from './dom.js';
+import { Edits } from './edits.js';
 import { fileOf } from './importer.js';
 import { DEFAULTS, change, onChange, settings } from './settings.js';
+import { t } from './words.js';
 
-const SLIDERS = ['coarse', 'middle', 'fine', 'truncation'];
+const SLIDERS = ['coarse', 'middle', 'fine', 'truncation', 'follow'];
+const USUAL = { truncation: 0.8, follow: 1 }; // where the model says nothing
 
 export class Controls {
-  /** hooks: model() -> the chosen model's record; importer, for its shelves of examples. */
+  /** hooks: model() -> the chosen model's record; importer, for its shelves; kept(): the style's photo changed. */
   constructor(hooks) {
-    Object.assign(this, { hooks, photo: null });
+    Object.assign(this, { hooks, png: null, edits: new Edits() });
     this.setStyle = radios($('style'), 'value', (style) => this.chooseStyle(style));
     this.setCount = radios($('count'), 'value', (n) => change({ n: Number(n) }));
     for (const slider of document.querySelectorAll('[data-setting]')) {
@@ -21,7 +24,7 @@ export class Controls {
     $('seed').addEventListener('change', () => {
       const seed = Number($('seed').value);
       if (/^[0-9]+$/.test($('seed').value.trim()) && seed <= 2147483000) change({ seed });
-      else { toast('A seed is a whole number from 0 to 2147483000.', { wrong: true }); this.show(); }
+      else { toast(t('seed.wrong'), { wrong: true }); this.show(); }
     });
     $('live').addEventListener('click', () => change({ live: !settings.live }));
     $('enhance').addEventListener('click', () => change({ enhance: !settings.enhance }));
@@ -33,7 +36,7 @@ export class Controls {
   }
 
   chooseStyle(style) {
-    if (style === 'photo' && !this.photo) {
+    if (style === 'photo' && !this.png) {
       settings.style = 'photo'; // shows the well; faces follow when there is a photo
       this.show();
       return;
@@ -47,11 +50,9 @@ export class Controls {
     busy('style', true);
     try {
       const made = await post('api/photo', { image: file });
-      this.photo = new Blob([bytesOf(made.png)], { type: 'image/png' });
-      $('style-image').src = pngUrl(made.png);
-      $('style-image').alt = `The style is taken from ${file.name}`;
-      $('style-image').hidden = false;
-      if (made.notes.some((note) => note.startsWith('no face'))) toast(`In ${file.name} ${made.notes[0]}.`);
+      this.setPhoto(made.png);
+      this.hooks.kept();
+      if (made.notes.some((note) => note.startsWith('no face'))) toast(t('style.no-face', { name: file.name }));
       settings.style = 'photo';
       change({});
     } catch (error) {
@@ -62,17 +63,25 @@ export class Controls {
     }
   }
 
+  setPhoto(png) {
+    this.png = png;
+    $('style-image').hidden = !png;
+    if (png) Object.assign($('style-image'), { src: pngUrl(png), alt: t('style.from') });
+  }
+
   show() {
     const model = this.hooks.model();
     const can = (feature) => !model?.features || model.features.includes(feature);
     for (const slider of document.querySelectorAll('[data-setting]')) {
-      const value = settings[slider.dataset.setting] ?? model?.[slider.dataset.setting] ?? 0.8;
+      const name = slider.dataset.setting;
+      const value = settings[name] ?? model?.[name] ?? USUAL[name];
       slider.value = value;
       slider.parentElement.querySelector('output').value = value.toFixed(2);
-      const layers = model?.bands?.[slider.dataset.setting];
-      slider.parentElement.title = layers ? `Layers ${layers} of ${model.layers}. Double-click for the default.` : '';
+      const layers = model?.bands?.[name];
+      slider.parentElement.title = layers ? t('layers', { layers, all: model.layers }) : t('reset.double');
       fillSlider(slider);
     }
+    this.edits.show(model?.edits);
     $('seed').value = settings.seed;
     this.setCount(settings.n);
     this.setStyle(settings.style);
@@ -80,8 +89,8 @@ export class Controls {
     $('make').hidden = settings.live;
     $('enhance').setAttribute('aria-checked', settings.enhance);
     $('style-photo-row').hidden = settings.style !== 'photo';
-    $('mixing').classList.toggle('off', settings.style === 'own');
-    for (const slider of $('mixing').querySelectorAll('input')) slider.disabled = settings.style === 'own';
+    for (const slider of document.querySelectorAll('[data-setting]:not([data-setting="follow"])')) slider.disabled = settings.style === 'own';
+    $('follow-row').hidden = !model?.features?.includes('follow');
     $('style-card').hidden = !can('styles');
     $('between').hidden = !can('latent');
     $('lock').hidden = $('set-a').hidden = $('set-b').hidden = $('save-latent').hidden = !can('latent');
@@ -89,7 +98,7 @@ export class Controls {
     for (const button of $('count').children) button.disabled = !can('seed') && button.dataset.value !== '1';
     const photo = $('style').querySelector('[data-value="photo"]');
     photo.disabled = !can('style_photo');
-    photo.title = can('style_photo') ? '' : 'This model has no encoder for photos';
+    photo.title = can('style_photo') ? '' : t('style.no-photos');
     if (!can('style_photo') && settings.style === 'photo') { settings.style = 'random'; this.setStyle('random'); }
   }
 }

@@ -1,4 +1,6 @@
 // Small helpers that every part of the page uses.
+import { t } from './words.js';
+
 export const $ = (id) => document.getElementById(id);
 
 /** Element with properties and children: make('p', {className: 'small'}, 'text'). */
@@ -71,7 +73,7 @@ export function toast(text, { wrong = false, action = null, seconds = 6, extra =
     button.addEventListener('click', () => { remove(); action[1](); });
     box.append(button);
   }
-  const close = make('button', { type: 'button', ariaLabel: 'Dismiss' }, icon('close'));
+  const close = make('button', { type: 'button', ariaLabel: t('close') }, icon('close'));
   close.addEventListener('click', remove);
   box.append(close);
   $('toasts').replaceChildren(...[...$('toasts').children].slice(-2), box);
@@ -87,11 +89,6 @@ export const loadImage = async (url) => {
 };
 
 export const pngUrl = (base64) => `data:image/png;base64,${base64}`;
-
-export function bytesOf(base64) {
-  const text = atob(base64);
-  return Uint8Array.from(text, (letter) => letter.charCodeAt(0));
-}
 
 export function save(name, parts, type) {
   const url = URL.createObjectURL(new Blob(parts, { type }));

@@ -2,17 +2,23 @@
 import { ApiError, post } from './api.js';
 import { $, busy, loadImage, make, pngUrl, toast } from './dom.js';
 import { setExample } from './settings.js';
+import { knows, t } from './words.js';
 
-const READINGS = { sketch: [['photo', 'a photo'], ['drawing', 'a drawing']], labels: [['photo', 'a photo'], ['map', 'a label map']] };
+const READINGS = { sketch: ['photo', 'drawing'], labels: ['photo', 'map'] };
+/** What the server says that it did, in this language where the sentence is known. */
+const noted = (note) => (knows(`note.${note}`) ? t(`note.${note}`) : note);
 
 export class Importer {
-  /** hooks: tab() -> kind, show(kind, image, base64): put a picture onto a canvas; kinds() -> kinds that have a model. */
+  /**
+   * hooks: tab() -> kind; show(kind, image, base64): put a picture onto a canvas; project(file): opens it if it is
+   * one, and says so; close(): the shelf.
+   */
   constructor(about, hooks) {
     Object.assign(this, { about, hooks, file: null });
     $('open').addEventListener('click', () => $('file').click());
     $('file').addEventListener('change', () => { this.take($('file').files[0]); $('file').value = ''; });
     addEventListener('paste', (event) => {
-      const file = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith('image/'));
+      const file = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith('image/') || one.name.endsWith('.zip'));
       if (file) { event.preventDefault(); this.take(file); }
     });
     let depth = 0;
@@ -28,38 +34,32 @@ export class Importer {
       this.take(event.dataTransfer.files[0]);
     });
     const style = $('source-style').querySelector('select');
-    style.append(...about.sketch_styles.map((name) => make('option', { value: name }, name)));
+    style.append(...about.sketch_styles.map((name) => make('option', { value: name }, knows(`drawn.${name}`) ? t(`drawn.${name}`) : name)));
     style.value = about.sketch_styles.at(-1);
     for (const select of [style, $('source-reading').querySelector('select')]) {
       select.addEventListener('change', () => this.again());
     }
-    $('examples-button').addEventListener('click', () => this.openShelf($('examples').hidden));
   }
 
   /** Thumbnails for the kind of input; clicking one opens it. */
   fillShelf(box, kind, most, choose = (example) => this.example(example)) {
     const found = this.about.examples.filter((example) => example.kind === kind);
     box.replaceChildren(...found.slice(0, most).map((example) => {
-      const image = make('img', { src: example.url, alt: `Example ${example.name.replaceAll('_', ' ')}`, loading: 'lazy' });
+      const image = make('img', { src: example.url, alt: t('example', { name: example.name.replaceAll('_', ' ') }), loading: 'lazy' });
       const button = make('button', { type: 'button', title: example.name.replaceAll('_', ' ') }, image);
       button.addEventListener('click', () => choose(example));
       return button;
     }));
   }
 
-  openShelf(open) {
-    $('examples').hidden = !open;
-    $('examples-button').setAttribute('aria-expanded', open);
-  }
-
   async example(example) {
-    this.openShelf(false);
+    this.hooks.close();
     busy('importer', true);
     try {
       await this.take(await fileOf(example), { example: `${example.kind}/${example.name}` });
     } catch {
       busy('importer', false);
-      toast('The example could not be fetched. Is the studio still running?', { wrong: true });
+      toast(t('example.gone'), { wrong: true });
     }
   }
 
@@ -70,9 +70,9 @@ export class Importer {
 
   /** A file of any kind onto the canvas that suits it. */
   async take(file, { example = '' } = {}) {
-    if (!file) return;
+    if (!file || await this.hooks.project(file)) return;
     if (file.size > this.about.limits.body - 100000) {
-      toast(`${file.name} has ${Math.round(file.size / 1e6)} MB; at most ${Math.floor(this.about.limits.body / 1e6)} MB fit.`, { wrong: true });
+      toast(t('file.large', { name: file.name, size: Math.round(file.size / 1e6), most: Math.floor(this.about.limits.body / 1e6) }), { wrong: true });
       return;
     }
     const made = await this.ask('api/open', { image: file, prefer: this.hooks.tab() });
@@ -96,7 +96,7 @@ export class Importer {
 
   async ask(path, values) {
     busy('importer', true);
-    const slow = setTimeout(() => { this.dismiss = toast('Reading the picture…', { seconds: 60 }); }, 500);
+    const slow = setTimeout(() => { this.dismiss = toast(t('file.reading'), { seconds: 60 }); }, 500);
     try {
       return await post(path, values);
     } catch (error) {
@@ -114,12 +114,12 @@ export class Importer {
     this.hooks.show(made.kind, await loadImage(pngUrl(made.png)), made.png);
     const readings = READINGS[made.kind] ?? [];
     const select = $('source-reading').querySelector('select');
-    const offered = made.kind === 'labels' && !this.about.parser ? readings.filter(([name]) => name === 'map') : readings;
-    select.replaceChildren(...offered.map(([name, words]) => make('option', { value: name }, `Read as ${words}`)));
+    const offered = made.kind === 'labels' && !this.about.parser ? readings.filter((name) => name === 'map') : readings;
+    select.replaceChildren(...offered.map((name) => make('option', { value: name }, t(`read.${name}`))));
     select.value = made.read_as;
     $('source-reading').hidden = offered.length < 2;
     $('source-style').hidden = made.kind !== 'sketch' || made.read_as !== 'photo';
-    $('source-words').replaceChildren(make('strong', {}, this.file.name), made.notes.length ? `: ${made.notes.join(', ')}` : '');
+    $('source-words').replaceChildren(make('strong', {}, this.file.name), made.notes.length ? `: ${made.notes.map(noted).join(', ')}` : '');
     $('source').hidden = false;
   }
 

@@ -1,16 +1,21 @@
 // The label map: 256 x 256 numbers. Brush and fill set whole pixels, so every colour is exactly one of the palette.
-import { palettePng, readIds } from './png.js';
-import { SIDE, strokes } from './pointer.js';
+import { SIDE, packIds, shape, unpackIds } from './drawing.js';
+import { History } from './history.js';
+import { palettePng } from './png.js';
+import { shapeFor, strokes } from './pointer.js';
+import { View } from './view.js';
 
-const REMEMBERED = 120; // steps that can be undone, 64 kB each
+/** What changed between two maps, small enough that every step can be kept: numbers of pixels, ids before and after. */
+export function difference(before, after) {
+  const at = Uint16Array.from(after.keys()).filter((k) => before[k] !== after[k]);
+  return at.length ? { at, from: Uint8Array.from(at, (k) => before[k]), to: Uint8Array.from(at, (k) => after[k]) } : null;
+}
 
 export class LabelPad {
   /** labels: [{id, colour, mirror}]. hooks as in SketchPad. */
   constructor(canvas, labels, hooks) {
-    Object.assign(this, { canvas, labels, hooks, tool: 'brush', width: 14, mirror: false, label: 1 });
+    Object.assign(this, { canvas, labels, hooks, tool: 'brush', width: 14, mirror: false, shape: 'free', label: 1, history: new History() });
     this.ids = new Uint8Array(SIDE * SIDE);
-    this.past = [];
-    this.future = [];
     canvas.width = canvas.height = SIDE;
     this.context = canvas.getContext('2d');
     this.image = this.context.createImageData(SIDE, SIDE);
@@ -19,40 +24,49 @@ export class LabelPad {
       const n = parseInt(colour.slice(1), 16);
       return (255 << 24 | (n & 255) << 16 | (n >> 8 & 255) << 8 | n >> 16) >>> 0; // little endian
     });
-    strokes(canvas, {
-      start: (point, event) => this.begin(point, (event.buttons & 32) > 0),
-      move: (points) => this.extend(points),
+    this.view = new View(canvas.closest('.sheet'), () => {});
+    strokes(canvas, this.view, {
+      start: (point, event) => this.begin(point, event),
+      move: (points, event) => this.extend(points, event),
       end: () => this.finish(),
+      cancel: () => this.cancel(),
       hover: (point, down) => hooks.cursor(point, this.tool === 'fill' ? 3 : this.width, down),
     });
     this.show();
   }
 
-  get canUndo() { return this.past.length > 0; }
-  get canRedo() { return this.future.length > 0; }
+  get canUndo() { return this.history.canUndo; }
+  get canRedo() { return this.history.canRedo; }
   get pictured() { return this.filled === true; }
   get empty() { return this.ids.every((id) => id === 0); }
 
-  begin(point, penEraser) {
-    this.remember();
-    this.brush = penEraser || this.tool === 'eraser' ? 0 : this.label;
-    if (this.tool === 'fill' && !penEraser) {
+  begin(point, event) {
+    this.before = this.ids.slice();
+    const erases = (event.buttons & 32) > 0;
+    this.brush = erases || this.tool === 'eraser' ? 0 : this.label;
+    if (this.tool === 'fill' && !erases) {
       this.fill(point.x, point.y, this.brush);
       if (this.mirror) this.fill(SIDE - 1 - Math.floor(point.x), point.y, this.labels[this.brush].mirror);
       this.last = null;
     } else {
-      this.last = point;
+      this.last = this.from = point;
       this.line(point, point);
     }
     this.show();
     this.hooks.change('moving');
   }
 
-  extend(points) {
+  extend(points, event) {
     if (!this.last) return;
-    for (const point of points) {
-      this.line(this.last, point);
-      this.last = point;
+    const fixed = shape(shapeFor(event, this.shape), this.from, points.at(-1));
+    if (fixed) {
+      this.ids.set(this.before);
+      for (let k = 1; k < fixed.length; k += 1) this.line(fixed[k - 1], fixed[k]);
+    } else {
+      for (const point of points) {
+        this.line(this.last, point);
+        this.last = point;
+      }
     }
     this.show();
     this.hooks.change('moving');
@@ -60,15 +74,20 @@ export class LabelPad {
 
   finish() {
     this.last = null;
-    const before = this.past.at(-1);
-    if (before && before.every((id, k) => id === this.ids[k])) this.past.pop();
+    this.remember(this.before);
     this.hooks.state();
     this.hooks.change('done');
   }
 
-  remember() {
-    this.past = [...this.past.slice(1 - REMEMBERED), this.ids.slice()];
-    this.future = [];
+  cancel() {
+    this.last = null;
+    this.ids.set(this.before);
+    this.show();
+  }
+
+  remember(before) {
+    const step = difference(before, this.ids);
+    if (step) this.history.push(step);
   }
 
   line(from, to) {
@@ -119,27 +138,29 @@ export class LabelPad {
     this.context.putImageData(this.image, 0, 0);
   }
 
-  swap(from, to) {
-    if (!from.length) return;
-    to.push(this.ids);
-    this.ids = from.pop();
+  undo() { this.swap(this.history.back(), 'from'); }
+  redo() { this.swap(this.history.forth(), 'to'); }
+  swap(step, side) {
+    if (!step) return;
+    step.at.forEach((at, k) => { this.ids[at] = step[side][k]; });
+    this.changed();
+  }
+
+  changed() {
     this.show();
     this.hooks.state();
     this.hooks.change('done');
   }
 
-  undo() { this.swap(this.past, this.future); }
-  redo() { this.swap(this.future, this.past); }
   clear() {
     this.filled = false;
     this.setIds(new Uint8Array(SIDE * SIDE));
   }
   setIds(ids) {
-    this.remember();
+    const before = this.ids;
     this.ids = ids;
-    this.show();
-    this.hooks.state();
-    this.hooks.change('done');
+    this.remember(before);
+    this.changed();
   }
 
   /** A label PNG as the server sends it. */
@@ -147,14 +168,31 @@ export class LabelPad {
     this.filled = true; // the guide lines have done their work
     this.setIds(readIds(image, this.colours));
   }
-  snapshot() { return this.ids.slice(); }
-  restore(ids) {
-    this.remember();
-    this.ids = ids.slice();
+  snapshot() { return { runs: packIds(this.ids) }; }
+  kept() { return { ...this.snapshot(), filled: this.filled }; }
+  /** fresh: it is another project's, so there is nothing to take back. */
+  restore({ runs = [SIDE * SIDE, 0], filled = true } = {}, fresh = false) {
+    const before = this.ids;
+    this.ids = unpackIds(runs, this.labels.length - 1);
+    this.filled = filled;
+    if (fresh) this.history = new History();
+    else this.remember(before);
     this.show();
     this.hooks.state();
   }
 
   /** PNG with the numbers themselves and the palette beside them. */
   blob() { return palettePng(this.ids, SIDE, this.labels.map(({ colour }) => colour)); }
+}
+
+/** An image in exact palette colours -> its ids; a colour that is none becomes background. */
+function readIds(image, colours) {
+  const canvas = document.createElement('canvas');
+  canvas.width = canvas.height = SIDE;
+  const context = canvas.getContext('2d', { willReadFrequently: true });
+  context.imageSmoothingEnabled = false;
+  context.drawImage(image, 0, 0, SIDE, SIDE);
+  const pixels = new Uint32Array(context.getImageData(0, 0, SIDE, SIDE).data.buffer);
+  const byColour = new Map(colours.map((colour, id) => [colour, id]));
+  return Uint8Array.from(pixels, (pixel) => byColour.get(pixel) ?? 0);
 }

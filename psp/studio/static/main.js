@@ -1,87 +1,137 @@
 // The page: its parts are made here, and told of each other.
 import { get } from './api.js';
 import { Between } from './between.js';
+import { bytesOf } from './bytes.js';
+import { compare } from './compare.js';
 import { Controls } from './controls.js';
-import { $, bytesOf, make, pngUrl, save, toast } from './dom.js';
-import { Earlier } from './earlier.js';
+import { $, busy, make, pngUrl, toast } from './dom.js';
+import { Hints } from './hints.js';
 import { Importer } from './importer.js';
 import { LabelPad } from './labelpad.js';
 import { Maker, anotherSeed } from './maker.js';
 import { Models } from './models.js';
+import { fillParts } from './parts.js';
+import { closeAll, popups } from './popups.js';
+import { Project } from './project.js';
+import { Reference } from './reference.js';
 import { Results, peek } from './results.js';
-import { change, link, onChange, readAddress, settings } from './settings.js';
+import { saving } from './saving.js';
+import { change, onChange, readAddress, settings, shownExample } from './settings.js';
+import { KINDS, drawings, pictureSections, sectionsOf } from './sections.js';
 import { SketchPad } from './sketchpad.js';
+import { Strip } from './strip.js';
 import { Tools, palette } from './tools.js';
+import { LANGUAGES, chooseLanguage, loadWords, t } from './words.js';
 
-const KINDS = ['sketch', 'labels', 'photo'];
+const REST = 1500; // ms that the hand rests before what is shown counts as an earlier face
 const state = { kind: 'sketch', locked: null, photo: null };
 const pads = {};
 const tools = {};
 
+const blobOf = (base64, type) => new Blob([bytesOf(base64)], { type });
 const models = new Models({
   changed: () => modelChanged(),
   failed: (model, before) => {
-    toast(`${model.title} cannot be used. ${model.error}`, { wrong: true, seconds: 15 });
+    toast(t('model.failed', { name: model.title, error: model.error }), { wrong: true, seconds: 15 });
     const other = before && before.state !== 'failed' ? before : models.all.find((one) => one.state !== 'failed');
     if (other) change({ model: other.id });
   },
 });
-const results = new Results({ select: (item) => showLock(item) });
 const maker = new Maker({
   source: async () => {
     state.asked = origin();
-    if (state.locked) return { latent: state.locked.latent };
-    if (state.kind === 'photo') return state.photo && { image: state.photo.blob };
+    if (state.locked) return { latent: blobOf(state.locked.latent, 'application/octet-stream') };
+    if (state.kind === 'photo') return state.photo && { image: blobOf(state.photo, 'image/png') };
     return pads[state.kind].empty ? null : { image: await pads[state.kind].blob() };
   },
   model: () => models.current,
-  stylePhoto: () => controls.photo,
+  stylePhoto: () => controls.png && blobOf(controls.png, 'image/png'),
   made: show,
   busy: (on) => waiting(on),
 });
-const earlier = new Earlier({ entry: remembered, restore });
-const between = new Between({ show: showBetween });
+let results;
+let between;
+let hints;
 let importer;
 let controls;
+let project;
+let reference;
+const strips = {};
 
 async function start() {
-  let about;
+  await loadWords();
   try {
-    about = await get('api/about');
+    const about = await get('api/about');
     const wanted = readAddress();
     await models.start(wanted.model);
-    Object.assign(settings, wanted, { model: models.chosen });
-    begin(about, wanted);
+    begin(about);
+    busy('start', true);
+    await project.restore();
+    await follow(wanted);
+    busy('start', false);
   } catch (error) {
     toast(error.message, { wrong: true, seconds: 600 });
     throw error;
   }
 }
 
-function begin(about, wanted) {
+function begin(about) {
+  settings.model = models.chosen;
+  results = new Results({ select: (item) => selected(item) });
+  between = new Between({ show: showBetween, kept: () => project.keep('faces') });
+  hints = new Hints();
   const hooks = (kind) => ({
     change: (how) => drawn(kind, how),
     state: () => tools[kind]?.refresh(),
     cursor: (...rest) => tools[kind]?.cursor(...rest),
+    tool: (name) => tools[kind].choose(name),
   });
+  const keepTools = () => project?.keep('settings', { loud: false });
   pads.sketch = new SketchPad($('sketch'), hooks('sketch'));
   pads.labels = new LabelPad($('labels'), about.labels, hooks('labels'));
-  for (const kind of ['sketch', 'labels']) tools[kind] = new Tools(kind, pads[kind]);
+  for (const kind of ['sketch', 'labels']) {
+    tools[kind] = new Tools(kind, pads[kind], keepTools);
+    tools[kind].refresh();
+  }
   palette(about.labels, pads.labels);
-  importer = new Importer(about, { tab: () => state.kind, show: showPicture });
-  controls = new Controls({ model: () => models.current, importer });
+  for (const name of ['favourites', 'earlier']) {
+    const most = name === 'favourites' ? { most: Infinity, bytes: Infinity } : {};
+    strips[name] = new Strip(name, { restore, keep: (key, entry) => project.keepEntry(key, entry) }, most);
+  }
+  reference = new Reference(() => project.keep('pictures'));
+  importer = new Importer(about, { tab: () => state.kind, show: showPicture, project: (file) => project.open(file), close: closeAll });
+  controls = new Controls({ model: () => models.current, importer, kept: () => project.keep('pictures') });
+  const page = { state, pads, tools, models, controls, reference, results, between, lock, showPhoto, origin };
+  const sections = sectionsOf(page);
+  project = new Project(sections, strips, { opened, extra: () => drawings(page) });
+  fillParts($('parts'), (strokes) => {
+    closeAll();
+    if (state.kind !== 'sketch') chooseKind('sketch');
+    pads.sketch.add(strokes);
+  });
+  saving({
+    item: () => results.selected, sections: () => pictureSections(page, sections), between,
+    settings: () => ({ ...state.shown?.settings, truncation: settings.truncation ?? models.current.truncation, seed: results.selected.seed, size: results.selected.size }),
+    all: () => (strips.favourites.entries.length ? { favourites: true, items: strips.favourites.items.map((item) => ({ ...item, favourite: true })) } : { items: everyFace() }),
+  });
   $('enhance-card').hidden = !about.enhancer;
-  $('enhance-name').textContent = `Enhance with ${about.enhancer}`;
-  $('about-line').textContent = `Version ${about.version}, on ${about.device}.`;
+  $('enhance-name').textContent = t('enhance', { name: about.enhancer });
+  $('about-line').textContent = t('about', { version: about.version, device: about.device });
   onChange((changed, how) => settingsChanged(changed, how));
   wire();
+  popups();
   peek(results);
-  if (wanted.example) importer.named(wanted.example);
-  models.choose(models.chosen);
 }
 
 function wire() {
   $('model').addEventListener('change', () => change({ model: $('model').value }));
+  $('language').append(...Object.entries(LANGUAGES).map(([value, name]) => make('option', { value, lang: value }, name)));
+  $('language').value = document.documentElement.lang;
+  $('language').addEventListener('change', async () => {
+    chooseLanguage($('language').value);
+    await project.settle();
+    location.reload();
+  });
   for (const tab of document.querySelectorAll('[role="tab"]')) tab.addEventListener('click', () => chooseKind(tab.dataset.kind));
   document.querySelector('.tabs').addEventListener('keydown', (event) => {
     const tabs = [...document.querySelectorAll('[role="tab"]:not([hidden])')];
@@ -91,44 +141,51 @@ function wire() {
     next.focus();
     next.click();
   });
-  $('dice').addEventListener('click', anotherSeed);
-  $('make').addEventListener('click', () => maker.ask('now'));
-  $('lock').addEventListener('click', () => lock(state.locked === results.selected ? null : results.selected));
-  $('unlock').addEventListener('click', () => lock(null));
-  $('set-a').addEventListener('click', () => between.set('a', results.selected));
-  $('set-b').addEventListener('click', () => between.set('b', results.selected));
-  $('link').addEventListener('click', copyLink);
-  $('back').addEventListener('click', () => results.show(state.grid.items, state.grid.facts, state.grid.at));
-  $('save-picture').addEventListener('click', () => saved('png'));
-  $('save-latent').addEventListener('click', () => saved('npy'));
-  $('save-settings').addEventListener('click', () => saved('json'));
-  $('help').addEventListener('click', () => $('help-dialog').showModal());
-  $('help-dialog').addEventListener('click', (event) => event.target === $('help-dialog') && $('help-dialog').close());
-  addEventListener('click', (event) => { if (!$('save-menu').contains(event.target)) $('save-menu').open = false; });
+  const on = (id, act) => $(id).addEventListener('click', act);
+  on('project-new', () => { closeAll(); project.startAnew(); });
+  on('project-open', () => { closeAll(); $('file').click(); });
+  on('project-save', () => { closeAll(); project.save(); });
+  on('dice', anotherSeed);
+  on('make', () => maker.ask('now'));
+  on('lock', () => lock(isLocked(results.selected) ? null : results.selected));
+  on('unlock', () => lock(null));
+  on('star', star);
+  on('set-a', () => between.set('a', results.selected));
+  on('set-b', () => between.set('b', results.selected));
+  on('compare', () => compare(between.ends.a, between.ends.b));
+  on('back', () => results.show(state.grid.items, state.grid));
+  on('help', () => $('help-dialog').showModal());
+  for (const dialog of document.querySelectorAll('dialog')) dialog.addEventListener('click', (event) => event.target === dialog && dialog.close(''));
   addEventListener('keydown', keys);
+  addEventListener('keyup', (event) => event.key.toLowerCase() === 'b' && results.holdBefore(false));
+  addEventListener('blur', () => results.holdBefore(false));
   addEventListener('hashchange', () => { const found = readAddress(); if (!models.find(found.model)) delete found.model; change(found); });
 }
 
 function keys(event) {
-  if (event.key === 'Escape') $('save-menu').open = false;
   const typing = event.target.closest?.('input[type="text"], select, textarea, dialog');
-  if (typing || $('help-dialog').open || event.altKey) return;
-  if ((event.ctrlKey || event.metaKey) && event.key === 'Enter') { maker.ask('now'); event.preventDefault(); return; }
-  if (tools[state.kind]?.key(event)) { event.preventDefault(); return; }
-  if (event.ctrlKey || event.metaKey) return;
   const letter = event.key.toLowerCase();
+  const control = event.ctrlKey || event.metaKey;
+  if (control && letter === 's') { event.preventDefault(); project.save(); return; }
+  if (typing || document.querySelector('dialog[open]') || event.altKey) return;
+  if (control && event.key === 'Enter') { maker.ask('now'); event.preventDefault(); return; }
+  if (tools[state.kind]?.key(event)) { event.preventDefault(); return; }
+  if (control) return;
   if (letter === 'r' && !$('dice').disabled) anotherSeed();
   else if (letter === 'l' && results.selected?.latent) $('lock').click();
+  else if (letter === 'k' && results.selected) star();
+  else if (letter === 'b' && !event.repeat) results.holdBefore(true);
   else if (letter === '?') $('help').click();
 }
 
 // What to start from
 
-function chooseKind(kind, { keepModel = false } = {}) {
-  const model = keepModel ? models.current : models.forKind(kind);
+function chooseKind(kind) {
+  const model = models.forKind(kind);
   showKind(kind);
-  if (!keepModel && model && model.id !== settings.model) change({ model: model.id });
-  else if (!keepModel) maker.ask();
+  if (model && model.id !== settings.model) change({ model: model.id });
+  else maker.ask();
+  project.keep('settings', { loud: false });
 }
 
 function showKind(kind) {
@@ -141,84 +198,95 @@ function showKind(kind) {
     tab.tabIndex = one === kind ? 0 : -1;
     $(`panel-${one}`).hidden = one !== kind;
   }
+  $('parts-button').hidden = kind !== 'sketch';
+  $('reference-button').hidden = kind === 'photo';
   importer.fillShelf($('examples'), kind, 24);
   importer.fillShelf($('empty-examples'), kind, 8);
-  $('empty-words').textContent = { sketch: 'Draw, and a face appears here.', labels: 'Paint, and a face appears here.', photo: 'Give it a photo, and a face appears here.' }[kind];
+  $('empty-words').textContent = t(`empty.${kind}`);
   if (kind === 'sketch') pads.sketch.redraw();
   if (other && isEmpty()) { // nothing to start from here yet: the faces of the other canvas go into the strip
-    if (results.items.length) earlier.keep(true);
+    if (results.items.length) keepEarlier();
     maker.cancel();
     results.clear();
   }
 }
 
 function drawn(kind, how) {
-  earlier.hold();
+  clearTimeout(state.resting);
+  hints.follow('draw');
+  if (how === 'done') project.keep(kind);
   if (state.locked && how === 'done') {
-    toast('A face is locked, so the drawing does not count.', { action: ['Unlock', () => lock(null)] });
-    return;
-  }
-  if (pads[kind].empty) {
-    importer.forget();
-    maker.cancel();
-    results.clear();
-    tools[kind].refresh();
+    toast(t('locked.drawing'), { action: [t('unlock'), () => lock(null)] });
     return;
   }
   tools[kind].refresh();
-  maker.ask(how);
+  if (!pads[kind].empty) { maker.ask(how); return; }
+  importer.forget();
+  maker.cancel();
+  results.clear();
+  project.keep('faces');
 }
 
 /** A picture that was opened goes onto its canvas. */
 function showPicture(kind, image, base64) {
   if (kind !== state.kind) chooseKind(kind);
   if (state.locked) lock(null);
-  if (kind === 'photo') {
-    state.photo = { blob: new Blob([bytesOf(base64)], { type: 'image/png' }), url: pngUrl(base64) };
-    showPhoto();
-    maker.ask();
-  } else pads[kind].setImage(image);
+  if (kind !== 'photo') { pads[kind].setImage(image, base64); return; }
+  state.photo = base64;
+  project.keep('pictures');
+  showPhoto();
+  maker.ask();
 }
 
 function showPhoto() {
   $('photo').hidden = !state.photo;
-  if (state.photo) $('photo').src = state.photo.url;
+  if (state.photo) $('photo').src = pngUrl(state.photo);
 }
 
 // Faces
 
 async function show(answer, how) {
   const { waiting, network, enhancing } = answer.seconds;
-  const words = [`${network.toFixed(2)} s on ${answer.device.split(' ')[0]}`];
-  if (enhancing) words.push(`${enhancing.toFixed(1)} s enhancing`);
-  if (waiting > 0.5) words.push(`${waiting.toFixed(1)} s in line`);
+  const words = [t('facts.seconds', { seconds: network.toFixed(2), device: answer.device.split(' ')[0] })];
+  if (enhancing) words.push(t('facts.enhancing', { seconds: enhancing.toFixed(1) }));
+  if (waiting > 0.5) words.push(t('facts.waiting', { seconds: waiting.toFixed(1) }));
   models.note(answer.model, { state: 'ready', seconds_per_picture: network / answer.pictures.length });
   const { title, features } = models.find(answer.model) ?? models.current;
   const seeded = settings.style !== 'own' && (answer.pictures[0].latent || features?.includes('seed'));
-  const items = answer.pictures.map((picture) => ({ ...picture, model: answer.model, words: seeded ? `Seed ${picture.seed}` : title }));
+  const items = answer.pictures.map((picture) => ({ ...picture, model: answer.model, words: seeded ? t('face.seed', { seed: picture.seed }) : title }));
   state.shown = state.asked;
-  await results.show(items, words.join(', '));
+  const edited = state.shown.settings.edits;
+  const source = models.current.edits?.length ? JSON.stringify({ ...state.shown, settings: { ...state.shown.settings, edits: '' } }) : '';
+  if (!edited) state.unedited = { items, source };
+  const before = edited && state.unedited?.source === source ? state.unedited.items : undefined;
+  await results.show(items, { facts: words.join(', '), before });
   $('model-state').textContent = models.facts();
-  earlier.keep(how === 'now');
+  hints.show(items.length > 1 ? 'choose' : 'more');
+  if (how === 'moving') return;
+  project.keep('faces', { loud: false });
+  if (how === 'now') keepEarlier();
+  else keepWhenResting();
 }
 
 /** A face from the slider; the grid that it hides comes back with a button. */
 async function showBetween(item, facts) {
   maker.cancel();
   if (results.items.length && results.selected.between === undefined) state.grid = { items: results.items, facts: results.facts, at: results.at };
-  await results.show([item], facts, 0);
-  earlier.keep(false);
+  await results.show([item], { facts, at: 0 });
+  keepWhenResting();
 }
 
 function settingsChanged(changed, how) {
+  if (how === 'done') project.keep('settings', { loud: changed.length > 0 });
+  if (changed.includes('n') && settings.n > 1) hints.follow('more');
   if (changed.includes('model')) {
-    if (results.items.length) earlier.keep(true);
+    if (results.items.length) keepEarlier();
     if (state.locked && state.locked.model !== settings.model) lock(null, { quietly: true });
     models.choose(settings.model);
   }
   if (changed.includes('live') && !settings.live) maker.cancel(); // what was to come by itself does not come
   if (changed.includes('live') && changed.length === 1 && !settings.live) return;
-  if (state.locked && changed.length && ['coarse', 'middle'].some((name) => changed.includes(name)) && changed.length === 1) return;
+  if (state.locked && changed.length === 1 && ['coarse', 'middle'].includes(changed[0])) return;
   if (changed.includes('seed') || changed.includes('n') || changed.includes('style')) { maker.ask(settings.live ? 'done' : 'now'); return; }
   maker.ask(how);
 }
@@ -240,8 +308,8 @@ function waiting(on) {
   state.veil = setTimeout(() => {
     const reading = model.state !== 'ready';
     $('veil').hidden = !(maker.running && (reading || results.items.length === 0));
-    $('veil-words').textContent = reading ? 'Reading the model' : 'Making the first face';
-    $('veil-time').textContent = reading && model.loading_for ? `${Math.round(model.loading_for)} s so far` : '';
+    $('veil-words').textContent = t(reading ? 'wait.model' : 'wait.face');
+    $('veil-time').textContent = reading && model.loading_for ? t('wait.seconds', { seconds: Math.round(model.loading_for) }) : '';
   }, $('veil').hidden ? 400 : 0);
 }
 
@@ -253,67 +321,99 @@ function lock(item, { quietly = false } = {}) {
   state.locked = item;
   $('lock-card').hidden = !item;
   if (item) $('lock-image').src = pngUrl(item.png);
-  showLock(results.selected);
+  selected(results.selected);
   for (const name of ['coarse', 'middle']) document.querySelector(`[data-setting="${name}"]`).parentElement.classList.toggle('resting', Boolean(item));
+  project.keep('faces');
   if (quietly) return;
+  hints.follow('choose');
   if (item && settings.n === 1) change({ n: 4 });
   else if (!item && isEmpty()) results.clear();
   else maker.ask(item ? 'now' : 'done');
 }
 
-function showLock(item) {
+function selected(item) {
   $('back').hidden = item?.between === undefined || !state.grid;
-  $('lock').setAttribute('aria-pressed', Boolean(item) && state.locked === item);
+  $('lock').setAttribute('aria-pressed', isLocked(item));
+  $('star').setAttribute('aria-pressed', Boolean(item) && strips.favourites.has(item.png));
+}
+
+const isLocked = (item) => Boolean(item) && state.locked?.png === item.png;
+
+/** The selected face among the favourites, or out of them. */
+function star() {
+  const item = results.selected;
+  if (!item) return;
+  if (!strips.favourites.removePicture(item.png)) strips.favourites.add({ ...remembered(), items: [item], at: 0 });
+  selected(item);
+}
+
+/** Every face that is there, once. */
+function everyFace() {
+  const shown = results.items.map((item) => ({ ...item, settings: state.shown?.settings }));
+  return [...new Map([...shown, ...strips.earlier.items].map((item) => [item.png, item])).values()];
 }
 
 // Keeping things
 
-/** What the faces that are now asked for come from. */
+/** What the faces that are now asked for come from, as a plain record. */
 function origin() {
   const { kind, locked } = state;
-  return { settings: { ...settings }, kind, locked, drawing: kind === 'photo' ? state.photo : pads[kind].snapshot() };
+  return { settings: { ...settings }, kind, locked, drawing: kind === 'photo' ? { photo: { png: state.photo } } : pads[kind].snapshot() };
 }
 
 function remembered() {
-  if (!results.items.length) return null;
-  return { items: results.items, at: results.at, facts: results.facts, ...state.shown };
+  return { items: results.items, at: results.at, facts: results.facts, ...(state.shown ?? origin()) };
+}
+
+function keepEarlier() {
+  clearTimeout(state.resting);
+  if (results.items.length) strips.earlier.add(remembered());
+}
+
+/** Live drawing makes many pictures: one is kept when the hand has rested for a moment. */
+function keepWhenResting() {
+  clearTimeout(state.resting);
+  state.resting = setTimeout(keepEarlier, REST);
 }
 
 async function restore(entry) {
   maker.cancel();
-  earlier.keep(true);
+  keepEarlier();
   const { live } = settings;
   Object.assign(settings, entry.settings, { live });
+  if (models.find(settings.model) === undefined) settings.model = models.chosen;
   if (models.chosen !== settings.model) models.choose(settings.model);
   showKind(entry.kind);
-  if (entry.kind === 'photo') { state.photo = entry.drawing; showPhoto(); } else pads[entry.kind].restore(entry.drawing);
+  if (entry.kind === 'photo') { state.photo = entry.drawing.photo?.png; showPhoto(); } else await pads[entry.kind].restore(entry.drawing);
   lock(entry.locked, { quietly: true });
   controls.show();
   maker.cancel();
   state.shown = { settings: entry.settings, kind: entry.kind, locked: entry.locked, drawing: entry.drawing };
-  await results.show(entry.items, entry.facts, entry.at);
+  await results.show(entry.items, { facts: entry.facts, at: entry.at });
+  for (const name of Object.keys(project.sections)) project.keep(name);
 }
 
-function saved(what) {
-  $('save-menu').open = false;
-  const item = results.selected;
-  if (!item) return;
-  const name = `face_${item.between === undefined ? `seed_${item.seed}` : `between_${item.between}`}`;
-  if (what === 'png') save(`${name}.png`, [bytesOf(item.png)], 'image/png');
-  else if (what === 'npy') save(`${name}.npy`, [bytesOf(item.latent)], 'application/octet-stream');
-  else save(`${name}.json`, [JSON.stringify({ ...settings, truncation: settings.truncation ?? models.current.truncation, seed: item.seed, size: item.size, link: link() }, null, 2)], 'application/json');
+/** Another project is there: the page shows it, and its faces are made again where they are not all there. */
+async function opened() {
+  maker.cancel();
+  models.choose(settings.model);
+  showKind(state.kind);
+  controls.show();
+  change({});
+  maker.cancel();
+  const whole = results.items.length && results.items.length === settings.n || results.selected?.between !== undefined;
+  if (!whole && !isEmpty()) maker.ask('now');
 }
 
-async function copyLink() {
-  const address = link();
-  try {
-    await navigator.clipboard.writeText(address);
-    toast('The link is copied. It restores the settings, not your drawing.');
-  } catch {
-    const field = make('input', { value: address, readOnly: true, ariaLabel: 'Link' });
-    toast('Copy this link; it restores the settings, not your drawing.', { extra: field, seconds: 30 });
-    field.select();
-  }
+/** A link was followed: its settings come on top of what was kept, and its example if that is not there already. */
+async function follow(wanted) {
+  const reloaded = performance.getEntriesByType('navigation')[0]?.type !== 'navigate' && project.known;
+  if (reloaded) return;
+  if (!models.find(wanted.model)) delete wanted.model;
+  const { example, ...values } = wanted;
+  if (!project.known) models.choose(values.model ?? settings.model);
+  if (Object.entries(values).some(([name, value]) => settings[name] !== value)) change(values);
+  if (example && example !== shownExample()) await importer.named(example);
 }
 
 start();

@@ -3,6 +3,7 @@
 import { ApiError, post, session } from './api.js';
 import { $, busy, toast } from './dom.js';
 import { change, settings } from './settings.js';
+import { t } from './words.js';
 
 const REST = 160; // ms after the last stroke
 const WHILE_MOVING = 90; // ms between two requests while the pen is down
@@ -54,12 +55,15 @@ export class Maker {
     this.progress(true);
     const started = performance.now();
     const { model, n, seed, style, coarse, middle, fine, truncation, enhance } = settings;
+    const { features, edits } = this.hooks.model() ?? {};
     const photo = style === 'photo' ? this.hooks.stylePhoto() : null;
     const mixing = source.latent ? { coarse: 0, middle: 0, fine } : { coarse, middle, fine };
     try {
       const answer = await post('api/generate', {
         ...source, model, n, seed, style: photo ? 'photo' : style === 'own' ? 'own' : 'random', style_photo: photo, ...mixing,
         truncation, enhance: enhance || null, session,
+        follow: features?.includes('follow') ? settings.follow : null,
+        edits: edits?.length ? settings.edits || null : null,
       }, controller.signal);
       if (this.running !== controller) return;
       await this.hooks.made({ ...answer, took: (performance.now() - started) / 1000 }, how);
@@ -80,11 +84,11 @@ export class Maker {
     if (!(error instanceof ApiError)) throw error;
     if (error.status === 409 && /^(A newer request|This model cannot)/.test(error.message)) return; // the menu tells of models
     if (error.status === 503 || error.status === 429) {
-      toast('The studio is busy; this page asks again by itself.', { seconds: 3 });
+      toast(t('busy'), { seconds: 3 });
       setTimeout(() => this.running || this.timer || this.run('done'), 1000 * Math.max(1, error.retryAfter));
       return;
     }
-    toast(error.message, { wrong: true, action: ['Try again', () => this.ask('now')] });
+    toast(error.message, { wrong: true, action: [t('again'), () => this.ask('now')] });
   }
 
   /** A bar that fills in about the time that the model took lately, or one that only moves when that is unknown. */

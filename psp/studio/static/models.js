@@ -1,9 +1,12 @@
 // The model menu: which there are, which one is chosen, and how far its reading has come.
 import { get, post } from './api.js';
 import { $, make } from './dom.js';
+import { knows, t } from './words.js';
 
 const GROUPS_FIRST = 'Yours';
-const KINDS = { sketch: 'from a sketch', labels: 'from labels', photo: 'from a photo' };
+
+/** The names of bundled models are known in every language; those of files are theirs. */
+const titleOf = ({ id, title }) => (knows(`model.${id}`) ? t(`model.${id}`) : title);
 
 export class Models {
   /** hooks: changed() after anything about the chosen model changed; failed(model, before) when it could not be read. */
@@ -78,8 +81,8 @@ export class Models {
       const sorted = [...groups].sort(([a], [b]) => (b === GROUPS_FIRST) - (a === GROUPS_FIRST));
       this.select.replaceChildren(...sorted.map(([label, models]) => {
         const options = models.map((model) => make('option', { value: model.id, disabled: model.state === 'failed' },
-          model.group === GROUPS_FIRST && model.input ? `${model.title}, ${KINDS[model.input]}` : model.title));
-        return sorted.length > 1 ? grouped(label, options) : options;
+          model.group === GROUPS_FIRST && model.input ? `${titleOf(model)}, ${t(`from.${model.input}`)}` : titleOf(model)));
+        return sorted.length > 1 ? grouped(knows(`group.${label}`) ? t(`group.${label}`) : label, options) : options;
       }).flat());
     }
     this.select.value = this.chosen ?? '';
@@ -89,10 +92,10 @@ export class Models {
   facts() {
     const model = this.current;
     const words = [];
-    if (model.size) words.push(`${model.size} px`, model.layers ? `${model.layers} styles` : '');
+    if (model.size) words.push(`${model.size} px`, model.layers ? t('facts.layers', { n: model.layers }) : '');
     words.push(this.device);
-    if (model.seconds_per_picture) words.push(`${model.seconds_per_picture.toFixed(2)} s per face`);
-    if (model.state === 'loading') words.push(`being read${model.loading_for ? `, ${Math.round(model.loading_for)} s so far` : ''}`);
+    if (model.seconds_per_picture) words.push(t('facts.each', { seconds: model.seconds_per_picture.toFixed(2) }));
+    if (model.state === 'loading') words.push(t('facts.reading', { seconds: Math.round(model.loading_for ?? 0) }));
     if (model.state === 'failed') words.push(model.error);
     return words.filter(Boolean).join(' · ');
   }

@@ -1,51 +1,70 @@
-// Mouse, touch, pen and keys on a canvas become strokes in canvas units (0 to 256), smoothed and with every point the
-// browser collected between two frames.
-export const SIDE = 256;
+// Mouse, touch, pen and keys on a canvas become strokes in canvas units (0 to 256), with every point the browser
+// collected between two frames. Two fingers, the middle button or the space bar move the view instead.
+import { SIDE } from './drawing.js';
 
 /**
- * hooks: start(point, event), move(points), end(), hover(point or null). A point is {x, y, pressure}; pressure is null
- * for devices that have none. Returns {cancel}.
+ * hooks: start(point, event), move(points, event), end(), cancel(), hover(point or null, down). A point is
+ * {x, y, pressure}; pressure is null for devices that have none. view: a View.
  */
-export function strokes(canvas, hooks) {
+export function strokes(canvas, view, hooks) {
   let pointer = null; // id of the finger, pen or mouse that draws
   let rectangle = null;
+  const fingers = new Map();
   const at = (event) => ({
     x: ((event.clientX - rectangle.left) / rectangle.width) * SIDE,
     y: ((event.clientY - rectangle.top) / rectangle.height) * SIDE,
     pressure: event.pointerType === 'pen' ? Math.max(0.02, event.pressure) : null,
   });
   canvas.addEventListener('pointerdown', (event) => {
-    if (pointer !== null || event.button > 0 && event.pointerType === 'mouse') return;
+    try { canvas.setPointerCapture(event.pointerId); } catch { /* a made-up event */ }
+    event.preventDefault();
+    canvas.classList.add('pointed'); // no ring around what a hand is drawing on
+    canvas.focus({ preventScroll: true });
+    if (event.pointerType === 'touch') {
+      fingers.set(event.pointerId, event);
+      if (fingers.size === 2) {
+        if (pointer !== null) hooks.cancel();
+        pointer = null;
+        view.grab([...fingers.values()]);
+      }
+      if (fingers.size > 1) return;
+    }
+    if (pointer !== null) return;
+    if (event.button === 1 || view.held) { view.grab([event]); return; }
+    if (event.button > 0 && event.pointerType === 'mouse') return;
     liftPen();
     pointer = event.pointerId;
     rectangle = canvas.getBoundingClientRect();
-    try { canvas.setPointerCapture(pointer); } catch { /* a made-up event */ }
-    canvas.classList.add('pointed'); // no ring around what a hand is drawing on
-    canvas.focus({ preventScroll: true });
-    event.preventDefault();
     hooks.start(at(event), event);
   });
   canvas.addEventListener('pointermove', (event) => {
+    if (fingers.has(event.pointerId)) fingers.set(event.pointerId, event);
+    if (view.grabbed) {
+      view.drag(fingers.size ? [...fingers.values()] : [event]);
+      return;
+    }
     if (pointer === null) {
       rectangle = canvas.getBoundingClientRect();
-      hooks.hover?.(event.pointerType === 'touch' ? null : at(event));
+      hooks.hover(event.pointerType === 'touch' ? null : at(event));
       return;
     }
     if (event.pointerId !== pointer) return;
     const all = event.getCoalescedEvents?.() ?? [];
     const points = (all.length ? all : [event]).map(at);
-    hooks.move(points);
-    hooks.hover?.(event.pointerType === 'touch' ? null : points.at(-1));
+    hooks.move(points, event);
+    hooks.hover(event.pointerType === 'touch' ? null : points.at(-1));
   });
   const end = (event) => {
+    fingers.delete(event.pointerId);
+    if (view.grabbed && !fingers.size) view.release();
     if (event.pointerId !== pointer) return;
     pointer = null;
     hooks.end();
   };
   canvas.addEventListener('pointerup', end);
   canvas.addEventListener('pointercancel', end);
-  canvas.addEventListener('pointerleave', () => pointer === null && hooks.hover?.(null));
-  canvas.addEventListener('contextmenu', (event) => event.pointerType !== 'mouse' && event.preventDefault());
+  canvas.addEventListener('pointerleave', () => pointer === null && hooks.hover(null));
+  canvas.addEventListener('contextmenu', (event) => (event.pointerType !== 'mouse' || event.ctrlKey) && event.preventDefault());
 
   // keys
   let pen = null;
@@ -53,31 +72,34 @@ export function strokes(canvas, hooks) {
   function liftPen() {
     if (down) hooks.end();
     down = false;
-    if (pen) hooks.hover?.(null);
+    if (pen) hooks.hover(null);
     pen = null;
   }
   canvas.addEventListener('keydown', (event) => {
     const step = event.shiftKey ? 16 : event.altKey ? 1 : 4;
     const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [0, 0];
-    if (!dx && !dy && event.key !== ' ') return;
-    if (event.ctrlKey || event.metaKey) return;
+    const space = event.key === ' ' && !canvas.classList.contains('pointed'); // for a hand, the space bar moves the view
+    if (!dx && !dy && !space || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     canvas.classList.remove('pointed');
     pen ??= { x: SIDE / 2, y: SIDE / 2, pressure: null };
-    if (event.key === ' ') {
+    if (space) {
       if (event.repeat) return;
       down = !down;
-      if (down) hooks.start({ ...pen }, event);
+      if (down) hooks.start({ ...pen }, { buttons: 0 });
       else hooks.end();
     } else {
       pen.x = Math.min(SIDE, Math.max(0, pen.x + dx * step));
       pen.y = Math.min(SIDE, Math.max(0, pen.y + dy * step));
-      if (down) hooks.move([{ ...pen }]);
+      if (down) hooks.move([{ ...pen }], { buttons: 0 });
     }
-    hooks.hover?.({ ...pen }, down);
+    hooks.hover({ ...pen }, down);
   });
   canvas.addEventListener('blur', () => { liftPen(); canvas.classList.remove('pointed'); });
 }
+
+/** What a stroke becomes: a held key wins over what was chosen. */
+export const shapeFor = (event, chosen) => (event.shiftKey ? 'line' : event.altKey || event.ctrlKey ? 'oval' : chosen);
 
 /** A follower that trails the hand a little and takes the tremble out of a line; amount 0 follows exactly. */
 export class Smoother {

@@ -1,10 +1,11 @@
 // The grid of faces: which are shown, which one is selected, and what is said about it.
 import { $, loadImage, make, pngUrl } from './dom.js';
+import { t } from './words.js';
 
 export class Results {
   /** hooks: select(item) after another face was selected. An item: {png, seed, size, latent, model, words}. */
   constructor(hooks) {
-    Object.assign(this, { hooks, items: [], at: 0, facts: '' });
+    Object.assign(this, { hooks, items: [], before: [], at: 0, facts: '' });
     this.grid = $('grid');
     this.grid.addEventListener('click', (event) => {
       const button = event.target.closest('button');
@@ -23,12 +24,12 @@ export class Results {
 
   get selected() { return this.items[this.at] ?? null; }
 
-  /** Show faces once all of them are decoded; facts: about the request, in words. */
-  async show(items, facts = '', at = Math.min(this.at, items.length - 1)) {
+  /** Show faces once all of them are decoded; facts: about the request, in words. before: faces to hold them against. */
+  async show(items, { facts = '', at = Math.min(this.at, items.length - 1), before = this.items } = {}) {
     const order = (this.order = (this.order ?? 0) + 1);
     await Promise.all(items.map((item) => loadImage(pngUrl(item.png))));
     if (order !== this.order) return; // something newer was shown meanwhile
-    Object.assign(this, { items, facts, at });
+    Object.assign(this, { items, facts, at, before });
     const columns = Math.ceil(Math.sqrt(items.length));
     this.grid.style.setProperty('--columns', columns);
     this.grid.classList.toggle('many', items.length > 1);
@@ -39,18 +40,28 @@ export class Results {
     }
     items.forEach((item, k) => {
       const button = this.grid.children[k];
-      button.firstChild.src = pngUrl(item.png);
-      button.firstChild.alt = `Face ${k + 1} of ${items.length}, ${item.words}`;
+      button.firstChild.alt = t('face.of', { k: k + 1, n: items.length, words: item.words });
       button.lastChild.textContent = item.words;
     });
+    this.paint(items);
     $('empty').hidden = true;
     $('acts').hidden = false;
     this.select(this.at);
   }
 
+  paint(items) { items.forEach((item, k) => { this.grid.children[k].firstChild.src = pngUrl(item.png); }); }
+
+  /** While a key is held: the faces as they were before. */
+  holdBefore(on) {
+    if (!this.items.length) return;
+    const there = on && this.before.length === this.items.length;
+    this.paint(there ? this.before : this.items);
+    $('before-tag').hidden = !there;
+  }
+
   clear() {
     this.order = (this.order ?? 0) + 1;
-    Object.assign(this, { items: [], at: 0 });
+    Object.assign(this, { items: [], before: [], at: 0 });
     this.grid.replaceChildren();
     $('empty').hidden = false;
     $('acts').hidden = true;
@@ -65,7 +76,7 @@ export class Results {
     });
     const item = this.selected;
     const box = this.grid.children[at]?.getBoundingClientRect();
-    const enlarged = box && item.size < box.width ? ', shown enlarged' : '';
+    const enlarged = box && item.size < box.width ? `, ${t('face.enlarged')}` : '';
     $('caption').replaceChildren(make('strong', {}, item.words), ` · ${item.size} × ${item.size} px${enlarged}`, this.facts && ` · ${this.facts}`);
     this.hooks.select(item);
   }

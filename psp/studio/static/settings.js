@@ -1,6 +1,6 @@
 // What the next faces are made with; readable from and written to the address, so that a link restores it.
-export const DEFAULTS = { model: '', n: 1, seed: 1, style: 'random', coarse: 0, middle: 0, fine: 1, truncation: null, enhance: false, live: true }; // truncation null: the model's own
-const RANGES = { n: [1, 9], seed: [0, 2147483000], coarse: [0, 1], middle: [0, 1], fine: [0, 1], truncation: [0, 1.5] };
+export const DEFAULTS = { model: '', n: 1, seed: 1, style: 'random', coarse: 0, middle: 0, fine: 1, truncation: null, follow: null, edits: '', enhance: false, live: true }; // truncation and follow null: the model's own; edits: {name: amount} as JSON
+const RANGES = { n: [1, 9], seed: [0, 2147483000], coarse: [0, 1], middle: [0, 1], fine: [0, 1], truncation: [0, 1.5], follow: [0, 1] };
 const WHOLE = ['n', 'seed'];
 const STYLES = ['random', 'photo', 'own'];
 
@@ -27,6 +27,7 @@ export function readAddress(text = location.hash) {
       const [low, high] = RANGES[name];
       if (value.trim() !== '' && number >= low && number <= high) found[name] = WHOLE.includes(name) ? Math.round(number) : number;
     } else if (name === 'style' && STYLES.includes(value)) found.style = value;
+    else if (name === 'edits' && value.length < 2000) found.edits = cleanEdits(value);
     else if (name === 'model') found.model = value.slice(0, 200);
     else if (name === 'enhance' || name === 'live') found[name] = value === 'true';
     else if (name === 'example' && value.length < 200) found.example = value;
@@ -35,7 +36,19 @@ export function readAddress(text = location.hash) {
   return found;
 }
 
+/** Amounts that are no numbers, or nought, are left out. */
+function cleanEdits(text) {
+  let edits = {};
+  try { edits = JSON.parse(text) ?? {}; } catch { /* a link from elsewhere */ }
+  return editsText(edits);
+}
+export function editsText(edits) {
+  const some = Object.entries(edits).filter(([, amount]) => Number.isFinite(amount) && amount !== 0);
+  return some.length ? JSON.stringify(Object.fromEntries(some)) : '';
+}
+
 let example = '';
+export const shownExample = () => example;
 /** An example that the canvas shows belongs to the link as well; '' when it is something else. */
 export function setExample(name) {
   example = name;

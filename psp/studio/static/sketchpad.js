@@ -1,192 +1,168 @@
 // The sketch: strokes are kept as curves, so they are crisp at every size of the page; the network gets 256 pixels.
-import { SIDE, Smoother, strokes } from './pointer.js';
+import { loadImage, pngUrl } from './dom.js';
+import { SIDE, exact, flipped, live, pack, shape, unpack } from './drawing.js';
+import { History } from './history.js';
+import { paintAll, paintStroke, paintTail } from './paint.js';
+import { Smoother, shapeFor, strokes } from './pointer.js';
+import { Selection } from './select.js';
+import { View } from './view.js';
 
-const INK = '#111';
-const PAPER = '#fff';
-const SMOOTHING = 0.42;
+const SHARPEST = 2560; // pixels of the canvas at most, however far it is zoomed
 
 export class SketchPad {
-  /** hooks: change('moving' | 'done'), state() after undo and the like, cursor(point, width, down). */
+  /** hooks: change('moving' | 'done'), state() after undo and the like, cursor(point, width, down), tool(name): take another one. */
   constructor(canvas, hooks) {
-    Object.assign(this, { canvas, hooks, tool: 'pen', width: 2, mirror: false, steps: [], at: 0, stroke: null });
+    Object.assign(this, { canvas, hooks, tool: 'pen', width: 2, mirror: false, smoothing: 0.42, shape: 'free', history: new History(), strokes: null });
     this.context = canvas.getContext('2d');
+    this.view = new View(canvas.closest('.sheet'), () => this.redraw());
+    this.selection = new Selection(this, canvas.parentElement.querySelector('.selection'));
     const small = document.createElement('canvas');
     small.width = small.height = SIDE;
     this.small = { canvas: small, context: small.getContext('2d', { willReadFrequently: true }), steps: [] };
-    strokes(canvas, {
-      start: (point, event) => this.begin(point, (event.buttons & 32) > 0),
-      move: (points) => this.extend(points),
+    strokes(canvas, this.view, {
+      start: (point, event) => this.begin(point, event),
+      move: (points, event) => this.extend(points, event),
       end: () => this.finish(),
-      hover: (point, down) => hooks.cursor(point, this.stroke?.width ?? this.width, down),
+      cancel: () => this.cancel(),
+      hover: (point, down) => hooks.cursor(point, this.strokes?.[0].width ?? this.width, down),
     });
     new ResizeObserver(() => this.redraw()).observe(canvas);
     this.redraw();
   }
 
-  get done() { return this.steps.slice(0, this.at); }
-  get canUndo() { return this.at > 0; }
-  get canRedo() { return this.at < this.steps.length; }
-  get empty() { return this.stroke === null && (this.at === 0 || this.steps[this.at - 1].kind === 'clear'); }
-  /** Whether a picture lies under the strokes. */
-  get pictured() {
-    const steps = this.done;
-    return steps.findLastIndex((s) => s.kind === 'image') > steps.findLastIndex((s) => s.kind === 'clear');
+  get canUndo() { return this.history.canUndo; }
+  get canRedo() { return this.history.canRedo; }
+  get empty() {
+    if (this.strokes) return false;
+    const { image, strokes: left } = live(this.history.done);
+    return !image && !left.some(Boolean);
   }
+  /** Whether a picture lies under the strokes. */
+  get pictured() { return live(this.history.done).image !== null; }
 
-  begin(point, penEraser) {
-    const eraser = penEraser || this.tool === 'eraser';
-    const width = eraser && this.width < 6 ? this.width * 4 : this.width; // a hair-thin eraser helps nobody
-    this.stroke = { kind: 'stroke', eraser, width, mirror: this.mirror, points: [point] };
-    this.smoother = new Smoother(point, SMOOTHING);
-    this.paintTail(this.stroke);
+  begin(point, event) {
+    if (this.tool === 'select' && this.placed && !this.selection.holds(point)) this.hooks.tool(this.placed); // the part lies where it should
+    if (this.tool === 'select') { this.selection.begin(point); return; }
+    const tool = (event.buttons & 32) > 0 ? 'eraser' : this.tool;
+    const width = tool === 'eraser' && this.width < 6 ? this.width * 4 : this.width; // a hair-thin eraser helps nobody
+    this.strokes = this.doubled({ tool, width, points: [exact(point)] });
+    this.from = point;
+    this.smoother = new Smoother(point, this.smoothing);
+    for (const stroke of this.strokes) paintTail(this.context, stroke);
     this.hooks.change('moving');
   }
 
-  extend(points) {
-    if (!this.stroke) return;
-    for (const point of points) {
-      const next = this.smoother.follow(point);
-      const last = this.stroke.points.at(-1);
-      if (Math.hypot(next.x - last.x, next.y - last.y) < 0.35) continue;
-      this.stroke.points.push(next);
-      this.paintTail(this.stroke);
+  doubled(stroke) { return this.mirror ? [stroke, flipped(stroke)] : [stroke]; }
+
+  extend(points, event) {
+    if (this.tool === 'select') { this.selection.move(points.at(-1)); return; }
+    if (!this.strokes) return;
+    const [stroke, twin] = this.strokes;
+    const fixed = shape(shapeFor(event, this.shape), this.from, points.at(-1));
+    if (fixed) {
+      this.strokes = this.doubled({ ...stroke, points: fixed });
+      this.hand = null;
+      this.redraw();
+    } else {
+      for (const point of points) {
+        const next = exact(this.smoother.follow(point));
+        const last = stroke.points.at(-1);
+        if (Math.hypot(next.x - last.x, next.y - last.y) < 0.35) continue;
+        stroke.points.push(next);
+        twin?.points.push({ ...next, x: SIDE - next.x });
+        for (const one of this.strokes) paintTail(this.context, one);
+      }
+      this.hand = exact(points.at(-1));
     }
-    this.stroke.hand = points.at(-1);
     this.hooks.change('moving');
   }
 
   finish() {
-    if (!this.stroke) return;
-    const { stroke } = this;
-    if (stroke.hand) stroke.points.push(stroke.hand); // the line ends where the hand did
-    this.stroke = null;
-    this.push(stroke);
+    if (this.tool === 'select') { this.selection.end(); return; }
+    if (!this.strokes) return;
+    const [stroke, twin] = this.strokes;
+    if (this.hand) { // the line ends where the hand did
+      stroke.points.push(this.hand);
+      twin?.points.push({ ...this.hand, x: SIDE - this.hand.x });
+    }
+    const drawn = this.strokes;
+    this.strokes = this.hand = null;
+    this.push({ kind: 'strokes', strokes: drawn });
+  }
+
+  /** A second finger came: what the first one drew was not meant. */
+  cancel() {
+    this.strokes = this.hand = null;
+    this.selection.drop();
+    this.redraw();
   }
 
   push(step) {
-    this.steps = [...this.done, step];
-    this.at = this.steps.length;
+    this.history.push(step);
+    this.changed();
+  }
+
+  changed() {
     this.redraw();
     this.hooks.state();
     this.hooks.change('done');
   }
 
-  undo() { this.step(-1); }
-  redo() { this.step(1); }
-  step(by) {
-    const next = Math.min(this.steps.length, Math.max(0, this.at + by));
-    if (next === this.at || this.stroke) return;
-    this.at = next;
-    this.redraw();
-    this.hooks.state();
-    this.hooks.change('done');
+  undo() { this.step('back'); }
+  redo() { this.step('forth'); }
+  step(way) {
+    if (this.strokes || !this.history[way]()) return;
+    this.selection.drop();
+    this.changed();
   }
 
-  clear() { if (!this.empty) this.push({ kind: 'clear' }); }
-  setImage(image) { this.push({ kind: 'image', image }); }
-  snapshot() { return this.done; }
-  restore(steps) {
-    this.steps = [...steps];
-    this.at = steps.length;
+  clear() { this.selection.drop(); if (!this.empty) this.push({ kind: 'clear' }); }
+  setImage(image, png) { this.selection.drop(); this.push({ kind: 'image', image, png }); }
+
+  /** Strokes of a part, chosen at once so that they can be moved and stretched; a line beside them goes on drawing. */
+  add(part) {
+    const tool = this.tool === 'select' ? this.placed : this.tool;
+    this.hooks.tool('select');
+    this.placed = tool;
+    const before = live(this.history.done).strokes.length;
+    this.push({ kind: 'strokes', strokes: part });
+    this.selection.choose(part.map((_, k) => before + k));
+  }
+
+  snapshot() { return { steps: pack(this.history.done) }; }
+  kept() { return { steps: pack(this.history.steps), at: this.history.at }; }
+  async restore({ steps = [], at } = {}) {
+    this.selection.drop();
+    this.history = new History(await unpack(steps, async (png) => loadImage(pngUrl(png))), at);
     this.redraw();
     this.hooks.state();
   }
 
   redraw() {
-    const side = Math.max(SIDE, Math.round(this.canvas.clientWidth * devicePixelRatio));
+    const wanted = Math.round(this.canvas.clientWidth * devicePixelRatio * this.view.zoom);
+    const side = Math.max(SIDE, Math.min(SHARPEST, wanted));
     if (this.canvas.width !== side) this.canvas.width = this.canvas.height = side;
     this.context.setTransform(side / SIDE, 0, 0, side / SIDE, 0, 0);
-    paintAll(this.context, [...this.done, ...(this.stroke ? [this.stroke] : [])]);
-  }
-
-  /** Only what the newest point added. */
-  paintTail(stroke) {
-    paintMirrored(this.context, stroke, (context) => paintSegment(context, stroke, stroke.points.length - 1));
+    const change = this.selection.change();
+    paintAll(this.context, live(change ? [...this.history.done, change] : this.history.done));
+    for (const stroke of this.strokes ?? []) paintStroke(this.context, stroke);
+    this.selection.show();
   }
 
   /** PNG of what is drawn so far, 256 px. */
   async blob() {
     const { canvas, context, steps } = this.small;
-    const now = this.done;
-    if (steps.length && steps.length <= now.length && steps.every((step, k) => step === now[k])) {
-      for (const step of now.slice(steps.length)) paint(context, step);
-    } else paintAll(context, now);
+    const now = this.history.done;
+    const grown = steps.length && steps.length <= now.length && steps.every((step, k) => step === now[k]);
+    const added = grown ? now.slice(steps.length) : [];
+    if (grown && added.every(({ kind }) => kind === 'strokes')) {
+      for (const stroke of added.flatMap((step) => step.strokes)) paintStroke(context, stroke);
+    } else paintAll(context, live(now));
     this.small.steps = now;
-    if (this.stroke) {
-      paint(context, this.stroke);
-      this.small.steps = [null]; // next time everything is drawn anew
+    if (this.strokes) {
+      for (const stroke of this.strokes) paintStroke(context, stroke);
+      this.small.steps = []; // next time everything is drawn anew
     }
     return new Promise((resolve) => canvas.toBlob(resolve, 'image/png'));
   }
-}
-
-function paintAll(context, steps) {
-  paint(context, { kind: 'clear' });
-  const from = steps.findLastIndex((step) => step.kind !== 'stroke');
-  for (const step of steps.slice(Math.max(0, from))) paint(context, step);
-}
-
-function paint(context, step) {
-  if (step.kind === 'stroke') {
-    paintMirrored(context, step, () => paintStroke(context, step));
-    return;
-  }
-  context.fillStyle = PAPER;
-  context.fillRect(0, 0, SIDE, SIDE);
-  if (step.kind === 'image') {
-    context.imageSmoothingQuality = 'high';
-    context.drawImage(step.image, 0, 0, SIDE, SIDE);
-  }
-}
-
-function paintMirrored(context, stroke, draw) {
-  context.strokeStyle = context.fillStyle = stroke.eraser ? PAPER : INK;
-  context.lineCap = context.lineJoin = 'round';
-  draw(context);
-  if (!stroke.mirror) return;
-  context.save();
-  context.transform(-1, 0, 0, 1, SIDE, 0);
-  draw(context);
-  context.restore();
-}
-
-const widthAt = (stroke, point) => (point.pressure === null || stroke.eraser ? stroke.width : stroke.width * (0.3 + 1.2 * point.pressure));
-const middle = (a, b) => ({ x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 });
-
-/** The whole stroke: one curve when its width is constant, piece by piece when a pen's pressure changes it. */
-function paintStroke(context, stroke) {
-  const { points } = stroke;
-  if (points.length === 1 || points.some((point) => point.pressure !== null)) {
-    points.forEach((_, k) => paintSegment(context, stroke, k));
-    return;
-  }
-  context.lineWidth = stroke.width;
-  context.beginPath();
-  context.moveTo(points[0].x, points[0].y);
-  for (let k = 1; k < points.length - 1; k += 1) {
-    const to = middle(points[k], points[k + 1]);
-    context.quadraticCurveTo(points[k].x, points[k].y, to.x, to.y);
-  }
-  context.lineTo(points.at(-1).x, points.at(-1).y);
-  context.stroke();
-}
-
-/** From the middle before point k - 1 to the middle after it; k = 0 is a dot. */
-function paintSegment(context, stroke, k) {
-  const { points } = stroke;
-  context.beginPath();
-  if (k === 0) {
-    context.arc(points[0].x, points[0].y, widthAt(stroke, points[0]) / 2, 0, 2 * Math.PI);
-    context.fill();
-    return;
-  }
-  const last = k === points.length - 1;
-  const [a, b, c] = [points[Math.max(0, k - 2)], points[k - 1], points[k]];
-  const from = k === 1 ? a : middle(a, b);
-  context.lineWidth = widthAt(stroke, c);
-  context.moveTo(from.x, from.y);
-  const to = middle(b, c);
-  context.quadraticCurveTo(b.x, b.y, to.x, to.y);
-  if (last) context.lineTo(c.x, c.y);
-  context.stroke();
 }

@@ -1,0 +1,8 @@
+// Two faces side by side, as large as the window lets them be.
+import { $, make, pngUrl } from './dom.js';
+
+export function compare(first, second) {
+  $('compare-faces').replaceChildren(...[first, second].map((item) =>
+    make('figure', {}, make('img', { src: pngUrl(item.png), alt: item.words }), make('figcaption', {}, item.words))));
+  $('compare-dialog').showModal();
+}

@@ -1,0 +1,112 @@
+// What a sketch is: steps, and the strokes that are left when all of them are done. Knows nothing of canvases.
+//
+// A step is one of
+//   {kind: 'strokes', strokes: [stroke, ...]}       drawn in one go: a line and its mirror image, or a part
+//   {kind: 'image', png, image}                     a picture under everything that follows
+//   {kind: 'clear'}
+//   {kind: 'change', at: [k, ...], scale: [x, y], shift: [x, y]}   strokes k moved and stretched; {..., gone: true}: removed
+// A stroke is {tool: 'pen' | 'pencil' | 'eraser', width, points: [{x, y, pressure}]}, pressure null without a tablet.
+export const SIDE = 256;
+const GRAIN = 64; // points lie on 1/64 of a unit, so that what is kept is exactly what was drawn
+const FAR = 500;
+
+const onGrain = (value) => Math.round(Math.min(FAR, Math.max(-FAR, value)) * GRAIN) / GRAIN;
+export const exact = ({ x, y, pressure }) => ({ x: onGrain(x), y: onGrain(y), pressure: pressure === null ? null : Math.round(pressure * 1000) / 1000 });
+
+export const flipped = (stroke) => ({ ...stroke, points: stroke.points.map((point) => ({ ...point, x: SIDE - point.x })) });
+
+export function transformed(stroke, [sx, sy], [dx, dy]) {
+  return { ...stroke, points: stroke.points.map(({ x, y, pressure }) => exact({ x: x * sx + dx, y: y * sy + dy, pressure })) };
+}
+
+/** The picture at the bottom (or null) and the strokes above it; a removed stroke leaves null, so that numbers stay. */
+export function live(steps) {
+  const from = steps.findLastIndex(({ kind }) => kind === 'image' || kind === 'clear');
+  const strokes = [];
+  for (const step of steps.slice(from + 1)) {
+    if (step.kind === 'strokes') strokes.push(...step.strokes);
+    else for (const k of step.at) if (strokes[k]) strokes[k] = step.gone ? null : transformed(strokes[k], step.scale, step.shift);
+  }
+  return { image: steps[from]?.image ?? null, strokes };
+}
+
+/** [left, top, right, bottom] of strokes; null for none. */
+export function bounds(strokes) {
+  const points = strokes.flatMap((stroke) => stroke?.points ?? []);
+  if (!points.length) return null;
+  const [xs, ys] = [points.map(({ x }) => x), points.map(({ y }) => y)];
+  return [xs, ys].map((all) => all.reduce((a, b) => Math.min(a, b))).concat([xs, ys].map((all) => all.reduce((a, b) => Math.max(a, b))));
+}
+
+/** Numbers of the strokes that lie mostly inside a box. */
+export function inside(strokes, [left, top, right, bottom]) {
+  const within = ({ x, y }) => x >= left && x <= right && y >= top && y <= bottom;
+  return strokes.flatMap((stroke, k) => (stroke && stroke.points.filter(within).length > stroke.points.length / 2 ? [k] : []));
+}
+
+/** A straight line, or the oval that fits between two points; null for a free line. */
+export function shape(name, from, to) {
+  if (name === 'line') return [from, to].map(exact);
+  if (name !== 'oval') return null;
+  const [x, y, a, b] = [(from.x + to.x) / 2, (from.y + to.y) / 2, Math.abs(to.x - from.x) / 2, Math.abs(to.y - from.y) / 2];
+  return Array.from({ length: 49 }, (_, k) => exact({ x: x + a * Math.cos(k * Math.PI / 24), y: y + b * Math.sin(k * Math.PI / 24), pressure: null }));
+}
+
+// Keeping: points become one list of whole numbers, x, y and pressure in turn (-1 for none).
+const packed = new WeakMap();
+function packStroke({ points, ...rest }) {
+  return { ...rest, points: points.flatMap(({ x, y, pressure }) => [x * GRAIN, y * GRAIN, pressure === null ? -1 : Math.round(pressure * 1000)]) };
+}
+function unpackStroke({ points, ...rest }) {
+  const unpacked = [];
+  for (let k = 0; k + 2 < points.length; k += 3) {
+    unpacked.push(exact({ x: points[k] / GRAIN, y: points[k + 1] / GRAIN, pressure: points[k + 2] < 0 ? null : points[k + 2] / 1000 }));
+  }
+  return { ...rest, points: unpacked };
+}
+
+export function pack(steps) {
+  return steps.map((step) => {
+    if (!packed.has(step)) {
+      const { image, ...plain } = step;
+      packed.set(step, step.kind === 'strokes' ? { ...plain, strokes: step.strokes.map(packStroke) } : plain);
+    }
+    return packed.get(step);
+  });
+}
+
+/** decode: png as base64 -> something that can be drawn. Steps that make no sense are left out. */
+export async function unpack(steps, decode) {
+  const known = [];
+  for (const step of Array.isArray(steps) ? steps : []) {
+    if (step.kind === 'strokes') {
+      const strokes = step.strokes.filter(({ points, width }) => Array.isArray(points) && points.length >= 3 && width > 0);
+      if (strokes.length) known.push({ kind: 'strokes', strokes: strokes.map(unpackStroke) });
+    } else if (step.kind === 'image') known.push({ kind: 'image', png: step.png, image: await decode(step.png) });
+    else if (step.kind === 'clear') known.push({ kind: 'clear' });
+    else if (step.kind === 'change' && Array.isArray(step.at)) known.push({ scale: [1, 1], shift: [0, 0], ...step });
+  }
+  return known;
+}
+
+// Label maps: [count, id, count, id, ...]
+export function packIds(ids) {
+  const runs = [];
+  for (let k = 0; k < ids.length;) {
+    let end = k + 1;
+    while (end < ids.length && ids[end] === ids[k]) end += 1;
+    runs.push(end - k, ids[k]);
+    k = end;
+  }
+  return runs;
+}
+
+export function unpackIds(runs, most = 18) {
+  const ids = new Uint8Array(SIDE * SIDE);
+  let at = 0;
+  for (let k = 0; k + 1 < runs.length && at < ids.length; k += 2) {
+    ids.fill(runs[k + 1] <= most ? runs[k + 1] : 0, at, at + runs[k]);
+    at += runs[k];
+  }
+  return ids;
+}

@@ -1,0 +1,62 @@
+// What a project consists of, and what of it a saved face carries.
+import { toast } from './dom.js';
+import { DEFAULTS, setExample, settings, shownExample } from './settings.js';
+import { t } from './words.js';
+
+export const KINDS = ['sketch', 'labels', 'photo'];
+
+/** Each section knows how to become a plain record and how to come back from one. page: what main.js made. */
+export const sectionsOf = (page) => ({
+  settings: {
+    get: () => ({ kind: page.state.kind, values: { ...settings }, example: shownExample(), tools: { sketch: page.tools.sketch.chosen(), labels: page.tools.labels.chosen() } }),
+    set: (record) => {
+      Object.assign(settings, DEFAULTS, record?.values);
+      if (!page.models.find(settings.model)) {
+        if (record?.values?.model) toast(t('model.missing', { name: record.values.model }), { seconds: 9 });
+        settings.model = page.models.chosen;
+      }
+      setExample(record?.example ?? '');
+      page.state.kind = KINDS.includes(record?.kind) ? record.kind : 'sketch';
+      for (const kind of ['sketch', 'labels']) page.tools[kind].restore(record?.tools?.[kind]);
+    },
+  },
+  sketch: { get: () => page.pads.sketch.kept(), set: (record) => page.pads.sketch.restore(record) },
+  labels: { get: () => page.pads.labels.kept(), set: (record) => page.pads.labels.restore(record, true) },
+  pictures: {
+    get: () => ({ photo: { png: page.state.photo }, style: { png: page.controls.png }, reference: page.reference.chosen() }),
+    set: (record) => {
+      page.state.photo = record?.photo?.png ?? null;
+      page.showPhoto();
+      page.controls.setPhoto(record?.style?.png ?? null);
+      page.reference.restore(record?.reference);
+    },
+  },
+  faces: {
+    get: () => ({ items: page.results.items, at: page.results.at, facts: page.results.facts, shown: page.state.shown, locked: page.state.locked, ...page.between.ends }),
+    set: async (record) => {
+      page.results.clear();
+      Object.assign(page.state, { shown: record?.shown, grid: null });
+      page.between.restore(record);
+      page.lock(record?.locked ?? null, { quietly: true });
+      if (record?.items?.length) await page.results.show(record.items, { facts: record.facts, at: record.at });
+    },
+  },
+});
+
+/** The project that a saved face carries: what it came from, and no photo that it did not come from. */
+export function pictureSections(page, sections) {
+  const { kind, drawing, locked, settings: values } = page.state.shown ?? page.origin();
+  const { photo = { png: null } } = drawing;
+  return {
+    settings: { ...sections.settings.get(), kind, values },
+    ...(kind === 'photo' ? {} : { [kind]: drawing }),
+    pictures: { photo, style: values.style === 'photo' ? { png: page.controls.png } : { png: null } },
+    faces: { locked, shown: { kind, locked, settings: values, drawing } },
+  };
+}
+
+/** The drawing as pictures that other programs read. */
+export async function drawings({ pads }) {
+  const drawn = ['sketch', 'labels'].filter((kind) => !pads[kind].empty);
+  return Promise.all(drawn.map(async (kind) => [`${kind}.png`, new Uint8Array(await (await pads[kind].blob()).arrayBuffer())]));
+}

@@ -1,0 +1,55 @@
+// What the browser keeps for this page: one table of IndexedDB. Without it (a private window) nothing is kept.
+const PATIENCE = 1500; // ms that a window which is just closing is waited for
+
+const asked = (request) => new Promise((resolve, reject) => {
+  request.onsuccess = () => resolve(request.result);
+  request.onerror = () => reject(request.error);
+});
+
+const opened = new Promise((resolve) => {
+  try {
+    const request = indexedDB.open('studio', 1);
+    request.onupgradeneeded = () => request.result.createObjectStore('kept');
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => resolve(null);
+  } catch { resolve(null); }
+});
+
+async function table(mode) {
+  const database = await opened;
+  return database?.transaction('kept', mode, { durability: 'relaxed' }).objectStore('kept') ?? null;
+}
+
+/** Everything that is kept: Map of key -> value. */
+export async function readAll() {
+  const kept = await table('readonly');
+  if (!kept) return new Map();
+  const [keys, values] = await Promise.all([asked(kept.getAllKeys()), asked(kept.getAll())]);
+  return new Map(keys.map((key, k) => [key, values[k]]));
+}
+
+/** Write pairs [key, value]; undefined removes. All or nothing. False when this browser keeps nothing. */
+export async function write(pairs) {
+  const kept = await table('readwrite');
+  if (!kept) return false;
+  for (const [key, value] of pairs) {
+    if (value === undefined) kept.delete(key);
+    else kept.put(value, key);
+  }
+  await new Promise((resolve, reject) => {
+    kept.transaction.oncomplete = resolve;
+    kept.transaction.onabort = () => reject(kept.transaction.error);
+  });
+  return true;
+}
+
+export const wipe = async () => { await (await table('readwrite'))?.clear(); };
+
+/** Whether this window is the one that may write; a second one of the same browser would overwrite its work. */
+export function claim() {
+  if (!navigator.locks) return Promise.resolve(true); // a page that is not from this machine, without https
+  return new Promise((resolve) => {
+    const held = () => { resolve(true); return new Promise(() => {}); };
+    navigator.locks.request('studio', { signal: AbortSignal.timeout(PATIENCE) }, held).catch(() => resolve(false));
+  });
+}

@@ -1,0 +1,31 @@
+"""The page's modules without a browser, in Node.js: undo, zip and PNG files, drawings, settings, words."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+NODE = shutil.which("node")
+STATIC = Path(__file__).parents[2] / "psp" / "studio" / "static"
+
+
+@pytest.mark.skipif(NODE is None, reason="no Node.js here")
+def test_modules(tmp_path: Path) -> None:
+    shutil.copytree(STATIC, tmp_path / "static")
+    shutil.copy(Path(__file__).with_name("page.mjs"), tmp_path)
+    (tmp_path / "package.json").write_text('{"type": "module"}')  # browsers are told by the page
+    with zipfile.ZipFile(tmp_path / "theirs.zip", "w") as archive:
+        archive.writestr("folder/ä.txt", "words " * 1000, zipfile.ZIP_DEFLATED)
+        archive.writestr("stored.txt", "stored", zipfile.ZIP_STORED)
+    done = subprocess.run([str(NODE), "--test", "page.mjs"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    with zipfile.ZipFile(tmp_path / "ours.zip") as archive:
+        assert archive.testzip() is None and archive.read("folder/ä.txt") == b"words " * 1000
+        assert Image.open(io.BytesIO(archive.read("a.png"))).size == (8, 8)
+    assert "# pass " in done.stdout and "# pass 0" not in done.stdout
