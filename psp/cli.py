@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from psp.errors import UserError
 
 MAX_SEED = 2**63 - 1  # torch's generators take no more
-VERSION = "0.1.0"  # of the package; pyproject.toml reads it here
+VERSION = "0.2.0"  # of the package; pyproject.toml reads it here
 _TRUE = ("true", "1", "yes", "y", "on")
 _FALSE = ("false", "0", "no", "n", "off")
 
