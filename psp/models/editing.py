@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from psp.models.mixing import parse_layers
 from psp.networks.stylegan2 import Generator, ModulatedConv2d
 
 MOST = 10.0  # the largest strength; faces fall apart long before
-SEFA = re.compile(r"sefa(\d{1,4})(?:@(\d+(?:-\d+)?))?")  # sefa0, sefa3@0-5: the layers that it moves
+SEFA = re.compile(r"sefa(\d{1,4})")
 
 
 def parse_edits(text: str) -> dict[str, float]:
@@ -97,8 +97,7 @@ def sefa(generator: Generator, which: int, styles: Tensor, layers: Sequence[int]
     rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
     direction = torch.linalg.eigh(rows.T @ rows).eigenvectors[:, -1 - which]
     direction = direction * direction[direction.abs().argmax()].sign()
-    unit = (styles.double().cpu() @ direction).std()
-    return in_layers((direction * unit).float(), generator.n_styles, layers)
+    return in_layers(with_unit(direction, styles), generator.n_styles, layers)
 
 
 def modulated(generator: Generator) -> list[list[ModulatedConv2d]]:
@@ -110,10 +109,32 @@ def modulated(generator: Generator) -> list[list[ModulatedConv2d]]:
     return [[part.get_submodule("conv") for part in parts[layer]] for layer in range(generator.n_styles)]  # type: ignore[misc]
 
 
-def named_sefa(name: str, generator: Generator, styles: Tensor) -> Tensor | None:
-    """The direction [N,D] that "sefa3" or "sefa3@0-5" names; None for other names."""
-    match = SEFA.fullmatch(name)
-    if match is None:
-        return None
-    layers = parse_layers(match[2], generator.n_styles) if match[2] else None
-    return sefa(generator, int(match[1]), styles, layers)
+def find_direction(
+    name: str, known: Mapping[str, Tensor], generator: Generator, styles: Callable[[], Tensor]
+) -> Tensor:
+    """The step [N,D] of a name: one of `known`, or "sefa3" of the generator; "smile@0-5" is its part in those layers.
+
+    known: name -> [D] or [N,D].
+    styles: random w [M,D], asked for where the unit of a direction has to be measured.
+    UserError: unknown name, layers or shape.
+    """
+    base, _, text = name.partition("@")
+    layers = parse_layers(text, generator.n_styles) if text else None
+    if base in known:
+        if known[base].shape[-1:] != (generator.style_dim,):
+            shape, dim = list(known[base].shape), generator.style_dim
+            raise UserError(f"direction {base} has shape {shape}, the styles of this model have {dim} numbers")
+        try:
+            return in_layers(known[base], generator.n_styles, layers)
+        except UserError as error:
+            raise UserError(f"direction {base}: {error}") from error
+    if match := SEFA.fullmatch(base):
+        return sefa(generator, int(match[1]), styles(), layers)
+    there = ", ".join(list(known)[:40])
+    raise UserError(f"no direction is called {base}; there {f'are: {there}, and' if there else 'is'} sefa0, sefa1, ...")
+
+
+def with_unit(direction: Tensor, styles: Tensor) -> Tensor:
+    """A direction in w [D] of any length, as one standard deviation of the styles [M,D] along it; its sign stays."""
+    way = direction.double().flatten() / direction.double().norm().clamp(min=1e-12)
+    return (way * (styles.double().cpu() @ way).std()).float()

@@ -7,7 +7,7 @@ import torch
 from tiny_models import tiny_psp
 
 from psp.errors import UserError
-from psp.models.editing import edit, in_layers, modulated, named_sefa, parse_edits, sefa
+from psp.models.editing import edit, find_direction, in_layers, modulated, parse_edits, sefa
 
 
 def test_a_list_of_edits() -> None:
@@ -83,8 +83,23 @@ def test_factorisation_finds_what_changes_the_modulations_most() -> None:
     assert float((rows @ unit).norm()) > max(effects)
     last = sefa(generator, generator.style_dim - 1, styles, [0, 1])[0]
     assert float((rows @ last / last.norm()).norm()) < min(effects)
-    named = named_sefa("sefa0@0-1", generator, styles)
-    assert named is not None and torch.equal(first, named)
-    assert named_sefa("smile", generator, styles) is None
+    assert torch.equal(first, find_direction("sefa0@0-1", {}, generator, lambda: styles))
     with pytest.raises(UserError, match="have sefa0 to sefa"):
         sefa(generator, generator.style_dim, styles)
+
+
+def test_directions_are_found_by_name_and_layers() -> None:
+    generator = tiny_psp().decoder
+    known = {"smile": torch.ones(generator.style_dim), "odd": torch.ones(3)}
+
+    def styles() -> torch.Tensor:
+        raise AssertionError("not needed")
+
+    step = find_direction("smile@1-2", known, generator, styles)
+    assert step[1:3].eq(1).all() and not step[0].any() and not step[3:].any()
+    with pytest.raises(UserError, match="no direction is called grin; there are: smile, odd, and sefa0"):
+        find_direction("grin", known, generator, styles)
+    with pytest.raises(UserError, match="direction odd has shape .* have 8 numbers"):
+        find_direction("odd", known, generator, styles)
+    with pytest.raises(UserError, match="out of range"):
+        find_direction("smile@99", known, generator, styles)

@@ -1,0 +1,128 @@
+"""Files of what is known about a model's codes: directions to edit along, and the statistics of real faces' codes.
+
+Ours are safetensors files, which `scripts/find_directions.py` writes: `directions.<name>` is a step [D] or [N,D] of
+strength 1, `faces.*` what `psp.models.plausible.FaceCodes` holds. InterFaceGAN's boundaries (one vector, .npy or .pt)
+and GANSpace's components as e4e ships them (.pt with comp, mean, std) are read, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from psp.errors import UserError, brief
+from psp.files import load_array, read_json
+from psp.models.plausible import FaceCodes
+from psp.weights.places import locate
+from psp.weights.safe_torch import check_stored, load_torch, read_safetensors
+from psp.weights.save import save_safetensors
+
+MAX_DIRECTIONS_BYTES = 64 << 20
+
+
+@dataclass
+class CodeSpace:
+    """Directions by name, float32 [D] or [N,D]; those in `unscaled` point the way, but not how far.
+
+    faces: statistics for `--follow`; None where the file has none. about: how a direction was found, in words.
+    """
+
+    directions: dict[str, Tensor] = field(default_factory=dict)
+    unscaled: set[str] = field(default_factory=set)
+    faces: FaceCodes | None = None
+    about: dict[str, str] = field(default_factory=dict)
+
+
+def beside(checkpoint: Path) -> Path:
+    """Where the file of a model lies unless another is named: `model.safetensors` -> `model_codes.safetensors`."""
+    return checkpoint.with_name(f"{checkpoint.stem}_codes.safetensors")
+
+
+def read_code_space(path: str | Path, *, n_styles: int, style_dim: int) -> CodeSpace:
+    """Whatever of the formats above the file is. UserError in one line: missing, something else, of another model."""
+    path = locate(path)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist or is no file; --directions takes .safetensors, .npy and .pt files")
+    if path.stat().st_size > MAX_DIRECTIONS_BYTES:
+        raise UserError(f"{path}: {path.stat().st_size >> 20} MB are too many for directions (--directions)")
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
+        space = _ours(path, n_styles, style_dim)
+    elif suffix == ".npy":
+        try:
+            with path.open("rb") as file:
+                boundary = torch.from_numpy(np.ascontiguousarray(load_array(file, path.stat().st_size), np.float32))
+        except Exception as error:  # numpy has many for a damaged file
+            raise UserError(f"{path} is damaged or holds no floats ({brief(error)})") from None
+        space = _boundary(path, boundary)
+    elif suffix in (".pt", ".pth"):
+        content = load_torch(path)
+        space = _boundary(path, content) if isinstance(content, Tensor) else _components(path, content)
+    else:
+        raise UserError(f"{path} is no .safetensors, .npy or .pt file (--directions)")
+    for name, direction in space.directions.items():
+        if direction.shape not in ((style_dim,), (n_styles, style_dim)):
+            raise UserError(
+                f"{path}: direction {name} has shape {list(direction.shape)}; "
+                f"this model takes [{style_dim}] or [{n_styles},{style_dim}]"
+            )
+        if not torch.isfinite(direction).all():
+            raise UserError(f"{path}: direction {name} has values that are not finite")
+    return space
+
+
+def save_code_space(space: CodeSpace, path: str | Path) -> None:
+    """Write it in our format, numbers in float16. UserError when it cannot be written."""
+    tensors = {f"directions.{name}": direction.half() for name, direction in space.directions.items()}
+    if space.faces is not None:
+        tensors |= {f"faces.{name}": tensor for name, tensor in space.faces.tensors().items()}
+    save_safetensors(tensors, {"about": space.about}, path)
+
+
+def _ours(path: Path, n_styles: int, style_dim: int) -> CodeSpace:
+    tensors, metadata = read_safetensors(path)
+    check_stored(path, tensors)
+    faces = {key.removeprefix("faces."): value for key, value in tensors.items() if key.startswith("faces.")}
+    directions = {
+        key.removeprefix("directions."): value.float()
+        for key, value in tensors.items()
+        if key.startswith("directions.")
+    }
+    if not faces and not directions:
+        raise UserError(
+            f"{path} holds neither directions nor statistics of faces; scripts/find_directions.py finds both"
+        )
+    config = read_json(metadata.get("config", "{}"), where=f"{path}: its config")
+    said = config.get("about") if isinstance(config, dict) else None
+    about = {str(name): str(words) for name, words in said.items()} if isinstance(said, dict) else {}
+    try:
+        known = FaceCodes.of_tensors(faces, n_styles, style_dim) if faces else None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return CodeSpace(directions, set(), known, about)
+
+
+def _boundary(path: Path, boundary: Tensor) -> CodeSpace:
+    """InterFaceGAN's: the normal of a hyperplane, [1,D] or [D], called as the file is."""
+    check_stored(path, {"its tensor": boundary})
+    name = path.stem.removesuffix("_boundary")
+    return CodeSpace({name: boundary.float().reshape(-1)}, {name}, about={name: f"InterFaceGAN's, from {path.name}"})
+
+
+def _components(path: Path, content: Any) -> CodeSpace:
+    """GANSpace's: principal components of w, the largest first, called pca0, pca1, ..."""
+    if not isinstance(content, Mapping) or not all(isinstance(content.get(key), Tensor) for key in ("comp", "std")):
+        raise UserError(f"{path} is neither a boundary (one vector) nor GANSpace's components (comp, mean, std)")
+    check_stored(path, {key: content[key] for key in ("comp", "std")})
+    deviations = content["std"].float().flatten()
+    components = content["comp"].float().reshape(len(content["comp"]), -1)
+    if len(components) != len(deviations):
+        raise UserError(f"{path} has {len(components)} components and {len(deviations)} standard deviations")
+    steps = components * deviations[:, None]
+    return CodeSpace({f"pca{k}": step for k, step in enumerate(steps)})
