@@ -250,6 +250,8 @@ def load_array(file: BinaryIO, size: int) -> np.ndarray:
 
     ValueError, or whatever numpy raises, for anything else: pickled objects, more numbers than the file has.
     """
+    import numpy as np
+
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(file, max_header_size=1000)
