@@ -44,6 +44,9 @@ class InferenceOptions:
     style_image: str | Path | None = None
     style_code: str | Path | None = None
     truncation: float = 1.0
+    edit: str | None = None
+    directions: str | Path | None = None
+    follow: float = 1.0
     seed: int = 0
     direction: str | None = None
     test_dropout: bool | None = None
@@ -84,6 +87,10 @@ class InferenceOptions:
         given = [f"--{name}" for name in ("style_seed", "style_image", "style_code") if getattr(self, name) is not None]
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} were both given; only one of them can set the style")
+        if not 0.0 <= self.follow <= 1.0:
+            raise UserError(
+                f"--follow {self.follow:g} is out of range; allowed are 0 (a face above all) to 1 (every line)"
+            )
         if not 0.0 <= self.truncation <= 2.0:
             raise UserError(f"--truncation {self.truncation:g} is out of range; allowed are 0 to 2, 1 is none")
 
@@ -126,6 +133,9 @@ def build_parser(*, mixing: bool, prog: str | None = None) -> Parser:
     mix("--style_image", metavar="FILE", help="the style of this photo, for every image")
     mix("--style_code", metavar="FILE", help="W+ code(s) from a .npy, .pt or .safetensors file, e.g. of --save_latents")
     mix("--truncation", type=float, metavar="T", help="below 1: random styles closer to the average face")
+    mix("--edit", metavar="LIST", help="move the faces along directions, as smile=2,age=-1.5 or sefa3@0-5=1")
+    mix("--directions", metavar="FILE", help="directions for --edit (default: those beside the checkpoint)")
+    mix("--follow", type=float, metavar="F", help="1: every line of the drawing counts; towards 0: a face above all")
     mix("--seed", type=int, metavar="SEED", help="for random styles that differ from image to image")
 
     other = parser.add_argument_group("pix2pix, CycleGAN, cGAN")

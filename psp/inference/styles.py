@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,18 @@ from psp.files import file_hash, load_array
 from psp.images.decode import open_image
 from psp.images.preprocess import prepare_target
 from psp.inference.options import InferenceOptions
+from psp.models.editing import find_direction, parse_edits, with_unit
 from psp.models.image_to_image import PictureModel
 from psp.models.mixing import check_alpha, describe_layers, parse_layers
+from psp.models.plausible import FaceCodes
 from psp.models.psp import PSP
+from psp.weights.code_space import CodeSpace, beside, read_code_space
+from psp.weights.places import locate
 from psp.weights.safe_torch import check_stored, load_torch, read_safetensors
 
 MAX_CODE_BYTES = 64 << 20
+UNIT_SAMPLES = 4096  # random styles whose deviation along a direction is its unit
+HOW_TO_FIND = "scripts/find_directions.py --checkpoint_path {path} finds them, from photos"
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,8 @@ class Styles:
     layers: W+ layers that are replaced; none of them means no mixing. alpha: see `psp.models.mixing.mix`.
     codes [K,N,D]: given styles, the same for every image; otherwise random ones: those of `shared_seed` for every
     image, or those of `seed` and the image's name. truncation below 1 pulls random styles towards the average face.
-    n_outputs: pictures per image.
+    n_outputs: pictures per image. faces, follow: how closely drawings are followed, see `FaceCodes.follow`. shift
+    [N,D]: what edits add to the codes at the end; None: nothing.
     """
 
     layers: tuple[int, ...] = ()
@@ -40,6 +48,9 @@ class Styles:
     seed: int = 0
     truncation: float = 1.0
     n_outputs: int = 1
+    faces: FaceCodes | None = None
+    follow: float = 1.0
+    shift: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -51,10 +62,60 @@ class Chosen:
     words: str
 
 
-def choose_styles(options: InferenceOptions, model: PSP | PictureModel) -> Chosen:
-    """What the style options mean for this model. UserError for layers, strengths and files that do not fit it."""
+def choose_styles(options: InferenceOptions, model: PSP | PictureModel, path: Path) -> Chosen:
+    """What the style options mean for this model. UserError for layers, strengths and files that do not fit it.
+
+    path: the model's file, which may have directions beside it.
+    """
     if not isinstance(model, PSP):
         return _without_styles(options, model)
+    chosen = _mixed(options, model)
+    if options.edit is None and options.follow == 1.0:
+        return chosen
+    space, file = _code_space(options, model, path)
+    styles, record, words = chosen.styles, dict(chosen.record), chosen.words
+    if file is not None:
+        record["directions"] = file_hash(file)
+    if options.edit is not None:
+        strengths = parse_edits(options.edit)
+        total = torch.zeros(model.n_styles, model.style_dim)
+        for name, strength in strengths.items():
+            total += strength * _direction(name, space, model)
+        styles = replace(styles, shift=total.to(model.device) if any(strengths.values()) else None)
+        record["edit"], words = options.edit, f"{words}; {options.edit}"
+    if options.follow != 1.0:
+        if space.faces is None:
+            raise UserError(
+                f"--follow needs statistics of faces' codes for this model; {HOW_TO_FIND.format(path=path)}"
+            )
+        styles = replace(styles, faces=space.faces, follow=options.follow)
+        record["follow"], words = options.follow, f"{words}; drawings followed by {options.follow:g}"
+    return Chosen(styles, record, words)
+
+
+def _code_space(options: InferenceOptions, model: PSP, path: Path) -> tuple[CodeSpace, Path | None]:
+    """What is known about the model's codes, and the file that says so; empty where there is none."""
+    file = Path(options.directions).expanduser() if options.directions is not None else beside(path)
+    if options.directions is None and not file.is_file():
+        return CodeSpace(), None
+    return read_code_space(file, n_styles=model.n_styles, style_dim=model.style_dim), locate(file)
+
+
+def _direction(name: str, space: CodeSpace, model: PSP) -> Tensor:
+    @functools.cache
+    def styles() -> Tensor:
+        z = torch.randn(UNIT_SAMPLES, model.style_dim, generator=torch.Generator().manual_seed(0))
+        return model.map(z.to(model.device))[:, 0].float().cpu()
+
+    base = name.partition("@")[0]
+    if base in space.unscaled:
+        space.directions[base] = with_unit(space.directions[base], styles())
+        space.unscaled.discard(base)
+    return find_direction(name, space.directions, model.decoder, styles)
+
+
+def _mixed(options: InferenceOptions, model: PSP) -> Chosen:
+    """Which styles are mixed into which layers."""
     alpha = check_alpha(options.mix_alpha)
     styled = any(value is not None for value in (options.style_seed, options.style_image, options.style_code))
     if options.latent_mask is not None:
@@ -103,7 +164,9 @@ def _without_styles(options: InferenceOptions, model: PictureModel) -> Chosen:
     """For models without W+ codes. UserError for the options that need them."""
     if options.mixing:
         raise UserError(f"{model.method} has no W+ styles to mix; scripts/inference.py runs it")
-    for name in ("latent_mask", "mix_alpha", "style_seed", "style_image", "style_code", "save_latents"):
+    if options.follow != 1.0:
+        raise UserError(f"--follow is about W+ codes, which {model.method} does not have; leave it out")
+    for name in ("latent_mask", "mix_alpha", "style_seed", "style_image", "style_code", "save_latents", "edit"):
         value = getattr(options, name)
         if value is not None and value is not False:
             raise UserError(f"--{name} is about W+ styles, which {model.method} does not have; leave it out")

@@ -123,13 +123,16 @@ class Translator:
 
     def encode(self, source: Tensor) -> Tensor:
         """`Batch.source` [B,...] -> W+ codes [B,N,D], float32. Of PSP models, as are the methods below."""
-        return self.engine.encode(to_network(source, self.task, self.device))
+        codes = self.engine.encode(to_network(source, self.task, self.device))
+        return codes if self.styles.faces is None else self.styles.faces.follow(codes, self.styles.follow)
 
     def variants(self, codes: Tensor, names: Sequence[str]) -> Tensor:
         """The codes [B,N,D] of a batch -> [B,n_outputs,N,D] with the styles mixed in."""
         repeated = codes.repeat_interleave(self.n_outputs, dim=0)
         if self.styles.layers:
             repeated = mix(repeated, self._styles_for(names), self.styles.layers, self.styles.alpha)
+        if self.styles.shift is not None:
+            repeated = repeated + self.styles.shift.to(repeated)
         return repeated.reshape(len(codes), self.n_outputs, *codes.shape[1:])
 
     def _styles_for(self, names: Sequence[str]) -> Tensor:

@@ -1,0 +1,88 @@
+"""--edit and --follow through a folder run: no change at 0 and 1, one otherwise, a line for what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_models import drawing, fill_folder, save_tiny
+
+import psp
+from psp.errors import UserError
+from psp.models.plausible import FaceCodes
+from psp.weights.code_space import CodeSpace, beside, save_code_space
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with tiny.pt, what is known about its codes beside it, and two drawings."""
+    monkeypatch.chdir(tmp_path)
+    fill_folder(tmp_path / "in", ["a.png", "b.png"], drawing)
+    save_tiny(tmp_path / "tiny.pt")
+    model = psp.load("tiny.pt")
+    faces = FaceCodes.of(torch.randn(100, model.n_styles, model.style_dim), range(model.n_styles // 2))
+    space = CodeSpace({"smile": torch.full((model.style_dim,), 2.0)}, faces=faces)
+    save_code_space(space, beside(Path("tiny.pt")))
+    return tmp_path
+
+
+def faces(name: str, **options: object) -> np.ndarray:
+    report = psp.translate_folder(
+        psp.InferenceOptions(data_path="in", checkpoint_path="tiny.pt", exp_dir=name, **options)
+    )  # type: ignore[arg-type]
+    assert report.status == 0
+    kind = "style_mixing" if options.get("mixing") else "inference_results"
+    return np.stack([np.asarray(Image.open(f"{name}/{kind}/{file}.png")) for file in "ab"])
+
+
+def test_nothing_changes_at_the_neutral_values(place: Path) -> None:
+    plain = faces("plain")
+    assert np.array_equal(plain, faces("zero", edit="smile=0,sefa1=0"))
+    assert np.array_equal(plain, faces("every", follow=1.0))
+
+
+@pytest.mark.parametrize("edit", ["smile=2", "smile@0-1=2", "sefa0=3", "sefa1@2-3=-3"])
+@pytest.mark.parametrize("mixing", [False, True])
+def test_edits_move_all_faces(place: Path, edit: str, mixing: bool) -> None:
+    plain, edited = faces("plain", mixing=mixing), faces("edited", mixing=mixing, edit=edit)
+    assert plain.shape == edited.shape and all((a != b).any() for a, b in zip(plain, edited, strict=True))
+
+
+def test_following_less_gives_other_faces_and_keeps_the_mixed_layers(place: Path) -> None:
+    plain, less = faces("plain"), faces("less", follow=0.2)
+    assert (plain != less).any()
+    model = psp.load("tiny.pt")
+    statistics = FaceCodes.of(torch.randn(100, model.n_styles, model.style_dim), [0, 1])
+    translator = psp.Translator(model, styles=psp.Styles(faces=statistics, follow=0.0))
+    source = torch.rand(1, 1, 256, 256)
+    codes, followed = psp.Translator(model).encode(source), translator.encode(source)
+    assert torch.equal(codes[:, 2:], followed[:, 2:]) and not torch.equal(codes[:, :2], followed[:, :2])
+
+
+def test_interfacegans_boundary_gets_a_unit(place: Path) -> None:
+    model = psp.load("tiny.pt")
+    for name, length in (("small", 0.01), ("large", 100.0)):
+        np.save(f"{name}.npy", length * np.eye(1, model.style_dim))
+    small = faces("small", edit="small=2", directions="small.npy")
+    assert np.array_equal(small, faces("large", edit="large=2", directions="large.npy"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"edit": "grin=1"}, "no direction is called grin; there are: smile"),
+        ({"edit": "smile=20"}, "allowed are -10 to 10"),
+        ({"edit": "smile@0-99=1"}, "layer 99 is out of range"),
+        ({"edit": "smile=1", "directions": "tiny.pt"}, "neither a boundary"),
+        ({"edit": "smile=1", "directions": "gone.safetensors"}, "does not exist"),
+        ({"follow": 1.5}, "--follow 1.5 is out of range"),
+        ({"follow": 0.5, "directions": "one.npy"}, "--follow needs statistics"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(place: Path, options: dict[str, object], words: str) -> None:
+    np.save("one.npy", np.ones(psp.load("tiny.pt").style_dim))
+    with pytest.raises(UserError, match=words):
+        faces("wrong", **options)
