@@ -137,7 +137,7 @@ def step_and_backward(step: Callable[[], object]) -> tuple[Count, Count]:
     plain = Tensor.backward
 
     def backward(self: Tensor, *args: Any, **kwargs: Any) -> None:
-        parts.append(counted(lambda: plain(self, *args, **kwargs)))
+        parts.append(counted(lambda: plain(self, *args, **kwargs)))  # type: ignore[no-untyped-call]
 
     Tensor.backward = backward  # type: ignore[method-assign]
     try:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from psp.errors import UserError
 from psp.models.mixing import parse_layers
@@ -102,7 +102,7 @@ def sefa(generator: Generator, which: int, styles: Tensor, layers: Sequence[int]
 
 def modulated(generator: Generator) -> list[list[ModulatedConv2d]]:
     """For each W+ layer the convolutions that its style modulates, as `Generator.synthesize` hands styles out."""
-    parts = {0: [generator.conv1], 1: [generator.to_rgb1]}
+    parts: dict[int, list[nn.Module]] = {0: [generator.conv1], 1: [generator.to_rgb1]}
     for k, to_rgb in enumerate(generator.to_rgbs):
         for layer, part in enumerate((generator.convs[2 * k], generator.convs[2 * k + 1], to_rgb), start=2 * k + 1):
             parts.setdefault(layer, []).append(part)

@@ -18,7 +18,7 @@ from datasets import open_source
 from datasets.prepare.align import FacePoints, cut, ffhq_crop
 from psp.errors import UserError
 
-OPEN = "datasets.sources.open_source(sys.argv[1]).open('bomb.png')"
+OPEN = "psp.images.sources.open_source(sys.argv[1]).open('bomb.png')"
 
 
 def lying_zip(method: int, unpacked: int, says: int = 1000) -> bytes:
@@ -41,7 +41,7 @@ def test_zip_members_that_lie_about_their_size(method: int, mebibytes: int, tmp_
     path = tmp_path / "a.zip"
     path.write_bytes(lying_zip(method, mebibytes << 20))
     assert path.stat().st_size < 3 << 20
-    refused_cheaply("datasets.sources", OPEN, path)  # read whole, it takes what it unpacks to twice
+    refused_cheaply("psp.images.sources", OPEN, path)  # read whole, it takes what it unpacks to twice
 
 
 def test_usual_zips_are_read(tmp_path: Path) -> None:

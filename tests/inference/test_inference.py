@@ -61,7 +61,7 @@ def test_every_image_is_made_in_its_place(infer: Infer, tmp_path: Path) -> None:
     assert infer("--test_batch_size=2") == 0
     assert files(tmp_path / "out" / "inference_results") == sorted(NAMES)
     assert files(tmp_path / "out") == sorted(
-        [f"inference_results/{name}" for name in NAMES] + ["inference.json", "stats.json", "stats.txt"]
+        [f"inference_results/{name}" for name in NAMES] + [".lock", "inference.json", "stats.json", "stats.txt"]
     )
     model = tiny_psp()
     with torch.no_grad():
@@ -130,7 +130,7 @@ def test_a_half_done_folder_is_completed(infer: Infer, tmp_path: Path, capsys: p
     first = {path: path.stat().st_mtime_ns for path in results.rglob("*.*")}
     (results / "deep").mkdir()
     (results / "deep" / "a.png").write_bytes(b"")  # what a crash of the machine can leave
-    (results / ".a.png.abc.tmp").write_bytes(b"half")
+    (results / ".a.png.0123456789ab.tmp").write_bytes(b"half")
     infer()
     assert "3 made, 2 already there" in capsys.readouterr().out
     assert all(path.stat().st_mtime_ns == at for path, at in first.items())

@@ -220,14 +220,28 @@ def test_random_rows_come_from_the_bank(small_bank: None) -> None:
     torch.manual_seed(0)
     rows = split_rows(N, structure=True)
     batch = tiny.sketch_batch(9, N)
-    codes, wanted, offsets = method._codes(batch.target[:, :, :16, :16], batch.source[: rows.guided.stop], rows)
+    codes, wanted, _ = method._codes(batch.target[:, :, :16, :16], batch.source[: rows.guided.stop], rows)
     assert (codes[rows.random] - 7).abs().max() < 1
     half = method.generator.n_styles // 2
     assert (codes[rows.mixed, half:] - 7).abs().max() < 1
-    own = offsets[: rows.mixed.stop - rows.mixed.start, :half] + method.centre
+    own = codes[rows.own, :half][: rows.mixed.stop - rows.mixed.start]
     assert (codes[rows.mixed, :half] - own).abs().max() < 1  # noise alone
     unchanged = [torch.equal(a, b) for a, b in zip(wanted, batch.target[:, :, :16, :16], strict=True)]
     assert all(unchanged[rows.own]) and all(unchanged[rows.random]) and not all(unchanged[rows.guided])
+
+
+def test_fine_styles_of_a_drawing_learn_from_the_photos_codes_alone() -> None:
+    method = tiny.joint_method()
+    rows, batch = split_rows(N, structure=True), tiny.sketch_batch(9, N)
+    codes, _, priors = method._codes(batch.target[:, :, :16, :16], batch.source[: rows.guided.stop], rows)
+    half, encoder = method.generator.n_styles // 2, method.encoders.structure
+    assert encoder is not None
+    fine = [p for name, p in encoder.named_parameters() if name.startswith(f"heads.{method.generator.n_styles - 1}.")]
+    own = torch.autograd.grad(
+        codes[rows.own, half:].sum() + codes[rows.own, :half].sum(), fine, retain_graph=True, allow_unused=True
+    )
+    assert fine and not any(gradient is not None and gradient.any() for gradient in own)
+    assert any(gradient.any() for gradient in torch.autograd.grad(priors[1], fine))
 
 
 # ---- what is kept ----------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ def test_killed_between_two_files(
         run.run()
     monkeypatch.undo()
     assert state(tmp_path)["step"] in (2, 4)
-    (tmp_path / "checkpoints" / ".last.pt.abc.tmp").write_bytes(b"half a file")
+    (tmp_path / "checkpoints" / ".last.pt.0123456789ab.tmp").write_bytes(b"half a file")
     trainer(tmp_path, METHODS["ranger"]()).run()
     same_end(tmp_path, uninterrupted["ranger"])
     assert not list((tmp_path / "checkpoints").glob(".*"))

@@ -76,7 +76,10 @@ def damaged_files(folder: Path, content: Content) -> dict[str, tuple[Path, str]]
             written(folder / "h.pt", {"state_dict": {"decoder.input.input": torch.ones(1).expand(10**6, 10**6)}}),
             "not stored in full",
         ),
-        "bad config": (file("c.safetensors", safetensors.torch.save({"x": torch.ones(1)}, {"config": "[1]"})), "JSON"),
+        "bad config": (
+            file("c.safetensors", safetensors.torch.save({"x": torch.ones(1)}, {"config": "[1]"})),
+            "its options are a list",
+        ),
         "broken config": (
             file("c2.safetensors", safetensors.torch.save({"x": torch.ones(1)}, {"config": "{"})),
             "damaged",

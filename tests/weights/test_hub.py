@@ -133,7 +133,8 @@ def test_folders_that_hold_no_model(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "wanted"),
     [
-        ("[1]", "config.json is not a JSON object"), ("{", "config.json is damaged"), ('{"a":' * 100_000, "damaged"),
+        ("[1]", "config.json: its options are a list"), ("{", "config.json is malformed or damaged"),
+        ('{"a":' * 100_000, "damaged"),
         ('{"output_size": 1048576}', "output_size"), ('{"output_size": true}', "output_size"),
         ('{"input_nc": 1e9}', "input_nc"), ('{"encoder_type": "os.system"}', "os.system"),
         ('{"n_styles": 18}', "n_styles"), ('{"label_nc": -1}', "label_nc"), ('{"latent_mask": [8]}', "latent_mask"),

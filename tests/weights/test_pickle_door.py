@@ -46,7 +46,7 @@ BOMBS = {
 DOORS = {
     "checkpoint": ("psp.weights.load", "psp.weights.load.load_model(sys.argv[1])"),
     "training state": ("psp.weights.load", "psp.weights.load.read_training_state(sys.argv[1])"),
-    "style code": ("psp.inference.translator", "psp.inference.translator.load_codes(sys.argv[1], 12, 256)"),
+    "style code": ("psp.inference.styles", "psp.inference.styles.load_codes(sys.argv[1], 12, 256)"),
     "auxiliary": (
         "psp.weights.safe_torch",
         "psp.weights.safe_torch.read_tensors(__import__('pathlib').Path(sys.argv[1]))",

@@ -44,6 +44,7 @@ PHOTO_SIZE = 32  # px that the photo encoder sees: colours, light and age need n
 BALANCE_INTERVAL = 8  # steps between comparisons of the two gradients
 CLOSE_UP = 0.4  # share of steps in which the discriminator sees the inner face, enlarged
 OFFSET_LAMBDA = 0.002  # weight of the codes' distance to the average code
+GUESS_LAMBDA = 0.1  # weight of the drawing's fine styles' distance to those of the photo
 
 
 class JointMethod:
@@ -163,7 +164,7 @@ class JointMethod:
         options = self.options
         self.discriminator.requires_grad_(False)
         with autocast(self.device, self.precision):
-            codes, wanted, offsets = self._codes(photos, source, rows)
+            codes, wanted, priors = self._codes(photos, source, rows)
             fake = self.generator.synthesize(codes, randomize_noise=True).float()
             leaf = fake.detach().requires_grad_()
             close = bool(torch.rand(()) < CLOSE_UP)
@@ -193,19 +194,18 @@ class JointMethod:
         terms["adversarial_weight"] = self._adversarial_weight(step).clone()
         self.generator_optimiser.zero_grad(set_to_none=True)
         require_finite(total + adversarial, "the generator's loss")
-        ends: list[tuple[Tensor, Tensor | None]] = [(fake, pull)]
-        if len(offsets):
-            ends.append((OFFSET_LAMBDA * offsets.square().mean(), None))
+        ends: list[tuple[Tensor, Tensor | None]] = [(fake, pull), *((prior, None) for prior in priors)]
         torch.autograd.backward([end for end, _ in ends], [gradient for _, gradient in ends])
         self._average_gradients(self.trained, "generator")
         self.discriminator.requires_grad_(True)
         return maps, [x.detach() for x in fake_maps]
 
-    def _codes(self, photos: Tensor, source: Tensor | None, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
-        """Codes [n,N,D] of all fakes, the photos [n,3,S,S] as they are wanted, and the structure encoder's offsets.
+    def _codes(self, photos: Tensor, source: Tensor | None, rows: Rows) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Codes [n,N,D] of all fakes, the photos [n,3,S,S] as they are wanted, and losses of the codes themselves.
 
         Every second photo that lends its colours is recoloured, so that fine styles carry colours and coarse ones do
-        not.
+        not. The fine styles that a drawing has of its own are a guess of the photo's, and learn from it alone: judged
+        by their images, they leave what photos have and become one style that pleases the frozen networks.
         """
         n, styles = len(photos), self.generator.n_styles
         lending = torch.arange(n, device=self.device)
@@ -218,18 +218,21 @@ class JointMethod:
         self.bank.remember(self.encoders.photo, style[as_they_are], wanted[lend][as_they_are])
         fine = style[:, None].expand(-1, styles, -1)
         n_guided = rows.guided.stop - rows.guided.start
-        cut = styles // 2 + int(torch.randint(-1, 2, ()))
+        half = styles // 2
+        cut = half + int(torch.randint(-1, 2, ()))
         if source is None:
-            offsets = style[:0, None]
+            priors = []
             own = guided = style[:0, None].expand(-1, styles, -1)
         else:
             assert self.encoders.structure is not None
             offsets = self.encoders.structure(source).float()
             own, guided = (offsets + self.centre).split([len(offsets) - n_guided, n_guided])
+            guess = (guided - fine[:n_guided].detach())[as_they_are[:n_guided], half:]
+            priors = [OFFSET_LAMBDA * offsets.square().mean(), GUESS_LAMBDA * guess.square().mean()]
+            own = torch.cat([own[:, :half], own[:, half:].detach()], dim=1)
         random = self.random_codes(rows.random.stop - rows.mixed.start, instead=style.detach())
         random = random[:, None].expand(-1, styles, -1)
         n_mixed = rows.mixed.stop - rows.mixed.start
-        half = styles // 2
         codes = torch.cat(
             [
                 own,
@@ -240,7 +243,7 @@ class JointMethod:
             ]
         )
         codes = codes + CODE_NOISE * torch.randn(n, 1, codes.shape[2], device=self.device)
-        return codes, wanted, offsets
+        return codes, wanted, priors
 
     def random_codes(self, n: int, instead: Tensor) -> Tensor:
         """Codes [n,D] of random faces; while the bank holds too few, some of the codes `instead` [M,D]."""
