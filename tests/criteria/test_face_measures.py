@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from criteria.face_measures import MEASURES, measure_face
+from criteria.evaluation.face_measures import MEASURES, measure_face
 from psp.images.labels import LABELS
 
 SIDE = 128
