@@ -137,4 +137,5 @@ def find_direction(
 def with_unit(direction: Tensor, styles: Tensor) -> Tensor:
     """A direction in w [D] of any length, as one standard deviation of the styles [M,D] along it; its sign stays."""
     way = direction.double().flatten() / direction.double().norm().clamp(min=1e-12)
-    return (way * (styles.double().cpu() @ way).std()).float()
+    step: Tensor = way * (styles.double().cpu() @ way).std()
+    return step.float()
