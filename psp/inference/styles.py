@@ -16,7 +16,7 @@ from psp.files import file_hash, load_array
 from psp.images.decode import open_image
 from psp.images.preprocess import prepare_target
 from psp.inference.options import InferenceOptions
-from psp.models.editing import find_direction, parse_edits, with_unit
+from psp.models.editing import edit, find_direction, parse_edits, with_unit
 from psp.models.image_to_image import PictureModel
 from psp.models.mixing import check_alpha, describe_layers, parse_layers
 from psp.models.plausible import FaceCodes
@@ -27,7 +27,6 @@ from psp.weights.safe_torch import check_stored, load_torch, read_safetensors
 
 MAX_CODE_BYTES = 64 << 20
 UNIT_SAMPLES = 4096  # random styles whose deviation along a direction is its unit
-HOW_TO_FIND = "scripts/find_directions.py --checkpoint_path {path} finds them, from photos"
 
 
 @dataclass(frozen=True)
@@ -78,15 +77,15 @@ def choose_styles(options: InferenceOptions, model: PSP | PictureModel, path: Pa
         record["directions"] = file_hash(file)
     if options.edit is not None:
         strengths = parse_edits(options.edit)
-        total = torch.zeros(model.n_styles, model.style_dim)
-        for name, strength in strengths.items():
-            total += strength * _direction(name, space, model)
-        styles = replace(styles, shift=total.to(model.device) if any(strengths.values()) else None)
+        steps = {name: _direction(name, space, model) for name in strengths}
+        shift = edit(torch.zeros(1, model.n_styles, model.style_dim), steps, strengths)[0]
+        styles = replace(styles, shift=shift.to(model.device) if any(strengths.values()) else None)
         record["edit"], words = options.edit, f"{words}; {options.edit}"
     if options.follow != 1.0:
         if space.faces is None:
             raise UserError(
-                f"--follow needs statistics of faces' codes for this model; {HOW_TO_FIND.format(path=path)}"
+                f"--follow needs statistics of faces' codes for this model, in {beside(path).name} beside it or named "
+                f"by --directions; see psp/weights/code_space.py"
             )
         styles = replace(styles, faces=space.faces, follow=options.follow)
         record["follow"], words = options.follow, f"{words}; drawings followed by {options.follow:g}"

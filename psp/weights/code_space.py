@@ -1,6 +1,6 @@
 """Files of what is known about a model's codes: directions to edit along, and the statistics of real faces' codes.
 
-Ours are safetensors files, which `scripts/find_directions.py` writes: `directions.<name>` is a step [D] or [N,D] of
+Ours are safetensors files, which `save_code_space` writes: `directions.<name>` is a step [D] or [N,D] of
 strength 1, `faces.*` what `psp.models.plausible.FaceCodes` holds. InterFaceGAN's boundaries (one vector, .npy or .pt)
 and GANSpace's components as e4e ships them (.pt with comp, mean, std) are read, too.
 """
@@ -95,9 +95,7 @@ def _ours(path: Path, n_styles: int, style_dim: int) -> CodeSpace:
         if key.startswith("directions.")
     }
     if not faces and not directions:
-        raise UserError(
-            f"{path} holds neither directions nor statistics of faces; scripts/find_directions.py finds both"
-        )
+        raise UserError(f"{path} holds neither directions nor statistics of faces")
     config = read_json(metadata.get("config", "{}"), where=f"{path}: its config")
     said = config.get("about") if isinstance(config, dict) else None
     about = {str(name): str(words) for name, words in said.items()} if isinstance(said, dict) else {}
