@@ -194,28 +194,44 @@ def test_the_bank_keeps_the_newest_and_samples_between_them(monkeypatch: pytest.
     monkeypatch.setattr(code_bank, "ENOUGH", 5)
     method = tiny.joint_method()
     encoder = method.encoders.photo
-    bank = CodeBank(encoder, tiny.STYLE_DIM, torch.device("cpu"))
-    photos = torch.rand(4, 3, 16, 16) * 2 - 1
-    bank.remember(encoder, encoder(photos), photos)
+    bank = CodeBank(encoder, torch.device("cpu"))
+    old, new = (torch.rand(4, 3, 16, 16) * 2 - 1 for _ in range(2))
+    bank.remember(encoder, old)
     assert not bank.is_full_enough
-    bank.remember(encoder, torch.arange(4.0)[:, None].expand(4, tiny.STYLE_DIM), photos)
-    assert bank.is_full_enough and len(bank.codes) == 6
-    assert torch.equal(bank.codes[:4, 0], torch.arange(4.0))
-    assert torch.allclose(bank.encoded(encoder)[:4], encoder(photos), atol=0.05)  # as far as 8 bits go
-    assert torch.allclose(bank.encoded(encoder, torch.tensor([1])), encoder(photos)[1:2], atol=0.05)
-    bank.codes = torch.arange(6.0)[:, None].expand(6, tiny.STYLE_DIM)
-    drawn = bank.sample(2000)
+    bank.remember(encoder, new)
+    assert bank.is_full_enough and len(bank.photos) == 6
+    assert torch.allclose(bank.encoded(encoder)[:4], encoder(new), atol=0.05)  # as far as 8 bits go
+    assert torch.allclose(
+        bank.encoded(encoder, torch.tensor([1, 4])), encoder(torch.stack([new[1], old[0]])), atol=0.05
+    )
+    codes = torch.arange(6.0)[:, None].expand(6, tiny.STYLE_DIM)
+    monkeypatch.setattr(bank, "encoded", lambda _, chosen: codes[chosen])
+    drawn = bank.sample(encoder, 2000)
     assert torch.equal(drawn[:, 0], drawn[:, 1])
     whole_codes = (drawn[:, 0] % 1 == 0).float().mean()
     assert 0.5 <= whole_codes < 0.7  # half, and those that go from a code to itself
     assert torch.allclose(drawn[:, 0].mean(), torch.tensor(2.5), atol=0.15)
 
 
-def test_random_rows_come_from_the_bank(small_bank: None) -> None:
+def test_codes_of_the_bank_are_those_of_the_present_encoder(small_bank: None) -> None:
     method = tiny.joint_method()
     for i in range(3):
         step(method, i)
-    method.bank.codes = torch.full_like(method.bank.codes, 7.0)
+    encoder = method.encoders.photo
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.mul_(1.5)
+    now = method.bank.encoded(encoder)
+    drawn = method.random_codes(64, encoder, instead=now)
+    whole_codes = (drawn[:, None] - now).abs().amax(2).amin(1) < 1e-4
+    assert whole_codes.float().mean() >= 0.3
+
+
+def test_random_rows_come_from_the_bank(small_bank: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = tiny.joint_method()
+    for i in range(3):
+        step(method, i)
+    monkeypatch.setattr(method.bank, "encoded", lambda _, chosen: torch.full((len(chosen), tiny.STYLE_DIM), 7.0))
     method.bank.remember = lambda *_: None  # type: ignore[method-assign]
     torch.manual_seed(0)
     rows = split_rows(N, structure=True)

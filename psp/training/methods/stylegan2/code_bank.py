@@ -1,4 +1,4 @@
-"""The bank of real photos' codes that random faces are made of while a generator is trained."""
+"""The bank of real photos whose codes random faces are made of while a generator is trained."""
 
 from __future__ import annotations
 
@@ -10,55 +10,53 @@ from torch import Tensor
 from psp.networks.photo_encoder import PhotoEncoder
 from psp.training.distributed import gathered
 
-SIZE = 2048  # newest codes that are kept
+SIZE = 2048  # newest photos that are kept
 ENOUGH = 512  # of them before they are used
 BLEND = 0.5  # the farthest that a code moves towards another one
 
 
 class CodeBank:
-    """The newest codes w [M,D] of photos, and those photos as small as the encoder sees them.
+    """The newest photos, uint8 [M,3,S,S], as small as the photo encoder sees them.
 
-    No Gaussian of the codes comes near to them: it has no dark skin, no glasses and no hats.
+    No Gaussian of their codes comes near to them: it has no dark skin, no glasses and no hats. The codes themselves are
+    not kept, because the encoder moves: those of a few hundred steps ago already make garish faces.
     """
 
-    def __init__(self, encoder: PhotoEncoder, style_dim: int, device: torch.device):
-        side = encoder.size
-        self.codes = torch.zeros(0, style_dim, device=device)
-        self.photos = torch.zeros(0, 3, side, side, dtype=torch.uint8, device=device)
+    def __init__(self, encoder: PhotoEncoder, device: torch.device):
+        self.photos = torch.zeros(0, 3, encoder.size, encoder.size, dtype=torch.uint8, device=device)
 
     @property
     def is_full_enough(self) -> bool:
-        return len(self.codes) >= ENOUGH
+        return len(self.photos) >= ENOUGH
 
     @torch.no_grad()
-    def remember(self, encoder: PhotoEncoder, codes: Tensor, photos: Tensor) -> None:
-        """Put codes [m,D] of photos [m,3,S,S] in [-1,1], of all ranks, to the front; the oldest fall out."""
+    def remember(self, encoder: PhotoEncoder, photos: Tensor) -> None:
+        """Put photos [m,3,S,S] in [-1,1], of all ranks, to the front; the oldest fall out."""
         small = ((encoder.shrunk(photos).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        self.codes = torch.cat([gathered(codes), self.codes])[:SIZE]
         self.photos = torch.cat([gathered(small), self.photos])[:SIZE]
 
-    def sample(self, n: int) -> Tensor:
-        """Codes [n,D] of random faces: codes of the bank, half of them on the way to another one."""
-        device = self.codes.device
-        one, other = (torch.randint(len(self.codes), (n,), device=device) for _ in range(2))
+    def sample(self, encoder: PhotoEncoder, n: int) -> Tensor:
+        """Codes [n,D] of random faces: codes of n photos, half of them on the way to another one."""
+        device = self.photos.device
+        one, other = self.encoded(encoder, torch.randint(len(self.photos), (2 * n,), device=device)).chunk(2)
         way = BLEND * torch.rand(n, 1, device=device) * (torch.rand(n, 1, device=device) < 0.5)
-        return self.codes[one].lerp(self.codes[other], way)
+        return one.lerp(other, way)
 
     @torch.no_grad()
     def encoded(self, encoder: PhotoEncoder, chosen: Tensor | None = None) -> Tensor:
-        """Codes [M,D] of the photos, or of those with the indices `chosen`, by another encoder, such as an average."""
+        """Codes [M,D] of the photos, or of those with the indices `chosen`."""
         photos = self.photos if chosen is None else self.photos[chosen]
         return torch.cat([encoder(part.float() / 127.5 - 1).float() for part in photos.split(256)])
 
-    def snapshot(self) -> tuple[Tensor, Tensor]:
+    def snapshot(self) -> Tensor:
         """What `restore` takes; nothing is copied, as nothing is ever changed in place."""
-        return self.codes, self.photos
+        return self.photos
 
-    def restore(self, snapshot: tuple[Tensor, Tensor]) -> None:
-        self.codes, self.photos = snapshot
+    def restore(self, snapshot: Tensor) -> None:
+        self.photos = snapshot
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"codes": self.codes.cpu(), "photos": self.photos.cpu()}
+        return {"photos": self.photos.cpu()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.codes, self.photos = (state[name].to(self.codes.device) for name in ("codes", "photos"))
+        self.photos = state["photos"].to(self.photos.device)

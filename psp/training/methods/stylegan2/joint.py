@@ -43,8 +43,8 @@ CODE_NOISE = 0.05  # keeps neighbouring codes looking alike
 PHOTO_SIZE = 32  # px that the photo encoder sees: colours, light and age need no more
 BALANCE_INTERVAL = 8  # steps between comparisons of the two gradients
 CLOSE_UP = 0.4  # share of steps in which the discriminator sees the inner face, enlarged
-OFFSET_LAMBDA = 0.002  # weight of the codes' distance to the average code
-GUESS_LAMBDA = 0.1  # weight of the drawing's fine styles' distance to those of the photo
+COARSE_LAMBDA = 0.01  # weight of the distance of a drawing's coarse styles to its photo's: keeps them where faces are
+FINE_LAMBDA = 0.1  # of its fine styles, which learn from nothing else
 
 
 class JointMethod:
@@ -85,7 +85,7 @@ class JointMethod:
         if centre is None:
             centre = generator.mean_latent(10_000, torch.Generator().manual_seed(0))
         self.centre = centre.reshape(-1, generator.style_dim)[0].to(self.device)
-        self.bank = CodeBank(photo_encoder, generator.style_dim, self.device)
+        self.bank = CodeBank(photo_encoder, self.device)
         self.balance = torch.zeros((), device=self.device)  # running mean of |reconstruction| / |adversarial| gradient
         self.trained: list[Tensor] = [p for net in (self.generator, self.encoders) for p in net.parameters()]
         self.judging: list[Tensor] = [p for p in self.discriminator.parameters() if p.requires_grad]
@@ -215,7 +215,7 @@ class JointMethod:
         encoded = self.encoders.photo(torch.cat([wanted[lend], recolour(photos[rows.photo])])).float()
         style, other = encoded.split([lend.stop - lend.start, rows.photo.stop - rows.photo.start])
         as_they_are = ~recoloured[lend]
-        self.bank.remember(self.encoders.photo, style[as_they_are], wanted[lend][as_they_are])
+        self.bank.remember(self.encoders.photo, wanted[lend][as_they_are])
         fine = style[:, None].expand(-1, styles, -1)
         n_guided = rows.guided.stop - rows.guided.start
         half = styles // 2
@@ -227,10 +227,10 @@ class JointMethod:
             assert self.encoders.structure is not None
             offsets = self.encoders.structure(source).float()
             own, guided = (offsets + self.centre).split([len(offsets) - n_guided, n_guided])
-            guess = (guided - fine[:n_guided].detach())[as_they_are[:n_guided], half:]
-            priors = [OFFSET_LAMBDA * offsets.square().mean(), GUESS_LAMBDA * guess.square().mean()]
+            away = (guided - fine[:n_guided].detach())[as_they_are[:n_guided]].square()
+            priors = [COARSE_LAMBDA * away[:, :half].mean(), FINE_LAMBDA * away[:, half:].mean()]
             own = torch.cat([own[:, :half], own[:, half:].detach()], dim=1)
-        random = self.random_codes(rows.random.stop - rows.mixed.start, instead=style.detach())
+        random = self.random_codes(rows.random.stop - rows.mixed.start, self.encoders.photo, instead=style.detach())
         random = random[:, None].expand(-1, styles, -1)
         n_mixed = rows.mixed.stop - rows.mixed.start
         codes = torch.cat(
@@ -245,10 +245,10 @@ class JointMethod:
         codes = codes + CODE_NOISE * torch.randn(n, 1, codes.shape[2], device=self.device)
         return codes, wanted, priors
 
-    def random_codes(self, n: int, instead: Tensor) -> Tensor:
+    def random_codes(self, n: int, encoder: PhotoEncoder, instead: Tensor) -> Tensor:
         """Codes [n,D] of random faces; while the bank holds too few, some of the codes `instead` [M,D]."""
         if self.bank.is_full_enough:
-            return self.bank.sample(n)
+            return self.bank.sample(encoder, n)
         return instead[torch.randint(len(instead), (n,), device=self.device)]
 
     def _balanced_gradient(self, leaf: Tensor, total: Tensor, adversarial: Tensor, known: slice, step: int) -> Tensor:

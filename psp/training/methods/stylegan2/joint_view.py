@@ -12,7 +12,7 @@ from psp.batch import Batch
 from psp.images.preprocess import to_network
 from psp.images.sheets import Picture, source_to_image, to_image
 from psp.models.mixing import mix
-from psp.networks.photo_encoder import Encoders
+from psp.networks.photo_encoder import Encoders, PhotoEncoder
 from psp.networks.projected_discriminator import ProjectedDiscriminator
 from psp.networks.stylegan2 import Generator
 from psp.tasks import Task
@@ -35,7 +35,7 @@ class Shown(Protocol):
     bank: CodeBank
     centre: Tensor
 
-    def random_codes(self, n: int, instead: Tensor) -> Tensor: ...
+    def random_codes(self, n: int, encoder: PhotoEncoder, instead: Tensor) -> Tensor: ...
 
 
 @torch.no_grad()
@@ -59,7 +59,7 @@ def held_out_terms(method: Shown, batch: Batch) -> dict[str, Tensor]:
     generator, losses = method.generator_ema, method.losses
     photos = F.interpolate(batch.target.to(method.device), size=(generator.size,) * 2, mode="area")
     photo_codes = method.encoders_ema.photo(photos)
-    random = method.random_codes(len(photos), instead=photo_codes)
+    random = method.random_codes(len(photos), method.encoders_ema.photo, instead=photo_codes)
     random_faces = generator.synthesize(_expanded(method, random))
     if method.encoders_ema.structure is not None:
         own = generator.synthesize(own_codes(method, batch.source))
@@ -92,7 +92,7 @@ def picture_rows(method: Shown, batch: Batch) -> list[list[Picture]]:
     targets = batch.target.to(method.device)
     encoder = method.encoders_ema.photo
     for target, source in zip(targets, batch.source, strict=True):
-        known = len(method.bank.codes) if method.bank.is_full_enough else len(targets)
+        known = len(method.bank.photos) if method.bank.is_full_enough else len(targets)
         chosen = torch.randint(known, (MIXES + RANDOM_FACES,), generator=draw).to(method.device)
         w = method.bank.encoded(encoder, chosen) if method.bank.is_full_enough else encoder(targets[chosen])
         codes = _expanded(method, w)
