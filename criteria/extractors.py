@@ -38,7 +38,7 @@ def open_extractor(kind: str = "auto", device: torch.device | str = "cpu") -> Ex
     Nothing is downloaded. UserError: unknown kind, or no weights, saying which files would do and where they come from.
     """
     if kind != "auto" and kind not in EXTRACTORS:
-        raise UserError(f"--features {kind!r} is not known; choose from auto, {', '.join(EXTRACTORS)}")
+        raise UserError(f"--features {kind!r} is not known", f"choose from auto, {', '.join(EXTRACTORS)}")
     kinds = list(EXTRACTORS) if kind == "auto" else [kind]
     for name in kinds:
         names, url, build = EXTRACTORS[name]

@@ -81,15 +81,15 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
         if self.source is None:
             if self.task.source == "labels":
                 raise UserError(
-                    f"{self.target.path}: task {self.task.name} needs label maps beside the photos; see --data_root"
+                    f"{self.target.path}: task {self.task.name} needs label maps beside the photos", "see --data_root"
                 )
             return PairReport(pairs=[(name, name) for name in self.target.names])
         report = match_names(self.source.names, self.target.names)
         if not report.pairs:
             raise UserError(
                 f"no pairs: {self.source.path} has {len(self.source)} images ({self.source.names[0]}, ...), "
-                f"{self.target.path} has {len(self.target)} ({self.target.names[0]}, ...), but no names match; "
-                f"a pair has the same file name up to _sketch, _edges, _mask, _label and the like"
+                f"{self.target.path} has {len(self.target)} ({self.target.names[0]}, ...), but no names match",
+                "a pair has the same file name up to _sketch, _edges, _mask, _label and the like",
             )
         return report
 
@@ -97,8 +97,8 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
         """Photos without a label map are left out and named."""
         if self.labels is None:
             raise UserError(
-                f"{self.target.path}: no label maps beside the photos, which drawings need; make them with "
-                f"scripts/prepare_data.py labels, or leave drawing out of --sketch_styles"
+                f"{self.target.path}: no label maps beside the photos, which drawings need",
+                "make them with scripts/prepare_data.py labels, or leave drawing out of --sketch_styles",
             )
         self.label_of = {photo: label for label, photo in match_names(self.labels.names, self.target.names).pairs}
         self.report.without_labels = [name for _, name in self.report.pairs if name not in self.label_of]

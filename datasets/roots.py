@@ -109,7 +109,7 @@ def two_kinds(path: str | Path) -> tuple[ImageSource, ImageSource, str]:
         if photos and other:
             return root.under(photos), root.under(other), kind
     there = ", ".join(sorted(_last(f) for f in folders)) or "images only"
-    raise UserError(f"{path}: needs photos/ and sketches/ or labels/ in it, found {there}; see --root")
+    raise UserError(f"{path}: needs photos/ and sketches/ or labels/ in it, found {there}", "see --root")
 
 
 def train_part(path: str | Path) -> tuple[ImageSource, ImageSource | None] | None:
@@ -122,7 +122,7 @@ def train_part(path: str | Path) -> tuple[ImageSource, ImageSource | None] | Non
     folders = _below_wrapper(part)
     photos = _find(folders, PHOTOS)
     if photos is None and not _holds_only_images(folders):
-        raise UserError(f"{path}/{train}: no folder 'photos' in it; see --photos")
+        raise UserError(f"{path}/{train}: no folder 'photos' in it", "see --photos")
     return part.under(photos or ""), labels_beside(part, folders)
 
 
@@ -168,7 +168,7 @@ def _two_sides(
     if task.source == "photo":
         source = _find(folders, (task.source_dir.lower(),)) if task.source_dir != task.target_dir else None
         if target is None and not _holds_only_images(folders):
-            raise UserError(f"{where}: no folder {task.target_dir!r} in it, found {there}; see --data_root")
+            raise UserError(f"{where}: no folder {task.target_dir!r} in it, found {there}", "see --data_root")
         return (root.under(source) if source and source != target else None), root.under(target or "")
     source = _find([f for f in folders if f != target], (task.source_dir.lower(), *aliases))
     if target is not None and source is not None:
@@ -177,8 +177,8 @@ def _two_sides(
         notes.append("no sketches there: they are drawn from the photos on the fly")
         return None, root.under(target or "")
     raise UserError(
-        f"{where}: task {task.name} needs the folders {task.source_dir!r} and {task.target_dir!r}, found {there}; "
-        f"see --data_root"
+        f"{where}: task {task.name} needs the folders {task.source_dir!r} and {task.target_dir!r}, found {there}",
+        "see --data_root",
     )
 
 
@@ -196,7 +196,7 @@ def _split(source: ImageSource | None, target: ImageSource, share: float, notes:
     pairs = match_names(source.names, target.names).pairs if source else [(name, name) for name in target.names]
     if len(pairs) < 2:
         raise UserError(
-            f"{target.path}: {len(pairs)} pairs are too few to train and test; at least 2 are needed (--data_root)"
+            f"{target.path}: {len(pairs)} pairs are too few to train and test", "at least 2 are needed (--data_root)"
         )
     ranked = sorted(pairs, key=lambda pair: (_share_of(pair_key(pair[1])[1]), pair[1]))
     n_below = sum(_share_of(pair_key(pair[1])[1]) < share for pair in ranked)

@@ -35,7 +35,7 @@ def check_weight(weight: object, *, where: str) -> None:
     """UserError unless it is a number of at least 0 and at most 1000."""
     number = isinstance(weight, int | float) and not isinstance(weight, bool)
     if not number or not 0 <= weight <= 1000:  # type: ignore[operator]
-        raise UserError(f"{where} has the weight {shown(weight)}; allowed are numbers from 0 to 1000")
+        raise UserError(f"{where} has the weight {shown(weight)}", "allowed are numbers from 0 to 1000")
 
 
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -71,14 +71,14 @@ For 128 px; the lines of `sobel` are as wide on any photo, so that their ink fal
 def check_style(name: str) -> str:
     """The name, if there is such a style; otherwise UserError lists them."""
     if name not in STYLE_NAMES:
-        raise UserError(f"sketch style {name!r} is not known; --style takes {', '.join(STYLE_NAMES)}")
+        raise UserError(f"sketch style {name!r} is not known", f"--style takes {', '.join(STYLE_NAMES)}")
     return name
 
 
 def get_style(name: str) -> Callable[[np.ndarray], np.ndarray]:
     """The filter of that name; UserError lists the styles there are, and for `drawing`, which is no filter."""
     if check_style(name) == DRAWING:
-        raise UserError(f"sketch style {name!r} is no filter; filters are {', '.join(STYLES)}")
+        raise UserError(f"sketch style {name!r} is no filter", f"filters are {', '.join(STYLES)}")
     return STYLES[name]
 
 

@@ -38,10 +38,12 @@ def parse_styles(text: str | None) -> Styles:
         except ValueError:
             weights[name] = math.nan
         if not 0 <= weights[name] < math.inf:
-            raise UserError(f"--sketch_styles {text!r}: {shown(number)} is no weight; expected for instance {name}=2")
+            raise UserError(
+                f"--sketch_styles {text!r}: {shown(number)} is no weight", f"expected for instance {name}=2"
+            )
     if not any(weights.values()):
         raise UserError(
-            f"--sketch_styles {text!r}: no style has a weight above 0; expected for instance sobel=1,xdog=2"
+            f"--sketch_styles {text!r}: no style has a weight above 0", "expected for instance sobel=1,xdog=2"
         )
     return {name: weight for name, weight in weights.items() if weight}
 

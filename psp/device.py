@@ -29,10 +29,10 @@ def pick_device(name: str, local: int | None = None) -> torch.device:
     except RuntimeError:
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda"):
-        raise UserError(f"device {name!r} is not known; --device takes auto, cpu, cuda or cuda:N")
+        raise UserError(f"device {name!r} is not known", "--device takes auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(
-            f"device {name!r} was asked for, but torch {torch.__version__} sees no CUDA GPU; use --device cpu"
+            f"device {name!r} was asked for, but torch {torch.__version__} sees no CUDA GPU", "use --device cpu"
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device {name!r} does not exist: there are {torch.cuda.device_count()} GPUs (see --device)")
@@ -70,13 +70,13 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     UserError: fp16 on a CPU, which takes minutes.
     """
     if precision not in PRECISIONS:
-        raise UserError(f"precision {precision!r} is not known; --precision takes {', '.join(PRECISIONS)}")
+        raise UserError(f"precision {precision!r} is not known", f"--precision takes {', '.join(PRECISIONS)}")
     if precision == "auto":
         precision = "bf16" if has_fast_bf16(device) else "fp32"
     if precision in ("fp32", "tf32"):
         return contextlib.nullcontext()
     if precision == "fp16" and device.type == "cpu":
-        raise UserError("--precision fp16 needs a GPU; on a CPU use --precision bf16 or fp32")
+        raise UserError("--precision fp16 needs a GPU", "on a CPU use --precision bf16 or fp32")
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
@@ -107,8 +107,8 @@ def memory_errors(advice: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError:
-        raise UserError(f"out of GPU memory; {advice}") from None
+        raise UserError("out of GPU memory", f"{advice}") from None
     except RuntimeError as error:
         if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
             raise
-        raise UserError(f"out of memory; {advice}") from None
+        raise UserError("out of memory", f"{advice}") from None

@@ -12,13 +12,17 @@ from collections.abc import Callable
 class UserError(Exception):
     """A mistake that the user can fix.
 
-    The message is one line: what was given, what is allowed, and which flag to change. Scripts print it without a
-    traceback; everything else that is raised is a bug of ours and keeps its traceback. What names in files bring in of
-    line breaks and control characters is replaced.
+    problem: what was given, and what is wrong with it. advice: what is allowed, or which flag to change; may be empty.
+    Scripts print `problem; advice` as one line without a traceback; everything else that is raised is a bug of ours and
+    keeps its traceback. What names in files bring in of line breaks and control characters is replaced.
     """
 
-    def __init__(self, message: str = ""):
-        super().__init__(_visible(message).strip())
+    def __init__(self, problem: str = "", advice: str = ""):
+        self.problem, self.advice = _visible(problem).strip(), _visible(advice).strip()
+        super().__init__(self.problem, self.advice)
+
+    def __str__(self) -> str:
+        return "; ".join(part for part in (self.problem, self.advice) if part)
 
 
 def run_main(main: Callable[[], int | None]) -> None:

@@ -60,7 +60,7 @@ def atomic_open(
                 verify(temporary)
             except UserError as error:
                 reason = str(error).replace(str(temporary), "what was read back")
-                raise UserError(f"cannot write {path}: {reason}; the disk or the memory may be failing") from error
+                raise UserError(f"cannot write {path}: {reason}", "the disk or the memory may be failing") from error
         if keep is not None:
             _keep(path, Path(keep))
         os.replace(temporary, path)
@@ -324,7 +324,7 @@ def only_process_in(folder: Path) -> Iterator[None]:
         lock: AbstractContextManager[object] = FileLock(path, fallback_to_soft=False).acquire(timeout=0)
     except Timeout:
         owner = path.read_text(errors="replace").strip() or "another process"
-        raise UserError(f"{folder} is in use by {owner}; wait for it, end it, or give another --exp_dir") from None
+        raise UserError(f"{folder} is in use by {owner}", "wait for it, end it, or give another --exp_dir") from None
     except OSError:  # no locks here
         lock = nullcontext()
     with lock:

@@ -129,5 +129,5 @@ TASKS: dict[str, Task] = {
 def get_task(name: str) -> Task:
     """The task of that name; UserError naming the allowed ones."""
     if name not in TASKS:
-        raise UserError(f"--dataset_type {name!r} is not known; choose one of: {', '.join(TASKS)}")
+        raise UserError(f"--dataset_type {name!r} is not known", f"choose one of: {', '.join(TASKS)}")
     return TASKS[name]

@@ -56,7 +56,7 @@ def main() -> int:
     options = parser().parse_args()
     unknown = [name for name in options.cases.split(",") if name not in CASES]
     if unknown:
-        raise UserError(f"--cases {unknown[0]!r} is not known; choose from {','.join(CASES)}")
+        raise UserError(f"--cases {unknown[0]!r} is not known", f"choose from {','.join(CASES)}")
     for flag in ("sizes", "batches"):
         setattr(options, flag, numbers(getattr(options, flag), f"--{flag}"))
     if options.profile:
@@ -71,7 +71,7 @@ def show_profile(options: Namespace) -> int:
 
     device = pick_device(options.device)
     if device.type != "cuda":
-        raise UserError("--profile shows the kernels of a GPU; there is none here, or --device asks for another")
+        raise UserError("--profile shows the kernels of a GPU", "there is none here, or --device asks for another")
     tables = [profiled.inference(cases.random_model(size, device), options.batches) for size in options.sizes]
     write_text(make_folder(options.out) / "profile.md", "\n".join(tables))
     print("\n".join(tables))

@@ -67,7 +67,7 @@ def main() -> int:
         assert process.stdout is not None
         line = process.stdout.readline()
         if "http://localhost:" not in line:
-            raise UserError(f"scripts/studio.py did not start; run it by itself: {' '.join(command)}")
+            raise UserError("scripts/studio.py did not start", f"run it by itself: {' '.join(command)}")
         threading.Thread(target=lambda: [None for _ in process.stdout or ()], daemon=True).start()
         port = int(line.split("localhost:")[1].split()[0])
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None

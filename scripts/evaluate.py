@@ -132,23 +132,25 @@ def check(flags: Namespace) -> None:
     """UserError for flags that cannot work together."""
     made = [name for name in ("checkpoint_path", "data_root", "data_path") if getattr(flags, name)]
     if flags.results and made:
-        raise UserError(f"--results judges what is there already; leave --{made[0]} out, or --results")
+        raise UserError("--results judges what is there already", f"leave --{made[0]} out, or --results")
     if flags.results and not (flags.ground_truth or flags.sources or flags.real or flags.mixed):
         raise UserError("--results needs something to compare with: --ground_truth, --sources, --real or --mixed")
     if not flags.results and (flags.sources or flags.mixed):
-        raise UserError("--sources and --mixed go with --results; a checkpoint takes --data_root or --data_path")
+        raise UserError("--sources and --mixed go with --results", "a checkpoint takes --data_root or --data_path")
     if flags.data_root and (flags.data_path or flags.ground_truth):
-        raise UserError("--data_root holds inputs and photos; leave --data_path and --ground_truth out, or --data_root")
+        raise UserError(
+            "--data_root holds inputs and photos", "leave --data_path and --ground_truth out, or --data_root"
+        )
     if flags.ground_truth and not (flags.results or flags.data_path):
         raise UserError("--ground_truth needs --results, or --data_path with the inputs")
     if flags.dataset_type:
         get_task(flags.dataset_type)
     if flags.size is not None and not 16 <= flags.size <= 4096:
-        raise UserError(f"--size {flags.size} is not possible; it goes from 16 to 4096")
+        raise UserError(f"--size {flags.size} is not possible", "it goes from 16 to 4096")
     for name, least in (("n_images", 1), ("n_outputs_to_generate", 2), ("test_batch_size", 1), ("test_workers", 0)):
         value = getattr(flags, name)
         if value is not None and value < least:
-            raise UserError(f"--{name} {value} is too small; the least is {least}")
+            raise UserError(f"--{name} {value} is too small", f"the least is {least}")
 
 
 def list_metrics() -> int:
@@ -244,7 +246,7 @@ def task_of(checkpoint: str | None) -> str:
 
     name = str(read_weights(checkpoint).config.get("dataset_type", ""))
     if name not in TASKS:
-        raise UserError(f"{checkpoint} does not say what it was trained for; add --dataset_type")
+        raise UserError(f"{checkpoint} does not say what it was trained for", "add --dataset_type")
     return name
 
 

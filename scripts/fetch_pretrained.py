@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         show(known)
         return 0
     if not flags.names:
-        raise UserError("name what to fetch; --list shows what there is")
+        raise UserError("name what to fetch", "--list shows what there is")
     if flags.timeout <= 0 or flags.attempts < 1:
         raise UserError(f"--timeout {flags.timeout} --attempts {flags.attempts} must be positive")
     entries = list(dict.fromkeys(choose(name, known) for name in flags.names))
@@ -68,7 +68,7 @@ def choose(name: str, known: dict[str, Published]) -> Published:
     if entry is None:
         near = difflib.get_close_matches(name, [*known, *stems], n=1)
         hint = f"did you mean {near[0]}?" if near else "--list shows what there is"
-        raise UserError(f"{name!r} is no file that is known here; {hint}")
+        raise UserError(f"{name!r} is no file that is known here", f"{hint}")
     return entry
 
 

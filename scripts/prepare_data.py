@@ -147,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.command in ("labels", "merge", "weights"):
         return {"labels": labels, "merge": merge, "weights": weights}[args.command](args)
     if args.size < 0 or args.size > 8192 or (args.command == "align" and args.size < 16):
-        raise UserError(f"size {args.size} is not possible; --size takes 16 to 8192")
+        raise UserError(f"size {args.size} is not possible", "--size takes 16 to 8192")
     return {"align": align, "masks": masks, "sketches": sketches}[args.command](args)
 
 
@@ -159,7 +159,7 @@ def align(args: argparse.Namespace) -> int:
     from psp.images.sources import open_source
 
     if args.sketches and args.labels:
-        raise UserError("both --sketches and --labels were given; align takes one of them at a time")
+        raise UserError("both --sketches and --labels were given", "align takes one of them at a time")
     if bool(args.photos) == bool(args.root) or (args.root and (args.sketches or args.labels)):
         raise UserError("align takes either --photos, with --sketches or --labels if there are any, or --root")
     split = read_name_split(args.split) if args.split else None
@@ -178,7 +178,7 @@ def align(args: argparse.Namespace) -> int:
         problems = report.without_partner(partner, photos, source=kind, target="photo")
         if not pairs:
             raise UserError(
-                f"no pairs: no name in {photos.path} matches one in {partner.path}; see --photos, --{folder}"
+                f"no pairs: no name in {photos.path} matches one in {partner.path}", f"see --photos, --{folder}"
             )
     jobs = []
     for other, name in pairs:
@@ -205,7 +205,7 @@ def masks(args: argparse.Namespace) -> int:
     parts = open_source(args.parts)
     faces, others = find_parts(parts)
     if not faces:
-        raise UserError(f"{parts.path}: no files such as 00000_skin.png in it, found {parts.names[0]}; see --parts")
+        raise UserError(f"{parts.path}: no files such as 00000_skin.png in it, found {parts.names[0]}", "see --parts")
     problems = [f"{parts.label(name)}: not a CelebAMask-HQ part" for name in others]
     split = read_split(args.mapping) if args.mapping else {}
     photos = open_source(args.photos) if args.photos else None
@@ -247,9 +247,9 @@ def sketches(args: argparse.Namespace) -> int:
     if args.style != "mix":
         check_style(args.style)
     if args.labels and args.style != DRAWING:
-        raise UserError(f"--labels is for --style {DRAWING}; --style {args.style} needs no label maps")
+        raise UserError(f"--labels is for --style {DRAWING}", f"--style {args.style} needs no label maps")
     if "/" in args.suffix or os.sep in args.suffix:
-        raise UserError(f"suffix {args.suffix!r} contains a folder separator; --suffix takes for instance _edges")
+        raise UserError(f"suffix {args.suffix!r} contains a folder separator", "--suffix takes for instance _edges")
     photos = open_source(args.photos)
     labels, problems = None, []
     pairs: list[tuple[str | None, str]] = [(None, name) for name in photos.names]
@@ -259,7 +259,7 @@ def sketches(args: argparse.Namespace) -> int:
         pairs = list(report.pairs)
         problems = report.without_partner(labels, photos, source="label", target="photo")
         if not pairs:
-            raise UserError(f"no pairs: no name in {photos.path} matches one in {labels.path}; see --labels")
+            raise UserError(f"no pairs: no name in {photos.path} matches one in {labels.path}", "see --labels")
     jobs = [
         SketchJob(
             photos, name, labels, other, str(args.out), args.style, args.suffix, args.size, args.format, args.overwrite
@@ -286,7 +286,7 @@ def merge(args: argparse.Namespace) -> int:
     from datasets.prepare.merging import merge
 
     if not 0 < args.held_out < 1:
-        raise UserError(f"--held_out {args.held_out:g} is not possible; it is a share between 0 and 1")
+        raise UserError(f"--held_out {args.held_out:g} is not possible", "it is a share between 0 and 1")
     if args.out.suffix.lower() != ".zip":
         raise UserError(f"--out {args.out} has to end in .zip")
     words, problems = merge(args.photos, args.out, share=args.held_out, labels=args.labels)
@@ -311,7 +311,7 @@ def _refuse_clashes(paths: Iterable[Path], out: Path) -> None:
     seen: set[Path] = set()
     for path in paths:
         if path in seen:
-            raise UserError(f"{path.name}: two input files would be written to {path}; rename one of them")
+            raise UserError(f"{path.name}: two input files would be written to {path}", "rename one of them")
         seen.add(path)
 
 
@@ -322,7 +322,7 @@ def _run(work: Any, jobs: list[Any], args: argparse.Namespace, problems: list[st
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{args.out}: cannot be made a folder ({error.strerror or error}); see --out") from None
+        raise UserError(f"{args.out}: cannot be made a folder ({error.strerror or error})", "see --out") from None
     made = kept = 0
     notes: dict[str, int] = {}
     for result in run_jobs(work, jobs, workers=args.workers, what=what):

@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--ray_address", metavar="ADDRESS", help="a running cluster, or auto (default: start one here)")
     own, others = parser.parse_known_args()
     if own.ray_workers is not None and own.ray_workers < 1:
-        raise UserError(f"--ray_workers {own.ray_workers} is too small; the least is 1")
+        raise UserError(f"--ray_workers {own.ray_workers} is too small", "the least is 1")
     options = parse(others, mixing=own.style_mixing)  # torch is only imported once the flags are right
     from psp.inference.ray_data import translate_folder
 

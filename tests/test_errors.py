@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,14 @@ def test_a_users_mistake_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str
     assert stop.value.code == 2
     out, err = capsys.readouterr()
     assert (out, err) == ("", "error: no such file: x.png; change --data_path\n")
+
+
+def test_problem_and_advice_survive_another_process() -> None:
+    error = UserError("--size 7 is no power of two\n", "use 8")
+    again = pickle.loads(pickle.dumps(error))
+    for one in (error, again):
+        assert (one.problem, one.advice, str(one)) == ("--size 7 is no power of two", "use 8", f"{one.problem}; use 8")
+    assert str(UserError("no advice")) == "no advice" and str(UserError()) == ""
 
 
 def test_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,7 +36,7 @@ class Cache:
             self._db.execute("CREATE TABLE IF NOT EXISTS measured (key BLOB PRIMARY KEY, kind TEXT, numbers BLOB)")
             self._db.commit()
         except sqlite3.Error as error:
-            raise UserError(f"{path}: {error}; remove it or choose another --exp_dir") from None
+            raise UserError(f"{path}: {error}", "remove it or choose another --exp_dir") from None
 
     def get(self, key: bytes) -> np.ndarray | None:
         """What was stored under the key, or None."""

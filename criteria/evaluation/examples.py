@@ -93,8 +93,8 @@ class Reader:
         if strip.width % side or strip.width < 3 * side:
             label = self.images["mixed"].label(example.files["mixed"])
             raise UserError(
-                f"{label}: {strip.width}x{strip.height} is no strip of the input and two or more squares; "
-                f"--mixed takes what scripts/style_mixing.py writes"
+                f"{label}: {strip.width}x{strip.height} is no strip of the input and two or more squares",
+                "--mixed takes what scripts/style_mixing.py writes",
             )
         parts = [strip.crop((x, 0, x + side, side)) for x in range(side, strip.width, side)]
         return np.stack([_fitted(part, shape, Image.Resampling.BILINEAR) for part in parts])

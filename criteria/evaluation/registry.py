@@ -287,6 +287,7 @@ def parse_metrics(text: str | None) -> list[str]:
     unknown = [name for name in given if name not in METRICS]
     if unknown or not given:
         raise UserError(
-            f"--metrics {text!r}: {unknown[0] if unknown else 'nothing'} is no metric; choose from {', '.join(METRICS)}"
+            f"--metrics {text!r}: {unknown[0] if unknown else 'nothing'} is no metric",
+            f"choose from {', '.join(METRICS)}",
         )
     return [name for name in METRICS if name in given]

@@ -97,5 +97,5 @@ def _checked(labels: np.ndarray) -> np.ndarray:
     if labels.ndim != 2 or labels.shape[0] != labels.shape[1] or labels.dtype != np.uint8:
         raise UserError(f"label map {labels.dtype} {list(labels.shape)}: a drawing needs a square one of uint8 ids")
     if labels.size and labels.max() >= len(LABELS):
-        raise UserError(f"label id {labels.max()} out of range; a drawing takes 0..{len(LABELS) - 1}")
+        raise UserError(f"label id {labels.max()} out of range", f"a drawing takes 0..{len(LABELS) - 1}")
     return labels

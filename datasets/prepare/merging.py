@@ -76,7 +76,7 @@ def merge(
                 sides.append((f"{part}/labels/{base}{PurePosixPath(partner[1]).suffix}", partner))
             for target, origin in sides:
                 if target in entries:
-                    raise UserError(f"{photos.label(name)}: {target} is taken by another image; rename one of them")
+                    raise UserError(f"{photos.label(name)}: {target} is taken by another image", "rename one of them")
                 entries[target] = origin
     if shared and labels:
         maps = label_maps(labels[0])
@@ -119,7 +119,7 @@ def label_maps(path: str | Path, *, alone: bool = True) -> ImageSource:
     if maps is not None:
         return maps
     if not alone or collection_photos(path).prefix:
-        raise UserError(f"{path}: needs photos/ and labels/ in it; see --labels, and prepare_data.py labels")
+        raise UserError(f"{path}: needs photos/ and labels/ in it", "see --labels, and prepare_data.py labels")
     return root
 
 

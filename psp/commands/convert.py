@@ -50,9 +50,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     flags = build_parser(prog).parse_args(argv)
     if flags.info:
         if flags.target:
-            raise UserError("--info writes nothing; leave out the second file name")
+            raise UserError("--info writes nothing", "leave out the second file name")
         if flags.style_bank:
-            raise UserError("--info writes nothing; leave out --style_bank")
+            raise UserError("--info writes nothing", "leave out --style_bank")
         return info(flags.source)
     if not flags.target:
         raise UserError("a second file name is missing: where to write (or --info to only look)")
@@ -93,7 +93,7 @@ def bank_of_photos(photos: str, unread: list[str], encoder: PhotoEncoder) -> Sty
             continue
         read.append(encoder.shrunk(photo[None]))
     if len(read) < 2:
-        raise UserError(f"{photos}: {len(read)} photo(s) could be read; a style bank needs two, better {SIZE:,}")
+        raise UserError(f"{photos}: {len(read)} photo(s) could be read", f"a style bank needs two, better {SIZE:,}")
     with torch.no_grad():
         codes = torch.cat([encoder(part) for part in torch.cat(read).split(64)])
     bank = StyleBank.from_codes(codes)
@@ -104,19 +104,19 @@ def bank_of_photos(photos: str, unread: list[str], encoder: PhotoEncoder) -> Sty
 def check_target(target: Path, layout: str | None, *, overwrite: bool) -> Path:
     """OUT, where it can be written and its ending fits; UserError otherwise, before anything large is read."""
     if target.is_dir():
-        raise UserError(f"{target} is a folder; give the name of the file to write")
+        raise UserError(f"{target} is a folder", "give the name of the file to write")
     ours = target.suffix == ".safetensors"
     if layout is not None and ours != (layout == "safetensors"):
         wanted = ".safetensors" if layout == "safetensors" else ".pt"
-        raise UserError(f"{target} does not end in {wanted}, as --to {layout} needs; change one of them")
+        raise UserError(f"{target} does not end in {wanted}, as --to {layout} needs", "change one of them")
     if layout is None and not ours and target.suffix not in (".pt", ".pth"):
-        raise UserError(f"{target} ends in neither .safetensors nor .pt; change it or say --to {'|'.join(LAYOUTS)}")
+        raise UserError(f"{target} ends in neither .safetensors nor .pt", f"change it or say --to {'|'.join(LAYOUTS)}")
     if target.exists() and not target.is_file():
-        raise UserError(f"{target} is not a regular file; give another name")
+        raise UserError(f"{target} is not a regular file", "give another name")
     if target.exists() and not overwrite:
-        raise UserError(f"{target} is there already; --overwrite replaces it")
+        raise UserError(f"{target} is there already", "--overwrite replaces it")
     if not target.parent.is_dir():
-        raise UserError(f"{target.parent} does not exist; make the folder first")
+        raise UserError(f"{target.parent} does not exist", "make the folder first")
     return target
 
 

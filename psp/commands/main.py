@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"usage: psp COMMAND ... | --version\n\n{lines}\n\npsp COMMAND --help lists its flags.")
         return 0
     if name not in COMMANDS:
-        raise UserError(f"psp has no command {name!r}; choose one of: {', '.join(COMMANDS)} (psp --help)")
+        raise UserError(f"psp has no command {name!r}", f"choose one of: {', '.join(COMMANDS)} (psp --help)")
     return COMMANDS[name][0](rest, prog=f"psp {name}")
 
 

@@ -66,9 +66,9 @@ def main(
     """
     flags = build_parser(prog).parse_args(argv)
     if not 0 <= flags.port <= 65535:
-        raise UserError(f"--port {flags.port} is out of range; allowed are 0 to 65535")
+        raise UserError(f"--port {flags.port} is out of range", "allowed are 0 to 65535")
     if flags.threads is not None and flags.threads < 1:
-        raise UserError(f"--threads {flags.threads} is too small; the least is 1")
+        raise UserError(f"--threads {flags.threads} is too small", "the least is 1")
     if missing := [name for name in ("flask", "waitress") if importlib.util.find_spec(name) is None]:
         raise UserError(f"the studio needs {' and '.join(missing)}: pip install {' '.join(missing)}")
     from psp.studio.catalogue import bundled_entries, checkpoint_entries

@@ -42,15 +42,15 @@ def open_image(
         name = str(source) if isinstance(source, (str, Path)) else str(getattr(source, "name", "image"))
     if isinstance(source, (str, Path)) and not os.path.isfile(source):
         what = "is a folder" if os.path.isdir(source) else "is no file" if os.path.exists(source) else "does not exist"
-        raise UserError(f"{name}: {what}; expected an image file")
+        raise UserError(f"{name}: {what}", "expected an image file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own warnings about large images and broken metadata
             with Image.open(source, formats=FORMATS) as image:
                 if image.width * image.height > max_pixels:
                     raise UserError(
-                        f"{name}: {image.width}x{image.height} pixels are too many; allowed are "
-                        f"{max_pixels // 1_000_000} million: make it smaller first"
+                        f"{name}: {image.width}x{image.height} pixels are too many",
+                        f"allowed are {max_pixels // 1_000_000} million: make it smaller first",
                     )
                 if isinstance(image, JpegImageFile) and image.fp is not None:
                     scans = _jpeg_scans(image.fp)
@@ -69,7 +69,7 @@ def open_image(
     except UserError:
         raise
     except Image.DecompressionBombError:
-        raise UserError(f"{name}: too many pixels; allowed are {max_pixels // 1_000_000} million") from None
+        raise UserError(f"{name}: too many pixels", f"allowed are {max_pixels // 1_000_000} million") from None
     except PermissionError:
         raise UserError(f"{name}: no permission to read it") from None
     except MemoryError:

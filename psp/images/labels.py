@@ -64,7 +64,9 @@ def get_label_map(spec: str | LabelMap) -> LabelMap:
     if spec in LABEL_MAPS:
         return LABEL_MAPS[spec]
     if not str(spec).lower().endswith(".json"):
-        raise UserError(f"label map {spec!r} is not known; --label_map takes {', '.join(LABEL_MAPS)} or a .json file")
+        raise UserError(
+            f"label map {spec!r} is not known", f"--label_map takes {', '.join(LABEL_MAPS)} or a .json file"
+        )
     name = f"label map {spec} (--label_map)"
     entries = read_json(read_text(spec, name=name), where=name)
     if isinstance(entries, list):
@@ -81,7 +83,7 @@ def _custom(spec: str, entries: dict[str, object]) -> LabelMap:
         target = LABELS.index(value) if isinstance(value, str) and value in LABELS else value
         if not isinstance(target, int) or isinstance(target, bool) or not 0 <= target < len(LABELS):
             raise UserError(
-                f"label map {spec}: {shown(key)} goes to {shown(value)}; allowed are 0..18 or {', '.join(LABELS)}"
+                f"label map {spec}: {shown(key)} goes to {shown(value)}", f"allowed are 0..18 or {', '.join(LABELS)}"
             )
         try:
             if key.startswith("#"):
@@ -104,8 +106,8 @@ def decode_colours(rgb: np.ndarray, label_map: LabelMap, name: str) -> np.ndarra
         some = ", ".join(f"#{colour:06x}" for colour in unknown[:4]) + (", ..." if len(unknown) > 4 else "")
         hint = "; JPEG or a smooth resize blurs colours: save as PNG" if len(unknown) > 32 else ""
         raise UserError(
-            f"{name}: {len(unknown)} colours are not in the {len(label_map.colours)}-colour palette ({some}); "
-            f"use that palette, an image of ids, or --label_map FILE.json{hint}"
+            f"{name}: {len(unknown)} colours are not in the {len(label_map.colours)}-colour palette ({some})",
+            f"use that palette, an image of ids, or --label_map FILE.json{hint}",
         )
     table = np.array([label_map.colours[int(colour)] for colour in found], dtype=np.uint8)
     return np.asarray(table[inverse.reshape(packed.shape)])
@@ -121,7 +123,7 @@ def renumber(numbers: np.ndarray, label_map: LabelMap, n_labels: int, name: str)
     if bad:
         some = ", ".join(map(str, bad[:6])) + (", ..." if len(bad) > 6 else "")
         allowed = f"0..{n_labels - 1}" if known is None else f"the {len(known)} numbers of {label_map.name}"
-        raise UserError(f"{name}: label id {some} out of range; allowed are {allowed} (see --label_map)")
+        raise UserError(f"{name}: label id {some} out of range", f"allowed are {allowed} (see --label_map)")
     if known is None:
         return numbers.astype(np.uint8)
     table = np.array([known[int(value)] for value in found], dtype=np.uint8)

@@ -52,7 +52,7 @@ def choose_fit(image_size: tuple[int, int], kind: str, fit: str = "auto") -> str
     white square (letterbox) and photos and label maps are cropped around the centre.
     """
     if fit not in get_args(Fit):
-        raise UserError(f"fit {fit!r} is not known; --fit takes {', '.join(get_args(Fit))}")
+        raise UserError(f"fit {fit!r} is not known", f"--fit takes {', '.join(get_args(Fit))}")
     if fit != "auto":
         return fit
     width, height = image_size
@@ -115,7 +115,7 @@ def described_pixels(
             words += [_CLEANED[step] for step in steps]
     else:
         if label_resize not in get_args(LabelResize):
-            raise UserError(f"label resize {label_resize!r} is not known; --label_resize takes nearest or bilinear")
+            raise UserError(f"label resize {label_resize!r} is not known", "--label_resize takes nearest or bilinear")
         image = Image.fromarray(label_ids(image, get_label_map(label_map), task.label_nc, name))
         resample = _NEAREST if label_resize == "nearest" else _BILINEAR
     return np.asarray(_square(image, size, way, resample, _GROUND[task.source])), ", ".join(words)
@@ -210,7 +210,9 @@ def degrade(pixels: np.ndarray, factor: int) -> np.ndarray:
     height, width = pixels.shape[:2]
     before, after = 3 * factor // 2, 3 * factor - 3 * factor // 2
     if after >= min(height, width):
-        raise UserError(f"a {width}x{height} photo cannot be made {factor} times smaller; use a lower --resize_factors")
+        raise UserError(
+            f"a {width}x{height} photo cannot be made {factor} times smaller", "use a lower --resize_factors"
+        )
     image = torch.from_numpy(np.take(_UNIT, np.ascontiguousarray(pixels.transpose(2, 0, 1))))[None]
     taps = _cubic_taps(factor).repeat(3, 1, 1, 1)
     with torch.no_grad():  # rows, then columns, in float32: the order decides which way a level is cut off

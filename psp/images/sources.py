@@ -98,9 +98,11 @@ class Folder(ImageSource):
             with open(handle, "rb") as file:  # which may have become a pipe since the folder was listed
                 status = os.fstat(handle)
                 if not stat.S_ISREG(status.st_mode):
-                    raise UserError(f"{self.label(name)}: is no file; expected an image file")
+                    raise UserError(f"{self.label(name)}: is no file", "expected an image file")
                 if status.st_size > MAX_MEMBER_BYTES:
-                    raise UserError(f"{self.label(name)}: has {status.st_size} bytes; allowed are {MAX_MEMBER_BYTES}")
+                    raise UserError(
+                        f"{self.label(name)}: has {status.st_size} bytes", f"allowed are {MAX_MEMBER_BYTES}"
+                    )
                 return file.read(MAX_MEMBER_BYTES + 1)
         except OSError as error:
             raise UserError(f"{self.label(name)}: cannot be read ({error.strerror or error})") from None
@@ -144,7 +146,7 @@ class Zip(ImageSource):
             if info.is_dir() or not is_image_name(name):
                 continue
             if info.flag_bits & 1:
-                raise UserError(f"{path}: the zip file is encrypted ({info.filename}); unpack it first")
+                raise UserError(f"{path}: the zip file is encrypted ({info.filename})", "unpack it first")
             self._members[str(PurePosixPath(name))] = info.filename
         super().__init__(path, self._members)
 
@@ -171,10 +173,12 @@ class Zip(ImageSource):
                 info = archive.getinfo(self._members[name])
                 if info.file_size > MAX_MEMBER_BYTES:
                     raise UserError(
-                        f"{self.label(name)}: claims {info.file_size} bytes; allowed are {MAX_MEMBER_BYTES}"
+                        f"{self.label(name)}: claims {info.file_size} bytes", f"allowed are {MAX_MEMBER_BYTES}"
                     )
                 if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise UserError(f"{self.label(name)}: is packed in an unusual way; pack the zip file with deflate")
+                    raise UserError(
+                        f"{self.label(name)}: is packed in an unusual way", "pack the zip file with deflate"
+                    )
                 with archive.open(info) as stream:  # in pieces, which end where the directory says that the file does
                     return b"".join(iter(lambda: stream.read(PIECE), b""))
             except UserError:
@@ -216,7 +220,7 @@ def open_source(path: str | Path) -> ImageSource:
     except (OSError, RuntimeError, ValueError) as error:  # too long, a user that is not there, a null byte
         raise UserError(f"{str(path)[:200]}: cannot be opened ({brief(error)})") from None
     if not source.names:
-        raise UserError(f"{path}: no images in it; expected files ending in {' '.join(EXTENSIONS)}")
+        raise UserError(f"{path}: no images in it", f"expected files ending in {' '.join(EXTENSIONS)}")
     return source
 
 
@@ -224,9 +228,9 @@ def _source_at(path: Path) -> ImageSource:
     if path.is_dir():
         return Folder(path)
     if not path.exists():
-        raise UserError(f"{path}: does not exist; expected a folder, a zip file or an image")
+        raise UserError(f"{path}: does not exist", "expected a folder, a zip file or an image")
     if not path.is_file():
-        raise UserError(f"{path}: is neither a folder nor a file; expected a folder, a zip file or an image")
+        raise UserError(f"{path}: is neither a folder nor a file", "expected a folder, a zip file or an image")
     if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
         return Zip(path)
     if path.name.lower().endswith(EXTENSIONS):

@@ -61,7 +61,7 @@ def load_enhancer(name: str, path: str | Path | None, device: torch.device | str
     """
     if path is None or not Path(path).is_file():
         problem = "--enhance_weights is missing" if path is None else f"--enhance_weights {path} does not exist"
-        raise UserError(f"{problem}; --enhance {name} takes the file {WEIGHTS_FROM[name]}")
+        raise UserError(f"{problem}", f"--enhance {name} takes the file {WEIGHTS_FROM[name]}")
     registry = _registry(name)
     tensors = read_tensors(Path(path), "params_ema", "params", "state_dict")
     state = {key.removeprefix("module."): value for key, value in tensors.items()}
@@ -70,10 +70,10 @@ def load_enhancer(name: str, path: str | Path | None, device: torch.device | str
     except Exception as error:  # spandrel's own, and what torch raises for tensors that do not fit
         found = brief(error)
         raise UserError(
-            f"{path} holds no {NETWORKS[name]} that spandrel knows ({found}); see --enhance_weights"
+            f"{path} holds no {NETWORKS[name]} that spandrel knows ({found})", "see --enhance_weights"
         ) from None
     if model.architecture.id != NETWORKS[name]:
-        raise UserError(f"{path} holds a {model.architecture.id}, not a {NETWORKS[name]}; change --enhance")
+        raise UserError(f"{path} holds a {model.architecture.id}, not a {NETWORKS[name]}", "change --enhance")
     return Enhancer(name, model.model, device)
 
 

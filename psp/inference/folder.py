@@ -90,7 +90,7 @@ class FolderRun:
         self.size = 256 if options.resize_outputs else translator.output_size
         self.names = _without_results(source, folder)
         if not self.names:
-            raise UserError(f"{source.path}: holds nothing but earlier results; see --data_path")
+            raise UserError(f"{source.path}: holds nothing but earlier results", "see --data_path")
         self.since = 0.0
         self.report, self._lock, self._large = Report(), threading.Lock(), threading.Lock()
         self._pictures, self._arrays = output_names(self.names), output_names(self.names, ".npy")
@@ -100,7 +100,7 @@ class FolderRun:
         for root in self.roots.values():
             if root.resolve() == source.path.resolve():
                 raise UserError(
-                    f"{root} is the folder that is read; the results would replace it: choose another --exp_dir"
+                    f"{root} is the folder that is read", "the results would replace it: choose another --exp_dir"
                 )
 
     def _roots(self) -> dict[str, Path]:
@@ -186,7 +186,7 @@ class FolderRun:
         ]
 
     def _not_finite(self, item: Item) -> UserError:
-        return UserError(f"{self.source.label(item.name)}: the network's result is not finite; try --precision fp32")
+        return UserError(f"{self.source.label(item.name)}: the network's result is not finite", "try --precision fp32")
 
     def _write(self, item: Item, value: Prepared, result: tuple[np.ndarray, np.ndarray]) -> None:
         start = time.perf_counter()

@@ -74,25 +74,27 @@ class InferenceOptions:
         for name, (least, most) in RANGES.items():
             value = getattr(self, name)
             if value is not None and value < least:
-                raise UserError(f"--{name} {value} is too small; the least is {least}")
+                raise UserError(f"--{name} {value} is too small", f"the least is {least}")
             if value is not None and value > most:
-                raise UserError(f"--{name} {value} is too large; the most is {most}")
+                raise UserError(f"--{name} {value} is too large", f"the most is {most}")
         if self.dataset_type is not None:
             get_task(self.dataset_type)
         for name, allowed in {"enhance": tuple(ENHANCERS), "direction": DIRECTIONS}.items():
             if getattr(self, name) not in (None, *allowed):
-                raise UserError(f"--{name} {getattr(self, name)!r} is not known; choose one of: {', '.join(allowed)}")
+                raise UserError(
+                    f"--{name} {getattr(self, name)!r} is not known", f"choose one of: {', '.join(allowed)}"
+                )
         if self.enhance_weights is not None and self.enhance is None:
             raise UserError(f"--enhance_weights does nothing without --enhance {'|'.join(ENHANCERS)}")
         given = [f"--{name}" for name in ("style_seed", "style_image", "style_code") if getattr(self, name) is not None]
         if len(given) > 1:
-            raise UserError(f"{' and '.join(given)} were both given; only one of them can set the style")
+            raise UserError(f"{' and '.join(given)} were both given", "only one of them can set the style")
         if not 0.0 <= self.follow <= 1.0:
             raise UserError(
-                f"--follow {self.follow:g} is out of range; allowed are 0 (a face above all) to 1 (every line)"
+                f"--follow {self.follow:g} is out of range", "allowed are 0 (a face above all) to 1 (every line)"
             )
         if not 0.0 <= self.truncation <= 2.0:
-            raise UserError(f"--truncation {self.truncation:g} is out of range; allowed are 0 to 2, 1 is none")
+            raise UserError(f"--truncation {self.truncation:g} is out of range", "allowed are 0 to 2, 1 is none")
 
 
 def build_parser(*, mixing: bool, prog: str | None = None) -> Parser:

@@ -57,12 +57,12 @@ def translate_folder(options: InferenceOptions, *, workers: int | None = None, a
     same as without Ray; a worker that is lost is replaced and what it was about is done again.
     """
     if options.share != Share():
-        raise UserError("Ray shares the folder among its workers itself; leave out --num_shards, torchrun and srun")
+        raise UserError("Ray shares the folder among its workers itself", "leave out --num_shards, torchrun and srun")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told what is run here
     try:
         import ray
     except ImportError as error:
-        raise UserError(f'Ray is not installed ({error}); pip install "ray[data]"') from None
+        raise UserError(f"Ray is not installed ({error})", 'pip install "ray[data]"') from None
     options = replace(options, **_absolute(options))
     prepared = prepare(options)  # mistakes show here, and not in every worker
     print("\n".join(prepared.lines), flush=True)

@@ -30,8 +30,8 @@ def check_settings(
         changed = [key for key in {**settings, **earlier} if settings.get(key) != earlier.get(key)]
         what = "; ".join(f"{key} {_short(earlier.get(key))}, now {_short(settings.get(key))}" for key in changed[:3])
         raise UserError(
-            f"{record.parent}: the results there were made with other settings ({what}); "
-            f"add --overwrite to make them again, or choose another --exp_dir"
+            f"{record.parent}: the results there were made with other settings ({what})",
+            "add --overwrite to make them again, or choose another --exp_dir",
         )
     if overwrite and shared and earlier == settings:
         return time.time()

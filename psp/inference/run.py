@@ -170,10 +170,10 @@ def _model(options: InferenceOptions) -> tuple[Path, PSP | PictureModel, Task]:
     model = load_any_model(path, task=task, direction=options.direction, noisy=options.test_dropout, device=device)
     if options.n_iters_per_batch is not None:
         if not isinstance(model, PSP) or not model.refines:
-            raise UserError(f"--n_iters_per_batch is for ReStyle models; {path} encodes in one pass: leave it out")
+            raise UserError("--n_iters_per_batch is for ReStyle models", f"{path} encodes in one pass: leave it out")
         model.n_iters = check_iters(options.n_iters_per_batch, "--n_iters_per_batch")
     if model.task is None:
-        raise UserError(f"{path} does not say what it was trained for; add --dataset_type")
+        raise UserError(f"{path} does not say what it was trained for", "add --dataset_type")
     return path, model, model.task
 
 
@@ -190,7 +190,7 @@ def _factors(text: str | None, task: Task) -> list[int | None]:
     if not text:
         return [None]
     if task.resize_factors is None:
-        raise UserError(f"--resize_factors is for super-resolution, not for {task.name}; leave it out")
+        raise UserError(f"--resize_factors is for super-resolution, not for {task.name}", "leave it out")
     return list(dict.fromkeys(parse_factors(text)))
 
 

@@ -34,11 +34,11 @@ def find_share(
     if num_shards is not None or shard_index is not None:
         share = Share(1 if num_shards is None else num_shards, shard_index or 0)
         if share.count < 1:
-            raise UserError(f"--num_shards {share.count} is too small; the least is 1")
+            raise UserError(f"--num_shards {share.count} is too small", "the least is 1")
         if not 0 <= share.index < share.count:
             raise UserError(
-                f"--shard_index {share.index} is out of range; with --num_shards {share.count} "
-                f"it goes from 0 to {share.count - 1}"
+                f"--shard_index {share.index} is out of range",
+                f"with --num_shards {share.count} it goes from 0 to {share.count - 1}",
             )
         return share
     in_batch_script = "SLURM_JOB_ID" in environ and not {"SLURM_STEP_ID", "SLURM_STEPID"} & set(environ)
@@ -57,7 +57,8 @@ def find_share(
         if not 0 <= index < count:
             raise UserError(
                 f"{launcher}'s {count_name}={environ[count_name]!r} and {index_name}={environ[index_name]!r} make no "
-                f"sense; unset them, or give --num_shards and --shard_index"
+                f"sense",
+                "unset them, or give --num_shards and --shard_index",
             )
         if count > 1:
             return Share(count, index, local, f"from {launcher}'s {count_name} and {index_name}")

@@ -85,7 +85,8 @@ def choose_styles(options: InferenceOptions, model: PSP | PictureModel, path: Pa
         if space.faces is None:
             raise UserError(
                 f"--follow needs statistics of faces' codes for this model, in {beside(path).name} beside it or named "
-                f"by --directions; see psp/weights/code_space.py"
+                f"by --directions",
+                "see psp/weights/code_space.py",
             )
         styles = replace(styles, faces=space.faces, follow=options.follow)
         record["follow"], words = options.follow, f"{words}; drawings followed by {options.follow:g}"
@@ -131,7 +132,8 @@ def _mixed(options: InferenceOptions, model: PSP) -> Chosen:
         codes = load_codes(options.style_code, model.n_styles, model.style_dim)
         if not options.mixing and len(codes) > 1:
             raise UserError(
-                f"{options.style_code} holds {len(codes)} codes, here one is needed; scripts/style_mixing.py takes all"
+                f"{options.style_code} holds {len(codes)} codes, here one is needed",
+                "scripts/style_mixing.py takes all",
             )
         n_outputs = min(n_outputs, len(codes))
         words = f"from {options.style_code}"
@@ -162,13 +164,13 @@ def _mixed(options: InferenceOptions, model: PSP) -> Chosen:
 def _without_styles(options: InferenceOptions, model: PictureModel) -> Chosen:
     """For models without W+ codes. UserError for the options that need them."""
     if options.mixing:
-        raise UserError(f"{model.method} has no W+ styles to mix; scripts/inference.py runs it")
+        raise UserError(f"{model.method} has no W+ styles to mix", "scripts/inference.py runs it")
     if options.follow != 1.0:
-        raise UserError(f"--follow is about W+ codes, which {model.method} does not have; leave it out")
+        raise UserError(f"--follow is about W+ codes, which {model.method} does not have", "leave it out")
     for name in ("latent_mask", "mix_alpha", "style_seed", "style_image", "style_code", "save_latents", "edit"):
         value = getattr(options, name)
         if value is not None and value is not False:
-            raise UserError(f"--{name} is about W+ styles, which {model.method} does not have; leave it out")
+            raise UserError(f"--{name} is about W+ styles, which {model.method} does not have", "leave it out")
     styles, record = Styles(seed=options.seed), {"method": model.method}
     if not model.noisy:
         hint = "; its own program tests with --test_dropout" if model.public and model.has_dropout else ""
@@ -185,7 +187,7 @@ def load_codes(path: str | Path, n_styles: int, style_dim: int) -> Tensor:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"style code {path} does not exist; see --style_code")
+        raise UserError(f"style code {path} does not exist", "see --style_code")
     if path.stat().st_size > MAX_CODE_BYTES:
         raise UserError(
             f"style code {path}: {path.stat().st_size >> 20} MB are too many for style codes (--style_code)"
@@ -194,15 +196,15 @@ def load_codes(path: str | Path, n_styles: int, style_dim: int) -> Tensor:
         array = _read_tensor(path)
     except Exception as error:  # numpy has many for a damaged file
         reason = error if isinstance(error, UserError) else f"{path} is damaged ({brief(error)})"
-        raise UserError(f"style code {reason}; see --style_code") from None
+        raise UserError(f"style code {reason}", "see --style_code") from None
     if array.shape in ((style_dim,), (1, style_dim)):
         array = array.reshape(1, 1, style_dim).expand(1, n_styles, style_dim)
     elif array.shape == (n_styles, style_dim):
         array = array[None]
     if array.ndim != 3 or array.shape[1:] != (n_styles, style_dim) or len(array) == 0:
         raise UserError(
-            f"style code {path}: its shape is {tuple(array.shape)}; this model takes [{n_styles},{style_dim}], "
-            f"[K,{n_styles},{style_dim}] or [{style_dim}] (--style_code)"
+            f"style code {path}: its shape is {tuple(array.shape)}",
+            f"this model takes [{n_styles},{style_dim}], [K,{n_styles},{style_dim}] or [{style_dim}] (--style_code)",
         )
     codes = array.float().contiguous()
     if not bool(torch.isfinite(codes).all()):

@@ -67,7 +67,7 @@ class Translator:
         chunk_pixels: int | None = None,
     ):
         if model.task is None:
-            raise UserError("the checkpoint does not say what it was trained for; add --dataset_type")
+            raise UserError("the checkpoint does not say what it was trained for", "add --dataset_type")
         self.model, self.task, self.device = model, model.task, model.device
         self.styles, self.pool, self.precision, self.enhancer = styles or Styles(), pool, precision, enhancer
         self.n_outputs = self.styles.n_outputs
@@ -118,7 +118,7 @@ class Translator:
         image = image if isinstance(image, Image.Image) else open_image(image)
         faces = self(prepare_source(image, self.task, bicubic=self.bicubic, name=name)[None], [Path(name).name])
         if not faces.finite.all():
-            raise UserError(f"{name}: the network's result is not finite; try --precision fp32")
+            raise UserError(f"{name}: the network's result is not finite", "try --precision fp32")
         return [Image.fromarray(pixels) for pixels in faces.pixels[0]]
 
     def encode(self, source: Tensor) -> Tensor:

@@ -35,11 +35,11 @@ def parse_edits(text: str) -> dict[str, float]:
         except ValueError:
             strength = math.nan
         if not name or math.isnan(strength):
-            raise UserError(f"--edit {text[:80]!r} is not a list of name=strength; write for instance --edit smile=2")
+            raise UserError(f"--edit {text[:80]!r} is not a list of name=strength", "write for instance --edit smile=2")
         if name in edits:
-            raise UserError(f"--edit names {name} twice; give it once")
+            raise UserError(f"--edit names {name} twice", "give it once")
         if abs(strength) > MOST:
-            raise UserError(f"--edit {name}={value} is out of range; allowed are -{MOST:g} to {MOST:g}")
+            raise UserError(f"--edit {name}={value} is out of range", f"allowed are -{MOST:g} to {MOST:g}")
         edits[name] = strength
     return edits
 
@@ -55,7 +55,7 @@ def edit(codes: Tensor, directions: Mapping[str, Tensor], strengths: Mapping[str
     moved = codes
     for name, strength in strengths.items():
         if name not in directions:
-            raise UserError(f"no direction is called {name}; there are: {', '.join(directions) or 'none'}")
+            raise UserError(f"no direction is called {name}", f"there are: {', '.join(directions) or 'none'}")
         step = directions[name]
         if step.shape != codes.shape[1:]:
             raise ValueError(f"direction {name} has shape {list(step.shape)}, the codes {list(codes.shape)}")
@@ -70,7 +70,7 @@ def in_layers(direction: Tensor, n_styles: int, layers: Sequence[int] | None = N
     UserError for shapes that do not fit and for values that are not finite.
     """
     if direction.dim() not in (1, 2) or (direction.dim() == 2 and len(direction) not in (1, n_styles)):
-        raise UserError(f"a direction has shape {list(direction.shape)}; this model takes [D] or [{n_styles},D]")
+        raise UserError(f"a direction has shape {list(direction.shape)}", f"this model takes [D] or [{n_styles},D]")
     if not torch.isfinite(direction).all():
         raise UserError("a direction has values that are not finite")
     step = direction.detach().float().expand(n_styles, direction.shape[-1]).clone()
@@ -131,7 +131,9 @@ def find_direction(
     if match := SEFA.fullmatch(base):
         return sefa(generator, int(match[1]), styles(), layers)
     there = ", ".join(list(known)[:40])
-    raise UserError(f"no direction is called {base}; there {f'are: {there}, and' if there else 'is'} sefa0, sefa1, ...")
+    raise UserError(
+        f"no direction is called {base}", f"there {f'are: {there}, and' if there else 'is'} sefa0, sefa1, ..."
+    )
 
 
 def with_unit(direction: Tensor, styles: Tensor) -> Tensor:

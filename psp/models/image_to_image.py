@@ -35,7 +35,7 @@ def picture_input(source: Tensor, task: Task, device: torch.device | str, *, siz
                 pictures = pictures.expand(-1, 3, -1, -1)
     if pictures.shape[1] != channels:
         raise UserError(
-            f"the network takes {channels} channels, {task.name} gives {pictures.shape[1]}; change --dataset_type"
+            f"the network takes {channels} channels, {task.name} gives {pictures.shape[1]}", "change --dataset_type"
         )
     return pictures
 

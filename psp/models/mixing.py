@@ -27,11 +27,11 @@ def parse_layers(text: str, n_styles: int) -> list[int]:
         match = re.fullmatch(r"(\d{1,3})(?:\s*-\s*(\d{1,3}))?", part)
         if match is None:
             raise UserError(
-                f"layers {text!r}: {part!r} is not a layer; write --latent_mask 8,9,10 or --latent_mask 8-17"
+                f"layers {text!r}: {part!r} is not a layer", "write --latent_mask 8,9,10 or --latent_mask 8-17"
             )
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
-            raise UserError(f"layers {text!r}: {part!r} runs backwards; write --latent_mask {last}-{first}")
+            raise UserError(f"layers {text!r}: {part!r} runs backwards", f"write --latent_mask {last}-{first}")
         layers.update(range(first, last + 1))
     if max(layers) >= n_styles:
         raise UserError(
@@ -74,7 +74,7 @@ def check_alpha(alpha: float | None) -> float:
         return 1.0
     if not 0.0 <= alpha <= 1.0:
         raise UserError(
-            f"mix_alpha {alpha:g} is out of range; allowed are 0 (no mixing) to 1 (full replacement): --mix_alpha"
+            f"mix_alpha {alpha:g} is out of range", "allowed are 0 (no mixing) to 1 (full replacement): --mix_alpha"
         )
     return float(alpha)
 

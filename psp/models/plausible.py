@@ -33,7 +33,8 @@ class FaceCodes:
         if mean.dim() != 2 or len(mean) != count or axes.shape != (k, *mean.shape) or k == 0 or deviations.dim() != 1:
             raise UserError(
                 f"statistics of codes have the shapes {list(mean.shape)}, {list(axes.shape)}, {list(deviations.shape)} "
-                f"for {count} layers; expected [L,D], [K,L,D], [K]"
+                f"for {count} layers",
+                "expected [L,D], [K,L,D], [K]",
             )
         if not all(bool(torch.isfinite(part).all()) for part in (mean, axes, deviations)) or bool(
             (deviations <= 0).any()
@@ -63,7 +64,9 @@ class FaceCodes:
         radius: the largest Mahalanobis length over sqrt(K).
         """
         if not 0 <= amount <= 1:
-            raise UserError(f"--follow {amount:g} is out of range; allowed are 0 (a face above all) to 1 (every line)")
+            raise UserError(
+                f"--follow {amount:g} is out of range", "allowed are 0 (a face above all) to 1 (every line)"
+            )
         if amount == 1:
             return codes
         mean, axes, deviations = (part.to(codes) for part in (self.mean, self.axes, self.deviations))
@@ -85,12 +88,14 @@ class FaceCodes:
     def of_tensors(cls, tensors: Mapping[str, Tensor], n_styles: int, style_dim: int) -> FaceCodes:
         """What `tensors` gave; UserError where it is something else or of another model."""
         if tensors.keys() != {"mean", "axes", "deviations", "layers"}:
-            raise UserError(f"statistics of codes hold {', '.join(sorted(tensors))[:80]}; mean, axes, ... are expected")
+            raise UserError(
+                f"statistics of codes hold {', '.join(sorted(tensors))[:80]}", "mean, axes, ... are expected"
+            )
         layers = [int(layer) for layer in tensors["layers"].flatten()[:n_styles]]
         found = cls(tensors["mean"], tensors["axes"], tensors["deviations"], layers)
         if found.mean.shape[1] != style_dim or not all(0 <= layer < n_styles for layer in layers):
             raise UserError(
-                f"statistics of codes are of layers {layers} of {found.mean.shape[1]}; "
-                f"this model has {n_styles} styles of {style_dim}"
+                f"statistics of codes are of layers {layers} of {found.mean.shape[1]}",
+                f"this model has {n_styles} styles of {style_dim}",
             )
         return found

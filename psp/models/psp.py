@@ -28,7 +28,7 @@ LATENT_AVG_SAMPLES = 100_000
 def build_encoder(encoder_type: str, n_styles: int, input_nc: int, style_dim: int, **widths: Any) -> nn.Module:
     """One of `psp.networks.encoders.ENCODERS`; UserError naming them otherwise."""
     if encoder_type not in ENCODERS:
-        raise UserError(f"--encoder_type {encoder_type!r} is not known; choose one of: {', '.join(ENCODERS)}")
+        raise UserError(f"--encoder_type {encoder_type!r} is not known", f"choose one of: {', '.join(ENCODERS)}")
     return ENCODERS[encoder_type](n_styles, input_nc, style_dim, **widths)
 
 
@@ -88,7 +88,7 @@ class PSP(nn.Module):
     def _expand_avg(self, avg: Tensor) -> Tensor:
         n, d = self.n_styles, self.style_dim
         if tuple(avg.shape) not in ((d,), (1, d), (n, d)):
-            raise UserError(f"latent_avg has shape {tuple(avg.shape)}; the generator has {n} styles of {d}")
+            raise UserError(f"latent_avg has shape {tuple(avg.shape)}", f"the generator has {n} styles of {d}")
         if not torch.isfinite(avg).all():
             raise UserError("latent_avg is not finite: the generator or its file is damaged")
         return avg.detach().float().expand(n, d).clone()
@@ -195,8 +195,8 @@ class PSP(nn.Module):
             codes = self.encode(nn.functional.interpolate(photos, size=size, mode="bilinear", antialias=True))
         else:
             raise UserError(
-                "this generator comes without a photo encoder, so the style of a photo is unknown; "
-                "give the style as --style_code or --style_seed, or train an ffhq_encode model for it"
+                "this generator comes without a photo encoder, so the style of a photo is unknown",
+                "give the style as --style_code or --style_seed, or train an ffhq_encode model for it",
             )
         return codes
 

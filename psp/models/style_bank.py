@@ -32,9 +32,11 @@ class StyleBank:
     def __init__(self, codes: Tensor, *, where: str = "the style bank"):
         if codes.dim() != 2 or not codes.is_floating_point() or len(codes) < 2 or codes.shape[1] < COORDINATES:
             kind = str(codes.dtype).removeprefix("torch.")
-            raise UserError(f"{where} is a {kind} tensor {list(codes.shape)}; codes [M,D] are needed, two at least")
+            raise UserError(f"{where} is a {kind} tensor {list(codes.shape)}", "codes [M,D] are needed, two at least")
         if 2 * codes.numel() > MAX_BYTES:
-            raise UserError(f"{where} holds {len(codes):,} codes of {codes.shape[1]}; {MAX_BYTES:,} bytes are allowed")
+            raise UserError(
+                f"{where} holds {len(codes):,} codes of {codes.shape[1]}", f"{MAX_BYTES:,} bytes are allowed"
+            )
         half = codes.detach().to("cpu", torch.float16)
         if not bool(half.isfinite().all()):
             raise UserError(f"{where} has values that are not finite in float16")
@@ -62,7 +64,7 @@ class StyleBank:
     def of_tensors(cls, tensors: Mapping[str, Tensor], style_dim: int, *, where: str) -> StyleBank:
         """What `tensors` gave, for a generator with styles of `style_dim`; UserError where it is anything else."""
         if tensors.keys() != {"codes"}:
-            raise UserError(f"{where} holds {', '.join(sorted(tensors))[:80]}; codes alone are expected")
+            raise UserError(f"{where} holds {', '.join(sorted(tensors))[:80]}", "codes alone are expected")
         bank = cls(tensors["codes"], where=where)
         if bank.style_dim != style_dim:
             raise UserError(f"{where} has codes of {bank.style_dim}, the generator styles of {style_dim}")

@@ -23,7 +23,7 @@ def norm_layer(kind: str, channels: int) -> nn.Module:
         return nn.InstanceNorm2d(channels)
     if kind == "none":
         return nn.Identity()
-    raise UserError(f"--norm {kind!r} is not known; choose one of: {', '.join(NORMS)}")
+    raise UserError(f"--norm {kind!r} is not known", f"choose one of: {', '.join(NORMS)}")
 
 
 def stage(**layers: nn.Module | None) -> nn.Sequential:

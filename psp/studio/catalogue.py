@@ -47,7 +47,7 @@ def checkpoint_entries(paths: Sequence[str], device: str, task: str | None = Non
     for given in paths:
         path = locate(Path(given).expanduser())
         if not path.is_file():
-            raise UserError(f"checkpoint {given} does not exist; check --checkpoint_path")
+            raise UserError(f"checkpoint {given} does not exist", "check --checkpoint_path")
         name = path.stem if path.stem != "model" else path.parent.name
         key = f"file-{len(entries) + 1}"
         entries.append(

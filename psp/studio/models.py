@@ -138,7 +138,7 @@ class Shelf:
 
     def __init__(self, entries: Sequence[Entry], *, log: Callable[[str], None] = lambda line: None):
         if not entries:
-            raise UserError("there is no model to show; run from a complete checkout or give --checkpoint_path")
+            raise UserError("there is no model to show", "run from a complete checkout or give --checkpoint_path")
         self.entries = {entry.key: entry for entry in entries}
         self.log = log
         self._lock = threading.RLock()

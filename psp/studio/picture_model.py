@@ -34,7 +34,7 @@ class PictureStudioModel:
     def generate(self, ask: Ask, check: Check) -> list[Made]:
         """One picture, whatever `ask.n` is: there is only one. UserError when it is asked to vary a latent."""
         if ask.source is None:
-            raise UserError(f"{self.info.words} has no latents to start from; send an image")
+            raise UserError(f"{self.info.words} has no latents to start from", "send an image")
         check()
         source = prepare_source(ask.source, self.model.task, bicubic=self.model.public, name="image")
         with memory_errors("this model is too large for this machine"), torch.inference_mode():

@@ -99,7 +99,7 @@ class PspModel:
     def _code(self, latent: np.ndarray) -> Tensor:
         wanted = (self.model.n_styles, self.model.style_dim)
         if latent.shape != wanted:
-            raise UserError(f"the latent has the shape {list(latent.shape)}; this model takes {list(wanted)}")
+            raise UserError(f"the latent has the shape {list(latent.shape)}", f"this model takes {list(wanted)}")
         return torch.from_numpy(np.ascontiguousarray(latent, dtype=np.float32))[None].to(self.model.device)
 
     def _made(self, codes: Tensor, seeds: Sequence[int], check: Check) -> list[Made]:

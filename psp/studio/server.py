@@ -138,7 +138,7 @@ def make_server(app: Flask, *, host: str, port: int, limits: Limits, threads: in
         )
     except OSError as error:
         reason = "is in use" if error.errno in (98, 48, 10048) else f"cannot be used ({error.strerror or error})"
-        raise UserError(f"{host}:{port} {reason}; choose another with --port") from None
+        raise UserError(f"{host}:{port} {reason}", "choose another with --port") from None
     except ValueError as error:
         raise UserError(f"--host {host!r} is no address of this machine ({error})") from None
     for listener in servers.values():  # one for each address that the name has

@@ -133,5 +133,6 @@ class Config:
         if (self.input_nc, self.label_nc) != (task.input_nc, task.label_nc):
             raise UserError(
                 f"--input_nc {self.input_nc} --label_nc {self.label_nc} do not fit {task.name}, "
-                f"which has --input_nc {task.input_nc} --label_nc {task.label_nc}; leave both flags out"
+                f"which has --input_nc {task.input_nc} --label_nc {task.label_nc}",
+                "leave both flags out",
             )

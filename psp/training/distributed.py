@@ -61,7 +61,7 @@ def process_group(device: torch.device, patience: timedelta = PATIENCE) -> Itera
     try:
         dist.init_process_group(backend, timeout=patience)
     except (ValueError, RuntimeError, dist.DistError) as error:
-        raise UserError(f"cannot meet the other ranks; start with torchrun ({str(error).splitlines()[0]})") from error
+        raise UserError("cannot meet the other ranks", f"start with torchrun ({str(error).splitlines()[0]})") from error
     printing = sys.stdout
     if rank():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
@@ -72,8 +72,8 @@ def process_group(device: torch.device, patience: timedelta = PATIENCE) -> Itera
         if not _is_about_ranks(error):
             raise
         raise UserError(
-            f"another rank of {world_size()} has failed or is gone, so rank {rank()} stops as well; "
-            "the same command continues from the newest checkpoint"
+            f"another rank of {world_size()} has failed or is gone, so rank {rank()} stops as well",
+            "the same command continues from the newest checkpoint",
         ) from error
     finally:
         sys.stdout = printing
@@ -276,6 +276,6 @@ def require_same(state: Mapping[str, Any], *, when: str) -> None:
     differing = sorted({name for other in seen for name in seen[0] if other.get(name) != seen[0][name]})
     if differing:
         raise UserError(
-            f"{when}: the ranks differ in {', '.join(differing)}; nothing was saved. Do all machines have the same "
-            f"files, versions and options, and see the same --exp_dir?"
+            f"{when}: the ranks differ in {', '.join(differing)}",
+            "nothing was saved. Do all machines have the same files, versions and options, and see the same --exp_dir?",
         )

@@ -120,7 +120,9 @@ def start_wandb(folder: Path, options: Mapping[str, Any], *, resumed: bool) -> A
         )
     except Exception as error:  # no account, no network, no room: all kinds
         reason = brief(error, 160)
-        raise UserError(f"--use_wandb: {reason}; run `wandb login`, set WANDB_MODE=offline, or leave it out") from error
+        raise UserError(
+            f"--use_wandb: {reason}", "run `wandb login`, set WANDB_MODE=offline, or leave it out"
+        ) from error
     run.define_metric("step")
     run.define_metric("*", step_metric="step")
     write_text(id_file, f"{run.id}\n")

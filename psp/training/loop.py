@@ -195,8 +195,9 @@ class Trainer:
         self.log.record(self.step, "train", {"skipped_steps": float(self.bad_total)})
         if self.bad_in_a_row >= self.config.max_bad_steps:
             raise UserError(
-                f"{self.bad_in_a_row} steps in a row had a NaN or infinite loss; check the data, or start from the "
-                f"newest checkpoint in {self.checkpoints} with --checkpoint_path, --exp_dir and a lower --learning_rate"
+                f"{self.bad_in_a_row} steps in a row had a NaN or infinite loss",
+                f"check the data, or start from the newest checkpoint in {self.checkpoints} with --checkpoint_path, "
+                f"--exp_dir and a lower --learning_rate",
             ) from problem
 
     def _validate(self, bar: tqdm[Any]) -> None:
@@ -288,12 +289,13 @@ class Trainer:
         if images != now_images:
             raise UserError(
                 f"{self.exp_dir} holds a run with {images} images a step, now there are {now_images} (--batch_size x "
-                f"--grad_accumulation x ranks); choose them so that it stays {images}, or use another --exp_dir"
+                f"--grad_accumulation x ranks)",
+                f"choose them so that it stays {images}, or use another --exp_dir",
             )
         if changed := changes(training["options"], self.config, self.options):
             raise UserError(
-                f"{self.exp_dir} holds a run with other options ({'; '.join(changed[:4])}); "
-                f"use another --exp_dir, or the same options to continue it"
+                f"{self.exp_dir} holds a run with other options ({'; '.join(changed[:4])})",
+                "use another --exp_dir, or the same options to continue it",
             )
         self.method.load_state(training["method"])
         self.step, self.best = int(training["step"]), training["best"]
@@ -356,7 +358,7 @@ def loader_errors() -> Iterator[None]:
         if "DataLoader worker" not in str(error):
             raise
         reason = str(error).split(". ")[0]
-        raise UserError(f"{reason}: often memory; use fewer --workers, then the same command continues") from error
+        raise UserError(f"{reason}: often memory", "use fewer --workers, then the same command continues") from error
 
 
 def step_seed(seed: int, step: int) -> int:

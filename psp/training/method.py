@@ -136,5 +136,5 @@ class MethodModule(Protocol):
 def method_named(name: str) -> MethodModule:
     """The file of a method; UserError naming the known ones."""
     if name not in METHODS:
-        raise UserError(f"--method {name!r} is not known; choose one of: {', '.join(METHODS)}")
+        raise UserError(f"--method {name!r} is not known", f"choose one of: {', '.join(METHODS)}")
     return cast(MethodModule, importlib.import_module(METHODS[name]))

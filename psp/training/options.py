@@ -108,7 +108,7 @@ class Declared:
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise UserError(f"{where}: {self.name} is {shown(value)}, expected {kind.__name__}")
         if self.choices and value not in self.choices:
-            raise UserError(f"{where}: {self.name} is {shown(value)}; choose one of: {', '.join(self.choices)}")
+            raise UserError(f"{where}: {self.name} is {shown(value)}", f"choose one of: {', '.join(self.choices)}")
         if self.allowed is not None and not self.allowed.holds(value):  # type: ignore[arg-type]
             raise UserError(f"--{self.name} {shown(value)} {self.allowed.message}")
         return value

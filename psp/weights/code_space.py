@@ -48,7 +48,7 @@ def read_code_space(path: str | Path, *, n_styles: int, style_dim: int) -> CodeS
     """Whatever of the formats above the file is. UserError in one line: missing, something else, of another model."""
     path = locate(path)
     if not path.is_file():
-        raise UserError(f"{path} does not exist or is no file; --directions takes .safetensors, .npy and .pt files")
+        raise UserError(f"{path} does not exist or is no file", "--directions takes .safetensors, .npy and .pt files")
     if path.stat().st_size > MAX_DIRECTIONS_BYTES:
         raise UserError(f"{path}: {path.stat().st_size >> 20} MB are too many for directions (--directions)")
     suffix = path.suffix.lower()
@@ -69,8 +69,8 @@ def read_code_space(path: str | Path, *, n_styles: int, style_dim: int) -> CodeS
     for name, direction in space.directions.items():
         if direction.shape not in ((style_dim,), (n_styles, style_dim)):
             raise UserError(
-                f"{path}: direction {name} has shape {list(direction.shape)}; "
-                f"this model takes [{style_dim}] or [{n_styles},{style_dim}]"
+                f"{path}: direction {name} has shape {list(direction.shape)}",
+                f"this model takes [{style_dim}] or [{n_styles},{style_dim}]",
             )
         if not torch.isfinite(direction).all():
             raise UserError(f"{path}: direction {name} has values that are not finite")

@@ -99,7 +99,9 @@ def convert(
     if reason := weights.config.get("discriminator_left_out"):  # of a NVIDIA pickle
         notes.append(f"left out: the discriminator ({reason})")
     if bank_of is not None and kind not in ("model", "generator"):
-        raise UserError(f"{source} holds no StyleGAN2 generator, so it can have no style bank; leave --style_bank out")
+        raise UserError(
+            f"{source} holds no StyleGAN2 generator, so it can have no style bank", "leave --style_bank out"
+        )
     if kind == "model":
         model = load_model(weights)
         _refuse_the_source(target, weights, model.config)
@@ -118,7 +120,7 @@ def convert(
         content, more = _pictures(weights, layout)
     else:
         what = "a discriminator alone" if kind == "discriminator" else f"tensors like {sorted(weights.tensors)[:3]}"
-        raise UserError(f"{source} holds {what}; a model, a generator or an IR-SE50 backbone can be converted")
+        raise UserError(f"{source} holds {what}", "a model, a generator or an IR-SE50 backbone can be converted")
     if half:
         content = lowered(content, torch.float16, where=source)
     if layout == "safetensors":
@@ -131,7 +133,7 @@ def convert(
 def _refuse_the_source(target: Path, weights: Weights, config: Mapping[str, Any]) -> None:
     beside = weights.path.parent / str(config.get("generator") or "")
     if target.exists() and any(path.exists() and path.samefile(target) for path in (weights.path, beside)):
-        raise UserError(f"{target} is the file that is read; give another name")
+        raise UserError(f"{target} is the file that is read", "give another name")
 
 
 def _add_bank(found: PSP | GeneratorFile, bank_of: Callable[[PhotoEncoder], StyleBank] | None, path: Path) -> None:
@@ -139,7 +141,7 @@ def _add_bank(found: PSP | GeneratorFile, bank_of: Callable[[PhotoEncoder], Styl
         return
     if found.photo_encoder is None:
         raise UserError(
-            f"{path} has no photo encoder to make a style bank with; generators trained with --guide have one"
+            f"{path} has no photo encoder to make a style bank with", "generators trained with --guide have one"
         )
     found.style_bank = bank_of(found.photo_encoder)
 
@@ -212,7 +214,7 @@ def _is_standard(generator: Generator, *, multipliers: tuple[int, ...]) -> bool:
 
 def _generator(found: GeneratorFile, weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
     if layout == "psp":
-        raise UserError(f"{weights.path} holds a generator without an encoder; use --to stylegan2")
+        raise UserError(f"{weights.path} holds a generator without an encoder", "use --to stylegan2")
     if layout == "stylegan2":
         return _rosinality(found, weights.config)
     tensors = _prefixed("decoder", found.generator.state_dict()) | _beside(found)
@@ -257,7 +259,7 @@ def _bank_is_ours(whose: str, bank: StyleBank | None) -> Notes:
 def _backbone(weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
     """IR-SE50 as pSp's `model_ir_se50.pth` has it: bare tensors in either layout."""
     if layout == "stylegan2":
-        raise UserError(f"{weights.path} holds an IR-SE50 backbone, no generator; use --to psp (a bare state dict)")
+        raise UserError(f"{weights.path} holds an IR-SE50 backbone, no generator", "use --to psp (a bare state dict)")
     with torch.device("meta"):
         backbone = Backbone(112, 50, "ir_se", 0.6, affine=True)
     load_strictly(backbone, weights.tensors, where=f"the IR-SE50 backbone in {weights.path}")
@@ -288,7 +290,7 @@ def lowered(content: Mapping[str, Any], dtype: torch.dtype, *, where: object) ->
         smaller = value.detach().to(dtype)
         if not bool(torch.isfinite(smaller).all()):
             kind = str(dtype).removeprefix("torch.")
-            raise UserError(f"{where}: {name} has values that {kind} cannot hold; write float32 (--dtype fp32)")
+            raise UserError(f"{where}: {name} has values that {kind} cannot hold", "write float32 (--dtype fp32)")
         return smaller
 
     return {key: lower(value, key) for key, value in content.items()}

@@ -23,7 +23,7 @@ def load_face_parser(path: str | Path | None = None) -> FaceParser:
     """
     path = Path(path or BUNDLED)
     if not path.is_file():
-        raise UserError(f"the face parser {path} is missing; run from a complete checkout")
+        raise UserError(f"the face parser {path} is missing", "run from a complete checkout")
     net = FaceParser()
     load_strictly(net, read_tensors(path, "state_dict"), where=f"the face parser in {path}")
     return net.requires_grad_(False).eval()

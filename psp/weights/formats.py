@@ -132,14 +132,14 @@ def _look(path: Path) -> tuple[bytes, int]:
     """First bytes and size of a regular file; UserError when it is none or cannot be read."""
     try:
         if path.is_dir():
-            raise UserError(f"{path} is a folder without {FOLDER_WEIGHTS}; give the checkpoint file itself")
+            raise UserError(f"{path} is a folder without {FOLDER_WEIGHTS}", "give the checkpoint file itself")
         if not path.exists():
             hint = f"python scripts/fetch_pretrained.py {path.name} fetches it" if is_published(path.name) else ""
             raise UserError(
-                f"checkpoint {path} does not exist; {hint or 'check --checkpoint_path or --stylegan_weights'}"
+                f"checkpoint {path} does not exist", f"{hint or 'check --checkpoint_path or --stylegan_weights'}"
             )
         if not path.is_file():
-            raise UserError(f"{path} is not a regular file; give a checkpoint file")
+            raise UserError(f"{path} is not a regular file", "give a checkpoint file")
         with path.open("rb") as file:
             return file.read(512), path.stat().st_size
     except (OSError, ValueError) as error:
@@ -150,9 +150,9 @@ def _from_torch(path: Path, content: Content) -> Weights:
     found = next((entry for entry in PYTORCH_FORMATS if entry[1](content)), None)
     if found is None:
         if "training" in content:
-            raise UserError(f"{path} is the state of a training run; give best_model.pt or iteration_*.pt beside it")
+            raise UserError(f"{path} is the state of a training run", "give best_model.pt or iteration_*.pt beside it")
         names = [key[:40] for key in sorted(map(str, content))[:6]]
-        raise UserError(f"{path} has the entries {names}; expected state_dict (pSp) or g_ema (StyleGAN2)")
+        raise UserError(f"{path} has the entries {names}", "expected state_dict (pSp) or g_ema (StyleGAN2)")
     name, _, tensors_of = found
     tensors = tensors_of(content)
     if isinstance(content.get("latent_avg"), Tensor):

@@ -68,7 +68,7 @@ def from_pretrained(
     path = Path(name_or_folder)
     if path.exists():
         if revision is not None:
-            raise UserError(f"{path} is a local folder, which has no revision {revision!r}; leave it out")
+            raise UserError(f"{path} is a local folder, which has no revision {revision!r}", "leave it out")
     elif _REPO_ID.fullmatch(str(name_or_folder)) and path.suffix not in _WEIGHTS:
         path = _snapshot(str(name_or_folder), revision, local_files_only)
     return load_any_model(path, task=task, direction=direction, device=device)

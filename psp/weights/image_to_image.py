@@ -60,10 +60,10 @@ def picture_model(
     size = own_size if isinstance(network, UNet) else _stated_size(config, own_size, path)
     method = str(config.get("method") or ("pix2pix" if isinstance(network, UNet) else "cyclegan"))
     if method not in IMAGE_GANS:
-        raise UserError(f"{path} says method {method[:40]!r}; known are {', '.join(IMAGE_GANS)}")
+        raise UserError(f"{path} says method {method[:40]!r}", f"known are {', '.join(IMAGE_GANS)}")
     stated = config.get("test_dropout", False)
     if not isinstance(stated, bool):
-        raise UserError(f"{path} says test_dropout {str(stated)[:40]!r}; true or false is needed there")
+        raise UserError(f"{path} says test_dropout {str(stated)[:40]!r}", "true or false is needed there")
     noisy = stated if noisy is None else noisy
     chosen = _task(task, str(config.get("dataset_type", "")), direction, path)
     label = f"{method} {name}" if two_ways else method
@@ -105,7 +105,7 @@ def _own_generators(weights: Weights) -> dict[str, dict[str, Tensor]]:
 def _stated_size(config: Mapping[str, Any], usual: int, path: object) -> int:
     size = config.get("size", usual)
     if isinstance(size, bool) or not isinstance(size, int) or not 32 <= size <= 1024 or size % 4:
-        raise UserError(f"{path} says size {str(size)[:40]!r}; a multiple of 4 from 32 to 1024 is needed there")
+        raise UserError(f"{path} says size {str(size)[:40]!r}", "a multiple of 4 from 32 to 1024 is needed there")
     return size
 
 
@@ -116,9 +116,9 @@ def _task(wanted: str | None, trained: str, direction: str | None, path: object)
         kinds = {get_task(trained).source, get_task(wanted).source}
         if kinds != {"sketch"}:  # sketch models serve every sketch task
             raise UserError(
-                f"{path} was trained for {trained}, not for {wanted}; change --dataset_type or --checkpoint_path"
+                f"{path} was trained for {trained}, not for {wanted}", "change --dataset_type or --checkpoint_path"
             )
     name = wanted or trained
     if not name:
-        raise UserError(f"{path} does not say what it was trained for; add --dataset_type")
+        raise UserError(f"{path} does not say what it was trained for", "add --dataset_type")
     return get_task(name)

@@ -62,7 +62,9 @@ def from_public(tensors: Mapping[str, Tensor], *, where: object) -> tuple[dict[s
         dropout = any(key.endswith(".conv_block.6.weight") and value.dim() == 4 for key, value in state.items())
         names = residual_names(len({key.split(".")[1] for key in state if ".conv_block." in key}), dropout=dropout)
     elif {"model.0.weight", "model.0.bias", "model.2.weight"} <= state.keys():
-        raise UserError(f"{where} is a discriminator, which only judges; give the generator beside it (..._net_G.pth)")
+        raise UserError(
+            f"{where} is a discriminator, which only judges", "give the generator beside it (..._net_G.pth)"
+        )
     else:
         return None
     found: dict[str, Tensor] = {}

@@ -83,7 +83,7 @@ def _conv_clamp(weights: Weights) -> float | None:
     if said is None:
         return None
     if isinstance(said, bool) or not isinstance(said, (int, float)) or not 0 < said < 1e6:
-        raise UserError(f"{weights.path} says conv_clamp {str(said)[:40]!r}; a number above 0 is needed there")
+        raise UserError(f"{weights.path} says conv_clamp {str(said)[:40]!r}", "a number above 0 is needed there")
     return float(said)
 
 
@@ -124,7 +124,8 @@ def _model_of(weights: Weights, task: str | None) -> PSP:
     encoder_state = weights.part("encoder")
     if not encoder_state:
         raise UserError(
-            f"{path} holds no encoder: it is a generator or something else; give a pSp checkpoint to --checkpoint_path"
+            f"{path} holds no encoder: it is a generator or something else",
+            "give a pSp checkpoint to --checkpoint_path",
         )
     config = weights.config
     if any(key.startswith("decoder.") for key in weights.tensors):
@@ -142,17 +143,17 @@ def _model_of(weights: Weights, task: str | None) -> PSP:
     believed = model_task in TASKS and get_task(model_task).input_nc == source_nc
     if task is not None and believed and not _serves(model_task, task):
         raise UserError(
-            f"{path} was trained for {model_task}, not for {task}; change --dataset_type or --checkpoint_path"
+            f"{path} was trained for {model_task}, not for {task}", "change --dataset_type or --checkpoint_path"
         )
     task_name = task or (model_task if model_task in TASKS else None)
     if model_task == "cars_encode":  # e4e's and ReStyle's
-        raise UserError(f"{path} was trained on pictures of 256x192 pixels; only square ones can be encoded")
+        raise UserError(f"{path} was trained on pictures of 256x192 pixels", "only square ones can be encoded")
     if task_name is None and model_task.endswith("_encode") and source_nc == 3:  # churches, horses, wild animals, ...
         task_name = "ffhq_encode"
     if task_name and get_task(task_name).input_nc != source_nc:
         raise UserError(
-            f"{path} takes {source_nc}-channel input, {task_name} gives {get_task(task_name).input_nc} channels; "
-            f"change --dataset_type"
+            f"{path} takes {source_nc}-channel input, {task_name} gives {get_task(task_name).input_nc} channels",
+            "change --dataset_type",
         )
     try:
         widths = compact_widths(encoder_state) if encoder_type == "CompactStyleEncoder" else {}
@@ -180,7 +181,7 @@ def check_options(config: Mapping[str, Any], path: str | Path, *, size: int, inp
     for name, wanted in facts.items():
         said = config.get(name)
         if said is not None and (isinstance(said, bool) or said != wanted):
-            raise UserError(f"{path} says {name} {str(said)[:40]!r}, its tensors say {wanted}; one of them is wrong")
+            raise UserError(f"{path} says {name} {str(said)[:40]!r}, its tensors say {wanted}", "one of them is wrong")
     kinds: dict[str, tuple[type, ...]] = {
         "start_from_latent_avg": (bool,), "learn_in_w": (bool,), "dataset_type": (str,), "latent_mask": (str,),
         "label_nc": (int,), "generator": (str,), "device": (str, int), "n_iters_per_batch": (int,),
@@ -188,12 +189,12 @@ def check_options(config: Mapping[str, Any], path: str | Path, *, size: int, inp
     for name, kind in kinds.items():
         said = config.get(name)
         if said is not None and not isinstance(said, kind):
-            raise UserError(f"{path} says {name} {str(said)[:40]!r}; a {kind[0].__name__} is needed there")
+            raise UserError(f"{path} says {name} {str(said)[:40]!r}", f"a {kind[0].__name__} is needed there")
     name = str(config.get("generator") or "")
     if Path(name).name != name or name == "..":
-        raise UserError(f"{path} says generator {name[:40]!r}; the name of a file beside it is needed there")
+        raise UserError(f"{path} says generator {name[:40]!r}", "the name of a file beside it is needed there")
     if not 0 <= int(config.get("label_nc") or 0) <= 1000:
-        raise UserError(f"{path} says label_nc {config['label_nc']}; 0 to 1000 classes are possible")
+        raise UserError(f"{path} says label_nc {config['label_nc']}", "0 to 1000 classes are possible")
 
 
 def _serves(model_task: str, task: str) -> bool:
@@ -205,10 +206,12 @@ def bundled(task: str) -> Path:
     """File of the bundled model of a task; UserError naming the tasks that have one."""
     get_task(task)
     if task not in BUNDLED:
-        raise UserError(f"no bundled model for {task} (there is one for: {', '.join(BUNDLED)}); give --checkpoint_path")
+        raise UserError(
+            f"no bundled model for {task} (there is one for: {', '.join(BUNDLED)})", "give --checkpoint_path"
+        )
     if not BUNDLED[task].exists():
         raise UserError(
-            f"the bundled model {BUNDLED[task]} is missing; run from a complete checkout or give --checkpoint_path"
+            f"the bundled model {BUNDLED[task]} is missing", "run from a complete checkout or give --checkpoint_path"
         )
     return BUNDLED[task]
 
@@ -241,7 +244,7 @@ def encoder_kind(
         None,
     )
     if kinds is None:
-        raise UserError(f"unknown encoder with tensors like {sorted(state)[:3]}; known ones: {', '.join(ENCODERS)}")
+        raise UserError(f"unknown encoder with tensors like {sorted(state)[:3]}", f"known ones: {', '.join(ENCODERS)}")
     said = config.get("encoder_type")
     if said not in (None, *kinds):
         raise UserError(f"{where} says encoder_type {str(said)[:80]!r}, its tensors are those of {' or '.join(kinds)}")
@@ -259,7 +262,7 @@ def read_training_state(path: str | Path) -> dict[str, Any]:
     content = read_torch(Path(path))
     training = content.get("training")
     if not isinstance(training, dict) or not {"step", "options", "method"} <= training.keys():
-        raise UserError(f"{path} is not a training state of this program; move it away to start anew")
+        raise UserError(f"{path} is not a training state of this program", "move it away to start anew")
     return training
 
 
@@ -284,5 +287,5 @@ def load_any_model(
         return picture_model(weights, task=task, direction=direction, device=device, noisy=noisy)
     for flag, given in (("--direction", direction), ("--test_dropout", noisy)):
         if given:
-            raise UserError(f"{flag} is for pix2pix, CycleGAN and cGAN; {weights.path} holds none of them")
+            raise UserError(f"{flag} is for pix2pix, CycleGAN and cGAN", f"{weights.path} holds none of them")
     return load_model(weights, task=task, device=device)

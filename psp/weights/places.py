@@ -98,7 +98,7 @@ def read_manifest(path: Path = PRETRAINED / "manifest.json") -> dict[str, Publis
         entries = json.loads(path.read_text(encoding="utf-8"))["files"]
         return {entry["name"]: _entry(entry) for entry in entries}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is missing or damaged ({brief(error)}); run from a complete checkout") from error
+        raise UserError(f"{path} is missing or damaged ({brief(error)})", "run from a complete checkout") from error
 
 
 def is_published(name: str) -> bool:

@@ -82,7 +82,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with path.open("rb") as file:
             head = file.read(512)
         if is_page(head):
-            raise UserError(f"{path} is a web page, not weights: the download failed; fetch it again")
+            raise UserError(f"{path} is a web page, not weights: the download failed", "fetch it again")
         header = int.from_bytes(head[:8], "little")
         if header > MAX_HEADER:
             raise UserError(f"{path} is a damaged safetensors file (a header of {header} bytes)")
@@ -92,7 +92,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (SafetensorError, ValueError, RecursionError, OSError) as error:
         raise UserError(f"{path} is a damaged safetensors file ({brief(error, 200)})") from error
     if "crc32" in metadata and metadata["crc32"] != checksum(tensors):
-        raise UserError(f"{path} is damaged: its checksum is wrong; fetch or write the file again")
+        raise UserError(f"{path} is damaged: its checksum is wrong", "fetch or write the file again")
     return tensors, metadata
 
 
@@ -135,7 +135,7 @@ def plain_options(options: Any, *, where: str) -> dict[str, Any]:
             return {str(key)[:200]: plain(item, f"{name}.{key}"[:200], depth + 1) for key, item in value.items()}
         if isinstance(value, (list, tuple, set)):
             return [plain(item, name, depth + 1) for item in value]
-        raise UserError(f"{where}: the option {name[:80]} is a {type(value).__name__}; only plain values are allowed")
+        raise UserError(f"{where}: the option {name[:80]} is a {type(value).__name__}", "only plain values are allowed")
 
     if options is None:
         return {}
@@ -150,4 +150,4 @@ def check_stored(path: Path, tensors: Mapping[str, Any]) -> None:
         if not isinstance(value, Tensor):
             raise UserError(f"{path}: {key[:200]} is a {type(value).__name__}, not a tensor")
         if value.is_complex():
-            raise UserError(f"{path}: the tensor {key[:200]} is {value.dtype}; weights are real numbers")
+            raise UserError(f"{path}: the tensor {key[:200]} is {value.dtype}", "weights are real numbers")

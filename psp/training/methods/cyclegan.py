@@ -43,9 +43,9 @@ class Options(ImageGanOptions):
     def check(self, config: Config) -> None:
         super().check(config)
         if config.task.source == "labels":
-            raise UserError("--method cyclegan translates pictures, and label maps are none; use --method pix2pix")
+            raise UserError("--method cyclegan translates pictures, and label maps are none", "use --method pix2pix")
         if self.cycle_lambda == 0:
-            raise UserError("--cycle_lambda 0 leaves nothing that ties output to input; set it above 0")
+            raise UserError("--cycle_lambda 0 leaves nothing that ties output to input", "set it above 0")
 
     def data(self, config: Config) -> DataSpec:
         """Sources and photos that need not belong together."""

@@ -179,7 +179,7 @@ class ImageGan:
             weights = read_weights(path)
             for name, network in self.networks.items():
                 if not (tensors := weights.part(name)):
-                    raise UserError(f"{path} holds no {name} of --method {self.config.method}; see --checkpoint_path")
+                    raise UserError(f"{path} holds no {name} of --method {self.config.method}", "see --checkpoint_path")
                 load_strictly(network, tensors, where=f"the {name} in {path}")
         sizes = ", ".join(f"{name} {parameter_count(net) / 1e6:.2f} M" for name, net in self.networks.items())
         print(f"{self.config.method}: {self.options.size} px, parameters: {sizes}, on {self.device}")

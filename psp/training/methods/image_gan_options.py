@@ -58,7 +58,7 @@ class ImageGanOptions(MethodOptions):
     def check(self, config: Config) -> None:
         if self.size not in self.sizes:
             raise UserError(
-                f"--size {self.size} does not work with --method {config.method}; possible are {self.sizes_text}"
+                f"--size {self.size} does not work with --method {config.method}", f"possible are {self.sizes_text}"
             )
 
     def scheduled(self, max_steps: int) -> Self:

@@ -107,7 +107,7 @@ class Options(MethodOptions):
         if not any(self.losses.values()):
             raise UserError("every loss weight is 0: set --l2_lambda or --lpips_lambda above 0")
         if self.checkpoint_path and (self.stylegan_weights or self.irse50_weights):
-            raise UserError("--checkpoint_path holds all weights; leave --stylegan_weights and --irse50_weights out")
+            raise UserError("--checkpoint_path holds all weights", "leave --stylegan_weights and --irse50_weights out")
         if self.learn_in_w and self.encoder_type not in ("", INTO_W):
             raise UserError(f"--learn_in_w needs --encoder_type {INTO_W}, not {self.encoder_type}")
 
@@ -125,7 +125,7 @@ def build(
     model, start = _continued(config, options) if options.checkpoint_path else _new(config, options)
     if options.output_size not in (0, model.output_size):
         raise UserError(
-            f"--output_size {options.output_size}, but the generator makes {model.output_size} px; leave the flag out"
+            f"--output_size {options.output_size}, but the generator makes {model.output_size} px", "leave the flag out"
         )
     options = dataclasses.replace(options, output_size=model.output_size, encoder_type=type(model.encoder).__name__)
     print(f"{task.name}: {start}, {model.output_size} px, on {device}")
@@ -167,7 +167,7 @@ def _continued(config: Config, options: Options) -> tuple[PSP, str]:
     if model.refines:
         raise UserError(f"{path} is a ReStyle model, which cannot be trained on here, only used")
     if options.learn_in_w and encoder_type != INTO_W:
-        raise UserError(f"--learn_in_w, but {path} holds a {encoder_type}; leave the flag out")
+        raise UserError(f"--learn_in_w, but {path} holds a {encoder_type}", "leave the flag out")
     if model.input_nc != task.input_nc:
         raise UserError(f"{path} takes {model.input_nc}-channel input, {task.name} gives {task.input_nc}")
     mask = model.config.get("latent_mask")  # its style mixing stays as it is

@@ -165,7 +165,7 @@ def start_from_face_recognition(encoder: nn.Module, tensors: Mapping[str, Tensor
     }
     if not wanted:
         raise UserError(
-            f"no tensor of --irse50_weights fits a {type(encoder).__name__}; use --encoder_type GradualStyleEncoder"
+            f"no tensor of --irse50_weights fits a {type(encoder).__name__}", "use --encoder_type GradualStyleEncoder"
         )
     encoder.load_state_dict(wanted, strict=False)
     return len(wanted)

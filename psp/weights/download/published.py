@@ -73,12 +73,12 @@ def verify(path: Path, entry: Published, say: Say = lambda line: None, *, advice
     """UserError when a file is not what was published: its size, its SHA-256, or the start of a hash."""
     sha256, size = file_hash(path), path.stat().st_size
     if entry.size is not None and size != entry.size:
-        raise UserError(f"{path} has {size:,} bytes, {entry.size:,} are published; {advice}")
+        raise UserError(f"{path} has {size:,} bytes, {entry.size:,} are published", f"{advice}")
     known = [("sha256", entry.sha256)] if entry.sha256 else list(entry.prefixes)
     for name, value in known:
         digest = sha256 if name == "sha256" else file_hash(path, name)
         if not digest.startswith(value):
-            raise UserError(f"{path} has the {name} {digest[: len(value)]}, published is {value}; {advice}")
+            raise UserError(f"{path} has the {name} {digest[: len(value)]}, published is {value}", f"{advice}")
     if not known:
         say(f"sha256 {sha256} (none is published to compare it with)")
     if entry.seen and not entry.sha256:
@@ -88,7 +88,7 @@ def verify(path: Path, entry: Published, say: Say = lambda line: None, *, advice
 
 def _from_the_web(entry: Published, part: Path, patience: Patience | None, say: Say) -> None:
     if not entry.urls:
-        raise UserError(f"nobody publishes {entry.name} on the web; it comes from {entry.source}")
+        raise UserError(f"nobody publishes {entry.name} on the web", f"it comes from {entry.source}")
     check_space(part.parent, (entry.size or 0) - (part.stat().st_size if part.exists() else 0))
     with tqdm(unit="B", unit_scale=True, unit_divisor=1000, disable=None, leave=False, desc=entry.name) as bar:
 
@@ -117,7 +117,7 @@ def _in_mirror(entry: Published, mirror: Path, final: Path) -> Path:
         path = mirror / name
         if name and path.is_file():
             if final.exists() and path.samefile(final):
-                raise UserError(f"{path} is in the target folder already; leave out --overwrite, or change --out")
+                raise UserError(f"{path} is in the target folder already", "leave out --overwrite, or change --out")
             return path
     raise UserError(f"--from {mirror} holds no {entry.name}")
 

@@ -50,13 +50,13 @@ def build_generator(options: Options, file: GeneratorFile | None) -> Generator:
         return Generator(size, options.style_dim, options.n_mlp, channels=channels | chosen, lr_mlp=options.lr_mlp)
     generator = file.generator
     if generator.size > size:
-        raise UserError(f"--size {size}, but {options.stylegan_weights} makes {generator.size} px; leave it out")
+        raise UserError(f"--size {size}, but {options.stylegan_weights} makes {generator.size} px", "leave it out")
     generator.set_mapping_rate(options.lr_mlp)
     if any(chosen.get(side, width) != width for side, width in generator.channels.items()):
         try:
             generator = widen(generator, chosen)
         except ValueError as error:
-            raise UserError(f"--channels {options.channels}: {error}; use at least these") from error
+            raise UserError(f"--channels {options.channels}: {error}", "use at least these") from error
     if generator.size < size:
         generator = grow(generator, channels | chosen | generator.channels, size)
     return generator

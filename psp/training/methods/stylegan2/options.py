@@ -98,9 +98,9 @@ class Options(MethodOptions):
 
     def check(self, config: Config) -> None:
         if self.channel_base < self.size:
-            raise UserError(f"--channel_base {self.channel_base} leaves no channels at {self.size} px; raise it")
+            raise UserError(f"--channel_base {self.channel_base} leaves no channels at {self.size} px", "raise it")
         if config.precision == "fp16":
-            raise UserError("--precision fp16 loses the small gradients of a discriminator; use bf16 or fp32")
+            raise UserError("--precision fp16 loses the small gradients of a discriminator", "use bf16 or fp32")
         images = config.batch_size * config.grad_accumulation
         if self.guide != "none" and images < MIN_BATCH:
             raise UserError(f"--guide {self.guide} needs {MIN_BATCH} images a step, not {images}: raise --batch_size")
