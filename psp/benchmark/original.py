@@ -124,7 +124,7 @@ def encoder(net: nn.Module) -> nn.Module:
         net.body = nn.Sequential(*(Unit(unit) if isinstance(unit, BottleneckIR) else unit for unit in net.body))  # type: ignore[union-attr]
     for module in net.modules():
         if isinstance(module, BatchNorm2d):
-            module.__class__ = nn.BatchNorm2d  # which counts its steps
+            module.__class__ = nn.BatchNorm2d  # type: ignore[assignment]  # which counts its steps
     return net
 
 
