@@ -6,9 +6,10 @@ cannot build, is said in notes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ PSP_TASKS = (
     "ffhq_encode", "ffhq_frontalize", "celebs_sketch_to_face", "celebs_seg_to_face", "celebs_super_resolution",
 )  # fmt: skip
 Notes = list[str]
+Found = TypeVar("Found", PSP, GeneratorFile)
 
 
 def kind_of(weights: Weights) -> str:
@@ -103,24 +105,17 @@ def convert(
             f"{source} holds no StyleGAN2 generator, so it can have no style bank", "leave --style_bank out"
         )
     if kind == "model":
-        model = load_model(weights)
-        _refuse_the_source(target, weights, model.config)
-        _add_bank(model, bank_of, weights.path)
-        content, more = _model(model, weights, layout)
+        content, more = _model(_with_bank(load_model(weights), bank_of, weights.path), weights, layout)
     elif kind == "generator":
-        _refuse_the_source(target, weights, {})
-        found = load_generator(weights)
-        _add_bank(found, bank_of, weights.path)
-        content, more = _generator(found, weights, layout)
+        content, more = _generator(_with_bank(load_generator(weights), bank_of, weights.path), weights, layout)
     elif kind == "backbone":
-        _refuse_the_source(target, weights, {})
         content, more = _backbone(weights, layout)
     elif kind == "pictures":
-        _refuse_the_source(target, weights, {})
         content, more = _pictures(weights, layout)
     else:
         what = "a discriminator alone" if kind == "discriminator" else f"tensors like {sorted(weights.tensors)[:3]}"
         raise UserError(f"{source} holds {what}", "a model, a generator or an IR-SE50 backbone can be converted")
+    _refuse_the_source(target, weights)
     if half:
         content = lowered(content, torch.float16, where=source)
     if layout == "safetensors":
@@ -130,20 +125,23 @@ def convert(
     return layout, notes + more
 
 
-def _refuse_the_source(target: Path, weights: Weights, config: Mapping[str, Any]) -> None:
-    beside = weights.path.parent / str(config.get("generator") or "")
-    if target.exists() and any(path.exists() and path.samefile(target) for path in (weights.path, beside)):
+def _refuse_the_source(target: Path, weights: Weights) -> None:
+    """UserError where `target` is what was read, or the generator that it names beside itself."""
+    beside = weights.path.parent / str(weights.config.get("generator") or "")
+    read = [path for path in (weights.path, beside) if os.path.exists(path)]
+    if target.exists() and any(path.samefile(target) for path in read):
         raise UserError(f"{target} is the file that is read", "give another name")
 
 
-def _add_bank(found: PSP | GeneratorFile, bank_of: Callable[[PhotoEncoder], StyleBank] | None, path: Path) -> None:
+def _with_bank(found: Found, bank_of: Callable[[PhotoEncoder], StyleBank] | None, path: Path) -> Found:
     if bank_of is None:
-        return
+        return found
     if found.photo_encoder is None:
         raise UserError(
             f"{path} has no photo encoder to make a style bank with", "generators trained with --guide have one"
         )
     found.style_bank = bank_of(found.photo_encoder)
+    return found
 
 
 # ---- pix2pix, CycleGAN, cGAN -----------------------------------------------------------------------------

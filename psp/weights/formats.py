@@ -136,7 +136,7 @@ def _look(path: Path) -> tuple[bytes, int]:
         if not path.exists():
             hint = f"python scripts/fetch_pretrained.py {path.name} fetches it" if is_published(path.name) else ""
             raise UserError(
-                f"checkpoint {path} does not exist", f"{hint or 'check --checkpoint_path or --stylegan_weights'}"
+                f"checkpoint {path} does not exist", hint or "check --checkpoint_path or --stylegan_weights"
             )
         if not path.is_file():
             raise UserError(f"{path} is not a regular file", "give a checkpoint file")

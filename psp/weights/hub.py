@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -117,54 +116,44 @@ def _why(error: Exception, repo: str, revision: str | None) -> str:
 
 def model_card(model: PSP, name: str) -> str:
     """README.md with the YAML header that the Hub reads; filled from the model, and asking for what its maker knows."""
-    kind = type(model.encoder).__name__
-    task = model.task
-    header: dict[str, Any] = {
-        "license": "other",
-        "library_name": "pytorch",
-        "pipeline_tag": "image-to-image",
-        "tags": [
-            "pixel2style2pixel",
-            "psp",
-            "stylegan2",
-            "image-to-image",
-            "face-generation",
-            *([task.name] if task else []),
-        ],
-    }
-    lines = ["---"]
-    for key, value in header.items():
-        lines += [f"{key}:", *(f"- {item}" for item in value)] if isinstance(value, list) else [f"{key}: {value}"]
+    task, bank = model.task, model.style_bank
+    tag = f"\n- {task.name}" if task else ""
     what = task.description if task else "images -> faces (the task is not recorded)"
-    bank = model.style_bank
+    channels = f"{model.input_nc} channel{'' if model.input_nc == 1 else 's'}"
     parameters = f"{parameter_count(model.encoder) / 1e6:.1f} M + {parameter_count(model.decoder) / 1e6:.1f} M"
-    return "\n".join(
-        [
-            *lines,
-            "---",
-            "",
-            f"# {name}",
-            "",
-            f"A pixel2style2pixel model: {what}. An encoder maps the input to W+ codes of a StyleGAN2 generator.",
-            "",
-            "| | |",
-            "|---|---|",
-            f"| output | {model.output_size} px, {model.n_styles} styles of {model.style_dim} |",
-            f"| input | {model.input_nc} channel{'' if model.input_nc == 1 else 's'}, 256 px |",
-            f"| encoder | `{kind}` |",
-            f"| parameters | {parameters} (encoder + generator) |",
-            *([f"| random styles | from a bank of {len(bank):,} codes of photos |"] if bank else []),
-            "",
-            "```python",
-            "import psp",
-            "",
-            f'model = psp.load("{name}")',
-            "```",
-            "",
-            "## Training data, quality, limits and terms",
-            "",
-            "Not filled in yet. State the data and its licence, the generator's licence (NVIDIA's FFHQ weights are",
-            "non-commercial), what was measured, and what comes out badly; then set `license` above.",
-            "",
-        ]
-    )
+    random = f"\n| random styles | from a bank of {len(bank):,} codes of photos |" if bank else ""
+    return f"""\
+---
+license: other
+library_name: pytorch
+pipeline_tag: image-to-image
+tags:
+- pixel2style2pixel
+- psp
+- stylegan2
+- image-to-image
+- face-generation{tag}
+---
+
+# {name}
+
+A pixel2style2pixel model: {what}. An encoder maps the input to W+ codes of a StyleGAN2 generator.
+
+| | |
+|---|---|
+| output | {model.output_size} px, {model.n_styles} styles of {model.style_dim} |
+| input | {channels}, 256 px |
+| encoder | `{type(model.encoder).__name__}` |
+| parameters | {parameters} (encoder + generator) |{random}
+
+```python
+import psp
+
+model = psp.load("{name}")
+```
+
+## Training data, quality, limits and terms
+
+Not filled in yet. State the data and its licence, the generator's licence (NVIDIA's FFHQ weights are
+non-commercial), what was measured, and what comes out badly; then set `license` above.
+"""

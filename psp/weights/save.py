@@ -117,21 +117,9 @@ class _Remembering:
         self.file.flush()
 
 
-def save_safetensors(
-    tensors: Mapping[str, Tensor], config: Mapping[str, Any], path: str | Path, *, dtype: torch.dtype | None = None
-) -> None:
-    """Write tensors with their config (JSON metadata), atomically.
-
-    dtype: for floating-point weights of two dimensions and more. Vectors (biases, BatchNorm statistics, which can be
-    too large for float16) weigh little and keep theirs.
-    """
-
-    def stored(value: Tensor) -> Tensor:
-        large = dtype is not None and value.element_size() > dtype.itemsize  # a style bank is small already
-        smaller = large and value.is_floating_point() and value.dim() > 1
-        return (value.to(dtype) if smaller else value).detach().cpu().contiguous()
-
-    out = {key: stored(value) for key, value in tensors.items()}
+def save_safetensors(tensors: Mapping[str, Tensor], config: Mapping[str, Any], path: str | Path) -> None:
+    """Write tensors with their config (JSON metadata), atomically. `psp.weights.convert.lowered` makes them smaller."""
+    out = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     metadata = {"config": json.dumps(dict(config), sort_keys=True), "format": "pt", "crc32": checksum(out)}
     with atomic_open(path, verify=lambda written: read_safetensors(written) and None) as file:
         write_safetensors(file, out, metadata)
