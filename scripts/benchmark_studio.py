@@ -26,6 +26,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from psp.cli import Parser
@@ -178,12 +179,9 @@ def bad_uploads(port: int, pid: int, count: int) -> dict[str, Any]:
     for name, make in kinds.items():
         body, kind = make()
         before = memory(pid)
-        answers: list[tuple[int, float, bytes]] = []
-        threads = [threading.Thread(target=_answer, args=(answers, port, body, kind)) for _ in range(count)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(count) as pool:
+            sent = [pool.submit(send, port, body, kind) for _ in range(count)]
+        answers = [answer.result() for answer in sent if answer.exception() is None]  # broken connections are missing
         seconds = sorted(answer[1] for answer in answers)
         status, took, _ = send(port, *good)
         time.sleep(1.2)  # large uploads give their memory back after half a second
@@ -193,10 +191,6 @@ def bad_uploads(port: int, pid: int, count: int) -> dict[str, Any]:
             "memory_mb": [before, memory(pid)], "good_after": [status, round(took, 3)],
         }  # fmt: skip
     return found
-
-
-def _answer(answers: list[tuple[int, float, bytes]], port: int, body: bytes, kind: str) -> None:
-    answers.append(send(port, body, kind))
 
 
 def memory(pid: int) -> int | None:

@@ -62,7 +62,7 @@ class Reader:
             if role == "target":
                 pixels[role] = _fitted(to_rgb(self._open(role, example)), shape, Image.Resampling.BILINEAR)
             elif role == "source":
-                pixels[role] = self._source(example, _enlarged(shape))
+                pixels[role] = self._source(example, _scaled(shape))
             elif role == "mixed":
                 pixels[role] = self._mixed(example, shape)
         return pixels
@@ -74,8 +74,7 @@ class Reader:
         """(width, height) at which an example is compared."""
         if self.size is not None:
             return (self.size, self.size)
-        scale = min(1.0, MAX_SIDE / max(size))
-        return (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+        return size if max(size) <= MAX_SIDE else _scaled(size)
 
     def _source(self, example: Example, shape: tuple[int, int]) -> np.ndarray:
         image = self._open("source", example)
@@ -100,8 +99,8 @@ class Reader:
         return np.stack([_fitted(part, shape, Image.Resampling.BILINEAR) for part in parts])
 
 
-def _enlarged(shape: tuple[int, int]) -> tuple[int, int]:
-    """The same proportions with the longer side at 256: what the networks see of an input."""
+def _scaled(shape: tuple[int, int]) -> tuple[int, int]:
+    """The same proportions with the longer side at 256."""
     scale = MAX_SIDE / max(shape)
     return (max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale)))
 

@@ -73,10 +73,10 @@ def pixel_errors(device: torch.device) -> Measurement:
 
     def errors(a: Tensor, b: Tensor) -> Tensor:
         a, b = a.permute(0, 3, 1, 2).double(), b.permute(0, 3, 1, 2).double()
-        mse = (a - b).square().mean((1, 2, 3))
+        mse = metrics.mse(a, b)
         small = min(a.shape[-2:]) < 11  # no SSIM window fits
         ssim = torch.full_like(mse, torch.nan) if small else metrics.ssim(a, b, data_range=255.0).double()
-        return torch.stack([mse, 10 * torch.log10(255**2 / mse), ssim, metrics.l2_norm(a, b)], dim=1)
+        return torch.stack([mse, metrics.psnr(a, b, data_range=255.0), ssim, metrics.l2_norm(a, b)], dim=1)
 
     def measure(pixels: Arrays) -> np.ndarray:
         return in_fixed_batches(errors, *(torch.from_numpy(pixels[role]).to(device) for role in ("result", "target")))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from datasets.augment import item_rng, unfinished
-from datasets.sketches import LEAST_INK, STYLE_NAMES, STYLES, get_style, levelled, sketch_from_photo, sobel
+from datasets.sketches import LEAST_INK, STYLE_NAMES, STYLES, levelled, sketch_from_photo, sobel
 from psp.errors import UserError
 from psp.images.sketch_cleanup import clean_sketch
 
@@ -108,10 +108,6 @@ def test_unfinished_keeps_a_part_as_it_is(portrait: Image.Image) -> None:
 def test_unknown_style_lists_the_styles() -> None:
     with pytest.raises(UserError, match="sobel, pencil, xdog, drawing"):
         sketch_from_photo(Image.new("L", (8, 8)), "charcoal")
-    with pytest.raises(UserError, match="sobel, pencil, xdog, drawing"):
-        get_style("charcoal")
-    with pytest.raises(UserError, match="no filter"):
-        get_style("drawing")
     assert STYLE_NAMES == ("sobel", "pencil", "xdog", "drawing")
 
 
