@@ -63,8 +63,8 @@ class Row:
     def checkpoint(self) -> Path | None:
         if self.folder is None:
             return ROOT / self.entry["checkpoint"]
-        found = list((self.folder / "checkpoints").glob("iteration_*.pt"))
-        return max(found, key=lambda path: int(path.stem.split("_")[1]), default=None)
+        checkpoints = list((self.folder / "checkpoints").glob("iteration_*.pt"))
+        return max(checkpoints, key=lambda path: int(path.stem.split("_")[1]), default=None)
 
     def evaluate(self) -> None:
         evaluate(self.report, "--checkpoint_path", self.checkpoint, "--name", self.name, *self.table["evaluate"])
@@ -78,8 +78,8 @@ class Row:
 
     def values(self) -> dict[str, float | None]:
         path = self.report / "metrics.json"
-        found = json.loads(path.read_text())["metrics"] if path.exists() else {}
-        return {metric: found.get(metric, {}).get("value") for metric in METRICS}
+        metrics = json.loads(path.read_text())["metrics"] if path.exists() else {}
+        return {metric: metrics.get(metric, {}).get("value") for metric in METRICS}
 
     def cost(self) -> str:
         """Steps, batch, and what they took as `metrics.jsonl` records it."""
@@ -130,14 +130,14 @@ def table(rows: list[Row], models: dict[str, Any]) -> str:
     lines.append("| parameters in use | " + " | ".join(parameters(models[row.name]) for row in rows) + " |")
     lines.append("| CPU seconds per image | " + " | ".join(f"{seconds[row.name]:.2f}" for row in rows) + " |")
     for metric, (title, digits) in METRICS.items():
-        found = {name: numbers[metric] for name, numbers in values.items()}
-        there = [value for value in found.values() if value is not None]
+        scores = {name: numbers[metric] for name, numbers in values.items()}
+        there = [value for value in scores.values() if value is not None]
         if not there:
             continue
         best = None if len(set(there)) < 2 else min(there) if "↓" in title else max(there)
         cells = [
             "–" if value is None else f"**{value:.{digits}f}**" if value == best else f"{value:.{digits}f}"
-            for value in found.values()
+            for value in scores.values()
         ]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -175,7 +175,7 @@ def bad_uploads(port: int, pid: int, count: int) -> dict[str, Any]:
         "400 parts": lambda: form({f"f{k}": b"1" for k in range(400)}),
         "a field that does not exist": lambda: form({"image": photo, "x": b"1"}),
     }
-    found: dict[str, Any] = {}
+    record: dict[str, Any] = {}
     for name, make in kinds.items():
         body, kind = make()
         before = memory(pid)
@@ -185,12 +185,12 @@ def bad_uploads(port: int, pid: int, count: int) -> dict[str, Any]:
         seconds = sorted(answer[1] for answer in answers)
         status, took, _ = send(port, *good)
         time.sleep(1.2)  # large uploads give their memory back after half a second
-        found[name] = {
+        record[name] = {
             "answers": len(answers), "status": dict(Counter(str(answer[0]) for answer in answers)),
             "median_s": round(statistics.median(seconds), 3), "max_s": round(seconds[-1], 3),
             "memory_mb": [before, memory(pid)], "good_after": [status, round(took, 3)],
         }  # fmt: skip
-    return found
+    return record
 
 
 def memory(pid: int) -> int | None:

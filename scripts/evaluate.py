@@ -162,9 +162,9 @@ def report(order: Order, problems: Sequence[str] = (), *, n_images: int | None =
 
 def check(flags: Namespace) -> None:
     """UserError for flags that cannot work together."""
-    made = [name for name in ("checkpoint_path", "data_root", "data_path") if getattr(flags, name)]
-    if flags.results and made:
-        raise UserError("--results judges what is there already", f"leave --{made[0]} out, or --results")
+    model_flags = [name for name in ("checkpoint_path", "data_root", "data_path") if getattr(flags, name)]
+    if flags.results and model_flags:
+        raise UserError("--results judges what is there already", f"leave --{model_flags[0]} out, or --results")
     if flags.results and not (flags.ground_truth or flags.sources or flags.real or flags.mixed):
         raise UserError("--results needs something to compare with: --ground_truth, --sources, --real or --mixed")
     if not flags.results and (flags.sources or flags.mixed):

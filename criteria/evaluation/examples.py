@@ -109,9 +109,9 @@ def _fitted(image: Image.Image, shape: tuple[int, int], resample: Image.Resampli
     """The image cut around its centre to the proportions of `shape` (2 % off is none), then resized to it."""
     if image.size != shape:
         width, height = image.size
-        wanted = shape[0] / shape[1]
-        if abs(width / height - wanted) > 0.02 * wanted:
-            new = (min(width, round(height * wanted)), min(height, round(width / wanted)))
+        ratio = shape[0] / shape[1]
+        if abs(width / height - ratio) > 0.02 * ratio:
+            new = (min(width, round(height * ratio)), min(height, round(width / ratio)))
             left, top = (width - new[0]) // 2, (height - new[1]) // 2
             image = image.crop((left, top, left + max(1, new[0]), top + max(1, new[1])))
         image = image.resize(shape, resample)

@@ -64,8 +64,8 @@ def in_fixed_batches(function: Callable[..., Tensor], *inputs: Tensor) -> np.nda
         n = len(parts[0])
         filled = [torch.cat([x, x[-1:].expand(size - n, *x.shape[1:])]) if n < size else x for x in parts]
         rows.append(function(*filled)[:n].double().cpu())
-    found = torch.cat(rows).numpy()
-    return found[:, None] if found.ndim == 1 else found
+    numbers = torch.cat(rows).numpy()
+    return numbers[:, None] if numbers.ndim == 1 else numbers
 
 
 def pixel_errors(device: torch.device) -> Measurement:
@@ -167,9 +167,9 @@ def parsing(against: str, device: torch.device) -> Measurement:
     def counts(result: Tensor, reference: Tensor) -> Tensor:
         size = (reference.shape[1], reference.shape[2]) if against == "source" else None
         guess = network.parse(result, size=size).long()
-        wanted = reference.long() if against == "source" else network.parse(reference).long()
+        target = reference.long() if against == "source" else network.parse(reference).long()
         rows = []
-        for a, b in zip(guess, wanted, strict=True):
+        for a, b in zip(guess, target, strict=True):
             own, other = (torch.bincount(x.flatten(), minlength=CLASSES) for x in (a, b))
             common = torch.bincount(a[a == b], minlength=CLASSES)
             rows.append(torch.cat([common, own + other - common, other]))

@@ -118,8 +118,8 @@ def find_face(photo: Image.Image, detector: str = "auto") -> FacePoints | None:
     """The largest face. detector: "dlib", "mtcnn", or "auto" (dlib, then MTCNN where dlib sees none)."""
     if detector not in ("auto", "dlib", "mtcnn"):
         raise UserError(f"detector {detector!r} is not known", "--detector takes auto, dlib or mtcnn")
-    found = find_face_dlib(photo) if detector != "mtcnn" else None
-    return find_face_mtcnn(photo) if found is None and detector != "dlib" else found
+    points = find_face_dlib(photo) if detector != "mtcnn" else None
+    return find_face_mtcnn(photo) if points is None and detector != "dlib" else points
 
 
 def ffhq_crop(points: FacePoints, photo_size: tuple[int, int]) -> Crop:

@@ -133,9 +133,9 @@ def _quick_parser() -> Callable[[Tensor], Tensor]:
 
 def _pack(folder: Path, earlier: ImageSource | None, out: Path) -> None:
     """All maps of the folder, and those of the zip that was there, become the zip; then the folder goes."""
-    made = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.png"))}
-    if not made:
+    maps = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.png"))}
+    if not maps:
         return
-    kept = [(name, earlier.read(name)) for name in earlier.names if name not in made] if earlier else []
-    write_zip(out, itertools.chain(kept, ((name, path.read_bytes()) for name, path in made.items())))
+    kept = [(name, earlier.read(name)) for name in earlier.names if name not in maps] if earlier else []
+    write_zip(out, itertools.chain(kept, ((name, path.read_bytes()) for name, path in maps.items())))
     shutil.rmtree(folder)

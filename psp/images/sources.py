@@ -74,10 +74,10 @@ class ImageSource:
 
     def folders(self) -> list[str]:
         """Every folder that holds images, directly or below, as relative names without "" itself."""
-        found: set[str] = set()
+        folders: set[str] = set()
         for name in self.names:
-            found.update(str(parent) for parent in PurePosixPath(name).parents if str(parent) != ".")
-        return sorted(found, key=natural_key)
+            folders.update(str(parent) for parent in PurePosixPath(name).parents if str(parent) != ".")
+        return sorted(folders, key=natural_key)
 
     def __getstate__(self) -> dict[str, Any]:
         return dict(self.__dict__)

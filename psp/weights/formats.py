@@ -49,11 +49,11 @@ class Weights:
 
 def _below(content: Content, name: str, prefix: str = "") -> dict[str, Any]:
     """The entries of the dict `name` as `prefix + key`; a DistributedDataParallel wrapper's `module.` is dropped."""
-    found = content.get(name)
-    if not isinstance(found, Mapping):
+    entries = content.get(name)
+    if not isinstance(entries, Mapping):
         return {}
-    wrapped = len(found) > 0 and all(str(key).startswith("module.") for key in found)
-    return {prefix + str(key).removeprefix("module." if wrapped else ""): value for key, value in found.items()}
+    wrapped = len(entries) > 0 and all(str(key).startswith("module.") for key in entries)
+    return {prefix + str(key).removeprefix("module." if wrapped else ""): value for key, value in entries.items()}
 
 
 def _beside(content: Content) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def _snapshot(repo: str, revision: str | None, local_files_only: bool) -> Path:
     except ImportError as error:
         raise UserError(f"fetching {repo} needs huggingface_hub: pip install huggingface-hub") from error
     try:
-        found = snapshot_download(
+        folder = snapshot_download(
             repo,
             revision=revision,
             allow_patterns=[FOLDER_WEIGHTS, FOLDER_CONFIG],
@@ -87,7 +87,7 @@ def _snapshot(repo: str, revision: str | None, local_files_only: bool) -> Path:
         )
     except Exception as error:  # the Hub's own errors, its network library's, the file system's
         raise UserError(_why(error, repo, revision)) from error
-    path = Path(found)
+    path = Path(folder)
     if not (path / FOLDER_WEIGHTS).is_file():
         raise UserError(f"{repo} on the Hugging Face Hub has no {FOLDER_WEIGHTS}, so it holds no model of this project")
     return path

@@ -42,13 +42,13 @@ def psp_layout(model: PSP) -> dict[str, Any]:
 
 def structure(model: PSP) -> dict[str, Any]:
     """The options that a model as it is decides, whatever its config says; pSp's names."""
-    found = {
+    options = {
         "input_nc": _input_nc(model),
         "output_size": model.output_size,
         "n_styles": model.n_styles,
         "start_from_latent_avg": model.start_from_latent_avg,
     }
-    return found | ({"dataset_type": model.task.name, "label_nc": model.task.label_nc} if model.task else {})
+    return options | ({"dataset_type": model.task.name, "label_nc": model.task.label_nc} if model.task else {})
 
 
 def _input_nc(model: PSP) -> int:
@@ -63,7 +63,7 @@ def psp_options(model: PSP) -> dict[str, Any]:
     """
     options = {name: value for name, value in model.config.items() if name != "generator"}  # it is in the file now
     kind, input_nc = type(model.encoder).__name__, _input_nc(model)
-    wanted = {
+    defaults = {
         "encoder_type": kind,
         "learn_in_w": kind.endswith("IntoW"),
         "label_nc": 0 if input_nc in (3, 6) else input_nc,
@@ -71,14 +71,14 @@ def psp_options(model: PSP) -> dict[str, Any]:
         **structure(model),
     }
     if options.get("encoder_type") == "Encoder4Editing":
-        wanted["stylegan_size"] = model.output_size
-    for name, value in wanted.items():
+        defaults["stylegan_size"] = model.output_size
+    for name, value in defaults.items():
         if options.get(name) is None:
             options[name] = value
     try:
         torch.device(options["device"])
     except (RuntimeError, TypeError):
-        options["device"] = wanted["device"]
+        options["device"] = defaults["device"]
     return options
 
 
