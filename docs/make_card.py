@@ -21,7 +21,7 @@ ROOT = HERE.parent
 CARD = ROOT / "pretrained" / "README.md"
 sys.path.insert(0, str(ROOT))
 
-from make_benchmark import METRICS, evaluate, with_table  # noqa: E402
+from make_benchmark import evaluate, metric_lines, with_table  # noqa: E402
 
 SKETCH, LABELS = "celebs_sketch_to_face", "celebs_seg_to_face"
 SHOWN = (
@@ -76,12 +76,7 @@ def photos_of(root: Path, task: str, folder: Path, results: Path) -> list[str]:
 
 def table(columns: dict[str, dict[str, float]]) -> str:
     lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    for name in SHOWN:
-        title, digits = METRICS[name]
-        if any(name in values for values in columns.values()):
-            cells = [f"{values[name]:.{digits}f}" if name in values else "–" for values in columns.values()]
-            lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *metric_lines(list(columns.values()), SHOWN, bold=False)])
 
 
 def pictures(model: Any, worst: Path) -> None:

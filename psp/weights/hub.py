@@ -97,18 +97,19 @@ def _why(error: Exception, repo: str, revision: str | None) -> str:
     """One line for what the Hub's client raised, told by class names: they moved between its versions."""
     names = {kind.__name__ for kind in type(error).__mro__}
     there = f"no folder {repo} here, and"
-    if "GatedRepoError" in names:
-        return (
-            f"{repo} on the Hugging Face Hub asks for consent: accept its terms there, then log in with `hf auth login`"
-        )
-    if "RepositoryNotFoundError" in names:
-        return f"{there} the Hugging Face Hub has no such repository (or it is private: `hf auth login`)"
-    if "RevisionNotFoundError" in names:
-        return f"{repo} on the Hugging Face Hub has no revision {str(revision)[:80]!r}"
-    if "HFValidationError" in names:
-        return f"{there} {str(repo)[:80]!r} is no name of a repository on the Hugging Face Hub (owner/name)"
-    if names & {"OfflineModeIsEnabled", "LocalEntryNotFoundError"}:
-        return f"{there} it is not in Hugging Face's cache, and the Hub cannot be reached or is switched off"
+    hub = "the Hugging Face Hub"
+    offline = f"{there} it is not in Hugging Face's cache, and the Hub cannot be reached or is switched off"
+    reasons = {
+        "GatedRepoError": f"{repo} on {hub} asks for consent: accept its terms there, then log in with `hf auth login`",
+        "RepositoryNotFoundError": f"{there} {hub} has no such repository (or it is private: `hf auth login`)",
+        "RevisionNotFoundError": f"{repo} on {hub} has no revision {str(revision)[:80]!r}",
+        "HFValidationError": f"{there} {str(repo)[:80]!r} is no name of a repository on {hub} (owner/name)",
+        "OfflineModeIsEnabled": offline,
+        "LocalEntryNotFoundError": offline,
+    }
+    for name, reason in reasons.items():
+        if name in names:
+            return reason
     if isinstance(error, OSError) and not names & {"HTTPError", "HfHubHTTPError", "RequestException"}:
         return f"cannot fetch {repo}: {error.strerror or str(error)[:160]}"
     return f"cannot fetch {repo} from the Hugging Face Hub ({type(error).__name__}: {brief(error, 160)})"

@@ -44,13 +44,10 @@ class GeneratorFile:
 
 def load_generator(path: str | Path | Weights) -> GeneratorFile:
     """Generator of any supported file (StyleGAN2, pSp, ours), on the CPU; size and widths are read from its tensors."""
-    return _generator_of(path if isinstance(path, Weights) else read_weights(path))
-
-
-def _generator_of(weights: Weights) -> GeneratorFile:
-    state, path = weights.part("decoder"), weights.path
+    weights = path if isinstance(path, Weights) else read_weights(path)
+    state, file = weights.part("decoder"), weights.path
     if "input.input" not in state:
-        raise UserError(f"{path} holds no StyleGAN2 generator")
+        raise UserError(f"{file} holds no StyleGAN2 generator")
     try:
         config = generator_config(state)
         with torch.device("meta"):
@@ -61,19 +58,19 @@ def _generator_of(weights: Weights) -> GeneratorFile:
             critic = weights.part("discriminator")
             discriminator = Discriminator(**discriminator_config(critic)) if critic else None
     except (KeyError, ValueError, IndexError, RuntimeError, ArithmeticError) as error:
-        raise UserError(f"{path}: its generator has an unknown structure ({error})") from error
-    load_strictly(generator, _with_buffers(generator, state, path), where=f"the generator in {path}")
+        raise UserError(f"{file}: its generator has an unknown structure ({error})") from error
+    load_strictly(generator, _with_buffers(generator, state, file), where=f"the generator in {file}")
     if discriminator is not None:
-        load_strictly(discriminator, critic, where=f"the discriminator in {path}")
+        load_strictly(discriminator, critic, where=f"the discriminator in {file}")
     if style:
-        load_strictly(photo_encoder, style, where=f"the photo encoder in {path}")
+        load_strictly(photo_encoder, style, where=f"the photo encoder in {file}")
     bank = weights.part("style_bank")
     return GeneratorFile(
         generator,
         weights.tensors.get("latent_avg"),
         discriminator,
         photo_encoder if style else None,
-        StyleBank.of_tensors(bank, generator.style_dim, where=f"the style bank in {path}") if bank else None,
+        StyleBank.of_tensors(bank, generator.style_dim, where=f"the style bank in {file}") if bank else None,
     )
 
 
@@ -129,7 +126,7 @@ def _model_of(weights: Weights, task: str | None) -> PSP:
         )
     config = weights.config
     if any(key.startswith("decoder.") for key in weights.tensors):
-        file = _generator_of(weights)
+        file = load_generator(weights)
     else:
         name = str(config.get("generator") or "")
         if Path(name).name != name or not name:
