@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -25,6 +26,7 @@ from psp.images.sources import ImageSource, open_source
 if TYPE_CHECKING:
     from psp.tasks import Task
 
+T = TypeVar("T")
 Where = ImageSource | str | Path
 CHUNK = 256  # images decoded between two looks at the room left
 
@@ -109,10 +111,6 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """The unaugmented pixels of one pair: source and target of its `Pixels`. UserError if unreadable."""
-        return self.pixels(index)[:2]
-
     def pixels(self, index: int) -> Pixels:
         """The unaugmented pixels of one pair, which are kept as long as there is room. UserError if unreadable."""
         key = self.pairs[index]
@@ -184,17 +182,7 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
 
     def verify(self, *, workers: int = 2, limit: int = 5000) -> list[str]:
         """Read every pair (the first `limit`), take the unreadable ones out, return and report one line for each."""
-
-        def problem(index: int) -> str | None:
-            try:
-                self.pixels(index)
-            except UserError as error:
-                return str(error)
-            return None
-
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            found = list(pool.map(problem, range(min(len(self.pairs), limit))))
-        bad = {i: text for i, text in enumerate(found) if text}
+        bad = unreadable(self.pixels, range(min(len(self.pairs), limit)), workers)
         if bad:
             self.report.unreadable += list(bad.values())
             self.report.pairs = self.pairs = [pair for i, pair in enumerate(self.pairs) if i not in bad]
@@ -228,6 +216,20 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
             <= 0.02 * source_size[0] * target_size[1]
         )
         return "crop" if same else "stretch"
+
+
+def unreadable(read: Callable[[T], object], items: Sequence[T], workers: int) -> dict[T, str]:
+    """Item -> why it cannot be read, for those that cannot."""
+
+    def problem(item: T) -> str | None:
+        try:
+            read(item)
+        except UserError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        return {item: reason for item, reason in zip(items, pool.map(problem, items)) if reason}
 
 
 def open_where(where: Where) -> ImageSource:

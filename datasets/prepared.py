@@ -60,7 +60,7 @@ class PreparedSide:
         except KeyError:
             raise UserError(f"{self.path}: {name} is not one of its pairs") from None
         if self.side == "target":
-            return Image.fromarray(self.pairs.load(index)[1])
+            return Image.fromarray(self.pairs.pixels(index).target)
         source, _, _ = self.pairs[index]
         return Image.fromarray(_pixels(source))
 
