@@ -20,6 +20,7 @@ from typing import IO, Any, NamedTuple, NoReturn
 
 from torch import Tensor
 
+from psp.networks.state import all_finite
 from psp.networks.stylegan2 import LR_MLP, SQRT2, resolutions
 from psp.weights.pickled_tensors import LEGACY_HEAD, RECORD, Record, StoredTensor, read_plain_pickle, read_tensor
 from psp.weights.pickles import Refused, printable
@@ -86,7 +87,7 @@ def _read(file: IO[bytes], size: int) -> tuple[dict[str, Tensor], dict[str, Any]
         if not step.stored.storage.dtype.is_floating_point:
             raise Refused(f"has numbers of type {step.stored.storage.dtype} where weights belong ({step.name})")
         tensor = read_tensor(file, step.stored).contiguous().float().reshape(step.shape)
-        if not all(n.isfinite() for n in tensor.aminmax()):  # passes NaN on; 20 times faster than isfinite of all
+        if not all_finite(tensor):
             raise Refused(f"has numbers that are not finite in {step.name}")
         tensors[step.name] = tensor if step.factor == 1.0 else tensor.mul_(step.factor)
     return tensors, config
