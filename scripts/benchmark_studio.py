@@ -98,9 +98,9 @@ def strokes(port: int, count: int) -> dict[str, Any]:
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        raise UserError("Playwright is missing: pip install playwright, or --strokes 0") from None
+        raise UserError("Playwright is missing", "pip install playwright, or --strokes 0") from None
     if browser is None:
-        raise UserError("there is no Chromium here: install one, set CHROMIUM to its path, or --strokes 0")
+        raise UserError("there is no Chromium here", "install one, set CHROMIUM to its path, or --strokes 0")
     times = []
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, headless=True, args=FLAGS)

@@ -77,7 +77,7 @@ def _snapshot(repo: str, revision: str | None, local_files_only: bool) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise UserError(f"fetching {repo} needs huggingface_hub: pip install huggingface-hub") from error
+        raise UserError(f"fetching {repo} needs huggingface_hub", "pip install huggingface-hub") from error
     try:
         folder = snapshot_download(
             repo,
