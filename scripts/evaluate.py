@@ -288,7 +288,6 @@ def task_of(checkpoint: str | None) -> str:
 
 def match(images: Mapping[str, Images], n_images: int | None) -> tuple[list[Example], list[str]]:
     """Results with what belongs to them by name, and a line for everything that has no partner."""
-    from criteria.evaluation.examples import Example
     from datasets.matching import match_names
     from datasets.prepared import spread
 
@@ -307,7 +306,7 @@ def match(images: Mapping[str, Images], n_images: int | None) -> tuple[list[Exam
             f"no names match: {results.path} has {results.names[0]}, ..., {other.path} {other.names[0]}, ..."
         )
     return [
-        Example(name, {"result": name, **{role: partner_of[name] for role, partner_of in partners.items()}})
+        {"result": name, **{role: partner_of[name] for role, partner_of in partners.items()}}
         for name in spread(complete, n_images)
     ], problems
 

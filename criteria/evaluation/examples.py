@@ -16,6 +16,8 @@ from psp.images.labels import LABELS, get_label_map
 from psp.images.preprocess import label_ids
 
 MAX_SIDE = 256
+Example = Mapping[str, str]
+"""Role -> name of the image: "result", and what belongs to it."""
 
 
 class Images(Protocol):
@@ -27,14 +29,6 @@ class Images(Protocol):
     def open(self, name: str) -> Image.Image: ...
 
     def label(self, name: str) -> str: ...
-
-
-@dataclass(frozen=True)
-class Example:
-    """One result and the names of what belongs to it, by role."""
-
-    name: str
-    files: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,7 @@ class Reader:
         result = self._open("result", example)
         shape = self._shape(result.size)
         pixels = {"result": _fitted(to_rgb(result), shape, Image.Resampling.BILINEAR)}
-        for role in example.files:
+        for role in example:
             if role == "target":
                 pixels[role] = _fitted(to_rgb(self._open(role, example)), shape, Image.Resampling.BILINEAR)
             elif role == "source":
@@ -68,7 +62,7 @@ class Reader:
         return pixels
 
     def _open(self, role: str, example: Example) -> Image.Image:
-        return self.images[role].open(example.files[role])
+        return self.images[role].open(example[role])
 
     def _shape(self, size: tuple[int, int]) -> tuple[int, int]:
         """(width, height) at which an example is compared."""
@@ -82,7 +76,7 @@ class Reader:
             return _fitted(to_rgb(image), shape, Image.Resampling.BILINEAR)
         if self.source_kind == "sketch":
             return _fitted(to_grey(image), shape, Image.Resampling.BILINEAR)
-        name = self.images["source"].label(example.files["source"])
+        name = self.images["source"].label(example["source"])
         ids = label_ids(image, get_label_map(self.label_map), len(LABELS), name)
         return _fitted(Image.fromarray(ids), shape, Image.Resampling.NEAREST)
 
@@ -90,7 +84,7 @@ class Reader:
         strip = to_rgb(self._open("mixed", example))
         side = strip.height
         if strip.width % side or strip.width < 3 * side:
-            label = self.images["mixed"].label(example.files["mixed"])
+            label = self.images["mixed"].label(example["mixed"])
             raise UserError(
                 f"{label}: {strip.width}x{strip.height} is no strip of the input and two or more squares",
                 "--mixed takes what scripts/style_mixing.py writes",

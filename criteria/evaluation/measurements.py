@@ -22,6 +22,7 @@ from criteria.edges import INK, SIDE, TOLERANCE, edge_agreement
 from criteria.extractors import Extractor
 from criteria.lpips import LPIPS, Trunk
 from psp.files import file_hash
+from psp.images.decode import to_grey
 from psp.images.labels import LABELS
 from psp.weights.face_parser import BUNDLED, load_face_parser
 
@@ -147,16 +148,11 @@ def edges() -> Measurement:
     """Precision, recall and F1 of the result's lines against the sketch's."""
 
     def measure(pixels: Arrays) -> np.ndarray:
-        greys = zip(*(map(_grey, pixels[role]) for role in ("result", "source")), strict=True)
-        return np.array([edge_agreement(result, sketch) for result, sketch in greys])
+        pairs = zip(pixels["result"], pixels["source"], strict=True)
+        return np.array([edge_agreement(*(np.asarray(to_grey(Image.fromarray(p))) for p in pair)) for pair in pairs])
 
     settings = {"version": 1, "side": SIDE, "tolerance": TOLERANCE, "ink": INK}
     return Measurement("edges", ("result", "source"), measure, settings)
-
-
-def _grey(pixels: np.ndarray) -> np.ndarray:
-    """uint8 [H,W] or [H,W,3] -> [H,W]."""
-    return np.asarray(Image.fromarray(pixels).convert("L"))
 
 
 def parsing(against: str, device: torch.device) -> Measurement:

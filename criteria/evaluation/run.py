@@ -55,24 +55,24 @@ def measure(
             report.kept += kept
             for item, pixels in zip(items, inputs, strict=True):
                 height, width = pixels["result"].shape[:2]
-                shapes[item.name] = f"{width}x{height}"
+                shapes[item["result"]] = f"{width}x{height}"
             return list(rows)
 
         def failed(item: Example, error: Exception) -> None:
             if not isinstance(error, UserError):
                 raise error
-            report.failed[item.name] = str(error)
+            report.failed[item["result"]] = str(error)
             tqdm.write(f"failed: {error}", file=sys.stderr)
 
         def store(item: Example, _: object, numbers: Numbers) -> None:
-            numbers_of[item.name] = numbers
+            numbers_of[item["result"]] = numbers
 
         read_compute_write(
             examples, reader.read, compute, store, failed,
             batch_size=batch_size, workers=workers, progress=bar.update,
         )  # fmt: skip
 
-    report.names = [example.name for example in examples if example.name in numbers_of]
+    report.names = [name for name in (example["result"] for example in examples) if name in numbers_of]
     for measurement in measurements:
         rows = [numbers_of[name][measurement.name] for name in report.names]
         report.numbers[measurement.name] = np.stack(rows) if rows else np.zeros((0, 1))

@@ -41,11 +41,7 @@ class LabelMap:
     by_colour: bool = False
 
 
-def _packed(colour: tuple[int, int, int]) -> int:
-    return colour[0] << 16 | colour[1] << 8 | colour[2]
-
-
-_STANDARD = {_packed(colour): index for index, colour in enumerate(COLOURS)}
+_STANDARD = {red << 16 | green << 8 | blue: index for index, (red, green, blue) in enumerate(COLOURS)}
 LABEL_MAPS: dict[str, LabelMap] = {
     "celebamask": LabelMap("celebamask", None, _STANDARD),
     "zllrunning": LabelMap("zllrunning", {i: LABELS.index(name) for i, name in enumerate(_ZLLRUNNING)}, _STANDARD),
