@@ -117,17 +117,26 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def psp_scores(results: str, ground_truth: str, metric: str, *, workers: int, batch_size: int = 4) -> int:
-    """What pSp's metric scripts do: one metric of two folders, in inference_metrics/ beside the results."""
+    """What pSp's metric scripts do: one metric of two folders, in inference_metrics/ beside the results.
+
+    results, ground_truth: folders or zips of images with the same names.
+    metric: "lpips", "l2" or "id".
+    workers: threads that read images.
+    batch_size: images at a time.
+    """
     from criteria.evaluation.examples import Reader
     from criteria.evaluation.judge import Order
     from criteria.evaluation.registry import parse_metrics
     from datasets import open_source
     from psp.device import pick_device
 
+    if workers < 0 or batch_size < 1:
+        raise UserError(f"{workers} threads and batches of {batch_size} are not possible")
     images: dict[str, Images] = {"result": open_source(results), "target": open_source(ground_truth)}
+    exp_dir, label, device = Path(results).expanduser().parent, folder_label(results), pick_device("auto")
     order = Order(
-        parse_metrics(metric), Reader(images, PSP_SIZE), Path(results).parent, folder_label(results),
-        pick_device("auto"), psp_scores=True, batch_size=batch_size, workers=workers,
+        parse_metrics(metric), Reader(images, PSP_SIZE), exp_dir, label, device, psp_scores=True,
+        batch_size=batch_size, workers=workers, record={"checkpoint": None},
     )  # fmt: skip
     return report(order, all_needed=True)
 
