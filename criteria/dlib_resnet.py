@@ -112,7 +112,7 @@ def read_dat(path: Path) -> dict[str, Tensor]:
     little-endian float32 values. UserError: the file is not this network.
     """
     reader = _DatReader(path.read_bytes(), path)
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
 
     def convolution(name: str, c_in: int, c_out: int, kernel: int) -> None:
         values = reader.tensor_after(b"\x05con_4")
@@ -121,8 +121,8 @@ def read_dat(path: Path) -> dict[str, Tensor]:
             raise reader.wrong()
         weight, bias = values[:-c_out].view(c_out, c_in, kernel, kernel), values[-c_out:]
         scale, shift = affine.view(2, c_out)
-        found[f"{name}.weight"] = weight * scale.view(-1, 1, 1, 1)
-        found[f"{name}.bias"] = bias * scale + shift
+        tensors[f"{name}.weight"] = weight * scale.view(-1, 1, 1, 1)
+        tensors[f"{name}.bias"] = bias * scale + shift
 
     convolution("stem", 3, 32, 7)
     width = 32
@@ -133,8 +133,8 @@ def read_dat(path: Path) -> dict[str, Tensor]:
     fc = reader.tensor_after(b"\x04fc_2", integers=2)
     if fc.numel() != 256 * 128:
         raise reader.wrong()
-    found["fc.weight"] = fc.view(256, 128).t().contiguous()
-    return found
+    tensors["fc.weight"] = fc.view(256, 128).t().contiguous()
+    return tensors
 
 
 class _DatReader:

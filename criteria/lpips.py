@@ -71,8 +71,8 @@ class LPIPS(nn.Module):
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Distance [B] of output to target; no gradient flows to the target."""
         with torch.no_grad():
-            wanted = self.features(target)
-        return self.distance(self.features(output), wanted)
+            target_features = self.features(target)
+        return self.distance(self.features(output), target_features)
 
 
 def _unit_length(x: Tensor) -> Tensor:

@@ -119,10 +119,10 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
             target, *others = kept
             labels = others.pop() if self.labels is not None else None
             return Pixels(others[0] if others else target, target, labels)
-        source, target, labels = found = self._decode(*key)
+        source, target, labels = pixels = self._decode(*key)
         parts = [target, *([] if source is target else [source]), *([] if labels is None else [labels])]
         self.store.put(key, parts)
-        return found
+        return pixels
 
     def _decode(self, source_name: str, target_name: str) -> Pixels:
         photo = self.target.open(target_name)

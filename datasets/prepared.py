@@ -42,8 +42,8 @@ class PreparedSide:
         images = pairs.target if side == "target" or pairs.source is None else pairs.source
         self.path: Path = images.path
         renamed = output_names((target for _, target in pairs.pairs), ".png")
-        wanted = spread(range(len(pairs.pairs)), n_images)
-        self._index = {renamed[pairs.pairs[i][1]]: i for i in wanted}
+        indices = spread(range(len(pairs.pairs)), n_images)
+        self._index = {renamed[pairs.pairs[i][1]]: i for i in indices}
         self.names = list(self._index)
 
     def label(self, name: str) -> str:
