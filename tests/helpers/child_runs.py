@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -184,3 +186,11 @@ def infer(folder: str, out: str) -> int:
     flags = [f"--data_path={folder}/in", f"--exp_dir={folder}/{out}", f"--checkpoint_path={folder}/tiny.pt"]
     options = parse([*flags, "--device=cpu"], mixing=False)
     return translate_folder(options).status
+
+
+def script(name: str, flags: list[str], folder: str) -> int | None:
+    """scripts/`name`.py."""
+    os.chdir(folder)
+    sys.argv = [f"scripts/{name}.py", *flags]
+    status: int | None = importlib.import_module(f"scripts.{name}").main()
+    return status
