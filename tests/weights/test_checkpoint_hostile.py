@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import tiny_training as tiny
 import torch
+from child_processes import run_script
 from tiny_checkpoints import Content, published, written
 
 from psp.errors import UserError
@@ -263,15 +264,7 @@ def test_scripts_say_one_line(good: Path, tmp_path: Path) -> None:
         ("style_mixing", "checkpoint_path"),
         ("train", "stylegan_weights"),
     ):
-        command = [
-            sys.executable,
-            str(ROOT / "scripts" / f"{script}.py"),
-            f"--{flag}",
-            str(path),
-            "--exp_dir",
-            str(tmp_path / "e"),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        done = run_script(script, f"--{flag}", path, "--exp_dir", tmp_path / "e", folder=tmp_path)
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         assert done.returncode == 2 and len(lines) == 1 and "os.system" in lines[0] and str(path) in lines[0], (
             done.stderr

@@ -15,6 +15,7 @@ import pytest
 import tiny_training as tiny
 import torch
 import yaml
+from child_processes import run_script
 from huggingface_hub import errors
 from tiny_checkpoints import outputs, refused
 
@@ -104,11 +105,10 @@ def test_card_is_one_that_the_hub_reads_and_is_never_replaced(psp: PSP, folder: 
 def test_scripts_and_loaders_take_the_folder(psp: PSP, folder: Path, root: Path) -> None:
     assert torch.equal(outputs(load_model(str(folder))), outputs(psp))
     assert load_generator(folder).generator.size == 16
-    command = [
-        sys.executable, str(root / "scripts" / "inference.py"), "--checkpoint_path", str(folder), "--data_path",
-        str(root / "examples" / "sketches" / "female_1.jpg"), "--exp_dir", str(folder.parent / "out"),
-    ]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True)
+    sketch = root / "examples" / "sketches" / "female_1.jpg"
+    flags = ["--checkpoint_path", folder, "--data_path", sketch, "--exp_dir", folder.parent / "out"]
+    done = run_script("inference", *flags, folder=folder)
+    assert done.returncode == 0, done.stderr
     record = json.loads((folder.parent / "out" / "inference.json").read_text())
     assert set(record["settings"]["model"]) == {"model.safetensors", "config.json"}
 
