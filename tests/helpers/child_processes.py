@@ -44,10 +44,18 @@ class Done(NamedTuple):
 
 def run_script(name: str, *flags: object, folder: Path) -> Done:
     """scripts/`name`.py with these flags, started in the folder: what `subprocess.run` does, without the imports."""
+    return _run("script", name, [str(flag) for flag in flags], str(folder))
+
+
+def run_code(code: str, *arguments: object, env: dict[str, str] | None = None) -> Done:
+    """`python -c code arguments`, with torch imported already."""
+    return _run("code", code, [str(argument) for argument in arguments], env=env)
+
+
+def _run(name: str, *args: Any, env: dict[str, str] | None = None) -> Done:
     with tempfile.TemporaryDirectory() as said:
         out, err = Path(said, "out"), Path(said, "err")
-        process = start("script", name, [str(flag) for flag in flags], str(folder), output=out, errors=err)
-        (status,) = finish(process)
+        (status,) = finish(start(name, *args, output=out, errors=err, env=env), timeout=280)
         return Done(status, out.read_text(errors="replace"), err.read_text(errors="replace"))
 
 

@@ -213,3 +213,9 @@ def script(name: str, flags: list[str], folder: str) -> int | None:
     sys.argv = [f"scripts/{name}.py", *flags]
     status: int | None = importlib.import_module(f"scripts.{name}").main()
     return status
+
+
+def code(source: str, arguments: list[str]) -> None:
+    """What `python -c` does."""
+    sys.argv = ["-c", *arguments]
+    exec(compile(source, "<code>", "exec"), {"__name__": "__main__"})
