@@ -148,12 +148,10 @@ class Studio:
             raise Refused(400, "The field 'image' is missing.")
 
         def work(job: Job) -> tuple[str, inputs.Prepared]:
-            canvas = inputs.choose_canvas(image, self.tools, prefer) if kind == "open" else kind
-            if canvas == "sketch":
-                return canvas, inputs.to_sketch(image, self.tools, read_as=reading, style=style, align=align)
-            if canvas == "labels":
-                return canvas, inputs.to_labels(image, self.tools, read_as=reading, align=align)
-            return canvas, inputs.to_photo(image, self.tools, align=align)
+            return inputs.prepare(
+                image, self.tools, canvas=None if kind == "open" else kind, prefer=prefer, read_as=reading, style=style,
+                align=align,
+            )  # fmt: skip
 
         canvas, made = self.queue.run(work, session=_session(fields), gone=gone)
         return {"kind": canvas, "png": to_text(png_bytes(made.image)), **made.record()}
