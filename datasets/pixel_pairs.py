@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +15,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from datasets.matching import PairReport, match_names
+from datasets.matching import SAME_NAME, PairReport, match_names
 from datasets.pixel_store import PixelStore
 from psp.errors import UserError
 from psp.images.decode import to_grey, to_rgb
@@ -87,9 +88,9 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
         report = match_names(self.source.names, self.target.names)
         if not report.pairs:
             raise UserError(
-                f"no pairs: {self.source.path} has {len(self.source)} images ({self.source.names[0]}, ...), "
-                f"{self.target.path} has {len(self.target)} ({self.target.names[0]}, ...), but no names match",
-                "a pair has the same file name up to _sketch, _edges, _mask, _label and the like",
+                f"no pairs in {len(self.source)} images of {self.source.path} and {len(self.target)} of "
+                f"{self.target.path}: {report.alone('source', 'photo')}",
+                f"a pair is two images {SAME_NAME}",
             )
         return report
 
@@ -100,11 +101,15 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
                 f"{self.target.path}: no label maps beside the photos, which drawings need",
                 "make them with scripts/prepare_data.py labels, or leave drawing out of --sketch_styles",
             )
-        self.label_of = {photo: label for label, photo in match_names(self.labels.names, self.target.names).pairs}
+        matched = match_names(self.labels.names, self.target.names)
+        self.label_of = {photo: label for label, photo in matched.pairs}
         self.report.without_labels = [name for _, name in self.report.pairs if name not in self.label_of]
         self.report.pairs = [pair for pair in self.report.pairs if pair[1] in self.label_of]
         if not self.report.pairs:
-            raise UserError(f"{self.labels.path}: no label map has the name of a photo in {self.target.path}")
+            raise UserError(
+                f"{self.labels.path}: no label map has the name of a photo in {self.target.path} "
+                f"({matched.alone('label map', 'photo')})"
+            )
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -172,8 +177,7 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
             with contextlib.suppress(UserError):  # named when it is its turn
                 self.pixels(index)
 
-        bar = tqdm(total=len(rows), desc="decoding", unit="img", delay=3, disable=None, dynamic_ncols=True)
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool, bar:
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool, counted(None, "decoding", len(rows)) as bar:
             for start in range(0, len(rows), CHUNK):
                 before = len(self.store)
                 if self.store.left:
@@ -192,8 +196,9 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
                 return str(error)
             return None
 
+        rows = range(min(len(self.pairs), limit))
         with ThreadPoolExecutor(max(1, workers)) as pool:
-            found = list(pool.map(problem, range(min(len(self.pairs), limit))))
+            found = list(counted(pool.map(problem, rows), "reading pairs", len(rows)))
         bad = {i: text for i, text in enumerate(found) if text}
         if bad:
             self.report.unreadable += list(bad.values())
@@ -228,6 +233,11 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
             <= 0.02 * source_size[0] * target_size[1]
         )
         return "crop" if same else "stretch"
+
+
+def counted(items: Iterable[Any] | None, words: str, total: int) -> tqdm[Any]:
+    """The items behind a bar that comes when they take longer than three seconds, on terminals alone."""
+    return tqdm(items, words, total, unit="img", delay=3, leave=False, disable=None, dynamic_ncols=True)
 
 
 def open_where(where: Where) -> ImageSource:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from datasets.matching import match_names, pair_key
+from datasets.matching import SAME_NAME, match_names, pair_key
 from psp.errors import UserError
 from psp.files import name_number
 from psp.images.sources import ImageSource, open_source
@@ -193,10 +193,13 @@ def _split(source: ImageSource | None, target: ImageSource, share: float, notes:
         one, other = (_split(None, side, share, [], True) for side in (source, target))
         notes.append(f"{len(one.test_target)} sources and {len(other.test_target)} photos set apart for testing")
         return DataRoot(one.train_target, other.train_target, one.test_target, other.test_target, notes)
-    pairs = match_names(source.names, target.names).pairs if source else [(name, name) for name in target.names]
+    report = match_names(source.names if source else target.names, target.names)
+    pairs = report.pairs if source else [(name, name) for name in target.names]
     if len(pairs) < 2:
+        alone = report.alone("source", "photo")
         raise UserError(
-            f"{target.path}: {len(pairs)} pairs are too few to train and test", "at least 2 are needed (--data_root)"
+            f"{target.path}: {len(pairs)} pairs are too few to train and test{f' ({alone})' if alone else ''}",
+            f"at least 2 are needed, {SAME_NAME} (--data_root)",
         )
     ranked = sorted(pairs, key=lambda pair: (_share_of(pair_key(pair[1])[1]), pair[1]))
     n_below = sum(_share_of(pair_key(pair[1])[1]) < share for pair in ranked)

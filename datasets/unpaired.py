@@ -9,7 +9,7 @@ import numpy as np
 
 from datasets.matching import PairReport
 from datasets.pairs import PairedImages
-from datasets.pixel_pairs import Pixels
+from datasets.pixel_pairs import Pixels, counted
 from psp.errors import UserError
 
 
@@ -60,7 +60,8 @@ class UnpairedImages(PairedImages):
                 return None
 
             with ThreadPoolExecutor(max(1, workers)) as pool:
-                found = dict(zip(images.names, pool.map(problem, images.names[:limit])))
+                names = images.names[:limit]
+                found = dict(zip(names, counted(pool.map(problem, names), f"reading {side}s", len(names))))
             bad += [text for text in found.values() if text]
             good = [name for name in images.names if not found.get(name)]
             if not good:
