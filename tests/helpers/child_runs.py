@@ -6,6 +6,8 @@ import dataclasses
 import functools
 import multiprocessing
 import os
+import runpy
+import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -105,6 +107,15 @@ def announced(folder: str, options: dict[str, Any], passed: Any) -> int:
     training.save_torch = save  # type: ignore[assignment]
     os.write(pipe, b"B")
     return run(folder, options)
+
+
+def train_script(arguments: list[str]) -> int:
+    """scripts/train.py from its first line on, but for the curves, which take longer than the training here."""
+    script = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
+    sys.argv = [str(script), *arguments]
+    TrainLog.draw_curves = lambda self: None  # type: ignore[method-assign]
+    runpy.run_path(str(script), run_name="__main__")
+    raise AssertionError("a script ends with its status")
 
 
 # ---- several ranks --------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def test_without_any_flag_but_the_end(root: Path, tmp_path: Path) -> None:
     command = [sys.executable, root / "scripts/train.py", "--dataset_type", "celebs_sketch_to_face", "--max_steps=3"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "no --data_root: training on the examples/train_data portraits for 3 steps" in done.stdout
+    assert "no --data_root: training on the examples/train_data portraits" in done.stdout
     folder = tmp_path / "experiments" / "celebs_sketch_to_face"
     assert (folder / "checkpoints" / "best_model.pt").exists() and (folder / "loss_curves.png").exists()
 
