@@ -45,6 +45,7 @@ LABELS = (
 )
 TRAIN, TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
 TEST_SHARE = 0.05
+ENOUGH = 4  # test pairs of a small set, by which the best checkpoint can be chosen; fewer only below 40
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def open_data_root(path: str | Path, task: Task, *, test_share: float = TEST_SHA
     """Find the two kinds of images below `path` and the split into train and test.
 
     Sub-folders are named by `task.source_dir` and `task.target_dir` or a common alias, in either case. Without train/
-    and test/ about `test_share` of the pairs, at least one, become the test set, chosen by a hash of their stems: the
-    same pair is on the same side wherever and however often this is run. Not `paired`: the names need not match, and
+    and test/ about `test_share` of the pairs, at least four of 40 and one of two, become the test set, chosen by a hash
+    of their stems: the same pair is on the same side wherever and however often this is run. Not `paired`: the names need not match, and
     each side is split on its own. Raises UserError naming what is there.
     """
     root = open_source(path)
@@ -203,7 +204,7 @@ def _split(source: ImageSource | None, target: ImageSource, share: float, notes:
         )
     ranked = sorted(pairs, key=lambda pair: (_share_of(pair_key(pair[1])[1]), pair[1]))
     n_below = sum(_share_of(pair_key(pair[1])[1]) < share for pair in ranked)
-    test = ranked[: min(max(1, n_below), len(pairs) - 1)]
+    test = ranked[: min(max(1, n_below, min(len(pairs) // 10, ENOUGH)), len(pairs) - 1)]
     test_targets = {pair[1] for pair in test}
     test_sources = {pair[0] for pair in test}
     notes.append(f"{len(test)} of {len(pairs)} pairs set apart for testing, by a hash of their names")

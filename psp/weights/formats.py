@@ -125,7 +125,7 @@ def read_weights(path: str | Path) -> Weights:
     if looks_like_nvidia_pickle(head):
         tensors, config = read_nvidia_pickle(path)
         return Weights(path, tensors, config, "StyleGAN2 (NVIDIA)", dtypes_of(tensors))
-    return _from_torch(path, read_torch(path))
+    return _from_torch(path, read_torch(path, lambda entry: entry != "training"))  # of a last.pt: most of it
 
 
 def _look(path: Path) -> tuple[bytes, int]:

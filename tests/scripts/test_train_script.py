@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import tiny_training as tiny
@@ -269,6 +270,13 @@ def test_dry_run_writes_nothing(train: Train, data: Path, tmp_path: Path, capsys
     assert json.loads(out[out.index("{") :])["l2_lambda"] == 1.0
     assert "train: 5 pairs" in out and "test: 2 pairs" in out
     assert not (tmp_path / "run").exists()
+
+
+def test_no_more_loader_processes_than_cores(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without torch's long warning, which every loader gives."""
+    cores = script.loader_processes("workers", 10_000)
+    assert 1 <= cores < 10_000 and capsys.readouterr().out == f"--workers 10000: {cores} are used, one for each core\n"
+    assert script.loader_processes("workers", 1) == 1 and not capsys.readouterr().out
 
 
 def test_epochs_hold_what_the_weights_say(
