@@ -89,15 +89,18 @@ def schedule(
     device: the type of theirs, cpu or cuda.
     """
     paper = config.preset == "paper"
-    once = n_images / (config.batch_size * config.grad_accumulation * ranks)  # through the data, in steps
+    per_step = config.batch_size * config.grad_accumulation * ranks
     steps = config.max_steps
     if config.epochs:
-        whole = math.ceil(config.epochs * once)
+        whole = math.ceil(config.epochs * n_images / per_step)
         steps = min(steps or whole, whole)
     if not steps:
-        steps = PAPER["max_steps"] if paper else min(max(math.ceil(EPOCHS * once), FEWEST_STEPS), MOST_STEPS[device])
+        worth = min(max(math.ceil(EPOCHS * n_images / per_step), FEWEST_STEPS), MOST_STEPS[device])
+        steps = PAPER["max_steps"] if paper else worth
     every = min(max(steps // 20, 50), 1000)
     small = {"val_interval": every, "save_interval": every, "image_interval": 2 * every}
-    filled = PAPER if paper else {**small, "board_interval": min(max(every // 20, 10), 50)}
-    filled = {name: getattr(config, name) or value for name, value in filled.items()} | {"max_steps": steps}
-    return dataclasses.replace(config, **filled), options.scheduled(steps)
+    small["board_interval"] = min(max(every // 20, 10), 50)
+    complete: dict[str, Any] = {
+        name: getattr(config, name) or value for name, value in (PAPER if paper else small).items()
+    }
+    return dataclasses.replace(config, **complete | {"max_steps": steps}), options.scheduled(steps)

@@ -23,7 +23,7 @@ from tiny_runs import Interrupting, same, state, trainer
 from psp.weights.save import psp_state, save_torch
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc")
-FLAGS = ["--max_steps=3", "--val_interval=2", "--save_interval=2", "--image_interval=9", "--board_interval=1",
+FLAGS = ["--max_steps=2", "--val_interval=2", "--save_interval=9", "--image_interval=9", "--board_interval=1",
          "--workers=0", "--batch_size=2", "--test_batch_size=1", "--device=cpu", "--lpips_lambda=0"]  # fmt: skip
 
 
