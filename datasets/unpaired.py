@@ -50,7 +50,7 @@ class UnpairedImages(PairedImages):
             images = getattr(self, side)
             if images is None:
                 continue
-            reasons = unreadable(images.open, images.names[:limit], workers)
+            reasons = unreadable(images.open, images.names[:limit], workers, f"reading {side}s")
             bad += reasons.values()
             good = [name for name in images.names if name not in reasons]
             if not good:

@@ -25,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How often the slow tests of tests/faults try; see docs/reliability.md."""
     parser.addoption("--kills", type=int, default=200, help="kill -9 this many times at random moments [200]")
     parser.addoption("--stops", type=int, default=50, help="SIGTERM this many times at random moments [50]")
+    parser.addoption("--interrupts", type=int, default=200, help="Ctrl-C this many times at random moments [200]")
     parser.addoption("--train_steps", type=int, default=500, help="steps over which memory is watched [500]")
 
 

@@ -125,7 +125,7 @@ def read_weights(path: str | Path) -> Weights:
     if looks_like_nvidia_pickle(head):
         tensors, config = read_nvidia_pickle(path)
         return Weights(path, tensors, config, "StyleGAN2 (NVIDIA)", dtypes_of(tensors))
-    return _from_torch(path, read_torch(path))
+    return _from_torch(path, read_torch(path, lambda entry: entry != "training"))  # of a last.pt: most of it
 
 
 def _look(path: Path) -> tuple[bytes, int]:
@@ -150,7 +150,10 @@ def _from_torch(path: Path, content: Content) -> Weights:
     found = next((entry for entry in PYTORCH_FORMATS if entry[1](content)), None)
     if found is None:
         if "training" in content:
-            raise UserError(f"{path} is the state of a training run", "give best_model.pt or iteration_*.pt beside it")
+            raise UserError(
+                f"{path} is the state of a training run alone, as older versions wrote it",
+                "give best_model.pt or iteration_*.pt beside it, or go on with that run",
+            )
         names = [key[:40] for key in sorted(map(str, content))[:6]]
         raise UserError(f"{path} has the entries {names}", "expected state_dict (pSp) or g_ema (StyleGAN2)")
     name, _, tensors_of = found

@@ -260,8 +260,7 @@ def encoder_kind(
 
 def read_training_state(path: str | Path) -> dict[str, Any]:
     """The `training` record of a `last.pt`; UserError when the file is damaged or is something else."""
-    content = read_torch(Path(path))
-    training = content.get("training")
+    training = read_torch(Path(path), lambda entry: entry == "training").get("training")
     if not isinstance(training, dict) or not {"step", "options", "method"} <= training.keys():
         raise UserError(f"{path} is not a training state of this program", "move it away to start anew")
     return training

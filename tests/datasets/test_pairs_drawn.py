@@ -200,7 +200,8 @@ def test_photos_without_a_label_map_are_named(faces: Path, drawings: Calls) -> N
     message = refused(lambda: pairs(faces, labels=None, styles=("drawing",)))
     assert "prepare_data.py labels" in message and "--sketch_styles" in message
     fill_folder(faces / "others", ["x.png"], lambda k: label_map(k, 16))
-    assert "no label map has the name" in refused(lambda: pairs(faces, labels=faces / "others", styles=("drawing",)))
+    message = refused(lambda: pairs(faces, labels=faces / "others", styles=("drawing",)))
+    assert "no label map has the name" in message and "no photo for x.png, no label map for 0.png, 1.png" in message
 
 
 def test_data_roots_know_the_label_maps_beside_the_photos(faces: Path) -> None:

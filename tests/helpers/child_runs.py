@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import resource
+import runpy
 import sys
 import time
 from collections.abc import Iterator
@@ -109,6 +110,15 @@ def announced(folder: str, options: dict[str, Any], passed: Any) -> int:
     training.save_torch = save  # type: ignore[assignment]
     os.write(pipe, b"B")
     return run(folder, options)
+
+
+def train_script(arguments: list[str]) -> int:
+    """scripts/train.py from its first line on, but for the curves, which take longer than the training here."""
+    script = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
+    sys.argv = [str(script), *arguments]
+    TrainLog.draw_curves = lambda self: None  # type: ignore[method-assign]
+    runpy.run_path(str(script), run_name="__main__")
+    raise AssertionError("a script ends with its status")
 
 
 # ---- several ranks --------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import tiny_training as tiny
@@ -90,7 +91,7 @@ def test_without_any_flag_but_the_end(root: Path, tmp_path: Path) -> None:
     command = [sys.executable, root / "scripts/train.py", "--dataset_type", "celebs_sketch_to_face", "--max_steps=3"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "no --data_root: training on the examples/train_data portraits for 3 steps" in done.stdout
+    assert "no --data_root: training on the examples/train_data portraits" in done.stdout
     folder = tmp_path / "experiments" / "celebs_sketch_to_face"
     assert (folder / "checkpoints" / "best_model.pt").exists() and (folder / "loss_curves.png").exists()
 
@@ -270,6 +271,13 @@ def test_dry_run_writes_nothing(train: Train, data: Path, tmp_path: Path, capsys
     assert json.loads(out[out.index("{") :])["l2_lambda"] == 1.0
     assert "train: 5 pairs" in out and "test: 2 pairs" in out
     assert not (tmp_path / "run").exists()
+
+
+def test_no_more_loader_processes_than_cores(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without torch's long warning, which every loader gives."""
+    cores = script.loader_processes("workers", 10_000)
+    assert 1 <= cores < 10_000 and capsys.readouterr().out == f"--workers 10000: {cores} are used, one for each core\n"
+    assert script.loader_processes("workers", 1) == 1 and not capsys.readouterr().out
 
 
 def test_epochs_hold_what_the_weights_say(

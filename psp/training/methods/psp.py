@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from psp.errors import UserError
@@ -45,6 +46,7 @@ class Options(MethodOptions):
         "", "model_ir_se50.pth to start the encoder from, as pSp does, or the checkpoint of another task's encoder"
     )
     checkpoint_path: str = place("", "weights to start from (a pSp checkpoint or one of ours)")
+    from_scratch: bool = option(False, "a new encoder, also where the bundled one could be trained on", resumable=True)
     train_decoder: bool = option(False, "train the generator as well")
     start_from_latent_avg: bool = option(True, "predict the difference to the average latent")
     learn_in_w: bool = option(False, "one style for all layers (encoder IntoW)")
@@ -93,17 +95,16 @@ class Options(MethodOptions):
     def defaults(cls, given: Mapping[str, Any], task: Task, *, examples: bool) -> dict[str, Any]:
         """The task's losses, unless one is given: who names one weight means pSp's defaults for the others.
 
-        48 example pairs teach a new encoder little, so the bundled one is trained on, unless the flags name other
-        weights or another encoder.
+        What fits on a small machine teaches a new encoder little, so the bundled one is trained on, unless the flags
+        name other weights or another encoder, or ask for a new one.
         """
         values: dict[str, Any] = {"exp_dir": f"experiments/{task.name}"}
         if not any(name in given for name in LAMBDAS):
             values |= {name: task.losses.get(name, 0.0) for name in LAMBDAS}
-        if examples:
-            values["learning_rate"] = 3e-4
-            chosen = {"checkpoint_path", "stylegan_weights", "encoder_type", "irse50_weights"} & given.keys()
-            if not chosen and not given.get("learn_in_w") and task.name in BUNDLED:
-                values["checkpoint_path"] = str(BUNDLED[task.name])
+        chosen = {"checkpoint_path", "stylegan_weights", "encoder_type", "irse50_weights"} & given.keys()
+        new = given.get("from_scratch") or given.get("learn_in_w") or given.get("preset") == "paper"
+        if task.name in BUNDLED and not chosen and not new and given.get("start_from_latent_avg", True):
+            values |= {"checkpoint_path": str(BUNDLED[task.name]), "learning_rate": 3e-4}
         return values
 
     def check(self, config: Config) -> None:
@@ -111,6 +112,8 @@ class Options(MethodOptions):
             raise UserError("every loss weight is 0: set --l2_lambda or --lpips_lambda above 0")
         if self.checkpoint_path and (self.stylegan_weights or self.irse50_weights):
             raise UserError("--checkpoint_path holds all weights", "leave --stylegan_weights and --irse50_weights out")
+        if self.checkpoint_path and self.from_scratch:
+            raise UserError("--from_scratch asks for a new encoder", "leave it or --checkpoint_path out")
         if self.learn_in_w and self.encoder_type not in ("", INTO_W):
             raise UserError(f"--learn_in_w needs --encoder_type {INTO_W}, not {self.encoder_type}")
 
@@ -175,7 +178,9 @@ def _continued(config: Config, options: Options) -> tuple[PSP, str]:
     continued = _assembled(config, options, model.encoder, model.decoder, model)
     if mask := model.config.get("latent_mask"):  # its style mixing stays as it is
         continued.config["latent_mask"] = mask
-    return continued, f"continuing from {path}"
+    bundled = Path(path) == BUNDLED.get(task.name)
+    start = f"the bundled encoder ({Path(path).name}; --from_scratch begins with a new one)" if bundled else path
+    return continued, f"going on from {start}"
 
 
 def _new(config: Config, options: Options) -> tuple[PSP, str]:
