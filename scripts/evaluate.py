@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from criteria.evaluation.examples import Example, Images
     from criteria.evaluation.judge import Order
+    from datasets.pairs import PairedImages
+    from psp.tasks import Task
 
 EXAMPLES = ROOT / "examples" / "train_data"
 SHOWN = 20
@@ -72,6 +74,8 @@ def build_parser() -> Parser:
     add("--exp_dir", metavar="DIR", help="folder for the report (default: output/evaluation/<name>)")
     add("--name", metavar="TEXT", help="what the row is called (default: from the results or the checkpoint)")
     add_bool(judge, "psp_scores", False, "also write what pSp's metric scripts write (compares at 256 px, as they do)")
+    looks = "instead: what the studio could show first, and how far colours and people differ; one table"
+    add_bool(judge, "looks", False, looks)
     add_bool(judge, "overwrite", False, "results made with other settings are made again")
     run = parser.add_argument_group("running").add_argument
     run("--test_batch_size", type=int, default=4, metavar="N", help="images at a time; changes no number on a CPU")
@@ -85,6 +89,8 @@ def main(argv: list[str] | None = None) -> int:
     if flags.metrics == "help":
         return list_metrics()
     check(flags)
+    if flags.looks:
+        return looks(flags)
 
     from criteria.evaluation.examples import Reader
     from criteria.evaluation.judge import Order
@@ -174,6 +180,8 @@ def check(flags: Namespace) -> None:
     model_flags = [name for name in ("checkpoint_path", "data_root", "data_path") if getattr(flags, name)]
     if flags.results and model_flags:
         raise UserError("--results judges what is there already", f"leave --{model_flags[0]} out, or --results")
+    if flags.looks and (flags.results or flags.metrics):
+        raise UserError("--looks measures a checkpoint in its own way", "leave --results and --metrics out")
     if flags.results and not (flags.ground_truth or flags.sources or flags.real or flags.mixed):
         raise UserError("--results needs something to compare with: --ground_truth, --sources, --real or --mixed")
     if not flags.results and (flags.sources or flags.mixed):
@@ -231,24 +239,13 @@ def kind_of(source: Images | None) -> str:
 def made_first(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tuple[dict[str, Images], str, list[str]]:
     """The checkpoint's results on the pairs, as inference.py makes them: images by role, kind of input, problems."""
     from datasets import open_source
-    from datasets.pairs import PairedImages
     from datasets.prepared import PreparedSide
-    from datasets.roots import open_data_root, open_pair_folders
     from psp.device import pick_device
     from psp.inference.options import InferenceOptions
     from psp.inference.run import translate_folder
 
     task = get_task(flags.dataset_type or task_of(flags.checkpoint_path))
-    if flags.data_path and flags.ground_truth:
-        source, target = open_source(flags.data_path), open_source(flags.ground_truth)
-    elif flags.data_path:
-        source, target = open_pair_folders(flags.data_path, task)  # type: ignore[assignment]
-    else:
-        root = open_data_root(flags.data_root or EXAMPLES, task)
-        source, target = root.test_source, root.test_target  # type: ignore[assignment]
-    pairs = PairedImages(
-        task, source, target, fit=flags.fit, label_map=flags.label_map, resize_factors=flags.resize_factors
-    )
+    pairs = pairs_of(flags, task)
     problems = [line for line in pairs.report.lines()[1:] if line not in pairs.report.notes]
     inputs = PreparedSide(pairs, "source", flags.n_images)
     where = str(flags.data_path or flags.data_root or EXAMPLES)
@@ -281,6 +278,67 @@ def made_first(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tuple[di
         except UserError as error:
             print(f"no diversity: {error}", file=sys.stderr)
     return images, task.source, problems
+
+
+def pairs_of(flags: Namespace, task: Task, target_size: int | None = None) -> PairedImages:
+    """The pairs that the flags name."""
+    from datasets import open_source
+    from datasets.pairs import PairedImages
+    from datasets.roots import open_data_root, open_pair_folders
+
+    if flags.data_path and flags.ground_truth:
+        source, target = open_source(flags.data_path), open_source(flags.ground_truth)
+    elif flags.data_path:
+        source, target = open_pair_folders(flags.data_path, task)  # type: ignore[assignment]
+    else:
+        root = open_data_root(flags.data_root or EXAMPLES, task)
+        source, target = root.test_source, root.test_target  # type: ignore[assignment]
+    return PairedImages(
+        task, source, target, target_size=target_size, fit=flags.fit, label_map=flags.label_map,
+        resize_factors=flags.resize_factors,
+    )  # fmt: skip
+
+
+def looks(flags: Namespace) -> int:
+    """`--looks`: a row for each look, and looks.json in the folder of the report."""
+    import json
+
+    from criteria.evaluation.looks import COLUMNS, Drawing, compare_looks
+    from criteria.extractors import open_extractor
+    from datasets.prepared import spread
+    from psp.device import pick_device
+    from psp.files import make_folder, write_text
+    from psp.images.preprocess import to_network
+    from psp.weights.load import bundled, load_model
+    from psp.weights.places import locate
+
+    task = get_task(flags.dataset_type or task_of(flags.checkpoint_path))
+    path = locate(flags.checkpoint_path) if flags.checkpoint_path else bundled(task.name)
+    model = load_model(path, task=task.name, device=pick_device(flags.device))
+    pairs = pairs_of(flags, task, model.output_size)
+    drawings = []
+    for k in spread(range(len(pairs.pairs)), flags.n_images):
+        source, photo, name = pairs[k]
+        inputs = to_network(source[None], task, model.device)
+        drawings.append(Drawing(inputs, photo[None].to(model.device), f"{flags.seed}/{name}"))
+    try:
+        extractor = open_extractor(flags.features, model.device)
+    except UserError as error:
+        print(f"not available: frechet: {error}", file=sys.stderr)
+        extractor = None
+    n_faces, rows = flags.n_outputs_to_generate, {}
+    print(f"{'':24s}" + "".join(f"{column:>16s}" for column in COLUMNS))
+    for name, row in compare_looks(model, drawings, n_faces=n_faces, extractor=extractor):
+        rows[name] = row
+        print(f"{name:24s}" + "".join(f"{row[c]:16.3f}" if c in row else f"{'-':>16s}" for c in COLUMNS), flush=True)
+    features = extractor.name if extractor else "no network for it here"
+    for column, words in COLUMNS.items():
+        print(f"{column}: {words.format(features=features, n_faces=n_faces)}")
+    exp_dir = make_folder(Path(flags.exp_dir or Path("output") / "evaluation" / label_of(flags)).expanduser())
+    record = {"model": path.name, "features": features, "n_drawings": len(drawings), "n_faces": n_faces, "looks": rows}
+    write_text(exp_dir / "looks.json", json.dumps(record | {"seed": flags.seed}, indent=2) + "\n")
+    print(f"report  {exp_dir / 'looks.json'}: {len(drawings)} drawings")
+    return 0
 
 
 def task_of(checkpoint: str | None) -> str:

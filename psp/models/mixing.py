@@ -19,7 +19,7 @@ from psp.files import name_number
 VARY: dict[str, tuple[float, float, float]] = {"colours": (0.0, 0.0, 1.0), "people": (0.0, 1.0, 1.0)}
 """What faces of one input differ in -> how much of another style their coarse, middle and fine layers get.
 
-For people it is a style as `psp.models.people` makes it. `scripts/compare_looks.py` measures both.
+For people it is a style as `psp.models.people` makes it. `evaluate.py --looks` measures both.
 """
 
 

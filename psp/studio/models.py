@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Kind = Literal["sketch", "labels", "photo"]
-FIRST_LOOK = "random"  # the style that the page begins with: random or own; scripts/compare_looks.py measures both
+FIRST_LOOK = "random"  # the style that the page begins with: random or own; scripts/evaluate.py --looks measures both
 KEPT = 4  # models in memory, and their bytes together; the one that was not used for the longest time is dropped first
 KEPT_BYTES = 3 << 30
 
