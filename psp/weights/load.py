@@ -112,11 +112,13 @@ def load_model(
         path = bundled(task or DEFAULT_TASK)
     weights = path if isinstance(path, Weights) else read_weights(path)
     try:
-        return _model_of(weights, task).eval().to(device)
+        model = _model_of(weights, task).eval().to(device)
     except UserError as error:
         if str(weights.path) in str(error):
             raise
         raise UserError(f"{weights.path}: {error}") from error
+    model.path = weights.path
+    return model
 
 
 def _model_of(weights: Weights, task: str | None) -> PSP:
