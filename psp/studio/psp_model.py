@@ -12,6 +12,7 @@ from torch import Tensor
 from psp.device import memory_errors
 from psp.errors import UserError
 from psp.images.preprocess import prepare_source, prepare_target
+from psp.inference.editor import Editor
 from psp.inference.translator import Translator
 from psp.models.mixing import describe_layers, mix, seeded_noise
 from psp.models.psp import PSP
@@ -21,26 +22,23 @@ PHOTO_SPREAD = 0.35  # how far the styles of further pictures go from that of a 
 OUTPUTS = {"ffhq_encode": "the same face", "ffhq_frontalize": "the face from the front"}
 
 
-def bands(model: PSP) -> dict[str, list[int]]:
-    """Layers by what they decide: coarse (pose, shape), middle (features, hair), fine (colour, light).
-
-    Fine are those that style mixing replaces by default; the others are halved. For 18 layers these are StyleGAN's own
-    groups 0-3, 4-7 and 8-17 (Karras et al., CVPR 2019, figure 3).
-    """
-    fine = model.mixing_layers()
-    rest = [layer for layer in range(model.n_styles) if layer not in fine]
-    half = (len(rest) + 1) // 2
-    return {"coarse": rest[:half], "middle": rest[half:], "fine": fine}
-
-
 class PspModel:
-    """A pSp checkpoint as `psp.studio.models.StudioModel`. UserError when it does not say its task."""
+    """A pSp checkpoint as `psp.studio.models.StudioModel`, with the directions and statistics that lie beside it.
+
+    UserError when it does not say its task, and for a file of directions that is damaged or another model's.
+    """
 
     def __init__(self, model: PSP, *, words: str = ""):
         self.model = model
         self.translator = Translator(model)  # also asks for the task
         self.task = self.translator.task
-        self.bands = bands(model)
+        self.bands = model.bands()
+        try:
+            self.editor = Editor(model)
+        except UserError as error:  # visitors see the file's name, not its folder
+            folder = f"{model.path.parent}/" if model.path is not None else ""
+            raise UserError(error.problem.replace(folder, ""), error.advice) from error
+        follow = ("follow",) if self.editor.faces is not None and self.task.source != "photo" else ()
         photo_style = model.photo_encoder is not None or self.task.source == "photo"
         self.info = ModelInfo(
             input=self.task.source,
@@ -48,9 +46,10 @@ class PspModel:
             task=self.task.name,
             output=OUTPUTS.get(self.task.name, "face"),
             layers=model.n_styles,
-            features=("seed", "styles", "latent", *(("style_photo",) if photo_style else ())),
+            features=("seed", "styles", "latent", *(("style_photo",) if photo_style else ()), *follow),
             bands={name: describe_layers(layers) for name, layers in self.bands.items()},
             truncation=model.default_truncation,
+            edits=tuple(self.editor.names),
             words=words,
             bytes=memory_of(model, *([model.photo_encoder] if model.photo_encoder else [])),
         )
@@ -62,6 +61,7 @@ class PspModel:
             codes = self._code(ask.latent)
         elif ask.source is not None:
             codes = self.translator.encode(prepare_source(ask.source, self.task, name="image")[None])
+            codes = self.editor.follow(codes, ask.follow)
         else:
             raise UserError("nothing to start from: send an image or a latent")
         check()
@@ -75,7 +75,7 @@ class PspModel:
             for layers, strength in zip(self.bands.values(), ask.strengths, strict=True):
                 if layers and strength > 0:
                     mixed = mix(mixed, styles, layers, strength)
-        return self._made(mixed, seeds, check)
+        return self._made(self.editor.edit(mixed, ask.edits), seeds, check)
 
     @torch.inference_mode()
     def interpolate(self, first: np.ndarray, second: np.ndarray, at: Sequence[float], check: Check) -> list[Made]:
