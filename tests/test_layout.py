@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "psp/commands": MODELS | {"psp/weights", "psp/inference", "psp/studio"},
     "psp/benchmark": MODELS | {"stylegan2_ops", "psp/weights", "psp/training", "psp/training/methods", "psp/inference"},
     "criteria": {"psp", "psp/images", "psp/networks", "psp/weights", "psp/weights/download"},
-    "criteria/evaluation": {"psp", "psp/images", "psp/weights", "criteria"},
+    "criteria/evaluation": {"psp", "psp/images", "psp/models", "psp/weights", "criteria"},
     "datasets/drawing": {"psp", "psp/images"},
     "datasets": {"psp", "psp/images", "psp/networks", "psp/weights", *DATA_OPTIONS, "datasets/drawing"},
     "datasets/prepare": {"psp", "psp/images", "psp/networks", "psp/weights", "datasets"},
