@@ -56,7 +56,7 @@ def build_parser() -> Parser:
     where = parser.add_argument_group("where to").add_argument
     where("--out", metavar="FILE", help="file to write (default: <checkpoint>_codes.safetensors beside the checkpoint)")
     where("--exp_dir", metavar="DIR", help="folder for the report (default: output/directions/<checkpoint>)")
-    where("--overwrite", action="store_true", help="replace the file if it is there")
+    where("--overwrite", action="store_true", help="replace directions and statistics that the file has")
     where("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     return parser
 
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     from psp.inference.translator import Translator
     from psp.models.plausible import FaceCodes
     from psp.models.psp import PSP
-    from psp.weights.code_space import CodeSpace, beside, mark_of, save_code_space
+    from psp.weights.code_space import CodeSpace, beside, mark_of, read_code_space, save_code_space
     from psp.weights.load import load_any_model
 
     model = load_any_model(flags.checkpoint_path, task=flags.dataset_type, device=pick_device(flags.device))
@@ -95,11 +95,14 @@ def main(argv: list[str] | None = None) -> int:
     out = Path(flags.out).expanduser() if flags.out else beside(model.path)
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out} does not end in .safetensors", "change it")
-    if out.exists() and not flags.overwrite:
-        raise UserError(f"{out} is there already", "--overwrite replaces it")
+    known = CodeSpace()
+    if out.exists():
+        known = read_code_space(out, n_styles=model.n_styles, style_dim=model.style_dim)
+    if (known.directions or known.faces is not None) and not flags.overwrite:
+        raise UserError(f"{out} has directions or statistics already", "--overwrite replaces them")
     folder = make_folder(flags.exp_dir or Path("output") / "directions" / model.path.stem)
     translator, probe, unread = Translator(model), FaceProbe(model.device), list[str]()
-    space = CodeSpace(mark=mark_of(model.decoder))
+    space = CodeSpace(parts=known.parts, mark=mark_of(model.decoder))
     if flags.photos:
         faces = faces_of_photos(translator, probe, flags, unread)
         assert faces.encoded is not None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["sketch", "labels", "photo"]
 SLIDER = 3.0  # where the page's sliders of edits end; requests may go further
+FIRST_LOOK = "random"  # the style that the page begins with: random or own; scripts/evaluate.py --looks measures both
 KEPT = 4  # models in memory, and their bytes together; the one that was not used for the longest time is dropped first
 KEPT_BYTES = 3 << 30
 
@@ -57,6 +58,7 @@ class Ask:
     Picture k has the seed `seed + k`. style: "random", "own" (what the input itself suggests) or the photo of a face,
     cut out. strengths: of the new style in the coarse, middle and fine layers, 0 to 1. truncation: None is the model's.
     edits: direction -> strength, see `psp.inference.editor.Editor.edit`. follow: a drawing, 1 (every line) to 0.
+    vary: what kind of styles: any, or those that keep the parts of the face and change who it is.
     """
 
     source: Image.Image | None = None
@@ -69,6 +71,7 @@ class Ask:
     truncation: float | None = None
     edits: Mapping[str, float] = field(default_factory=dict)
     follow: float = 1.0
+    vary: Literal["colours", "people"] = "colours"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from psp.inference.translator import Translator
 from psp.models.mixing import describe_layers, mix, seeded_noise
 from psp.models.psp import PSP
 from psp.studio.models import Ask, Check, Made, ModelInfo, memory_of
+from psp.weights.code_space import parts_of
 
 PHOTO_SPREAD = 0.35  # how far the styles of further pictures go from that of a photo towards random ones
 OUTPUTS = {"ffhq_encode": "the same face", "ffhq_frontalize": "the face from the front"}
@@ -34,7 +35,7 @@ class PspModel:
         self.task = self.translator.task
         self.bands = model.bands()
         try:
-            self.editor = Editor(model)
+            self.editor, self.parts = Editor(model), parts_of(model)
         except UserError as error:  # visitors see the file's name, not its folder
             folder = f"{model.path.parent}/" if model.path is not None else ""
             raise UserError(error.problem.replace(folder, ""), error.advice) from error
@@ -72,6 +73,8 @@ class PspModel:
         else:
             mixed = codes.expand(len(seeds), -1, -1)
             styles = self._styles(ask, seeds)
+            if ask.vary == "people" and self.parts is not None:
+                styles = self.parts.people(mixed, styles, self.model.latent_avg)
             for layers, strength in zip(self.bands.values(), ask.strengths, strict=True):
                 if layers and strength > 0:
                     mixed = mix(mixed, styles, layers, strength)
@@ -87,7 +90,8 @@ class PspModel:
     def _styles(self, ask: Ask, seeds: Sequence[int]) -> Tensor:
         """[K,N,D], one per seed."""
         noise = [seeded_noise(1, self.model.style_dim, seed).to(self.model.device) for seed in seeds]
-        truncation = self.info.truncation if ask.truncation is None else ask.truncation
+        usual = 1.0 if ask.vary == "people" else self.info.truncation  # people are to differ
+        truncation = usual if ask.truncation is None else ask.truncation
         random = torch.cat([self.model.map(z, truncation=truncation).float() for z in noise])  # none sees the others
         if ask.style != "photo":
             return random

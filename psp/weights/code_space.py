@@ -1,9 +1,9 @@
 """Files of what is known about a model's codes: directions to edit along, and the statistics of real faces' codes.
 
 Ours are safetensors files, which `save_code_space` writes: `directions.<name>` is a step [D] or [N,D] of
-strength 1, `faces.*` what `psp.models.plausible.FaceCodes` holds, `mark` says of which generator. InterFaceGAN's
-boundaries (one vector, .npy or .pt) and GANSpace's components as e4e ships them (.pt with comp, mean, std) are read,
-too.
+strength 1, `faces.*` what `psp.models.plausible.FaceCodes` holds, `parts` the axes of `psp.models.people.PartsAxes`,
+`mark` says of which generator. InterFaceGAN's boundaries (one vector, .npy or .pt) and GANSpace's components as e4e
+ships them (.pt with comp, mean, std) are read, too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from torch import Tensor
 
 from psp.errors import UserError, brief
 from psp.files import load_array, read_json
+from psp.models.people import PartsAxes
 from psp.models.plausible import FaceCodes
+from psp.models.psp import PSP
 from psp.networks.stylegan2 import Generator
 from psp.weights.places import locate
 from psp.weights.safe_torch import check_stored, load_torch, read_safetensors
@@ -27,6 +29,7 @@ from psp.weights.save import save_safetensors
 
 MAX_DIRECTIONS_BYTES = 64 << 20
 SAME_MARK = 0.03  # relative distance; int8 is 0.005 away
+STYLES = 2048  # random ones, by which it is told what goes along with the parts
 
 
 @dataclass
@@ -35,12 +38,14 @@ class CodeSpace:
 
     faces: statistics for `--follow`; None where the file has none. about: how a direction was found, in words.
     mark: of the generator whose codes these are, see `mark_of`; None where the file does not say.
+    parts: axes [K,D] of `psp.models.people.PartsAxes`; None where the file has none.
     """
 
     directions: dict[str, Tensor] = field(default_factory=dict)
     unscaled: set[str] = field(default_factory=set)
     faces: FaceCodes | None = None
     about: dict[str, str] = field(default_factory=dict)
+    parts: Tensor | None = None
     mark: Tensor | None = None
 
 
@@ -103,7 +108,29 @@ def save_code_space(space: CodeSpace, path: str | Path) -> None:
         tensors["mark"] = space.mark.half()
     if space.faces is not None:
         tensors |= {f"faces.{name}": tensor for name, tensor in space.faces.tensors().items()}
+    if space.parts is not None:
+        tensors["parts"] = space.parts.half()
     save_safetensors(tensors, {"about": space.about}, path)
+
+
+def parts_of(model: PSP) -> PartsAxes | None:
+    """What is known about which styles move the parts of a face; None where no file beside the model's says it.
+
+    UserError for a file that cannot be read or belongs to another model.
+    """
+    file = beside(model.path) if model.path is not None else None
+    if file is None or not file.is_file():
+        return None
+    axes = read_code_space(file, n_styles=model.n_styles, style_dim=model.style_dim).parts
+    if axes is None:
+        return None
+    noise = torch.randn(STYLES, model.style_dim, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        styles = model.map(noise.to(model.device))[:, 0]
+    try:
+        return PartsAxes(axes, styles)
+    except UserError as error:
+        raise UserError(f"{file}: {error.problem}", error.advice) from error
 
 
 def _ours(path: Path, n_styles: int, style_dim: int) -> CodeSpace:
@@ -115,17 +142,18 @@ def _ours(path: Path, n_styles: int, style_dim: int) -> CodeSpace:
         for key, value in tensors.items()
         if key.startswith("directions.")
     }
-    if not faces and not directions:
+    parts = tensors.get("parts")
+    if not faces and not directions and parts is None:
         raise UserError(f"{path} holds neither directions nor statistics of faces")
     config = read_json(metadata.get("config", "{}"), where=f"{path}: its config")
-    said = config.get("about") if isinstance(config, dict) else None
-    about = {str(name): str(words) for name, words in said.items()} if isinstance(said, dict) else {}
+    stated = config.get("about") if isinstance(config, dict) else None
+    about = {str(name): str(words) for name, words in stated.items()} if isinstance(stated, dict) else {}
     try:
         known = FaceCodes.of_tensors(faces, n_styles, style_dim) if faces else None
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     mark = tensors["mark"].float() if "mark" in tensors else None
-    return CodeSpace(directions, set(), known, about, mark)
+    return CodeSpace(directions, set(), known, about, None if parts is None else parts.float(), mark)
 
 
 def _boundary(path: Path, boundary: Tensor) -> CodeSpace:

@@ -17,6 +17,7 @@ import psp
 from criteria.evaluation import directions, face_probe
 from psp.errors import UserError
 from psp.tasks import get_task
+from psp.weights.code_space import CodeSpace, read_code_space, save_code_space
 from scripts import find_directions
 
 QUICK = ["--n_images=20", "--tries=2", "--n_judged=4", "--device=cpu", "--checkpoint_path=tiny.pt"]
@@ -76,7 +77,9 @@ def test_photos_give_directions_statistics_and_a_report(place: Path) -> None:
 
 
 def test_without_photos_random_faces_are_learned_from(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_code_space(CodeSpace(parts=torch.eye(8)[:2]), "own.safetensors")
     assert find_directions.main([*QUICK, "--out=own.safetensors", "--exp_dir=report"]) == 0
+    assert torch.equal(read_code_space("own.safetensors", n_styles=6, style_dim=8).parts, torch.eye(8)[:2])
     assert "--follow need --photos" in capsys.readouterr().out
     editor = psp.Editor(psp.load("tiny.pt"), "own.safetensors")
     assert editor.faces is None and "smile" in editor.names and Path("report/strips.png").is_file()
@@ -88,13 +91,13 @@ def test_without_photos_random_faces_are_learned_from(place: Path, capsys: pytes
         (["--n_images=3"], "--n_images 3 is too small"),
         (["--labels=labels.csv"], "give --photos as well"),
         (["--out=a.pt"], "does not end in .safetensors"),
-        (["--out=there.safetensors"], "is there already"),
+        (["--out=there.safetensors"], "has directions or statistics already"),
         (["--photos", "few"], "2 photos could be read"),
         (["--photos", "gone"], "gone"),
     ],
 )
 def test_mistakes_take_one_line(place: Path, flags: list[str], words: str) -> None:
-    (place / "there.safetensors").touch()
+    save_code_space(CodeSpace({"smile": torch.ones(8)}), place / "there.safetensors")
     fill_folder(place / "few", ["a.png", "b.png"], photo)
     with pytest.raises(UserError, match=words):
         find_directions.main([*QUICK, *flags])
