@@ -4,6 +4,7 @@
 
     model = psp.load("celebs_sketch_to_face")  # bundled; or a file, a folder, owner/name on the Hugging Face Hub
     psp.Translator(model).translate("my_sketch.png")[0].save("my_face.png")
+    psp.Translator(model, edits={"smile": 2.0}, follow=0.5).translate("my_sketch.png")
     psp.translate_folder(psp.InferenceOptions(data_path="my_sketches", exp_dir="my_faces"))
     psp.save(model, "my_model")  # the folder that the Hub and every script take
 
@@ -19,6 +20,7 @@ from psp.cli import VERSION as __version__
 
 if TYPE_CHECKING:
     from psp.errors import UserError
+    from psp.inference.editor import Editor
     from psp.inference.options import InferenceOptions
     from psp.inference.run import translate_folder
     from psp.inference.styles import Styles
@@ -26,9 +28,13 @@ if TYPE_CHECKING:
     from psp.weights.hub import from_pretrained as load
     from psp.weights.hub import save_pretrained as save
 
-__all__ = ["InferenceOptions", "Styles", "Translator", "UserError", "__version__", "load", "save", "translate_folder"]
+__all__ = [
+    "Editor", "InferenceOptions", "Styles", "Translator", "UserError", "__version__", "load", "save",
+    "translate_folder",
+]  # fmt: skip
 
 _PLACES = {  # name -> its module, and what it is called there
+    "Editor": ("psp.inference.editor", "Editor"),
     "InferenceOptions": ("psp.inference.options", "InferenceOptions"),
     "Styles": ("psp.inference.styles", "Styles"),
     "Translator": ("psp.inference.translator", "Translator"),

@@ -108,7 +108,7 @@ def prepare(options: InferenceOptions, source: Source | None = None, *, shared: 
     source = source or _examples(task)
     exp_dir = Path(options.exp_dir or Path("output") / _run_name(model, task)).expanduser()
     enhancer = load_enhancer(options.enhance, options.enhance_weights, model.device) if options.enhance else None
-    chosen = choose_styles(options, model, path)
+    chosen = choose_styles(options, model)
     translator = Translator(
         model,
         styles=chosen.styles,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,18 @@ from psp.errors import UserError, brief
 from psp.files import file_hash, load_array
 from psp.images.decode import open_image
 from psp.images.preprocess import prepare_target
+from psp.inference.editor import Editor
 from psp.inference.options import InferenceOptions
-from psp.models.editing import edit, find_direction, parse_edits, with_unit
+from psp.models.editing import parse_edits
 from psp.models.image_to_image import PictureModel
 from psp.models.mixing import VARY, check_alpha, describe_layers, parse_layers
 from psp.models.people import PartsAxes
 from psp.models.plausible import FaceCodes
 from psp.models.psp import PSP
-from psp.weights.code_space import CodeSpace, beside, parts_of, read_code_space
-from psp.weights.places import locate
+from psp.weights.code_space import parts_of
 from psp.weights.safe_torch import check_stored, load_torch, read_safetensors
 
 MAX_CODE_BYTES = 64 << 20
-UNIT_SAMPLES = 4096  # random styles whose deviation along a direction is its unit
 
 
 @dataclass(frozen=True)
@@ -64,57 +63,31 @@ class Chosen:
     words: str
 
 
-def choose_styles(options: InferenceOptions, model: PSP | PictureModel, path: Path) -> Chosen:
-    """What the style options mean for this model. UserError for layers, strengths and files that do not fit it.
-
-    path: the model's file, which may have directions beside it.
-    """
+def choose_styles(options: InferenceOptions, model: PSP | PictureModel) -> Chosen:
+    """What the style options mean for this model. UserError for layers, strengths and files that do not fit it."""
     if not isinstance(model, PSP):
         return _without_styles(options, model)
     chosen = _mixed(options, model)
-    if options.edit is None and options.follow == 1.0:
+    strengths = parse_edits(options.edit) if options.edit is not None else {}
+    if not strengths and options.follow == 1.0:
         return chosen
-    space, file = _code_space(options, model, path)
-    styles, record, words = chosen.styles, dict(chosen.record), chosen.words
-    if file is not None:
-        record["directions"] = file_hash(file)
-    if options.edit is not None:
-        strengths = parse_edits(options.edit)
-        steps = {name: _direction(name, space, model) for name in strengths}
-        shift = edit(torch.zeros(1, model.n_styles, model.style_dim), steps, strengths)[0]
-        styles = replace(styles, shift=shift.to(model.device) if any(strengths.values()) else None)
+    editor = Editor(model, options.directions)
+    record, words = dict(chosen.record), chosen.words
+    if editor.file is not None:
+        record["directions"] = file_hash(editor.file)
+    if strengths:
         record["edit"], words = options.edit, f"{words}; {options.edit}"
     if options.follow != 1.0:
-        if space.faces is None:
-            raise UserError(
-                f"--follow needs statistics of faces' codes for this model, in {beside(path).name} beside it or named "
-                f"by --directions",
-                "see psp/weights/code_space.py",
-            )
-        styles = replace(styles, faces=space.faces, follow=options.follow)
         record["follow"], words = options.follow, f"{words}; drawings followed by {options.follow:g}"
-    return Chosen(styles, record, words)
+    return Chosen(edited(chosen.styles, editor, strengths, options.follow), record, words)
 
 
-def _code_space(options: InferenceOptions, model: PSP, path: Path) -> tuple[CodeSpace, Path | None]:
-    """What is known about the model's codes, and the file that says so; empty where there is none."""
-    file = Path(options.directions).expanduser() if options.directions is not None else beside(path)
-    if options.directions is None and not file.is_file():
-        return CodeSpace(), None
-    return read_code_space(file, n_styles=model.n_styles, style_dim=model.style_dim), locate(file)
-
-
-def _direction(name: str, space: CodeSpace, model: PSP) -> Tensor:
-    @functools.cache
-    def styles() -> Tensor:
-        z = torch.randn(UNIT_SAMPLES, model.style_dim, generator=torch.Generator().manual_seed(0))
-        return model.map(z.to(model.device))[:, 0].float().cpu()
-
-    base = name.partition("@")[0]
-    if base in space.unscaled:
-        space.directions[base] = with_unit(space.directions[base], styles())
-        space.unscaled.discard(base)
-    return find_direction(name, space.directions, model.decoder, styles)
+def edited(styles: Styles, editor: Editor, edits: Mapping[str, float], follow: float) -> Styles:
+    """The styles with edits at the end and drawings followed by that much; errors as `Editor.edit` and `follow`."""
+    if not 0 <= follow <= 1:
+        raise UserError(f"--follow {follow:g} is out of range", "allowed are 0 (a face above all) to 1 (every line)")
+    faces = None if follow == 1 else editor.known_faces()
+    return replace(styles, shift=editor.shift(edits), faces=faces, follow=follow)
 
 
 def _mixed(options: InferenceOptions, model: PSP) -> Chosen:

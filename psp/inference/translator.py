@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,9 +17,10 @@ from psp.errors import UserError
 from psp.images.decode import open_image
 from psp.images.preprocess import prepare_source, to_network
 from psp.images.sheets import to_pixels
+from psp.inference.editor import Editor
 from psp.inference.engine import Engine
 from psp.inference.enhance import Enhancer
-from psp.inference.styles import Styles
+from psp.inference.styles import Styles, edited
 from psp.models.image_to_image import PictureModel
 from psp.models.mixing import mix, seeded_noise
 from psp.models.psp import PSP
@@ -49,10 +50,13 @@ class Timings:
 class Translator:
     """Encode once, map noise only, decode all variants: `translator(source, names)` -> `Faces`.
 
-    model: in eval mode, with its task. styles: for PSP models; of others their seed counts alone, which says what is
-    dropped in noisy ones. pool: results pooled to 256 px as pSp's `resize` (smaller ones stay as they are).
-    precision, compile: see `Engine`. enhancer: restores the faces at the end. chunk_pixels: how many pixels are decoded
-    at a time. The generator's noise is its fixed one, so equal inputs give equal pictures.
+    model: in eval mode, with its task.
+    styles: for PSP models; of others their seed counts alone, which says what is dropped in noisy ones.
+    edits: direction -> strength, -10 to 10 in deviations of faces' codes; follow: 1 (every line of a drawing) to 0 (a
+    face above all); directions: the file with both, see `Editor`. For PSP models.
+    pool: results pooled to 256 px as pSp's `resize` (smaller ones stay as they are). precision, compile: see `Engine`.
+    enhancer: restores the faces at the end. chunk_pixels: how many pixels are decoded at a time.
+    The generator's noise is its fixed one, so equal inputs give equal pictures.
     """
 
     def __init__(
@@ -60,6 +64,9 @@ class Translator:
         model: PSP | PictureModel,
         *,
         styles: Styles | None = None,
+        edits: Mapping[str, float] | None = None,
+        follow: float = 1.0,
+        directions: str | Path | None = None,
         pool: bool = False,
         precision: str = "fp32",
         compile: bool = False,
@@ -70,6 +77,10 @@ class Translator:
             raise UserError("the checkpoint does not say what it was trained for", "add --dataset_type")
         self.model, self.task, self.device = model, model.task, model.device
         self.styles, self.pool, self.precision, self.enhancer = styles or Styles(), pool, precision, enhancer
+        if edits or follow != 1.0:
+            if not isinstance(model, PSP):
+                raise UserError(f"edits and following are about W+ codes, which {model.method} does not have")
+            self.styles = edited(self.styles, Editor(model, directions), edits or {}, follow)
         self.n_outputs = self.styles.n_outputs
         self.bicubic = isinstance(model, PictureModel) and model.public  # how inputs are resized
         self.output_size = model.output_size if enhancer is None else enhancer.size

@@ -38,10 +38,16 @@ def parse_edits(text: str) -> dict[str, float]:
             raise UserError(f"--edit {text[:80]!r} is not a list of name=strength", "write for instance --edit smile=2")
         if name in edits:
             raise UserError(f"--edit names {name} twice", "give it once")
-        if abs(strength) > MOST:
-            raise UserError(f"--edit {name}={value} is out of range", f"allowed are -{MOST:g} to {MOST:g}")
         edits[name] = strength
+    check_strengths(edits)
     return edits
+
+
+def check_strengths(strengths: Mapping[str, float]) -> None:
+    """UserError for a strength that is not finite or outside -10..10."""
+    for name, strength in strengths.items():
+        if not -MOST <= strength <= MOST:  # NaN is not
+            raise UserError(f"edit {name}={strength:g} is out of range", f"allowed are -{MOST:g} to {MOST:g}")
 
 
 def edit(codes: Tensor, directions: Mapping[str, Tensor], strengths: Mapping[str, float]) -> Tensor:
@@ -136,8 +142,11 @@ def find_direction(
     )
 
 
-def with_unit(direction: Tensor, styles: Tensor) -> Tensor:
-    """A direction in w [D] of any length, as one standard deviation of the styles [M,D] along it; its sign stays."""
-    way = direction.double().flatten() / direction.double().norm().clamp(min=1e-12)
-    step: Tensor = way * (styles.double().cpu() @ way).std()
+def with_unit(direction: Tensor, codes: Tensor) -> Tensor:
+    """A direction [D] or [N,D] of any length, as one standard deviation of codes [M,D] or [M,N,D] along it.
+
+    Its sign stays.
+    """
+    way = direction.double().cpu() / direction.double().norm().clamp(min=1e-12).cpu()
+    step: Tensor = way * (codes.double().cpu().flatten(1) @ way.flatten()).std()
     return step.float()

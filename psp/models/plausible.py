@@ -2,7 +2,7 @@
 
 DeepFaceDrawing (Chen et al., SIGGRAPH 2020) projects a sketch's features onto those of faces near by. Here the codes of
 faces are described by their principal axes, which take a few hundred kilobytes for any model: what does not lie along
-them is dropped, and along them no code lies further out than faces do.
+them is dropped, and along them no code lies as far out as faces do: closer to the middle is safer, as with truncation.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from psp.errors import UserError
 
 MAX_BYTES = 500_000
-RADIUS = 1.0  # Mahalanobis length over sqrt(K) that is allowed; faces have 1 on average
+RADIUS = 0.6  # Mahalanobis length over sqrt(K) that is allowed: faces have 1 on average, and so have crude drawings
 
 
 class FaceCodes:

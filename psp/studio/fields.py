@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -70,6 +71,20 @@ class Fields:
         if not isinstance(value, list) or not 1 <= len(value) <= most:
             raise Refused(400, f"{name} should be 1 to {most} numbers.")
         return [_number(item, name, low, high) for item in value]
+
+    def amounts(self, name: str, low: float, high: float, *, most: int = 50) -> dict[str, float]:
+        """A JSON object of numbers by short names, also as text; empty where there is none."""
+        value = self.values.get(name, {})
+        if isinstance(value, str):
+            try:
+                value = json.loads(value) if value else {}
+            except (ValueError, RecursionError):
+                value = None
+        if not isinstance(value, dict) or len(value) > most:
+            raise Refused(400, f"{name} should be a JSON object of at most {most} numbers.")
+        if any(len(key) > 60 or not key.isprintable() for key in value):
+            raise Refused(400, f"The names in {name} should be short.")
+        return {key: _number(number, f"{name}: {key}", low, high) for key, number in value.items()}
 
     def data(self, name: str) -> bytes | None:
         """An uploaded file or, in JSON and text fields, base64; None when there is nothing of that name."""

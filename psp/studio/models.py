@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Kind = Literal["sketch", "labels", "photo"]
+SLIDER = 3.0  # where the page's sliders of edits end; requests may go further
 FIRST_LOOK = "random"  # the style that the page begins with: random or own; scripts/evaluate.py --looks measures both
 KEPT = 4  # models in memory, and their bytes together; the one that was not used for the longest time is dropped first
 KEPT_BYTES = 3 << 30
@@ -33,7 +34,8 @@ class ModelInfo:
     """What the page has to know. size: side of its pictures. layers: how many styles it has, 0 without.
 
     bands: names of the groups of layers that can be mixed, with the layers as text. truncation: of random styles,
-    unless another is asked for. bytes: about what it takes.
+    unless another is asked for. edits: names of the directions that faces can be moved along. bytes: about what it
+    takes.
     """
 
     input: Kind
@@ -41,9 +43,10 @@ class ModelInfo:
     task: str
     output: str = "face"
     layers: int = 0
-    features: tuple[str, ...] = ()  # of seed, styles (strengths and truncation), style_photo, latent (codes to vary)
+    features: tuple[str, ...] = ()  # seed, styles (strengths, truncation), style_photo, latent (codes to vary), follow
     bands: Mapping[str, str] = field(default_factory=dict)
     truncation: float = 0.8
+    edits: tuple[str, ...] = ()
     words: str = ""
     bytes: int = 0
 
@@ -54,6 +57,7 @@ class Ask:
 
     Picture k has the seed `seed + k`. style: "random", "own" (what the input itself suggests) or the photo of a face,
     cut out. strengths: of the new style in the coarse, middle and fine layers, 0 to 1. truncation: None is the model's.
+    edits: direction -> strength, see `psp.inference.editor.Editor.edit`. follow: a drawing, 1 (every line) to 0.
     vary: what kind of styles: any, or those that keep the parts of the face and change who it is.
     """
 
@@ -65,12 +69,14 @@ class Ask:
     style_photo: Image.Image | None = None
     strengths: tuple[float, float, float] = (0.0, 0.0, 1.0)
     truncation: float | None = None
+    edits: Mapping[str, float] = field(default_factory=dict)
+    follow: float = 1.0
     vary: Literal["colours", "people"] = "colours"
 
 
 @dataclass(frozen=True)
 class Made:
-    """A picture, the seed that it was made with, and its code [N,D] where the model has codes."""
+    """A picture, the seed that it was made with, and its code [N,D], edits included, where the model has codes."""
 
     image: Image.Image
     seed: int
@@ -126,6 +132,7 @@ class Entry:
                 "input": info.input, "output": info.output, "size": info.size, "layers": info.layers,
                 "task": info.task, "features": list(info.features), "bands": dict(info.bands), "words": info.words,
                 "truncation": info.truncation,
+                "edits": [{"name": name, "from": -SLIDER, "to": SLIDER} for name in info.edits],
             }  # fmt: skip
         if self.state == "loading":
             known["loading_for"] = round(time.monotonic() - self.since, 1)

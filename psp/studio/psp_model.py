@@ -12,6 +12,7 @@ from torch import Tensor
 from psp.device import memory_errors
 from psp.errors import UserError
 from psp.images.preprocess import prepare_source, prepare_target
+from psp.inference.editor import Editor
 from psp.inference.translator import Translator
 from psp.models.mixing import describe_layers, mix, seeded_noise
 from psp.models.psp import PSP
@@ -23,13 +24,22 @@ OUTPUTS = {"ffhq_encode": "the same face", "ffhq_frontalize": "the face from the
 
 
 class PspModel:
-    """A pSp checkpoint as `psp.studio.models.StudioModel`. UserError when it does not say its task."""
+    """A pSp checkpoint as `psp.studio.models.StudioModel`, with the directions and statistics that lie beside it.
+
+    UserError when it does not say its task, and for a file of directions that is damaged or another model's.
+    """
 
     def __init__(self, model: PSP, *, words: str = ""):
         self.model = model
         self.translator = Translator(model)  # also asks for the task
         self.task = self.translator.task
-        self.bands, self.parts = model.bands(), parts_of(model)
+        self.bands = model.bands()
+        try:
+            self.editor, self.parts = Editor(model), parts_of(model)
+        except UserError as error:  # visitors see the file's name, not its folder
+            folder = f"{model.path.parent}/" if model.path is not None else ""
+            raise UserError(error.problem.replace(folder, ""), error.advice) from error
+        follow = ("follow",) if self.editor.faces is not None and self.task.source != "photo" else ()
         photo_style = model.photo_encoder is not None or self.task.source == "photo"
         self.info = ModelInfo(
             input=self.task.source,
@@ -37,9 +47,10 @@ class PspModel:
             task=self.task.name,
             output=OUTPUTS.get(self.task.name, "face"),
             layers=model.n_styles,
-            features=("seed", "styles", "latent", *(("style_photo",) if photo_style else ())),
+            features=("seed", "styles", "latent", *(("style_photo",) if photo_style else ()), *follow),
             bands={name: describe_layers(layers) for name, layers in self.bands.items()},
             truncation=model.default_truncation,
+            edits=tuple(self.editor.names),
             words=words,
             bytes=memory_of(model, *([model.photo_encoder] if model.photo_encoder else [])),
         )
@@ -51,6 +62,7 @@ class PspModel:
             codes = self._code(ask.latent)
         elif ask.source is not None:
             codes = self.translator.encode(prepare_source(ask.source, self.task, name="image")[None])
+            codes = self.editor.follow(codes, ask.follow)
         else:
             raise UserError("nothing to start from: send an image or a latent")
         check()
@@ -66,7 +78,7 @@ class PspModel:
             for layers, strength in zip(self.bands.values(), ask.strengths, strict=True):
                 if layers and strength > 0:
                     mixed = mix(mixed, styles, layers, strength)
-        return self._made(mixed, seeds, check)
+        return self._made(self.editor.edit(mixed, ask.edits), seeds, check)
 
     @torch.inference_mode()
     def interpolate(self, first: np.ndarray, second: np.ndarray, at: Sequence[float], check: Check) -> list[Made]:

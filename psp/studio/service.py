@@ -13,9 +13,11 @@ from psp.models.mixing import VARY
 from psp.studio import inputs
 from psp.studio.fields import MAX_SEED, Fields
 from psp.studio.limits import Limits, Refused
-from psp.studio.models import FIRST_LOOK, Ask, Made, Shelf
+from psp.studio.models import FIRST_LOOK, Ask, Made, ModelInfo, Shelf
 from psp.studio.uploads import latent_bytes, png_bytes, read_image, read_latent, to_text
 from psp.studio.work import Job, WorkQueue
+
+MOST = 10.0  # strength of an edit, as psp.models.editing has it, which needs torch
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,7 +29,7 @@ LABEL_TITLES = {
 }  # fmt: skip
 GENERATE = (
     "model", "image", "latent", "n", "seed", "style", "style_photo", "coarse", "middle", "fine", "truncation", "vary",
-    "enhance", "session",
+    "edits", "follow", "enhance", "session",
 )  # fmt: skip
 PREPARE = {
     "sketch": ("image", "read_as", "style", "align", "session"),
@@ -90,6 +92,7 @@ class Studio:
             model = self.shelf.model(key)
             loaded = time.perf_counter()
             job.check()
+            _check_can(model.info, ask)
             made = model.generate(ask, job.check)
             network = time.perf_counter()
             self.shelf.entry(key).seconds = (network - loaded) / max(1, len(made))
@@ -185,6 +188,8 @@ class Studio:
             ),  # type: ignore[arg-type]
             vary=vary,  # type: ignore[arg-type]
             truncation=fields.number("truncation", 1.0, 0.0, 2.0) if fields.has("truncation") else None,
+            edits=fields.amounts("edits", -MOST, MOST),
+            follow=fields.number("follow", 1.0, 0.0, 1.0),
         )
 
     def _answer(self, key: str, made: list[Made], seconds: Mapping[str, float]) -> dict[str, Any]:
@@ -202,6 +207,14 @@ def _label(k: int) -> dict[str, Any]:
     name, (red, green, blue) = LABELS[k], COLOURS[k]
     title = LABEL_TITLES.get(name, name)
     return {"id": k, "name": name, "title": title, "colour": f"#{red:02x}{green:02x}{blue:02x}", "mirror": MIRROR[k]}
+
+
+def _check_can(info: ModelInfo, ask: Ask) -> None:
+    """Refused for edits and following where the model has nothing to do them with."""
+    if ask.edits and "latent" not in info.features:
+        raise Refused(409, "This model has no codes that could be edited.")
+    if ask.follow != 1 and "follow" not in info.features:
+        raise Refused(409, "Nothing is known about faces' codes of this model, so it follows every line: follow is 1.")
 
 
 def _session(fields: Fields) -> str | None:

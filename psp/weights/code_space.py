@@ -1,9 +1,9 @@
 """Files of what is known about a model's codes: directions to edit along, and the statistics of real faces' codes.
 
 Ours are safetensors files, which `save_code_space` writes: `directions.<name>` is a step [D] or [N,D] of
-strength 1, `faces.*` what `psp.models.plausible.FaceCodes` holds, `parts` the axes of `psp.models.people.PartsAxes`.
-InterFaceGAN's boundaries (one vector, .npy or .pt) and GANSpace's components as e4e ships them (.pt with comp, mean,
-std) are read, too.
+strength 1, `faces.*` what `psp.models.plausible.FaceCodes` holds, `parts` the axes of `psp.models.people.PartsAxes`,
+`mark` says of which generator. InterFaceGAN's boundaries (one vector, .npy or .pt) and GANSpace's components as e4e
+ships them (.pt with comp, mean, std) are read, too.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from psp.files import load_array, read_json
 from psp.models.people import PartsAxes
 from psp.models.plausible import FaceCodes
 from psp.models.psp import PSP
+from psp.networks.stylegan2 import Generator
 from psp.weights.places import locate
 from psp.weights.safe_torch import check_stored, load_torch, read_safetensors
 from psp.weights.save import save_safetensors
 
 MAX_DIRECTIONS_BYTES = 64 << 20
+SAME_MARK = 0.03  # relative distance; int8 is 0.005 away
 STYLES = 2048  # random ones, by which it is told what goes along with the parts
 
 
@@ -35,6 +37,7 @@ class CodeSpace:
     """Directions by name, float32 [D] or [N,D]; those in `unscaled` point the way, but not how far.
 
     faces: statistics for `--follow`; None where the file has none. about: how a direction was found, in words.
+    mark: of the generator whose codes these are, see `mark_of`; None where the file does not say.
     parts: axes [K,D] of `psp.models.people.PartsAxes`; None where the file has none.
     """
 
@@ -43,6 +46,21 @@ class CodeSpace:
     faces: FaceCodes | None = None
     about: dict[str, str] = field(default_factory=dict)
     parts: Tensor | None = None
+    mark: Tensor | None = None
+
+
+def mark_of(generator: Generator) -> Tensor:
+    """Numbers [K] of a generator's own, by which it is told from others: they outlive float16 and int8, no training."""
+    return generator.input.input.detach().float().cpu().flatten()[:512]
+
+
+def check_mark(space: CodeSpace, generator: Generator, path: Path) -> None:
+    """UserError when the file at `path` says that it belongs to another generator."""
+    if space.mark is None:
+        return
+    mark = mark_of(generator)
+    if space.mark.shape != mark.shape or float((space.mark - mark).norm() / mark.norm()) > SAME_MARK:
+        raise UserError(f"{path} belongs to another generator", "scripts/find_directions.py makes one for this model")
 
 
 def beside(checkpoint: Path) -> Path:
@@ -86,6 +104,8 @@ def read_code_space(path: str | Path, *, n_styles: int, style_dim: int) -> CodeS
 def save_code_space(space: CodeSpace, path: str | Path) -> None:
     """Write it in our format, numbers in float16. UserError when it cannot be written."""
     tensors = {f"directions.{name}": direction.half() for name, direction in space.directions.items()}
+    if space.mark is not None:
+        tensors["mark"] = space.mark.half()
     if space.faces is not None:
         tensors |= {f"faces.{name}": tensor for name, tensor in space.faces.tensors().items()}
     if space.parts is not None:
@@ -132,7 +152,8 @@ def _ours(path: Path, n_styles: int, style_dim: int) -> CodeSpace:
         known = FaceCodes.of_tensors(faces, n_styles, style_dim) if faces else None
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    return CodeSpace(directions, set(), known, about, parts=None if parts is None else parts.float())
+    mark = tensors["mark"].float() if "mark" in tensors else None
+    return CodeSpace(directions, set(), known, about, None if parts is None else parts.float(), mark)
 
 
 def _boundary(path: Path, boundary: Tensor) -> CodeSpace:

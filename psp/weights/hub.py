@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 
 from psp.errors import UserError, brief
-from psp.files import make_folder, write_text
+from psp.files import make_folder, save_bytes, write_text
 from psp.models.image_to_image import PictureModel
 from psp.models.psp import PSP, parameter_count
+from psp.weights.code_space import beside
 from psp.weights.convert import lowered, model_tensors
 from psp.weights.load import load_any_model
 from psp.weights.places import FOLDER_CONFIG, FOLDER_WEIGHTS
@@ -30,6 +31,7 @@ _WEIGHTS = (".pt", ".pth", ".pkl", ".safetensors")
 def save_pretrained(model: PSP, folder: str | Path, *, dtype: torch.dtype | None = None, card: bool = True) -> Path:
     """Write a model as a folder that `from_pretrained`, the scripts' --checkpoint_path and the Hub take; its path.
 
+    The file of directions beside the model's own (`psp.weights.code_space`) is copied, if there is one.
     dtype: torch.float16 or bfloat16 for matrices and convolutions; None keeps fp32, and with it every output's bits.
     card: also write README.md, unless there is one. UserError: an option that JSON cannot hold, values beyond fp16, or
     a folder that cannot be written. Files are written one by one, each of them whole or not at all.
@@ -43,6 +45,8 @@ def save_pretrained(model: PSP, folder: str | Path, *, dtype: torch.dtype | None
     path = make_folder(folder)
     save_safetensors(tensors, config, path / FOLDER_WEIGHTS)
     write_text(path / FOLDER_CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
+    if model.path is not None and (codes := beside(model.path)).is_file():
+        save_bytes(codes.read_bytes(), beside(path / FOLDER_WEIGHTS))
     if card and not (path / CARD).exists():
         write_text(path / CARD, model_card(model, path.resolve().name))
     return path
@@ -82,7 +86,7 @@ def _snapshot(repo: str, revision: str | None, local_files_only: bool) -> Path:
         folder = snapshot_download(
             repo,
             revision=revision,
-            allow_patterns=[FOLDER_WEIGHTS, FOLDER_CONFIG],
+            allow_patterns=[FOLDER_WEIGHTS, FOLDER_CONFIG, beside(Path(FOLDER_WEIGHTS)).name],
             local_files_only=local_files_only,
         )
     except Exception as error:  # the Hub's own errors, its network library's, the file system's

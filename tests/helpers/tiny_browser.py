@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import math
 import os
@@ -27,18 +28,26 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; 
 Points = Sequence[tuple[float, float]]
 
 
-@pytest.fixture(scope="module")
-def address(root: Path) -> Iterator[str]:
-    """`scripts/studio.py` with the bundled models."""
-    command = [sys.executable, str(root / "scripts" / "studio.py"), "--port", "0"]
+@contextlib.contextmanager
+def served(root: Path, *flags: str) -> Iterator[str]:
+    """The address of `scripts/studio.py` with these flags."""
+    command = [sys.executable, str(root / "scripts" / "studio.py"), "--port", "0", *flags]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
-    line = process.stdout.readline()
-    assert "http://localhost:" in line, line + process.stdout.read()
+    lines = iter(process.stdout.readline, "")  # a model may be read before the server stands
+    line = next((line for line in lines if "http://localhost:" in line), "")
+    assert line, "the studio ended before it had an address"
     threading.Thread(target=lambda: [None for _ in process.stdout or ()], daemon=True).start()
     yield line.split()[1]
     process.terminate()
     process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def address(root: Path) -> Iterator[str]:
+    """`scripts/studio.py` with the bundled models."""
+    with served(root) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

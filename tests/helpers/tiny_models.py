@@ -11,9 +11,11 @@ import torch
 from PIL import Image
 
 from psp.compat import prepare_torchvision
+from psp.models.plausible import FaceCodes
 from psp.models.psp import PSP
 from psp.networks.stylegan2 import Generator
 from psp.tasks import get_task
+from psp.weights.code_space import CodeSpace, beside, mark_of, save_code_space
 from psp.weights.save import psp_state, save_torch
 
 
@@ -35,6 +37,16 @@ def save_tiny(path: Path, task: str = "celebs_sketch_to_face", **options: Any) -
     """The same as a checkpoint file in pSp's format."""
     save_torch(psp_state(tiny_psp(task, **options)), path)
     return path
+
+
+def save_tiny_codes(path: Path) -> None:
+    """Beside a tiny model's file: a direction "smile", and statistics of faces in the first half of the layers."""
+    model = tiny_psp()
+    random = torch.Generator().manual_seed(2)
+    codes = torch.randn(100, model.n_styles, model.style_dim, generator=random)
+    faces = FaceCodes.of(codes, range(model.n_styles // 2))
+    smile = torch.full((model.style_dim,), 2.0)
+    save_code_space(CodeSpace({"smile": smile}, faces=faces, mark=mark_of(model.decoder)), beside(path))
 
 
 def drawing(seed: int, side: int = 64) -> Image.Image:

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tiny_models import drawing, labels, photo, tiny_psp
+from tiny_models import drawing, labels, photo, save_tiny, save_tiny_codes, tiny_psp
 
 from psp.studio.inputs import Tools
 from psp.studio.limits import Limits
 from psp.studio.models import Ask, Entry, Made, ModelInfo, Shelf
 from psp.studio.psp_model import PspModel
 from psp.studio.service import Studio
+from psp.weights.load import load_model
 
 TASKS = {"sketch": "celebs_sketch_to_face", "labels": "celebs_seg_to_face", "photo": "ffhq_encode"}
 PICTURES = {"sketch": drawing, "labels": labels, "photo": photo}
@@ -28,6 +29,13 @@ def entries() -> list[Entry]:
         Entry(kind, f"Tiny {kind}", lambda task=task: PspModel(tiny_psp(task)), input=kind)  # type: ignore[arg-type, misc]
         for kind, task in TASKS.items()
     ]
+
+
+def entry_with_codes(folder: Path) -> Entry:
+    """The tiny sketch model with a direction "smile" and statistics of faces beside its file."""
+    path = save_tiny(folder / "tiny.pt")
+    save_tiny_codes(path)
+    return Entry("codes", "Tiny with codes", lambda: PspModel(load_model(path)), input="sketch")
 
 
 def tools(folder: Path | None = None) -> Tools:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_models import drawing, fill_folder, save_tiny
+from tiny_models import drawing, fill_folder, save_tiny, save_tiny_codes, tiny_psp
 
 import psp
 from psp.errors import UserError
 from psp.models.plausible import FaceCodes
-from psp.weights.code_space import CodeSpace, beside, save_code_space
+from psp.weights.code_space import CodeSpace, beside, mark_of, save_code_space
 
 
 @pytest.fixture
@@ -22,10 +22,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     fill_folder(tmp_path / "in", ["a.png", "b.png"], drawing)
     save_tiny(tmp_path / "tiny.pt")
-    model = psp.load("tiny.pt")
-    faces = FaceCodes.of(torch.randn(100, model.n_styles, model.style_dim), range(model.n_styles // 2))
-    space = CodeSpace({"smile": torch.full((model.style_dim,), 2.0)}, faces=faces)
-    save_code_space(space, beside(Path("tiny.pt")))
+    save_tiny_codes(Path("tiny.pt"))
     return tmp_path
 
 
@@ -79,10 +76,50 @@ def test_interfacegans_boundary_gets_a_unit(place: Path) -> None:
         ({"edit": "smile=1", "directions": "tiny.pt"}, "neither a boundary"),
         ({"edit": "smile=1", "directions": "gone.safetensors"}, "does not exist"),
         ({"follow": 1.5}, "--follow 1.5 is out of range"),
-        ({"follow": 0.5, "directions": "one.npy"}, "--follow needs statistics"),
+        ({"follow": 0.5, "directions": "one.npy"}, "no statistics of faces"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(place: Path, options: dict[str, object], words: str) -> None:
     np.save("one.npy", np.ones(psp.load("tiny.pt").style_dim))
     with pytest.raises(UserError, match=words):
         faces("wrong", **options)
+
+
+def test_the_door_edits_and_follows_as_the_flags_do(place: Path) -> None:
+    model = psp.load("tiny.pt")
+    wanted = faces("flags", edit="smile=2,sefa1=-1", follow=0.3)[0]
+    translator = psp.Translator(model, edits={"smile": 2.0, "sefa1": -1.0}, follow=0.3)
+    assert np.array_equal(np.asarray(translator.translate("in/a.png")[0]), wanted)
+    editor = psp.Editor(model)
+    assert editor.names == ["smile"] and editor.file == beside(Path("tiny.pt"))
+    codes = torch.randn(2, model.n_styles, model.style_dim)
+    assert editor.edit(codes, {"smile": 0.0}) is codes and editor.follow(codes, 1.0) is codes
+    torch.testing.assert_close(editor.edit(codes, {"smile": 1.5}), codes + 3)
+    assert not torch.equal(editor.follow(codes, 0.5), codes)
+
+
+def test_the_door_refuses_what_the_flags_refuse(place: Path) -> None:
+    model = psp.load("tiny.pt")
+    for edits, follow, words in (
+        ({"grin": 1.0}, 1.0, "no direction is called grin"), ({"smile": float("nan")}, 1.0, "allowed are -10 to 10"),
+        ({"smile": 11.0}, 1.0, "allowed are -10 to 10"), ({}, 1.5, "allowed are 0"),
+        ({}, float("nan"), "allowed are 0"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=words):
+            psp.Translator(model, edits=edits, follow=follow)
+    beside(Path("tiny.pt")).unlink()
+    with pytest.raises(UserError, match="no statistics of faces"):
+        psp.Editor(model).follow(torch.zeros(1, model.n_styles, model.style_dim), 0.5)
+
+
+def test_a_file_of_another_generator_is_refused(place: Path) -> None:
+    model, other = psp.load("tiny.pt"), tiny_psp()
+    with torch.no_grad():
+        other.decoder.input.input.normal_()
+    for generator, fits in ((model.decoder, True), (other.decoder, False)):
+        save_code_space(CodeSpace({"smile": torch.ones(model.style_dim)}, mark=mark_of(generator)), "d.safetensors")
+        if fits:
+            assert psp.Editor(model, "d.safetensors").names == ["smile"]
+        else:
+            with pytest.raises(UserError, match="belongs to another generator"):
+                psp.Editor(model, "d.safetensors")

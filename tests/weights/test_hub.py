@@ -18,7 +18,9 @@ from child_processes import run_code, run_script
 from huggingface_hub import errors
 from tiny_checkpoints import outputs, refused
 
+from psp.inference.editor import Editor
 from psp.models.psp import PSP
+from psp.weights.code_space import CodeSpace, mark_of, save_code_space
 from psp.weights.formats import read_weights
 from psp.weights.hub import from_pretrained, save_pretrained
 from psp.weights.load import load_generator, load_model
@@ -169,6 +171,14 @@ def test_folders_that_cannot_be_written(psp: PSP, folder: Path, monkeypatch: pyt
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_what_is_known_of_the_codes_goes_along(folder: Path, tmp_path: Path) -> None:
+    model = load_model(folder)
+    space = CodeSpace({"smile": torch.ones(model.style_dim)}, mark=mark_of(model.decoder))
+    save_code_space(space, folder / "model_codes.safetensors")
+    again = save_pretrained(model, tmp_path / "again", dtype=torch.float16)
+    assert Editor(load_model(again)).names == ["smile"]
+
+
 # ---- the Hub -----------------------------------------------------------------------------------------
 
 
@@ -185,7 +195,7 @@ def test_repositories_are_fetched_as_safetensors_and_json(
     monkeypatch.chdir(tmp_path)
     loaded = from_pretrained("owner/name.v1", revision="v2", local_files_only=True)
     assert torch.equal(outputs(loaded), outputs(psp))
-    patterns = ["model.safetensors", "config.json"]
+    patterns = ["model.safetensors", "config.json", "model_codes.safetensors"]
     assert asked == [("owner/name.v1", {"revision": "v2", "allow_patterns": patterns, "local_files_only": True})]
     (tmp_path / "owner").mkdir()
     (tmp_path / "owner" / "name").symlink_to(folder)

@@ -327,6 +327,7 @@ function lock(item, { quietly = false } = {}) {
   project.keep('faces');
   if (quietly) return;
   hints.follow('choose');
+  if (item && settings.edits) change({ edits: '' }); // its code has them already
   if (item && settings.n === 1) change({ n: 4 });
   else if (!item && isEmpty()) results.clear();
   else maker.ask(item ? 'now' : 'done');
