@@ -69,8 +69,8 @@ def open_data_root(path: str | Path, task: Task, *, test_share: float = TEST_SHA
 
     Sub-folders are named by `task.source_dir` and `task.target_dir` or a common alias, in either case. Without train/
     and test/ about `test_share` of the pairs, at least four of 40 and one of two, become the test set, chosen by a hash
-    of their stems: the same pair is on the same side wherever and however often this is run. Not `paired`: the names need not match, and
-    each side is split on its own. Raises UserError naming what is there.
+    of their stems: the same pair is on the same side wherever and however often this is run. Not `paired`: the names
+    need not match, and each side is split on its own. Raises UserError naming what is there.
     """
     root = open_source(path)
     notes: list[str] = []
