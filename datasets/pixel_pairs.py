@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -26,6 +26,7 @@ from psp.images.sources import ImageSource, open_source
 if TYPE_CHECKING:
     from psp.tasks import Task
 
+T = TypeVar("T")
 Where = ImageSource | str | Path
 CHUNK = 256  # images decoded between two looks at the room left
 
@@ -114,10 +115,6 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """The unaugmented pixels of one pair: source and target of its `Pixels`. UserError if unreadable."""
-        return self.pixels(index)[:2]
-
     def pixels(self, index: int) -> Pixels:
         """The unaugmented pixels of one pair, which are kept as long as there is room. UserError if unreadable."""
         key = self.pairs[index]
@@ -126,10 +123,10 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
             target, *others = kept
             labels = others.pop() if self.labels is not None else None
             return Pixels(others[0] if others else target, target, labels)
-        source, target, labels = found = self._decode(*key)
+        source, target, labels = pixels = self._decode(*key)
         parts = [target, *([] if source is target else [source]), *([] if labels is None else [labels])]
         self.store.put(key, parts)
-        return found
+        return pixels
 
     def _decode(self, source_name: str, target_name: str) -> Pixels:
         photo = self.target.open(target_name)
@@ -188,18 +185,7 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
 
     def verify(self, *, workers: int = 2, limit: int = 5000) -> list[str]:
         """Read every pair (the first `limit`), take the unreadable ones out, return and report one line for each."""
-
-        def problem(index: int) -> str | None:
-            try:
-                self.pixels(index)
-            except UserError as error:
-                return str(error)
-            return None
-
-        rows = range(min(len(self.pairs), limit))
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            found = list(counted(pool.map(problem, rows), "reading pairs", len(rows)))
-        bad = {i: text for i, text in enumerate(found) if text}
+        bad = unreadable(self.pixels, range(min(len(self.pairs), limit)), workers, "reading pairs")
         if bad:
             self.report.unreadable += list(bad.values())
             self.report.pairs = self.pairs = [pair for i, pair in enumerate(self.pairs) if i not in bad]
@@ -233,6 +219,21 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
             <= 0.02 * source_size[0] * target_size[1]
         )
         return "crop" if same else "stretch"
+
+
+def unreadable(read: Callable[[T], object], items: Sequence[T], workers: int, words: str) -> dict[T, str]:
+    """Item -> why it cannot be read, for those that cannot. words: of the bar."""
+
+    def problem(item: T) -> str | None:
+        try:
+            read(item)
+        except UserError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        reasons = counted(pool.map(problem, items), words, len(items))
+        return {item: reason for item, reason in zip(items, reasons) if reason}
 
 
 def counted(items: Iterable[Any] | None, words: str, total: int) -> tqdm[Any]:

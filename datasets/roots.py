@@ -15,34 +15,13 @@ if TYPE_CHECKING:
     from psp.tasks import Task
 
 PHOTOS = (
-    "photos",
-    "photo",
-    "images",
-    "image",
-    "imgs",
-    "faces",
-    "face",
-    "targets",
-    "target",
-    "real",
-    "celeba-hq-img",
-    "b",
-)
+    "photos", "photo", "images", "image", "imgs", "faces", "face", "targets", "target", "real", "celeba-hq-img", "b",
+)  # fmt: skip
 SKETCHES = ("sketches", "sketch", "edges", "edge", "drawings", "drawing", "lines", "contours", "sources", "source", "a")
 LABELS = (
-    "labels",
-    "label",
-    "masks",
-    "mask",
-    "segmentation",
-    "segmentations",
-    "seg",
-    "celebamask-hq-mask",
-    "parsing",
-    "sources",
-    "source",
-    "a",
-)
+    "labels", "label", "masks", "mask", "segmentation", "segmentations", "seg", "celebamask-hq-mask", "parsing",
+    "sources", "source", "a",
+)  # fmt: skip
 TRAIN, TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
 TEST_SHARE = 0.05
 ENOUGH = 4  # test pairs of a small set, by which the best checkpoint can be chosen; fewer only below 40

@@ -49,11 +49,11 @@ class Weights:
 
 def _below(content: Content, name: str, prefix: str = "") -> dict[str, Any]:
     """The entries of the dict `name` as `prefix + key`; a DistributedDataParallel wrapper's `module.` is dropped."""
-    found = content.get(name)
-    if not isinstance(found, Mapping):
+    entries = content.get(name)
+    if not isinstance(entries, Mapping):
         return {}
-    wrapped = len(found) > 0 and all(str(key).startswith("module.") for key in found)
-    return {prefix + str(key).removeprefix("module." if wrapped else ""): value for key, value in found.items()}
+    wrapped = len(entries) > 0 and all(str(key).startswith("module.") for key in entries)
+    return {prefix + str(key).removeprefix("module." if wrapped else ""): value for key, value in entries.items()}
 
 
 def _beside(content: Content) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _look(path: Path) -> tuple[bytes, int]:
         if not path.exists():
             hint = f"python scripts/fetch_pretrained.py {path.name} fetches it" if is_published(path.name) else ""
             raise UserError(
-                f"checkpoint {path} does not exist", f"{hint or 'check --checkpoint_path or --stylegan_weights'}"
+                f"checkpoint {path} does not exist", hint or "check --checkpoint_path or --stylegan_weights"
             )
         if not path.is_file():
             raise UserError(f"{path} is not a regular file", "give a checkpoint file")

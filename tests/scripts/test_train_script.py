@@ -49,14 +49,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_psps_sketch_command_with_a_small_encoder(train: Train, data: Path, weights: Path, tmp_path: Path) -> None:
     command = [*SKETCH_COMMAND.split(), f"--exp_dir={tmp_path}", "--encoder_type=CompactStyleEncoder"]
-    assert train(*command, f"--data_root={data}", f"--stylegan_weights={weights}") == 0
+    assert train(*command, f"--data_root={data}", f"--stylegan_weights={weights}", "--max_steps=2") == 0
     model = load_model(tmp_path / "checkpoints" / "best_model.pt", task="celebs_sketch_to_face")
     assert (model.output_size, model.n_styles, model.input_nc) == (32, 8, 1)
     options = json.loads((tmp_path / "opt.json").read_text())
-    assert (options["max_steps"], options["w_norm_lambda"], options["output_size"]) == (4, 0.005, 32)
+    assert (options["max_steps"], options["w_norm_lambda"], options["output_size"]) == (2, 0.005, 32)
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert {"loss", "loss_l2", "loss_lpips", "loss_w_norm"} <= records[-1].keys()
-    assert [(r["phase"], r["step"]) for r in records if r["phase"] == "val"] == [("val", 0), ("val", 4)]
+    assert [(r["phase"], r["step"]) for r in records if r["phase"] == "val"] == [("val", 0), ("val", 2)]
 
 
 @pytest.mark.slow
@@ -108,12 +108,13 @@ def test_the_same_command_resumes(method: str, train: Train, data: Path, weights
     common = [f"--data_root={data}", f"--stylegan_weights={weights}", f"--method={method}", "--grad_accumulation=2"]
     guided = ["--guide=source", "--lr_mlp=0.1", "--batch_size=4", "--discriminator_first=1"]
     common += guided if method == "stylegan2" else ["--use_latent_mask"]
+    common += ["--max_steps=2"]
     assert train(*common, f"--exp_dir={tmp_path / 'a'}") == 0
-    assert train(*common, f"--exp_dir={tmp_path / 'b'}", "--max_steps=3") == 0
+    assert train(*common, f"--exp_dir={tmp_path / 'b'}", "--max_steps=1") == 0
     assert train(*common, f"--exp_dir={tmp_path / 'b'}") == 0
     a, b = (read_training_state(tmp_path / name / "checkpoints" / "last.pt") for name in "ab")
     same(a["method"], b["method"])
-    assert a["step"] == b["step"] == 4
+    assert a["step"] == b["step"] == 2
     assert "--seed 0 -> 1" in mistake(train, *common, f"--exp_dir={tmp_path / 'b'}", "--seed=1")
 
 
@@ -142,7 +143,7 @@ def test_continuing_from_a_checkpoint(train: Train, data: Path, tmp_path: Path) 
 GENERATOR = ["--method=stylegan2", "--size=32", "--style_dim=16", "--n_mlp=2", "--channel_base=256", "--channel_max=16"]
 
 
-GUIDED = ["--batch_size=8", "--discriminator_first=1"]
+GUIDED = ["--batch_size=8", "--discriminator_first=1", "--max_steps=2"]
 
 
 def test_a_generator_is_trained_and_then_used(train: Train, data: Path, tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_a_generator_is_trained_and_then_used(train: Train, data: Path, tmp_path
     assert (found.generator.size, found.generator.style_dim, found.generator.n_mlp) == (32, 16, 2)
     assert found.generator.channels == {4: 16, 8: 16, 16: 16, 32: 8} and found.photo_encoder is not None
     common = [f"--data_root={data}", f"--stylegan_weights={newest}"]
-    assert train(*common, f"--exp_dir={tmp_path / 'e'}", "--use_latent_mask") == 0
+    assert train(*common, f"--exp_dir={tmp_path / 'e'}", "--use_latent_mask", "--max_steps=1") == 0
     larger = ["--method=stylegan2", "--size=64", "--channel_base=256", f"--exp_dir={tmp_path / 'l'}", "--max_steps=1"]
     assert train(*common, *larger) == 0
     assert load_generator(tmp_path / "l" / "checkpoints" / "best_model.pt").generator.size == 64

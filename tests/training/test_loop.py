@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_runs
 import tiny_training as tiny
 import torch
 from tiny_games import KINDS, game
@@ -26,18 +27,14 @@ from psp.weights.formats import read_weights
 from psp.weights.load import load_model
 
 
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing them takes longer than the training here."""
-    monkeypatch.setattr(TrainLog, "draw_curves", lambda self: None)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run from beginning to end."""
+    """A run from beginning to end, curves included."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("run")
-    assert trainer(folder, METHODS["ranger"]()).run() == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainLog, "draw_curves", tiny_runs.DRAW_CURVES)
+        assert trainer(folder, METHODS["ranger"]()).run() == 0
     return folder
 
 

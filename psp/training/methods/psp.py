@@ -19,10 +19,13 @@ from psp.weights.places import BUNDLED, BUNDLED_GENERATOR
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from psp.models.psp import PSP
+    from psp.networks.stylegan2 import Generator
     from psp.training.method import Method
     from psp.training.networks import Networks
+    from psp.weights.load import GeneratorFile
 
 INTO_W = "BackboneEncoderUsingLastLayerIntoW"  # what learn_in_w means
 COMPACT_UP_TO = 128  # px; before larger generators pSp's own encoder is the default
@@ -159,7 +162,6 @@ def build(
 
 def _continued(config: Config, options: Options) -> tuple[PSP, str]:
     """The model of `--checkpoint_path`, and where it comes from, in words."""
-    from psp.models.psp import PSP
     from psp.weights.load import load_model
 
     task, path = config.task, options.checkpoint_path
@@ -173,18 +175,9 @@ def _continued(config: Config, options: Options) -> tuple[PSP, str]:
         raise UserError(f"--learn_in_w, but {path} holds a {encoder_type}", "leave the flag out")
     if model.input_nc != task.input_nc:
         raise UserError(f"{path} takes {model.input_nc}-channel input, {task.name} gives {task.input_nc}")
-    mask = model.config.get("latent_mask")  # its style mixing stays as it is
-    continued = PSP(
-        model.encoder,
-        model.decoder,
-        latent_avg=model.latent_avg,
-        task=task,
-        start_from_latent_avg=options.start_from_latent_avg,
-        train_decoder=options.train_decoder,
-        photo_encoder=model.photo_encoder,
-        style_bank=model.style_bank,
-        config={"latent_mask": mask} if mask else {},
-    )
+    continued = _assembled(config, options, model.encoder, model.decoder, model)
+    if mask := model.config.get("latent_mask"):  # its style mixing stays as it is
+        continued.config["latent_mask"] = mask
     bundled = Path(path) == BUNDLED.get(task.name)
     start = f"the bundled encoder ({Path(path).name}; --from_scratch begins with a new one)" if bundled else path
     return continued, f"going on from {start}"
@@ -192,7 +185,7 @@ def _continued(config: Config, options: Options) -> tuple[PSP, str]:
 
 def _new(config: Config, options: Options) -> tuple[PSP, str]:
     """A new encoder in front of the generator of `--stylegan_weights`, and how it starts, in words."""
-    from psp.models.psp import PSP, build_encoder, parameter_count
+    from psp.models.psp import build_encoder, parameter_count
     from psp.training.methods.psp_step import start_from_face_recognition
     from psp.weights.formats import read_weights
     from psp.weights.load import load_generator
@@ -210,14 +203,22 @@ def _new(config: Config, options: Options) -> tuple[PSP, str]:
         fitting = other.part("encoder") or other.tensors
         n = start_from_face_recognition(encoder, fitting, label_nc=task.label_nc)
         start += f", {n} tensors from {options.irse50_weights}"
-    model = PSP(
+    return _assembled(config, options, encoder, decoder, file), f"{start}, generator {weights}"
+
+
+def _assembled(
+    config: Config, options: Options, encoder: nn.Module, decoder: Generator, beside: PSP | GeneratorFile
+) -> PSP:
+    """Encoder and generator as the options have them, with what lies beside the generator."""
+    from psp.models.psp import PSP
+
+    return PSP(
         encoder,
         decoder,
-        latent_avg=file.latent_avg,
-        task=task,
+        latent_avg=beside.latent_avg,
+        task=config.task,
         start_from_latent_avg=options.start_from_latent_avg,
         train_decoder=options.train_decoder,
-        photo_encoder=file.photo_encoder,
-        style_bank=file.style_bank,
+        photo_encoder=beside.photo_encoder,
+        style_bank=beside.style_bank,
     )
-    return model, f"{start}, generator {weights}"
