@@ -18,8 +18,9 @@ import tiny_training as tiny
 import torch
 from child_processes import finish, start, wait_until
 from tiny_models import drawing, fill_folder, photo
-from tiny_runs import Interrupting, same, state, trainer
+from tiny_runs import DRAW_CURVES, Interrupting, same, state, trainer
 
+from psp.training.log import TrainLog
 from psp.weights.save import psp_state, save_torch
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc")
@@ -113,8 +114,9 @@ def interrupt(arguments: list[str], folder: Path, launch: Callable[[list[str], P
     return counts
 
 
-def test_stopped_in_the_first_validation(tmp_path: Path) -> None:
+def test_stopped_in_the_first_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the batch that it is at; there are no records yet, of which curves could be drawn."""
+    monkeypatch.setattr(TrainLog, "draw_curves", DRAW_CURVES)
     method = Interrupting(tiny.psp_method(), 1, during="validation_step")
     assert trainer(tmp_path, method).run() == 130
     assert method.calls == 1 and state(tmp_path)["step"] == 0 and not (tmp_path / "metrics.jsonl").exists()
