@@ -15,7 +15,7 @@ from torch import Tensor
 
 from psp.errors import UserError
 
-FURTHER = 1.8  # times the random style's difference from the average
+FURTHER = 1.86  # times the random style's difference from the average
 AXES = 16
 MOST_AXES = 64
 PATCHES = 10  # side of the grid that random changes of the parts are drawn on
@@ -42,7 +42,8 @@ class PartsAxes:
 
     def moving(self, away: Tensor) -> Tensor:
         """Differences from the average style [...,D] -> what in them moves parts; what is left leaves them alone."""
-        return (away @ self.axes.T.to(away)) @ self._back.T.to(away)
+        moving: Tensor = (away @ self.axes.T.to(away)) @ self._back.T.to(away)
+        return moving
 
     def people(self, codes: Tensor, styles: Tensor, average: Tensor) -> Tensor:
         """Styles [B,N,D] to be mixed in for other people: parts as in `codes` [B,N,D], the rest as in `styles`.
