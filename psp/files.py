@@ -198,9 +198,9 @@ def output_names(names: Iterable[str], suffix: str | None = None) -> dict[str, s
         first = name if keeps(name) else str(path.with_suffix(ending))
         numbered = (f"{name}-{k}{ending}" for k in itertools.count(2))
         fitting = (_fitting(candidate) for candidate in itertools.chain((first, name + ending), numbered))
-        wanted = next(w for w in fitting if w.casefold() not in taken)
-        chosen[name] = wanted
-        taken.add(wanted.casefold())
+        chosen_name = next(w for w in fitting if w.casefold() not in taken)
+        chosen[name] = chosen_name
+        taken.add(chosen_name.casefold())
 
     def keeps(name: str) -> bool:
         return suffix is None and name.lower().endswith(KEPT_EXTENSIONS)
@@ -293,9 +293,11 @@ def prepare_folder(folder: Path, ours: Iterable[str] = (), *, min_age: float = 0
     min_age: seconds since such a file was written; above 0 where other processes write into the same folder.
     """
     make_folder(folder)
-    made = [folder / name for name in ours if (folder / name).exists()]
-    found = itertools.chain(folder.iterdir() if made else (), *(path.rglob(".*.tmp") for path in made if path.is_dir()))
-    for path in filter(is_temporary, list(found)):
+    present = [folder / name for name in ours if (folder / name).exists()]
+    candidates = itertools.chain(
+        folder.iterdir() if present else (), *(path.rglob(".*.tmp") for path in present if path.is_dir())
+    )
+    for path in filter(is_temporary, list(candidates)):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime >= min_age:
                 path.unlink()

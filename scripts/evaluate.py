@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from criteria.evaluation.examples import Example, Images
+    from criteria.evaluation.judge import Order
     from datasets.pairs import PairedImages
     from psp.tasks import Task
 
 EXAMPLES = ROOT / "examples" / "train_data"
 SHOWN = 20
+PSP_SIZE = 256  # that pSp's metric scripts compare at
 RESULT_FOLDERS = ("inference_results", "results", "style_mixing")
 
 
@@ -90,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
         return looks(flags)
 
     from criteria.evaluation.examples import Reader
-    from criteria.evaluation.judge import Order, judge
+    from criteria.evaluation.judge import Order
     from criteria.evaluation.registry import parse_metrics
     from datasets import open_source
     from psp.device import pick_device
@@ -110,35 +113,73 @@ def main(argv: list[str] | None = None) -> int:
         label_map = "celebamask"
     if flags.real:
         images["real"] = open_source(flags.real)
-    size = flags.size or (256 if flags.psp_scores else None)
+    size = flags.size or (PSP_SIZE if flags.psp_scores else None)
     order = Order(
         names, Reader(images, size, kind, label_map), exp_dir, label, device, features=flags.features,
         psp_scores=flags.psp_scores, batch_size=flags.test_batch_size, workers=flags.test_workers,
         record={"checkpoint": flags.checkpoint_path},
     )  # fmt: skip
-    examples, unmatched = match(images, flags)
-    verdict = judge(order, examples, [*problems, *unmatched])
+    return report(order, problems, n_images=flags.n_images, all_needed=flags.metrics not in (None, "all"))
 
+
+def psp_scores(results: str, ground_truth: str, metric: str, *, workers: int, batch_size: int = 4) -> int:
+    """What pSp's metric scripts do: one metric of two folders, in inference_metrics/ beside the results.
+
+    results, ground_truth: folders or zips of images with the same names.
+    metric: "lpips", "l2" or "id".
+    workers: threads that read images.
+    batch_size: images at a time.
+    """
+    from criteria.evaluation.examples import Reader
+    from criteria.evaluation.judge import Order
+    from criteria.evaluation.registry import parse_metrics
+    from datasets import open_source
+    from psp.device import pick_device
+
+    if workers < 0 or batch_size < 1:
+        raise UserError(f"{workers} threads and batches of {batch_size} are not possible")
+    images: dict[str, Images] = {"result": open_source(results), "target": open_source(ground_truth)}
+    exp_dir, label, device = Path(results).expanduser().parent, folder_label(results), pick_device("auto")
+    order = Order(
+        parse_metrics(metric), Reader(images, PSP_SIZE), exp_dir, label, device, psp_scores=True,
+        batch_size=batch_size, workers=workers, record={"checkpoint": None},
+    )  # fmt: skip
+    return report(order, all_needed=True)
+
+
+def report(order: Order, problems: Sequence[str] = (), *, n_images: int | None = None, all_needed: bool = False) -> int:
+    """Judge, print the row and all that was left out; the exit status.
+
+    problems: a line for each file that was left out before.
+    n_images: only so many of the results, taken evenly from their list.
+    all_needed: a metric that cannot be had is a failure.
+    """
+    from criteria.evaluation.judge import judge
+
+    examples, unmatched = match(order.reader.images, n_images)
+    verdict = judge(order, examples, [*problems, *unmatched])
     print(verdict.row, end="")
     missing, measured = verdict.chosen.unavailable, verdict.measured
-    for reason, same in by_reason(missing).items():
-        print(f"not available: {', '.join(same)}: {reason}", file=sys.stderr)
+    for reason in dict.fromkeys(missing.values()):
+        names = ", ".join(name for name in missing if missing[name] == reason)
+        print(f"not available: {names}: {reason}", file=sys.stderr)
     for line in verdict.left_out[:SHOWN]:
         print(f"left out: {line}", file=sys.stderr)
     if len(verdict.left_out) > SHOWN:
-        print(f"... all {len(verdict.left_out)} of them are listed in {exp_dir / 'metrics.json'}", file=sys.stderr)
+        print(
+            f"... all {len(verdict.left_out)} of them are listed in {order.exp_dir / 'metrics.json'}", file=sys.stderr
+        )
     kept = f", {measured.kept} of them measured before" if measured.kept else ""
     n = len(measured.names)
-    print(f"report  {exp_dir}: {n} image{'' if n == 1 else 's'}{kept}")
-    asked_for = flags.metrics not in (None, "all") and missing
-    return 1 if verdict.left_out or asked_for or not n else 0
+    print(f"report  {order.exp_dir}: {n} image{'' if n == 1 else 's'}{kept}")
+    return 1 if verdict.left_out or (all_needed and missing) or not n else 0
 
 
 def check(flags: Namespace) -> None:
     """UserError for flags that cannot work together."""
-    made = [name for name in ("checkpoint_path", "data_root", "data_path") if getattr(flags, name)]
-    if flags.results and made:
-        raise UserError("--results judges what is there already", f"leave --{made[0]} out, or --results")
+    model_flags = [name for name in ("checkpoint_path", "data_root", "data_path") if getattr(flags, name)]
+    if flags.results and model_flags:
+        raise UserError("--results judges what is there already", f"leave --{model_flags[0]} out, or --results")
     if flags.looks and (flags.results or flags.metrics):
         raise UserError("--looks measures a checkpoint in its own way", "leave --results and --metrics out")
     if flags.results and not (flags.ground_truth or flags.sources or flags.real or flags.mixed):
@@ -172,12 +213,16 @@ def list_metrics() -> int:
 def label_of(flags: Namespace) -> str:
     """A name for the row: of the results' folder (or the one around `inference_results`), or of the checkpoint."""
     if flags.results:
-        path = Path(flags.results).expanduser().resolve()
-        return path.parent.name if path.name in RESULT_FOLDERS else path.stem
+        return folder_label(flags.results)
     if flags.checkpoint_path:
         path = Path(flags.checkpoint_path).expanduser().resolve()
         return path.parents[1].name if path.parent.name == "checkpoints" else path.stem
     return f"bundled_{flags.dataset_type or DEFAULT_TASK}"
+
+
+def folder_label(results: str) -> str:
+    path = Path(results).expanduser().resolve()
+    return path.parent.name if path.name in RESULT_FOLDERS else path.stem
 
 
 def kind_of(source: Images | None) -> str:
@@ -308,9 +353,8 @@ def task_of(checkpoint: str | None) -> str:
     return name
 
 
-def match(images: dict[str, Images], flags: Namespace) -> tuple[list[Example], list[str]]:
+def match(images: Mapping[str, Images], n_images: int | None) -> tuple[list[Example], list[str]]:
     """Results with what belongs to them by name, and a line for everything that has no partner."""
-    from criteria.evaluation.examples import Example
     from datasets.matching import match_names
     from datasets.prepared import spread
 
@@ -319,29 +363,19 @@ def match(images: dict[str, Images], flags: Namespace) -> tuple[list[Example], l
     partners: dict[str, dict[str, str]] = {}
     problems: list[str] = []
     for role in [role for role in images if role in words]:
-        found = match_names(results.names, images[role].names)
-        partners[role] = dict(found.pairs)
-        problems += [f"{results.label(name)}: no {words[role]} of that name" for name in found.unmatched_source]
-        problems += [f"{images[role].label(name)}: no result of that name" for name in found.unmatched_target]
-        problems += [f"{name}: another file has the same stem" for name in found.duplicates]
-    complete = [name for name in results.names if all(name in found for found in partners.values())]
+        pairing = match_names(results.names, images[role].names)
+        partners[role] = dict(pairing.pairs)
+        problems += pairing.without_partner(results, images[role], source="result", target=words[role])
+    complete = [name for name in results.names if all(name in partner_of for partner_of in partners.values())]
     if not complete:
         other = next(images[role] for role in partners)
         raise UserError(
             f"no names match: {results.path} has {results.names[0]}, ..., {other.path} {other.names[0]}, ..."
         )
     return [
-        Example(name, {"result": name, **{role: found[name] for role, found in partners.items()}})
-        for name in spread(complete, flags.n_images)
+        {"result": name, **{role: partner_of[name] for role, partner_of in partners.items()}}
+        for name in spread(complete, n_images)
     ], problems
-
-
-def by_reason(unavailable: dict[str, str]) -> dict[str, list[str]]:
-    """Reason -> the metrics that it holds for."""
-    found: dict[str, list[str]] = {}
-    for name, reason in unavailable.items():
-        found.setdefault(reason, []).append(name)
-    return found
 
 
 if __name__ == "__main__":

@@ -57,8 +57,8 @@ def main(argv: list[str] | None = None) -> int:
         styles = model.map(z.to(model.device)).float()
 
     def parse(faces: Tensor) -> Tensor:
-        probabilities: Tensor = parser(faces_at_input_size(faces.clamp(-1, 1))).softmax(1)
-        return probabilities
+        shares: Tensor = parser(faces_at_input_size(faces.clamp(-1, 1))).softmax(1)
+        return shares
 
     bands = model.bands()
     layers = bands["middle"] + bands["fine"][: len(bands["fine"]) // 2]  # the last ones hardly move anything

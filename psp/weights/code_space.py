@@ -126,8 +126,8 @@ def _ours(path: Path, n_styles: int, style_dim: int) -> CodeSpace:
     if not faces and not directions and parts is None:
         raise UserError(f"{path} holds neither directions nor statistics of faces")
     config = read_json(metadata.get("config", "{}"), where=f"{path}: its config")
-    said = config.get("about") if isinstance(config, dict) else None
-    about = {str(name): str(words) for name, words in said.items()} if isinstance(said, dict) else {}
+    stated = config.get("about") if isinstance(config, dict) else None
+    about = {str(name): str(words) for name, words in stated.items()} if isinstance(stated, dict) else {}
     try:
         known = FaceCodes.of_tensors(faces, n_styles, style_dim) if faces else None
     except UserError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from child_processes import run_script
 from PIL import Image
 
 from datasets.prepare.celebamask import PARTS, find_parts, merge_parts, read_split
@@ -223,10 +224,6 @@ def test_align_labels_keep_ids(tmp_path: Path, root: Path) -> None:
 # --- the command line ---------------------------------------------------------------------------------------------
 
 
-def script(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(SCRIPT), *args], capture_output=True, text=True, cwd="/", timeout=120)
-
-
 def test_help_needs_no_torch() -> None:
     code = (
         f"import sys, runpy; sys.argv = ['x', 'align', '--help']\n"
@@ -246,5 +243,5 @@ def test_mistakes_are_one_line_and_status_2(tmp_path: Path) -> None:
         ["sketches", "--photos", str(tmp_path), "--out", str(tmp_path / "o"), "--style", "ink"],
         ["masks", "--parts", str(tmp_path), "--out", str(tmp_path / "o")],
     ):
-        done = script(*args)
+        done = run_script("prepare_data", *args, folder=Path("/"))
         assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_studio as tiny
+from child_processes import run_script
 from PIL import Image
 
 from psp.errors import UserError
@@ -288,9 +289,7 @@ def test_a_hundred_bad_uploads_at_once(program: tuple[subprocess.Popen[str], int
         (["--device", "tpu"], "--device"),
     ],
 )  # fmt: skip
-def test_mistakes_are_one_line(root: Path, flags: list[str], words: str) -> None:
-    done = subprocess.run(
-        [sys.executable, str(root / "scripts" / "studio.py"), *flags], capture_output=True, text=True, timeout=120
-    )
+def test_mistakes_are_one_line(tmp_path: Path, flags: list[str], words: str) -> None:
+    done = run_script("studio", *flags, folder=tmp_path)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and words in done.stderr
