@@ -139,6 +139,7 @@ class Translator:
 
     def variants(self, codes: Tensor, names: Sequence[str]) -> Tensor:
         """The codes [B,N,D] of a batch -> [B,n_outputs,N,D] with the styles mixed in."""
+        assert isinstance(self.model, PSP)
         repeated = codes.repeat_interleave(self.n_outputs, dim=0)
         if self.styles.layers:
             styles = self._styles_for(names)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from psp.errors import UserError
 
-FURTHER = 1.8  # times the random style's difference from the average
+FURTHER = 1.86  # times the random style's difference from the average
 AXES = 16
 MOST_AXES = 64
 PATCHES = 10  # side of the grid that random changes of the parts are drawn on
