@@ -169,13 +169,11 @@ class ModulatedConv2d(nn.Module):
         return x, torch.rsqrt(F.linear(modulation.square(), energy, least))
 
     def _scaled(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """The weight as it is used, [out,in,k,k]; to demodulate, the sum of its squares over the window, [out,in], and
-        what is added so that it is not 0, [out]: as a bias it takes no launch of its own."""
+        """The weight as it is used, [out,in,k,k]; to demodulate, its squares, summed over the window, [out,in], and a
+        bias [out] that keeps their sum from 0."""
         weight = self.weight[0] * self.scale
-        if not self.demodulate:
-            return weight.to(dtype), None, None
-        energy = weight.square().sum(dim=(2, 3))
-        return weight.to(dtype), energy, energy.new_full(energy.shape[:1], 1e-8)
+        energy = weight.square().sum(dim=(2, 3)) if self.demodulate else None
+        return weight.to(dtype), energy, None if energy is None else energy.new_full(energy.shape[:1], 1e-8)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         x, demodulation = self.convolve(x, style)
