@@ -15,7 +15,8 @@ import numpy as np
 from datasets.prepare.celebamask import label_image
 from datasets.prepare.parallel import run_jobs
 from psp.errors import UserError
-from psp.files import atomic_open, save_image
+from psp.files import atomic_open
+from psp.images.output import save_image
 from psp.images.sources import ImageSource, open_source
 
 if TYPE_CHECKING:
