@@ -218,9 +218,9 @@ def save_bytes(data: bytes, path: Path) -> None:
 
 # What other settings are called where "another <key>" would not be English.
 OTHER = {
-    "data_path": "other inputs", "photos": "other photos", "layers": "other layers of style",
-    "n_outputs": "another number of faces", "directions": "other directions", "results": "other results",
-    "sources": "other inputs", "real": "other real photos", "ground_truth": "other ground truth",
+    "data_path": "other inputs", "layers": "other layers of style", "n_outputs": "another number of faces",
+    "alpha": "another strength of style", "n_iters_per_batch": "another number of refinements",
+    "real": "other real photos", "ground_truth": "other ground truth",
 }  # fmt: skip
 
 
@@ -248,7 +248,8 @@ def _recorded(record: Path) -> dict[str, Any] | None:
 
 
 def _other(key: str, before: Any, now: Any) -> str:
-    what, before, now = OTHER.get(key, f"another {key.replace('_', ' ')}"), _plain(before), _plain(now)
+    what = OTHER.get(key, f"{'other' if key.endswith('s') else 'another'} {key.replace('_', ' ')}")
+    before, now = _plain(before), _plain(now)
     if not before or not now:
         return what
     return f"{what} of the same name ({now})" if before == now else f"{what} ({before}, now {now})"
@@ -258,8 +259,12 @@ def _plain(value: Any) -> str:
     """A setting for people: of files their names, nothing for a hash."""
     if isinstance(value, bool):
         return "on" if value else "off"
-    text = "none" if value in (None, "", [], {}) else ", ".join(value) if isinstance(value, dict) else str(value)
-    return "" if re.fullmatch("[0-9a-f]{64}", text) else text if len(text) <= 60 else "..." + text[-57:]
+    if value in (None, "", [], {}):
+        return "none"
+    text = ", ".join(map(str, value)) if isinstance(value, (dict, list)) else str(value)
+    if re.fullmatch("[0-9a-f]{64}", text):
+        return ""
+    return text if len(text) <= 60 else "..." + text[-57:]
 
 
 def check_settings(
@@ -269,6 +274,7 @@ def check_settings(
     *,
     overwrite: bool = False,
     shared: bool = False,
+    where: Path | None = None,
     flag: str = "--exp_dir",
 ) -> float:
     """Compare with the settings that results in this folder were made with; returns since when these hold.
@@ -276,12 +282,13 @@ def check_settings(
     record: a JSON file, written where it is new, and with `overwrite`. The return value is its time of modification:
     results older than that have to be made again. results: see `other_results`. shared: other processes of the same job
     write into this folder; `overwrite` then leaves a record of the same settings as it is, so that what they made still
-    counts. UserError in plain words where other results lie there, without `overwrite`; flag: what it names.
+    counts. UserError in plain words where other results lie there, without `overwrite`. where, flag: what it names.
     """
     other = other_results(record, settings, results)
     if other and not overwrite:
         raise UserError(
-            f"{record.parent} holds results of {other}", f"give another {flag}, or --overwrite to make them again"
+            f"{where or record.parent} holds results of {other}",
+            f"give another {flag}, or --overwrite to make them again",
         )
     if other or _recorded(record) is None or (overwrite and not shared):
         save_json({"settings": settings}, record)

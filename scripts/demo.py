@@ -21,7 +21,7 @@ SHEETS = (("sketches", "celebs_sketch_to_face"), ("drawn", "celebs_sketch_to_fac
 
 def main() -> int:
     parser = Parser(description="Sketches, drawings and label maps become faces, with the bundled model.")
-    parser.add_argument("--exp_dir", default="output/demo", help="where the pictures go")
+    parser.add_argument("--exp_dir", help="where the pictures go (default: output/demo, which is made anew)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other styles")
     parser.add_argument("--n_outputs_to_generate", type=int, default=5, help="faces per input")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -34,11 +34,12 @@ def main() -> int:
     started = time.perf_counter()
     status, sheets = 0, []
     for folder, task in SHEETS:
-        exp_dir = Path(flags.exp_dir) / folder
+        exp_dir = Path(flags.exp_dir or "output/demo") / folder
         options = InferenceOptions(
             mixing=True, dataset_type=task, data_path=ROOT / "examples" / folder, exp_dir=exp_dir,
             n_outputs_to_generate=flags.n_outputs_to_generate, seed=flags.seed, device=flags.device,
-            truncation=load_model(task=task).default_truncation, resize_outputs=True, save_grid=True, overwrite=True,
+            truncation=load_model(task=task).default_truncation, resize_outputs=True, save_grid=True,
+            overwrite=flags.exp_dir is None,
         )  # fmt: skip
         status = max(status, translate_folder(options).status)
         sheets.append(exp_dir / "style_mixing_grid.png")

@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psp.cli import Parser, add_bool
 from psp.errors import UserError, run_main
@@ -28,6 +28,19 @@ if TYPE_CHECKING:
 EXAMPLES = ROOT / "examples" / "train_data"
 SHOWN = 20
 RESULT_FOLDERS = ("inference_results", "results", "style_mixing")
+RECORD, REPORT = "evaluation.settings.json", ("metrics.json", "per_image.csv")
+# Flags that say what is judged and with what it is compared; the other flags change no number, or add some.
+PLACES = ("results", "ground_truth", "sources", "real", "mixed", "data_root", "data_path")
+MAKING = (
+    "dataset_type",
+    "n_outputs_to_generate",
+    "truncation",
+    "resize_factors",
+    "enhance",
+    "fit",
+    "precision",
+    "seed",
+)
 
 
 def build_parser() -> Parser:
@@ -66,10 +79,14 @@ def build_parser() -> Parser:
         "--features", choices=kinds, default="auto", help="network for the metrics of whole sets; auto: the first there"
     )
     add("--size", type=int, metavar="N", help="compare at N x N (default: the results' own size, at most 256)")
-    add("--exp_dir", metavar="DIR", help="folder for the report (default: output/evaluation/<name>)")
+    add(
+        "--exp_dir",
+        metavar="DIR",
+        help="folder for the report (default: output/evaluation/<name>, or <name>_2, ... where others lie there)",
+    )
     add("--name", metavar="TEXT", help="what the row is called (default: from the results or the checkpoint)")
     add_bool(judge, "psp_scores", False, "also write what pSp's metric scripts write (compares at 256 px, as they do)")
-    add_bool(judge, "overwrite", False, "results made with other settings are made again")
+    add_bool(judge, "overwrite", False, "results and reports of other settings are made again")
     run = parser.add_argument_group("running").add_argument
     run("--test_batch_size", type=int, default=4, metavar="N", help="images at a time; changes no number on a CPU")
     run("--test_workers", type=int, default=2, metavar="N", help="threads that read images")
@@ -88,10 +105,17 @@ def main(argv: list[str] | None = None) -> int:
     from criteria.evaluation.registry import parse_metrics
     from datasets import open_source
     from psp.device import pick_device
+    from psp.files import check_settings, free_folder
 
     names, device, label = parse_metrics(flags.metrics), pick_device(flags.device), flags.name or label_of(flags)
     folder = re.sub(r"[^\w.-]+", "_", label).strip("._") or "results"
-    exp_dir = Path(flags.exp_dir or Path("output") / "evaluation" / folder).expanduser()
+    settings = settings_of(flags)
+    if flags.exp_dir:
+        exp_dir = Path(flags.exp_dir).expanduser()
+    else:
+        exp_dir, about = free_folder(Path("output") / "evaluation" / folder, RECORD, settings, REPORT)
+        if about:
+            print(f"folder  {about}")
     images: dict[str, Images]
     problems: list[str] = []
     if flags.results:
@@ -111,6 +135,7 @@ def main(argv: list[str] | None = None) -> int:
         record={"checkpoint": flags.checkpoint_path},
     )  # fmt: skip
     examples, unmatched = match(images, flags)
+    check_settings(exp_dir / RECORD, settings, [exp_dir / name for name in REPORT], overwrite=flags.overwrite)
     verdict = judge(order, examples, [*problems, *unmatched])
 
     print(verdict.row, end="")
@@ -151,6 +176,24 @@ def check(flags: Namespace) -> None:
         value = getattr(flags, name)
         if value is not None and value < least:
             raise UserError(f"--{name} {value} is too small", f"the least is {least}")
+
+
+def settings_of(flags: Namespace) -> dict[str, Any]:
+    """What a report is about: another one of these makes another report."""
+    from psp.files import file_hash
+    from psp.weights.load import bundled
+    from psp.weights.places import locate
+
+    settings: dict[str, Any] = {
+        name: str(Path(value).expanduser().resolve()) for name in PLACES if (value := getattr(flags, name))
+    }
+    settings |= {"size": flags.size or (256 if flags.psp_scores else None), "label_map": flags.label_map}
+    if flags.results:
+        return settings
+    task = flags.dataset_type or DEFAULT_TASK
+    checkpoint = locate(flags.checkpoint_path) if flags.checkpoint_path else bundled(task)
+    model = {"model": {checkpoint.name: file_hash(checkpoint)}}
+    return model | settings | {name: getattr(flags, name) for name in MAKING}
 
 
 def list_metrics() -> int:

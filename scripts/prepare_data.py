@@ -21,12 +21,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import argparse
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from psp.cli import Parser
 from psp.errors import UserError, run_main
 
 SHOWN = 20
+INPUTS = ("photos", "root", "sketches", "labels", "parts", "mapping", "split")
 
 
 def build_parser() -> Parser:
@@ -118,6 +120,7 @@ def build_parser() -> Parser:
     merge.add_argument(
         "--held_out", type=float, default=13 / 256, help="share of the people for test/, by a hash of their names"
     )
+    merge.add_argument("--overwrite", action="store_true", help="replace a file of other settings")
 
     weights = commands.add_parser(
         "weights", help="how often training sees each photo: JSON for train.py --sample_weights"
@@ -138,6 +141,7 @@ def build_parser() -> Parser:
         default=100.0,
         help="cheeks below this luma, 0..255, are dark (default: %(default)s)",
     )
+    weights.add_argument("--overwrite", action="store_true", help="replace a file of other settings")
     weights.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="processes")
     return parser
 
@@ -187,9 +191,7 @@ def align(args: argparse.Namespace) -> int:
             problems.append(f"{photos.label(name)}: in no part of {args.split}")
             continue
         out = str(args.out / part)
-        jobs.append(
-            AlignJob(photos, name, partner, other, out, folder, args.size, args.detector, args.format, args.overwrite)
-        )
+        jobs.append(AlignJob(photos, name, partner, other, out, folder, args.size, args.detector, args.format))
     if split:
         missing = len(split.keys() - {pair_key(name)[1] for _, name in pairs})
         problems += [f"{missing} of the {len(split)} faces in {args.split} are not there"] if missing else []
@@ -229,7 +231,6 @@ def masks(args: argparse.Namespace) -> int:
                 str(folder),
                 bool(split or photos),
                 args.size,
-                args.overwrite,
             )
         )
     if split:
@@ -261,9 +262,7 @@ def sketches(args: argparse.Namespace) -> int:
         if not pairs:
             raise UserError(f"no pairs: no name in {photos.path} matches one in {labels.path}", "see --labels")
     jobs = [
-        SketchJob(
-            photos, name, labels, other, str(args.out), args.style, args.suffix, args.size, args.format, args.overwrite
-        )
+        SketchJob(photos, name, labels, other, str(args.out), args.style, args.suffix, args.size, args.format)
         for other, name in pairs
     ]
     _refuse_clashes((job.path() for job in jobs), args.out)
@@ -271,12 +270,13 @@ def sketches(args: argparse.Namespace) -> int:
 
 
 def labels(args: argparse.Namespace) -> int:
-    from datasets.prepare.labelling import label_photos
+    from datasets.prepare.labelling import label_name, label_photos
     from datasets.prepare.merging import collection_photos
 
-    made, kept, problems = label_photos(
-        collection_photos(args.photos), args.out, workers=args.workers, mirror=args.mirror, overwrite=args.overwrite
-    )
+    photos, packed = collection_photos(args.photos), args.out.suffix.lower() == ".zip"
+    outputs = [args.out] if packed else (args.out / label_name(name) for name in photos.names)
+    since = _since(args, args.out if packed else args.out / "labels", outputs)
+    made, kept, problems = label_photos(photos, args.out, workers=args.workers, mirror=args.mirror, since=since)
     print(f"{made} made{f', {kept} were there already' if kept else ''}: {args.out}")
     _left_out(problems, args.out.parent)
     return 1 if problems else 0
@@ -289,6 +289,7 @@ def merge(args: argparse.Namespace) -> int:
         raise UserError(f"--held_out {args.held_out:g} is not possible", "it is a share between 0 and 1")
     if args.out.suffix.lower() != ".zip":
         raise UserError(f"--out {args.out} has to end in .zip")
+    _since(args, args.out, [args.out])
     words, problems = merge(args.photos, args.out, share=args.held_out, labels=args.labels)
     print(words)
     _left_out(problems, args.out.parent)
@@ -298,12 +299,30 @@ def merge(args: argparse.Namespace) -> int:
 def weights(args: argparse.Namespace) -> int:
     from datasets.prepare.weighing import weigh
 
+    _since(args, args.out, [args.out])
     lines, problems = weigh(
         args.photos, args.labels, args.out, sets=args.set, dark=args.dark, below=args.dark_below, workers=args.workers
     )
     print("\n".join(lines))
     _left_out(problems, args.out.parent)
     return 1 if problems else 0
+
+
+def _since(args: argparse.Namespace, made: Path, outputs: Iterable[Path]) -> float:
+    """Since when what `made`.settings.json records was to be made; UserError where others lie at `outputs`."""
+    from psp.files import check_settings
+
+    def plain(value: Any) -> Any:
+        return [plain(one) for one in value] if isinstance(value, list) else str(Path(value).resolve())
+
+    settings = {
+        name: plain(value) if name in INPUTS and value else value
+        for name, value in vars(args).items()
+        if name not in ("command", "out", "workers", "overwrite")
+    }
+    where = made if made.exists() else made.parent
+    record = made.with_name(f"{made.name}.settings.json")
+    return check_settings(record, settings, outputs, where=where, overwrite=args.overwrite, flag="--out")
 
 
 def _refuse_clashes(paths: Iterable[Path], out: Path) -> None:
@@ -323,6 +342,10 @@ def _run(work: Any, jobs: list[Any], args: argparse.Namespace, problems: list[st
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{args.out}: cannot be made a folder ({error.strerror or error})", "see --out") from None
+    since = _since(
+        args, args.out / f"{what}{vars(args).get('suffix', '')}", (path for job in jobs for path in job.paths())
+    )
+    jobs = [replace(job, since=since) for job in jobs]
     made = kept = 0
     notes: dict[str, int] = {}
     for result in run_jobs(work, jobs, workers=args.workers, what=what):

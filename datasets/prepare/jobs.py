@@ -1,12 +1,14 @@
 """The work of `scripts/prepare_data.py` on one file each: plain picklable jobs and a function per kind.
 
-Each function returns "kept" when the result was there already, otherwise a word for the summary ("" for none), and
-raises UserError naming the file. Results are written atomically.
+Each function returns "kept" when the result was there already, newer than its input and the job's `since` (seconds, as
+file times), otherwise a word for the summary ("" for none), and raises UserError naming the file. Results are written
+atomically.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -20,13 +22,24 @@ from psp.errors import UserError
 from psp.files import name_number
 from psp.images.decode import to_numbers, to_rgb
 from psp.images.output import save_image
-from psp.images.sources import ImageSource
+from psp.images.sources import ImageSource, last_change
+
+Input = tuple[ImageSource | None, str | None]  # an image: where, and its name there
 
 
 def output_path(folder: str, name: str, suffix: str, extension: str) -> Path:
     """folder/sub/stem + suffix.extension for an input called sub/stem.xyz: sub-folders are mirrored."""
     path = PurePosixPath(name)
     return Path(folder, *path.parts[:-1], f"{path.stem}{suffix}.{extension}")
+
+
+def is_kept(results: Sequence[Path], since: float, *inputs: Input) -> bool:
+    """Whether all results are there, and newer than `since` and than the inputs that there are."""
+    try:
+        changed = [last_change(source.path, name) for source, name in inputs if source and name]
+        return min(path.stat().st_mtime for path in results) >= max(since, *changed)
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -40,7 +53,7 @@ class AlignJob:
     size: int
     detector: str
     extension: str
-    overwrite: bool
+    since: float = 0.0
 
     def photo_path(self) -> Path:
         return output_path(f"{self.out}/photos" if self.partner else self.out, self.name, "", self.extension)
@@ -48,6 +61,9 @@ class AlignJob:
     def partner_path(self) -> Path:
         extension = "png" if self.partner_folder == "labels" else self.extension
         return output_path(f"{self.out}/{self.partner_folder}", self.name, "", extension)
+
+    def paths(self) -> list[Path]:
+        return [self.photo_path(), *([self.partner_path()] if self.partner else [])]
 
     def __getstate__(self) -> dict[str, object]:
         return {
@@ -59,7 +75,7 @@ class AlignJob:
 
 def align_one(job: AlignJob) -> str:
     """Find the face in the photo, cut photo and partner with one transform. UserError when there is no face."""
-    if not job.overwrite and job.photo_path().is_file() and (job.partner is None or job.partner_path().is_file()):
+    if is_kept(job.paths(), job.since, (job.photos, job.name), (job.partner, job.partner_name)):
         return "kept"
     photo = to_rgb(job.photos.open(job.name))
     points = find_face(photo, job.detector)
@@ -109,7 +125,16 @@ class MaskJob:
     out: str
     sorted_by_kind: bool  # labels/ and photos/ below `out`
     size: int
-    overwrite: bool
+    since: float = 0.0
+
+    def label_path(self) -> Path:
+        return Path(self.out, *(["labels"] if self.sorted_by_kind else []), f"{self.number}.png")
+
+    def photo_path(self) -> Path:
+        return Path(self.out, "photos", f"{self.number}.jpg")
+
+    def paths(self) -> list[Path]:
+        return [self.label_path(), *([self.photo_path()] if self.photos else [])]
 
     def __getstate__(self) -> dict[str, object]:
         lean = _lean(self.parts, *self.names.values())
@@ -118,9 +143,8 @@ class MaskJob:
 
 def merge_one(job: MaskJob) -> str:
     """Part masks of one face -> palette PNG, and its photo beside it when asked for."""
-    label_path = Path(job.out, *(["labels"] if job.sorted_by_kind else []), f"{job.number}.png")
-    photo_path = Path(job.out, "photos", f"{job.number}.jpg")
-    if not job.overwrite and label_path.is_file() and (job.photos is None or photo_path.is_file()):
+    inputs: list[Input] = [(job.parts, name) for name in job.names.values()]
+    if is_kept(job.paths(), job.since, *inputs, (job.photos, job.photo_name)):
         return "kept"
     name = job.parts.label(f"{job.number:05d}")
     ids = merge_parts({part: job.parts.open(file) for part, file in job.names.items()}, name=name)
@@ -131,8 +155,8 @@ def merge_one(job: MaskJob) -> str:
         photo = to_rgb(job.photos.open(job.photo_name))
         if job.size:
             photo = photo.resize((job.size, job.size), Image.Resampling.LANCZOS)
-        save_image(photo, photo_path)
-    save_image(label_image(np.asarray(image)), label_path)
+        save_image(photo, job.photo_path())
+    save_image(label_image(np.asarray(image)), job.label_path())
     return ""
 
 
@@ -147,10 +171,13 @@ class SketchJob:
     suffix: str
     size: int
     extension: str
-    overwrite: bool
+    since: float = 0.0
 
     def path(self) -> Path:
         return output_path(self.out, self.name, self.suffix, self.extension)
+
+    def paths(self) -> list[Path]:
+        return [self.path()]
 
     def __getstate__(self) -> dict[str, object]:
         photos, labels = _lean(self.photos, self.name), _lean(self.labels, self.label_name)
@@ -159,7 +186,7 @@ class SketchJob:
 
 def sketch_one(job: SketchJob) -> str:
     """One photo -> one sketch; a hash of its name chooses the style of a mix and the hand of a drawing."""
-    if not job.overwrite and job.path().is_file():
+    if is_kept(job.paths(), job.since, (job.photos, job.name), (job.labels, job.label_name)):
         return "kept"
     seed = name_number(PurePosixPath(job.name).stem)
     style, labels = job.style, None

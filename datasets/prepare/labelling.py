@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datasets.prepare.celebamask import label_image
+from datasets.prepare.jobs import is_kept
 from datasets.prepare.parallel import run_jobs
 from psp.errors import UserError
 from psp.files import atomic_open
@@ -40,13 +41,14 @@ class LabelJob:
 
 
 def label_photos(
-    photos: ImageSource, out: Path, *, workers: int = 1, mirror: bool = False, overwrite: bool = False
+    photos: ImageSource, out: Path, *, workers: int = 1, mirror: bool = False, since: float = 0.0
 ) -> tuple[int, int, list[str]]:
     """The label map of every photo: `out`/sub/stem.png for sub/stem.xyz, 128 px palette PNG of ids 0..18.
 
     out: a folder, or a zip file; for that the maps wait in the folder <out>.parts until all are there.
     workers: processes, with one thread each. mirror: the mean over each photo and its mirror image, for twice the time.
-    overwrite: also where there is a map already. Returns how many were made, how many were there, a line per failure.
+    since: maps older than this (seconds, as file times) or than their photo are made again. Returns how many were made,
+    how many were there, a line per failure.
     """
     packed = out.suffix.lower() == ".zip"
     folder = out.with_name(f"{out.name}.parts") if packed else out
@@ -54,12 +56,12 @@ def label_photos(
     if len(set(wanted.values())) < len(wanted):
         twice = next(name for name in wanted if list(wanted.values()).count(wanted[name]) > 1)
         raise UserError(f"{photos.label(twice)}: two photos would have the label map {wanted[twice]}", "rename one")
-    earlier = open_source(out) if packed and out.is_file() and not overwrite else None
+    earlier = open_source(out) if packed and is_kept([out], since) else None
     packed_names = set(earlier.names) if earlier else set()
     missing = [
         name
         for name, map_name in wanted.items()
-        if map_name not in packed_names and (overwrite or not (folder / map_name).is_file())
+        if not is_kept([out if map_name in packed_names else folder / map_name], since, (photos, name))
     ]
     jobs = []
     for i in range(0, len(missing), BATCH):

@@ -22,6 +22,7 @@ from psp.files import save_array
 from psp.images.output import output_names, save_image
 from psp.images.preprocess import Prepared, prepare
 from psp.images.sheets import resized, side_by_side, source_to_image
+from psp.images.sources import last_change
 from psp.inference.options import InferenceOptions
 from psp.inference.translator import Translator
 from psp.read_compute_write import read_compute_write
@@ -114,10 +115,8 @@ class FolderRun:
 
     def is_done(self, item: Item) -> bool:
         """Whether all files of this item are there, whole, and newer than their input and `since`."""
-        inside = self.source.path / item.name
         try:
-            status = (inside if inside.exists() else self.source.path).stat()
-            changed = max(status.st_mtime, status.st_ctime)  # what is unpacked or moved there has an old st_mtime
+            changed = last_change(self.source.path, item.name)
             files = [path.stat() for path in self.paths(item).values()]
         except OSError:
             return False

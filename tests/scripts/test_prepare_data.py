@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -127,6 +128,41 @@ def test_sketches_command_resumes(tmp_path: Path, root: Path, workers: str, caps
     capsys.readouterr()
     assert main(args) == 0 and "1 made, 2 were there already" in capsys.readouterr().out
     assert (tmp_path / "out/0_edges.png").read_bytes() == first
+
+
+def test_sketches_of_other_photos_or_styles_never_mix(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, out = photos_folder(tmp_path, root), tmp_path / "out"
+    args = ["sketches", "--photos", str(photos), "--out", str(out), "--size", "32", "--workers", "1"]
+    assert main(args) == 0
+    before = (out / "0.png").read_bytes()
+    with pytest.raises(UserError, match=r"out holds results of another style \(sobel, now pencil\); .*--out"):
+        main([*args, "--style", "pencil"])
+    shutil.copytree(photos, tmp_path / "others")
+    with pytest.raises(UserError, match=r"other photos \(.*photos, now .*others\)"):
+        main(["sketches", "--photos", str(tmp_path / "others"), *args[3:]])
+    assert (out / "0.png").read_bytes() == before
+    (photos / "0.png").write_bytes((photos / "sub/1.png").read_bytes())
+    capsys.readouterr()
+    assert main(args) == 0 and "1 made, 2 were there already" in capsys.readouterr().out, "another photo of that name"
+    assert (out / "0.png").read_bytes() == (out / "sub/1.png").read_bytes()
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    assert main([*args, "--style", "pencil", "--overwrite"]) == 0 and main([*args, "--style", "pencil"]) == 0
+    assert all(path.stat().st_mtime_ns > at for path, at in times.items())
+
+
+def test_files_that_nothing_is_known_of_are_not_replaced(tmp_path: Path, root: Path) -> None:
+    photos = photos_folder(tmp_path, root)
+    Image.new("L", (8, 8)).save(tmp_path / "0.png")
+    with pytest.raises(UserError, match="holds results of settings that are not recorded"):
+        main(["sketches", "--photos", str(photos), "--out", str(tmp_path), "--workers", "1"])
+    for command in (["merge", "--photos", str(photos), "--held_out", "0.5"], ["weights", "--photos", str(photos)]):
+        out = tmp_path / f"{command[0]}.zip"
+        out.write_text("mine")
+        with pytest.raises(UserError, match=rf"{command[0]}\.zip holds results of settings that are not recorded"):
+            main([*command, "--out", str(out)])
+        assert out.read_text() == "mine"
 
 
 def test_drawings_are_the_same_in_any_number_of_processes(tmp_path: Path, root: Path) -> None:
