@@ -122,7 +122,7 @@ def test_sketches_command_resumes(tmp_path: Path, root: Path, workers: str, caps
             "--workers", workers]  # fmt: skip
     assert main(args) == 0
     files = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file())
-    assert files == ["0_edges.png", "sub/1_edges.png", "sub/2_edges.png"]
+    assert files == ["0_edges.png", "sketches_edges.settings.json", "sub/1_edges.png", "sub/2_edges.png"]
     first = (tmp_path / "out/0_edges.png").read_bytes()
     (tmp_path / "out/0_edges.png").unlink()
     capsys.readouterr()
