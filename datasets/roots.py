@@ -193,10 +193,13 @@ def _split(source: ImageSource | None, target: ImageSource, share: float, notes:
         one, other = (_split(None, side, share, [], True) for side in (source, target))
         notes.append(f"{len(one.test_target)} sources and {len(other.test_target)} photos set apart for testing")
         return DataRoot(one.train_target, other.train_target, one.test_target, other.test_target, notes)
-    pairs = match_names(source.names, target.names).pairs if source else [(name, name) for name in target.names]
+    report = match_names(source.names if source else target.names, target.names)
+    pairs = report.pairs
     if len(pairs) < 2:
+        alone = report.lines()[1:]
         raise UserError(
-            f"{target.path}: {len(pairs)} pairs are too few to train and test", "at least 2 are needed (--data_root)"
+            ", ".join([f"{target.path}: {len(pairs)} pairs are too few to train and test", *alone]),
+            "at least 2 are needed, whose files have the same name up to endings like _sketch (--data_root)",
         )
     ranked = sorted(pairs, key=lambda pair: (_share_of(pair_key(pair[1])[1]), pair[1]))
     n_below = sum(_share_of(pair_key(pair[1])[1]) < share for pair in ranked)

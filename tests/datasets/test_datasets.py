@@ -217,6 +217,11 @@ def test_root_without_split_is_split_by_hash(tmp_path: Path) -> None:
     make_set(tmp_path / "one", 1)
     with pytest.raises(UserError, match="too few"):
         open_data_root(tmp_path / "one", SKETCH)
+    for name in ("photos/tom.png", "photos/ann.png", "sketches/1.png"):
+        picture(tmp_path / "apart" / name, 20)
+    words = "0 pairs are too few .*, 1 source images without a target: 1.png, 2 target images .*: ann.png, tom.png; at"
+    with pytest.raises(UserError, match=words):
+        open_data_root(tmp_path / "apart", SKETCH)
 
 
 def test_root_of_photos_only(tmp_path: Path) -> None:

@@ -227,8 +227,12 @@ def test_script_fetches_several_and_names_those_that_fail(
 
 def test_list_and_what_is_part_of_the_checkout(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert script.main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    known = read_manifest()
+    assert [line.split(" ")[0] for line in lines[: len(known)]] == list(known), "one line for each"
+    assert len(lines) == len(known) + 2 and "--from DIR" in lines[-1]
+    assert script.main(["--list", *known]) == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in read_manifest())
     assert "size     not published" in out and "md5 begins with a04e12f8" in out and "CC BY-NC" in out
     assert script.main(["psp_sketch_to_face"]) == 0
     assert "part of the repository" in capsys.readouterr().out
