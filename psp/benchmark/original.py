@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from psp.models import mixing
 from psp.models.psp import PSP
 from psp.networks.feature_pyramid import Heads
-from psp.networks.irse import BottleneckIR, Subsample
+from psp.networks.irse import BatchNorm2d, BottleneckIR, Subsample
 from psp.networks.stylegan2 import SQRT2, Generator, ModulatedConv2d, StyledConv, ToRGB
 
 
@@ -122,6 +122,9 @@ def encoder(net: nn.Module) -> nn.Module:
         net.styles = OneByOne(heads)
     if hasattr(net, "body"):
         net.body = nn.Sequential(*(Unit(unit) if isinstance(unit, BottleneckIR) else unit for unit in net.body))  # type: ignore[union-attr]
+    for module in net.modules():
+        if isinstance(module, BatchNorm2d):
+            module.__class__ = nn.BatchNorm2d  # type: ignore[assignment]  # which counts its steps
     return net
 
 

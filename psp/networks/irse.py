@@ -6,6 +6,7 @@ from itertools import accumulate
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Mode = Literal["ir", "ir_se"]
@@ -13,6 +14,22 @@ Mode = Literal["ir", "ir_se"]
 # units per stage; stage widths 64, 128, 256, 512
 DEPTHS: dict[int, tuple[int, int, int, int]] = {50: (3, 4, 14, 3), 100: (3, 13, 30, 3), 152: (3, 8, 36, 3)}
 STAGE_WIDTHS = (64, 128, 256, 512)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Without counting its steps: with a fixed momentum nothing reads the count, and on a GPU each is a launch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training,
+            self.momentum or 0.0,
+            self.eps,
+        )
 
 
 class SEModule(nn.Module):
@@ -55,13 +72,13 @@ class BottleneckIR(nn.Module):
         if in_ch == depth:
             self.shortcut_layer = Subsample(stride)
         else:
-            self.shortcut_layer = nn.Sequential(nn.Conv2d(in_ch, depth, 1, stride, bias=False), nn.BatchNorm2d(depth))
+            self.shortcut_layer = nn.Sequential(nn.Conv2d(in_ch, depth, 1, stride, bias=False), BatchNorm2d(depth))
         layers: list[nn.Module] = [
-            nn.BatchNorm2d(in_ch),
+            BatchNorm2d(in_ch),
             nn.Conv2d(in_ch, depth, 3, 1, 1, bias=False),
             nn.PReLU(depth),
             nn.Conv2d(depth, depth, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(depth),
+            BatchNorm2d(depth),
         ]
         if se:
             layers.append(SEModule(depth))
@@ -73,7 +90,7 @@ class BottleneckIR(nn.Module):
 
 
 def input_layer(in_ch: int, width: int = 64, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(in_ch, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.PReLU(width))
+    return nn.Sequential(nn.Conv2d(in_ch, width, 3, stride, 1, bias=False), BatchNorm2d(width), nn.PReLU(width))
 
 
 def ir_body(num_layers: int, mode: Mode) -> nn.Sequential:
@@ -126,7 +143,7 @@ class Backbone(nn.Module):
         self.input_layer = input_layer(3)
         side = input_size // 16
         self.output_layer = nn.Sequential(
-            nn.BatchNorm2d(512),
+            BatchNorm2d(512),
             nn.Dropout(drop_ratio),
             nn.Flatten(),
             nn.Linear(512 * side * side, 512),

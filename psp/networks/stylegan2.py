@@ -150,7 +150,7 @@ class ModulatedConv2d(nn.Module):
 
     def convolve(self, x: Tensor, style: Tensor) -> tuple[Tensor, Tensor | None]:
         """The convolution alone, without blur and demodulation: its result and the demodulation [B,out] or None."""
-        weight, energy = self.kept(x.dtype, self.weight, make=lambda: self._scaled(x.dtype))
+        weight, energy, least = self.kept(x.dtype, self.weight, make=lambda: self._scaled(x.dtype))
         modulation = self.modulation(style)
         if self.demodulate and x.dtype == torch.float16:  # cancels a common factor: keep half precision in range
             modulation = modulation / modulation.abs().amax(dim=1, keepdim=True).clamp_min(1e-8)
@@ -161,12 +161,16 @@ class ModulatedConv2d(nn.Module):
             x = F.conv2d(x, weight, padding=self.pad)
         if energy is None:
             return x, None
-        return x, torch.rsqrt(modulation.square() @ energy + 1e-8)
+        return x, torch.rsqrt(F.linear(modulation.square(), energy, least))
 
-    def _scaled(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        """The weight as it is used, [out,in,k,k], and to demodulate its squares, summed over the window, [in,out]."""
+    def _scaled(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The weight as it is used, [out,in,k,k]; to demodulate, the sum of its squares over the window, [out,in], and
+        what is added so that it is not 0, [out]: as a bias it takes no launch of its own."""
         weight = self.weight[0] * self.scale
-        return weight.to(dtype), weight.square().sum(dim=(2, 3)).t() if self.demodulate else None
+        if not self.demodulate:
+            return weight.to(dtype), None, None
+        energy = weight.square().sum(dim=(2, 3))
+        return weight.to(dtype), energy, energy.new_full(energy.shape[:1], 1e-8)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         x, demodulation = self.convolve(x, style)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -28,12 +30,13 @@ def unchanged_by_a_bad_step(
     put_back: called for whatever else the block has changed.
     """
     networks = list(networks)
-    buffers = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]
+    buffers = [buffer for network in networks for buffer in network.buffers()]
+    before = _copies(buffers)
     trained = [(p, p.requires_grad) for network in networks for p in network.parameters()]
     try:
         yield
     except BadStep:
-        for buffer, value in buffers:
+        for buffer, value in zip(buffers, before, strict=True):
             buffer.copy_(value)
         for parameter, gradients in trained:
             parameter.requires_grad_(gradients)
@@ -43,11 +46,24 @@ def unchanged_by_a_bad_step(
         raise
 
 
-def require_finite(loss: Tensor, whose: str = "the loss") -> None:
-    """BadStep, on all ranks at once, when a loss is NaN or infinite on any of them."""
-    bad = not torch.isfinite(loss)
+def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Copies of hundreds of small tensors in a few launches: times one, all of a kind together."""
+    copies = [torch.empty(0)] * len(tensors)
+    kinds: dict[tuple[torch.dtype, torch.device], list[int]] = defaultdict(list)
+    for i, tensor in enumerate(tensors):
+        kinds[tensor.dtype, tensor.device].append(i)
+    for places in kinds.values():
+        for i, copy in zip(places, torch._foreach_mul([tensors[i] for i in places], 1), strict=True):
+            copies[i] = copy
+    return copies
+
+
+def require_finite(value: Tensor | float, whose: str = "the loss") -> None:
+    """BadStep, on all ranks at once, when a scalar is NaN or infinite on any of them. Waits for the device."""
+    number = float(value)
+    bad = not math.isfinite(number)
     if largest(int(bad)):
-        raise BadStep(f"{whose} is {float(loss.detach())}" if bad else f"{whose} is not finite on another rank")
+        raise BadStep(f"{whose} is {number}" if bad else f"{whose} is not finite on another rank")
 
 
 def total_gradient_norm(parameters: Sequence[Tensor]) -> Tensor:

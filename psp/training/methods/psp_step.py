@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -60,30 +61,33 @@ class PspMethod:
         self.optimiser.zero_grad(set_to_none=True)
         terms: dict[str, Tensor] = {}
         with unchanged_by_a_bad_step([self.model.encoder], [self.optimiser]):
+            losses: list[Tensor] = []
             for batch in batches:
                 total, found = self._losses(batch, training=True)
-                require_finite(total)
+                losses.append(total.detach())
                 self.scaler.scale(total / len(batches)).backward()
                 for name, value in found.items():
-                    terms[name] = terms.get(name, torch.zeros_like(value)) + value / len(batches)
-            terms["gradient_norm"] = self._update()
+                    share = value / len(batches) if len(batches) > 1 else value
+                    terms[name] = terms[name] + share if name in terms else share
+            terms["gradient_norm"] = self._update(losses)
         return terms
 
-    def _update(self) -> Tensor:
-        """Step of the optimiser unless the gradient is not finite; its norm.
+    def _update(self, losses: Sequence[Tensor]) -> Tensor:
+        """Step of the optimiser unless a loss or the gradient is not finite; the gradient's norm.
 
-        In fp16 an overflow is part of finding the loss scale: the scaler skips the update and lowers the scale. It
-        counts as a bad step only when the scale cannot be the reason any more.
+        Both are read together, once all work is queued: a step waits for the device nowhere else. In fp16 an overflow
+        is part of finding the loss scale: the scaler skips the update and lowers the scale. It counts as a bad step
+        only when the scale cannot be the reason any more.
         """
         average_gradients(self.trained)
-        self.scaler.unscale_(self.optimiser)
-        norm = total_gradient_norm(self.trained)
-        bad = not torch.isfinite(norm)
-        if not bad or self.scaler.get_scale() > 1:
-            self.scaler.step(self.optimiser)
+        scale = self.scaler.get_scale()
+        norm = total_gradient_norm(self.trained) / scale
+        *values, length = torch.stack([*losses, norm]).tolist()
+        require_finite(sum(values))
+        if not math.isfinite(length) and scale <= 1:
+            raise BadStep(f"the gradient is {length}")
+        self.scaler.step(self.optimiser)
         self.scaler.update()
-        if bad and self.scaler.get_scale() <= 1:
-            raise BadStep(f"the gradient is {float(norm)}")
         return norm
 
     @torch.no_grad()
