@@ -46,7 +46,7 @@ def test_folders_give_a_whole_report(folders: Path, capsys: pytest.CaptureFixtur
     out = folders / "out"
     assert {path.name for path in out.iterdir()} == {
         "per_image.csv", "metrics.json", "row.md", "histograms.png", "worst_and_best.png", "measured.sqlite",
-        "inference_metrics",
+        "inference_metrics", "evaluation.settings.json",
     }  # fmt: skip
     rows = list(csv.DictReader((out / "per_image.csv").open()))
     assert [row["result"] for row in rows] == ["0.png", "1.png", "2.png", "3.png"] and rows[2][
