@@ -227,15 +227,17 @@ OTHER = {
 def other_results(record: Path, settings: Mapping[str, Any], results: Iterable[Path]) -> str:
     """What the results beside `record` were made with, in plain words, where not with `settings`; else "".
 
-    record: the JSON file of `check_settings`. results: files and folders that hold results. Where there are some and no
-    record, nobody knows what they are.
+    record: the JSON file of `check_settings`. results: files and folders that hold results, where there are any; none:
+    other processes may just be making them. Results without a record may be anything.
     """
-    earlier = _recorded(record)
+    places = list(results)
+    there = any(path.is_file() or (path.is_dir() and any(path.iterdir())) for path in places)
+    earlier, now = _recorded(record), json.loads(json.dumps(settings))
     if earlier is None:
-        there = any(path.is_file() or (path.is_dir() and any(path.iterdir())) for path in results)
         return "settings that are not recorded" if there else ""
-    now = json.loads(json.dumps(settings))
     changed = [key for key in {**now, **earlier} if now.get(key) != earlier.get(key)]
+    if not changed or (places and not there):
+        return ""
     others = [_other(key, earlier.get(key), now.get(key)) for key in changed[:3]] + ["more"] * (len(changed) > 3)
     return " and ".join([", ".join(others[:-1])] * (len(others) > 1) + others[-1:])
 
@@ -267,6 +269,14 @@ def _plain(value: Any) -> str:
     return text if len(text) <= 60 else "..." + text[-57:]
 
 
+def refuse_others(
+    record: Path, settings: Mapping[str, Any], results: Iterable[Path], *, where: Path, flag: str = "--exp_dir"
+) -> None:
+    """UserError in plain words where `other_results` finds some. where, flag: what it names."""
+    if other := other_results(record, settings, results):
+        raise UserError(f"{where} holds results of {other}", f"give another {flag}, or --overwrite to make them again")
+
+
 def check_settings(
     record: Path,
     settings: Mapping[str, Any],
@@ -284,13 +294,10 @@ def check_settings(
     write into this folder; `overwrite` then leaves a record of the same settings as it is, so that what they made still
     counts. UserError in plain words where other results lie there, without `overwrite`. where, flag: what it names.
     """
-    other = other_results(record, settings, results)
-    if other and not overwrite:
-        raise UserError(
-            f"{where or record.parent} holds results of {other}",
-            f"give another {flag}, or --overwrite to make them again",
-        )
-    if other or _recorded(record) is None or (overwrite and not shared):
+    if not overwrite:
+        refuse_others(record, settings, () if shared else results, where=where or record.parent, flag=flag)
+    same = _recorded(record) == json.loads(json.dumps(settings))
+    if not same or (overwrite and not shared):
         save_json({"settings": settings}, record)
     elif overwrite:
         return time.time()

@@ -40,14 +40,14 @@ def main() -> int:
     started = time.perf_counter()
     place = Path(flags.exp_dir or "output/demo")
     common = {"device": flags.device, "resize_outputs": True, "overwrite": flags.exp_dir is None}
-    own = InferenceOptions(data_path=ROOT / "examples" / "sketches", exp_dir=place / "faces", **common)  # type: ignore[arg-type]
+    own = InferenceOptions(data_path=ROOT / "examples" / "sketches", exp_dir=place / "faces", **common)
     status = translate_folder(own).status
     sheets = [place / "faces.png"]
     for folder, task in SHEETS:
         options = InferenceOptions(
             mixing=True, dataset_type=task, data_path=ROOT / "examples" / folder, exp_dir=place / folder,
             n_outputs_to_generate=flags.n_outputs_to_generate, seed=flags.seed,
-            truncation=load_model(task=task).default_truncation, save_grid=True, **common,  # type: ignore[arg-type]
+            truncation=load_model(task=task).default_truncation, save_grid=True, **common,
         )  # fmt: skip
         status = max(status, translate_folder(options).status)
         sheets.append(place / folder / "style_mixing_grid.png")

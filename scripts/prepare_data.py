@@ -29,7 +29,6 @@ from psp.cli import Parser
 from psp.errors import UserError, run_main
 
 SHOWN = 20
-INPUTS = ("photos", "root", "sketches", "labels", "parts", "mapping", "split")
 
 
 def build_parser() -> Parser:
@@ -273,10 +272,11 @@ def sketches(args: argparse.Namespace) -> int:
 def labels(args: argparse.Namespace) -> int:
     from datasets.prepare.labelling import label_name, label_photos
     from datasets.prepare.merging import collection_photos
+    from datasets.prepare.records import record_of, since_when
 
     photos, packed = collection_photos(args.photos), args.out.suffix.lower() == ".zip"
     outputs = [args.out] if packed else (args.out / label_name(name) for name in photos.names)
-    since = _since(args, args.out if packed else args.out / "labels", outputs)
+    since = since_when(args, record_of(args.out) if packed else args.out / "labels.settings.json", outputs)
     made, kept, problems = label_photos(photos, args.out, workers=args.workers, mirror=args.mirror, since=since)
     print(f"{made} made{f', {kept} were there already' if kept else ''}: {args.out}")
     _left_out(problems, args.out.parent)
@@ -285,45 +285,36 @@ def labels(args: argparse.Namespace) -> int:
 
 def merge(args: argparse.Namespace) -> int:
     from datasets.prepare.merging import merge
+    from datasets.prepare.records import one_file
 
     if not 0 < args.held_out < 1:
         raise UserError(f"--held_out {args.held_out:g} is not possible", "it is a share between 0 and 1")
     if args.out.suffix.lower() != ".zip":
         raise UserError(f"--out {args.out} has to end in .zip")
-    _since(args, args.out, [args.out])
-    words, problems = merge(args.photos, args.out, share=args.held_out, labels=args.labels)
+    with one_file(args):
+        words, problems = merge(args.photos, args.out, share=args.held_out, labels=args.labels)
     print(words)
     _left_out(problems, args.out.parent)
     return 1 if problems else 0
 
 
 def weights(args: argparse.Namespace) -> int:
+    from datasets.prepare.records import one_file
     from datasets.prepare.weighing import weigh
 
-    _since(args, args.out, [args.out])
-    lines, problems = weigh(
-        args.photos, args.labels, args.out, sets=args.set, dark=args.dark, below=args.dark_below, workers=args.workers
-    )
+    with one_file(args):
+        lines, problems = weigh(
+            args.photos,
+            args.labels,
+            args.out,
+            sets=args.set,
+            dark=args.dark,
+            below=args.dark_below,
+            workers=args.workers,
+        )
     print("\n".join(lines))
     _left_out(problems, args.out.parent)
     return 1 if problems else 0
-
-
-def _since(args: argparse.Namespace, made: Path, outputs: Iterable[Path]) -> float:
-    """Since when what `made`.settings.json records was to be made; UserError where others lie at `outputs`."""
-    from psp.files import check_settings
-
-    def plain(value: Any) -> Any:
-        return [plain(one) for one in value] if isinstance(value, list) else str(Path(value).resolve())
-
-    settings = {
-        name: plain(value) if name in INPUTS and value else value
-        for name, value in vars(args).items()
-        if name not in ("command", "out", "workers", "overwrite")
-    }
-    where = made if made.exists() else made.parent
-    record = made.with_name(f"{made.name}.settings.json")
-    return check_settings(record, settings, outputs, where=where, overwrite=args.overwrite, flag="--out")
 
 
 def _refuse_clashes(paths: Iterable[Path], out: Path) -> None:
@@ -338,14 +329,14 @@ def _refuse_clashes(paths: Iterable[Path], out: Path) -> None:
 def _run(work: Any, jobs: list[Any], args: argparse.Namespace, problems: list[str], what: str) -> int:
     """Run the jobs, print a summary, return 0 if all went well and 1 if anything was left out."""
     from datasets.prepare.parallel import run_jobs
+    from datasets.prepare.records import since_when
 
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{args.out}: cannot be made a folder ({error.strerror or error})", "see --out") from None
-    since = _since(
-        args, args.out / f"{what}{vars(args).get('suffix', '')}", (path for job in jobs for path in job.paths())
-    )
+    record = args.out / f"{what}{vars(args).get('suffix', '')}.settings.json"
+    since = since_when(args, record, (path for job in jobs for path in job.paths()))
     jobs = [replace(job, since=since) for job in jobs]
     made = kept = 0
     notes: dict[str, int] = {}

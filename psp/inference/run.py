@@ -132,13 +132,12 @@ def prepare(options: InferenceOptions, source: Source | None = None, *, shared: 
     }  # fmt: skip
     if isinstance(model, PSP) and model.refines:
         settings["n_iters_per_batch"] = model.n_iters
-    record = RECORDS[options.mixing]
+    record, kinds = RECORDS[options.mixing], result_folders(options).values()
     if options.exp_dir is None:
-        kinds = result_folders(options).values()
         exp_dir, about = free_folder(Path("output") / _run_name(model, task), record, settings, kinds)
     else:
         exp_dir = Path(options.exp_dir).expanduser()
-        other = other_results(exp_dir / record, settings, ())
+        other = other_results(exp_dir / record, settings, [exp_dir / kind for kind in kinds])
         about = f"{exp_dir}: results of {other} are replaced where they have the same name" if other else ""
     folder_run = FolderRun(translator, source, exp_dir, options)
     with ExitStack() as stack:

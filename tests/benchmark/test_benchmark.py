@@ -88,7 +88,9 @@ def test_results_of_other_settings_are_not_replaced(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
 
     def folder(*flags: str) -> str:
-        return str(folder_for(parser().parse_args(["--count", *flags])))
+        chosen = folder_for(parser().parse_args(["--count", *flags]))
+        (chosen / "count.json").write_text("{}")
+        return str(chosen)
 
     assert folder() == folder() == "output/benchmark" and folder("--sizes=64") == "output/benchmark_2"
     with pytest.raises(UserError, match=r"output/benchmark holds results of other sizes \(.*64\); give another --out"):

@@ -167,6 +167,15 @@ def test_results_without_a_record_are_not_replaced(tmp_path: Path, content: str 
     check_settings(tmp_path / "r.json", {"a": 1}, [tmp_path / "results"], overwrite=True)
 
 
+def test_a_record_without_results_stops_nobody(tmp_path: Path) -> None:
+    """A run that was ended before its first result, or that found a mistake, leaves one."""
+    check_settings(tmp_path / "r.json", {"seed": 1}, [tmp_path / "results"])
+    check_settings(tmp_path / "r.json", {"seed": 2}, [tmp_path / "results"])
+    assert json.loads((tmp_path / "r.json").read_text()) == {"settings": {"seed": 2}}
+    with pytest.raises(UserError, match="another seed"):  # of another process' results, which will be there soon
+        check_settings(tmp_path / "r.json", {"seed": 3}, [tmp_path / "results"], shared=True)
+
+
 def test_the_default_folder_is_the_first_without_other_results(tmp_path: Path) -> None:
     def run(settings: dict[str, object]) -> tuple[str, str]:
         folder, line = free_folder(tmp_path / "faces", "r.json", settings, ["results"])
