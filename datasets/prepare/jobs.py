@@ -37,7 +37,7 @@ def is_kept(results: Sequence[Path], since: float, *inputs: Input) -> bool:
     """Whether all results are there, and newer than `since` and than the inputs that there are."""
     try:
         changed = [last_change(source.path, name) for source, name in inputs if source and name]
-        return min(path.stat().st_mtime for path in results) >= max(since, *changed)
+        return min(path.stat().st_mtime for path in results) >= max([since, *changed])
     except OSError:
         return False
 
