@@ -143,7 +143,7 @@ def test_one_place_of_label_maps_for_all(tmp_path: Path, capsys: Out) -> None:
     with zipfile.ZipFile(tmp_path / "all.zip") as archive:
         assert sum("/labels/" in name for name in archive.namelist()) == 80
     three = ["--photos", *[str(a)] * 3, "--labels", str(maps), str(maps)]
-    assert "2 label sources for 3 collections" in refused(lambda: merged(tmp_path, *three))
+    assert "2 label sources for 3 collections" in refused(lambda: merged(tmp_path, "--overwrite", *three))
 
 
 def test_a_tiny_set_is_told_what_share_would_divide_it(tmp_path: Path) -> None:
