@@ -44,7 +44,6 @@ COMPILE = os.environ.get("PSP_BUILD_OPS", "0") not in ("", "0")
 setup(
     packages=[
         "psp",
-        "psp.benchmark",
         "psp.commands",
         "psp.images",
         "psp.inference",

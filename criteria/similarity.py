@@ -54,13 +54,13 @@ class SimilarityLoss(nn.Module):
         if target_features is None:
             with torch.no_grad():
                 target_features = self.features(target)
-        found = self.features(output)
-        similar = self.similarity(found, target_features).mean()
+        features = self.features(output)
+        similar = self.similarity(features, target_features).mean()
         terms = {"diff_target": similar.detach()}
         if source is not None and source.ndim == 4 and source.shape[1] == 3 and source.is_floating_point():
             with torch.no_grad():
                 given = self.features(source)
-                terms["diff_input"] = self.similarity(found, given).mean()
+                terms["diff_input"] = self.similarity(features, given).mean()
                 terms["diff_views"] = self.similarity(target_features, given).mean()
                 terms["id_improve"] = terms["diff_target"] - terms["diff_views"]
         return 1 - similar, {self.prefix + name: value for name, value in terms.items()}

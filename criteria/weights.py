@@ -79,5 +79,5 @@ def hub_weights(url: str, purpose: str) -> Path:
             time.sleep(1)
         except UserError as error:
             if not cached.is_file():  # that other process was faster
-                raise UserError(f"{purpose} needs {name}: {error}", f"{how_to_get(url)}") from error
+                raise UserError(f"{purpose} needs {name}: {error}", how_to_get(url)) from error
     return cached

@@ -56,7 +56,7 @@ def roughen_sketch(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
-def unfinished(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def begin_sketch(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A sketch of which only a part of the area is there, the rest white. uint8 [H,W] -> the same shape.
 
     Each as often: a few smooth blobs, one side of a wavy line in any direction, the outer ring, or the middle.

@@ -15,6 +15,7 @@ SUFFIXES = (
 )  # fmt: skip
 _SUFFIX = re.compile(rf"(?<=[^_\-. ])[_\-. ]+(?:{'|'.join(SUFFIXES)})$", re.IGNORECASE)
 _SHOWN = 5
+SAME_NAME = "with the same file name up to _sketch, _edges, _mask, _label and the like"  # what makes a pair
 
 
 def pair_key(name: str) -> tuple[str, str]:
@@ -62,10 +63,13 @@ class PairReport:
             (self.without_labels, "photos without a label map left out"),
         ):
             if names:
-                lines.append(
-                    f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
-                )
+                lines.append(f"{len(names)} {what}: {_few(names)}")
         return lines
+
+    def alone(self, source: str, target: str) -> str:
+        """Which files are in no pair, for a message. source, target: what the images of each side are called."""
+        sides = ((self.unmatched_source, target), (self.unmatched_target, source))
+        return ", ".join(f"no {other} for {_few(names)}" for names, other in sides if names)
 
     def without_partner(self, sources: Labels, targets: Labels, *, source: str, target: str) -> list[str]:
         """A line for every file that is in no pair. source, target: what the images of each side are called."""
@@ -74,6 +78,11 @@ class PairReport:
             *(f"{targets.label(name)}: no {source} of that name" for name in self.unmatched_target),
             *(f"{name}: left out, another file has the same stem" for name in self.duplicates),
         ]
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first names, and whether there are more."""
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def match_names(source: Sequence[str], target: Sequence[str]) -> PairReport:

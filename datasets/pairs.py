@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from datasets.augment import cut_at_random, item_rng, mirror, roughen_sketch
+from datasets.augment import begin_sketch, cut_at_random, item_rng, mirror, roughen_sketch
 from datasets.pixel_pairs import PixelPairs, Pixels, Where, same_place
-from datasets.sketches import STYLES
-from datasets.styles import DRAWING, Styles, begin_sketch, draw_sketch, pick_style
+from datasets.sketches import DRAWING, STYLES
+from datasets.styles import Styles, draw_sketch, pick_style
 from psp.images.labels import LabelMap
 from psp.images.preprocess import byte_tensor, degrade, parse_factors, photo_tensor, pixels_to_source
 

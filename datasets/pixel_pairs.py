@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from datasets.matching import PairReport, match_names
+from datasets.matching import SAME_NAME, PairReport, match_names
 from datasets.pixel_store import PixelStore
 from psp.errors import UserError
 from psp.images.decode import to_grey, to_rgb
@@ -25,6 +26,7 @@ from psp.images.sources import ImageSource, open_source
 if TYPE_CHECKING:
     from psp.tasks import Task
 
+T = TypeVar("T")
 Where = ImageSource | str | Path
 CHUNK = 256  # images decoded between two looks at the room left
 
@@ -87,9 +89,9 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
         report = match_names(self.source.names, self.target.names)
         if not report.pairs:
             raise UserError(
-                f"no pairs: {self.source.path} has {len(self.source)} images ({self.source.names[0]}, ...), "
-                f"{self.target.path} has {len(self.target)} ({self.target.names[0]}, ...), but no names match",
-                "a pair has the same file name up to _sketch, _edges, _mask, _label and the like",
+                f"no pairs in {len(self.source)} images of {self.source.path} and {len(self.target)} of "
+                f"{self.target.path}: {report.alone('source', 'photo')}",
+                f"a pair is two images {SAME_NAME}",
             )
         return report
 
@@ -100,18 +102,18 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
                 f"{self.target.path}: no label maps beside the photos, which drawings need",
                 "make them with scripts/prepare_data.py labels, or leave drawing out of --sketch_styles",
             )
-        self.label_of = {photo: label for label, photo in match_names(self.labels.names, self.target.names).pairs}
+        matched = match_names(self.labels.names, self.target.names)
+        self.label_of = {photo: label for label, photo in matched.pairs}
         self.report.without_labels = [name for _, name in self.report.pairs if name not in self.label_of]
         self.report.pairs = [pair for pair in self.report.pairs if pair[1] in self.label_of]
         if not self.report.pairs:
-            raise UserError(f"{self.labels.path}: no label map has the name of a photo in {self.target.path}")
+            raise UserError(
+                f"{self.labels.path}: no label map has the name of a photo in {self.target.path} "
+                f"({matched.alone('label map', 'photo')})"
+            )
 
     def __len__(self) -> int:
         return len(self.pairs)
-
-    def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """The unaugmented pixels of one pair: source and target of its `Pixels`. UserError if unreadable."""
-        return self.pixels(index)[:2]
 
     def pixels(self, index: int) -> Pixels:
         """The unaugmented pixels of one pair, which are kept as long as there is room. UserError if unreadable."""
@@ -121,10 +123,10 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
             target, *others = kept
             labels = others.pop() if self.labels is not None else None
             return Pixels(others[0] if others else target, target, labels)
-        source, target, labels = found = self._decode(*key)
+        source, target, labels = pixels = self._decode(*key)
         parts = [target, *([] if source is target else [source]), *([] if labels is None else [labels])]
         self.store.put(key, parts)
-        return found
+        return pixels
 
     def _decode(self, source_name: str, target_name: str) -> Pixels:
         photo = self.target.open(target_name)
@@ -172,8 +174,7 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
             with contextlib.suppress(UserError):  # named when it is its turn
                 self.pixels(index)
 
-        bar = tqdm(total=len(rows), desc="decoding", unit="img", delay=3, disable=None, dynamic_ncols=True)
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool, bar:
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool, counted(None, "decoding", len(rows)) as bar:
             for start in range(0, len(rows), CHUNK):
                 before = len(self.store)
                 if self.store.left:
@@ -184,17 +185,7 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
 
     def verify(self, *, workers: int = 2, limit: int = 5000) -> list[str]:
         """Read every pair (the first `limit`), take the unreadable ones out, return and report one line for each."""
-
-        def problem(index: int) -> str | None:
-            try:
-                self.pixels(index)
-            except UserError as error:
-                return str(error)
-            return None
-
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            found = list(pool.map(problem, range(min(len(self.pairs), limit))))
-        bad = {i: text for i, text in enumerate(found) if text}
+        bad = unreadable(self.pixels, range(min(len(self.pairs), limit)), workers, "reading pairs")
         if bad:
             self.report.unreadable += list(bad.values())
             self.report.pairs = self.pairs = [pair for i, pair in enumerate(self.pairs) if i not in bad]
@@ -228,6 +219,26 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
             <= 0.02 * source_size[0] * target_size[1]
         )
         return "crop" if same else "stretch"
+
+
+def unreadable(read: Callable[[T], object], items: Sequence[T], workers: int, words: str) -> dict[T, str]:
+    """Item -> why it cannot be read, for those that cannot. words: of the bar."""
+
+    def problem(item: T) -> str | None:
+        try:
+            read(item)
+        except UserError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        reasons = counted(pool.map(problem, items), words, len(items))
+        return {item: reason for item, reason in zip(items, reasons) if reason}
+
+
+def counted(items: Iterable[Any] | None, words: str, total: int) -> tqdm[Any]:
+    """The items behind a bar that comes when they take longer than three seconds, on terminals alone."""
+    return tqdm(items, words, total, unit="img", delay=3, leave=False, disable=None, dynamic_ncols=True)
 
 
 def open_where(where: Where) -> ImageSource:

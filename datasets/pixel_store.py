@@ -51,10 +51,10 @@ class PixelStore:
 
     def get(self, key: Hashable) -> list[np.ndarray] | None:
         """Views, not to be written to, of what was put there; None when there is nothing."""
-        found = self._where.get(key)
-        if found is None:
+        place = self._where.get(key)
+        if place is None:
             return None
-        block, at, shapes = found
+        block, at, shapes = place
         arrays = []
         for shape in shapes:
             size = int(np.prod(shape))

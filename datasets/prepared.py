@@ -42,8 +42,8 @@ class PreparedSide:
         images = pairs.target if side == "target" or pairs.source is None else pairs.source
         self.path: Path = images.path
         renamed = output_names((target for _, target in pairs.pairs), ".png")
-        wanted = spread(range(len(pairs.pairs)), n_images)
-        self._index = {renamed[pairs.pairs[i][1]]: i for i in wanted}
+        indices = spread(range(len(pairs.pairs)), n_images)
+        self._index = {renamed[pairs.pairs[i][1]]: i for i in indices}
         self.names = list(self._index)
 
     def label(self, name: str) -> str:
@@ -60,7 +60,7 @@ class PreparedSide:
         except KeyError:
             raise UserError(f"{self.path}: {name} is not one of its pairs") from None
         if self.side == "target":
-            return Image.fromarray(self.pairs.load(index)[1])
+            return Image.fromarray(self.pairs.pixels(index).target)
         source, _, _ = self.pairs[index]
         return Image.fromarray(_pixels(source))
 

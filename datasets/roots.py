@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from datasets.matching import match_names, pair_key
+from datasets.matching import SAME_NAME, match_names, pair_key
 from psp.errors import UserError
 from psp.files import name_number
 from psp.images.sources import ImageSource, open_source
@@ -15,36 +15,16 @@ if TYPE_CHECKING:
     from psp.tasks import Task
 
 PHOTOS = (
-    "photos",
-    "photo",
-    "images",
-    "image",
-    "imgs",
-    "faces",
-    "face",
-    "targets",
-    "target",
-    "real",
-    "celeba-hq-img",
-    "b",
-)
+    "photos", "photo", "images", "image", "imgs", "faces", "face", "targets", "target", "real", "celeba-hq-img", "b",
+)  # fmt: skip
 SKETCHES = ("sketches", "sketch", "edges", "edge", "drawings", "drawing", "lines", "contours", "sources", "source", "a")
 LABELS = (
-    "labels",
-    "label",
-    "masks",
-    "mask",
-    "segmentation",
-    "segmentations",
-    "seg",
-    "celebamask-hq-mask",
-    "parsing",
-    "sources",
-    "source",
-    "a",
-)
+    "labels", "label", "masks", "mask", "segmentation", "segmentations", "seg", "celebamask-hq-mask", "parsing",
+    "sources", "source", "a",
+)  # fmt: skip
 TRAIN, TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
 TEST_SHARE = 0.05
+ENOUGH = 4  # test pairs of a small set, by which the best checkpoint can be chosen; fewer only below 40
 
 
 @dataclass(frozen=True)
@@ -67,9 +47,9 @@ def open_data_root(path: str | Path, task: Task, *, test_share: float = TEST_SHA
     """Find the two kinds of images below `path` and the split into train and test.
 
     Sub-folders are named by `task.source_dir` and `task.target_dir` or a common alias, in either case. Without train/
-    and test/ about `test_share` of the pairs, at least one, become the test set, chosen by a hash of their stems: the
-    same pair is on the same side wherever and however often this is run. Not `paired`: the names need not match, and
-    each side is split on its own. Raises UserError naming what is there.
+    and test/ about `test_share` of the pairs, at least four of 40 and one of two, become the test set, chosen by a hash
+    of their stems: the same pair is on the same side wherever and however often this is run. Not `paired`: the names
+    need not match, and each side is split on its own. Raises UserError naming what is there.
     """
     root = open_source(path)
     notes: list[str] = []
@@ -194,16 +174,16 @@ def _split(source: ImageSource | None, target: ImageSource, share: float, notes:
         notes.append(f"{len(one.test_target)} sources and {len(other.test_target)} photos set apart for testing")
         return DataRoot(one.train_target, other.train_target, one.test_target, other.test_target, notes)
     report = match_names(source.names if source else target.names, target.names)
-    pairs = report.pairs
+    pairs = report.pairs if source else [(name, name) for name in target.names]
     if len(pairs) < 2:
-        alone = report.lines()[1:]
+        alone = report.alone("source", "photo")
         raise UserError(
-            ", ".join([f"{target.path}: {len(pairs)} pairs are too few to train and test", *alone]),
-            "at least 2 are needed, whose files have the same name up to endings like _sketch (--data_root)",
+            f"{target.path}: {len(pairs)} pairs are too few to train and test{f' ({alone})' if alone else ''}",
+            f"at least 2 are needed, {SAME_NAME} (--data_root)",
         )
     ranked = sorted(pairs, key=lambda pair: (_share_of(pair_key(pair[1])[1]), pair[1]))
     n_below = sum(_share_of(pair_key(pair[1])[1]) < share for pair in ranked)
-    test = ranked[: min(max(1, n_below), len(pairs) - 1)]
+    test = ranked[: min(max(1, n_below, min(len(pairs) // 10, ENOUGH)), len(pairs) - 1)]
     test_targets = {pair[1] for pair in test}
     test_sources = {pair[0] for pair in test}
     notes.append(f"{len(test)} of {len(pairs)} pairs set apart for testing, by a hash of their names")

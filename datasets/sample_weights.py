@@ -21,14 +21,14 @@ def read_sample_weights(path: str | Path) -> dict[str, float]:
     """Glob pattern -> weight, of a JSON object such as {"aaf128_*": 0.33}. UserError when it is anything else."""
     text = read_text(path, most=MAX_FILE_BYTES, name=f"--sample_weights {path}")
     try:
-        found = json.loads(text, object_pairs_hook=_without_repeats)
+        weights = json.loads(text, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
         raise UserError(f"--sample_weights {path}: cannot be read as JSON ({brief(error)})") from None
-    if not isinstance(found, Mapping):
+    if not isinstance(weights, Mapping):
         raise UserError(f'--sample_weights {path}: must hold an object of weights by pattern, as {{"aaf128_*": 0.33}}')
-    for pattern, weight in found.items():
+    for pattern, weight in weights.items():
         check_weight(weight, where=f"--sample_weights {path}: {shown(pattern)}")
-    return {pattern: float(weight) for pattern, weight in found.items()}
+    return {pattern: float(weight) for pattern, weight in weights.items()}
 
 
 def check_weight(weight: object, *, where: str) -> None:
@@ -39,11 +39,11 @@ def check_weight(weight: object, *, where: str) -> None:
 
 
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
         keys = [key for key, _ in pairs]
         raise ValueError(f"{shown(next(key for key in keys if keys.count(key) > 1))} is there twice")
-    return found
+    return entries
 
 
 def weights_of(names: Sequence[str], patterns: Mapping[str, float]) -> tuple[np.ndarray, dict[str, int]]:
@@ -58,11 +58,11 @@ def weights_of(names: Sequence[str], patterns: Mapping[str, float]) -> tuple[np.
     for pattern, weight in patterns.items():
         if re.search(r"[*?\[]", pattern):
             matches = re.compile(translate(pattern)).match
-            found = [i for i, name in enumerate(names) if matches(name)]
+            matching = [i for i, name in enumerate(names) if matches(name)]
         else:
-            found = [rows[pattern]] if pattern in rows else []
-        weights[found] *= weight
-        counts[pattern] = len(found)
+            matching = [rows[pattern]] if pattern in rows else []
+        weights[matching] *= weight
+        counts[pattern] = len(matching)
     return weights, counts
 
 

@@ -75,13 +75,6 @@ def check_style(name: str) -> str:
     return name
 
 
-def get_style(name: str) -> Callable[[np.ndarray], np.ndarray]:
-    """The filter of that name; UserError lists the styles there are, and for `drawing`, which is no filter."""
-    if check_style(name) == DRAWING:
-        raise UserError(f"sketch style {name!r} is no filter", f"filters are {', '.join(STYLES)}")
-    return STYLES[name]
-
-
 def sketch_from_photo(
     photo: Image.Image,
     style: str = "sobel",

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
-from datasets.sketches import STYLES, sketch_from_photo
+from datasets.augment import begin_sketch
+from datasets.sketches import DRAWING, STYLE_NAMES, STYLES, sketch_from_photo
 from psp.errors import UserError, shown
 from psp.images.decode import to_grey
 
-DRAWING = "drawing"  # pen strokes along the borders of a label map, see datasets.drawing.draw
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 Styles = tuple[str, ...] | Mapping[str, float]
@@ -26,12 +26,11 @@ def parse_styles(text: str | None) -> Styles:
     """
     if text is None:
         return tuple(STYLES)
-    known = (*STYLES, DRAWING)
     weights: dict[str, float] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, number = (piece.strip() for piece in part.partition("="))
-        if name not in known or name in weights:
-            problem = "is there twice" if name in weights else f"is not known; allowed are {', '.join(known)}"
+        if name not in STYLE_NAMES or name in weights:
+            problem = "is there twice" if name in weights else f"is not known; allowed are {', '.join(STYLE_NAMES)}"
             raise UserError(f"--sketch_styles {text!r}: {shown(name)} {problem}")
         try:
             weights[name] = float(number or 1)
@@ -83,10 +82,3 @@ def draw_sketch(
         return drawing(labels, np.asarray(to_grey(image)), rng, size=size, unfinished=unfinished)
     sketch = np.asarray(sketch_from_photo(image, style, size=size))
     return begin_sketch(sketch, rng) if unfinished else sketch
-
-
-def begin_sketch(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A sketch of which only part is there yet. uint8 [H,W] -> the same shape."""
-    from datasets import augment
-
-    return augment.unfinished(sketch, rng)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from datasets.matching import PairReport
 from datasets.pairs import PairedImages
-from datasets.pixel_pairs import Pixels
+from datasets.pixel_pairs import Pixels, unreadable
 from psp.errors import UserError
 
 
@@ -51,20 +50,11 @@ class UnpairedImages(PairedImages):
             images = getattr(self, side)
             if images is None:
                 continue
-
-            def problem(name: str, images: object = images) -> str | None:
-                try:
-                    images.open(name)  # type: ignore[attr-defined]
-                except UserError as error:
-                    return str(error)
-                return None
-
-            with ThreadPoolExecutor(max(1, workers)) as pool:
-                found = dict(zip(images.names, pool.map(problem, images.names[:limit])))
-            bad += [text for text in found.values() if text]
-            good = [name for name in images.names if not found.get(name)]
+            reasons = unreadable(images.open, images.names[:limit], workers, f"reading {side}s")
+            bad += reasons.values()
+            good = [name for name in images.names if name not in reasons]
             if not good:
-                raise UserError(f"{images.path}: none of its {len(found)} images can be read ({bad[-1]})")
+                raise UserError(f"{images.path}: none of its {len(reasons)} images can be read ({bad[-1]})")
             setattr(self, side, images.subset(good))
         self.report = self._match()
         self.report.unreadable = bad

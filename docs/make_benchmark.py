@@ -14,7 +14,8 @@ import json
 import statistics
 import subprocess
 import sys
-import time
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,8 @@ class Row:
     def checkpoint(self) -> Path | None:
         if self.folder is None:
             return ROOT / self.entry["checkpoint"]
-        found = list((self.folder / "checkpoints").glob("iteration_*.pt"))
-        return max(found, key=lambda path: int(path.stem.split("_")[1]), default=None)
+        checkpoints = list((self.folder / "checkpoints").glob("iteration_*.pt"))
+        return max(checkpoints, key=lambda path: int(path.stem.split("_")[1]), default=None)
 
     def evaluate(self) -> None:
         again = ["--overwrite"] * (self.report / "metrics.json").exists()  # of an earlier checkpoint
@@ -80,8 +81,8 @@ class Row:
 
     def values(self) -> dict[str, float | None]:
         path = self.report / "metrics.json"
-        found = json.loads(path.read_text())["metrics"] if path.exists() else {}
-        return {metric: found.get(metric, {}).get("value") for metric in METRICS}
+        metrics = json.loads(path.read_text())["metrics"] if path.exists() else {}
+        return {metric: metrics.get(metric, {}).get("value") for metric in METRICS}
 
     def cost(self) -> str:
         """Steps, batch, and what they took as `metrics.jsonl` records it."""
@@ -105,20 +106,17 @@ def seconds_per_image(models: dict[str, Any]) -> dict[str, float]:
     """CPU seconds, medians over images in turn, in one process on one thread, by the code of inference.py."""
     import torch
 
+    from psp.benchmark.measure import in_turns
     from psp.inference.translator import Translator
 
     torch.set_num_threads(1)
-    times: dict[str, list[float]] = {name: [] for name in models}
-    translators = {name: Translator(model) for name, model in models.items()}
-    for k in range(TIMED + 2):
-        for name, translate in translators.items():
-            labels = models[name].task.source == "labels"
-            source = torch.zeros(1, 256, 256, dtype=torch.uint8) if labels else torch.rand(1, 1, 256, 256)
-            begin = time.process_time()
-            translate(source, ["a.png"])
-            if k >= 2:
-                times[name].append(time.process_time() - begin)
-    return {name: statistics.median(values) for name, values in times.items()}
+    ways = {}
+    for name, model in models.items():
+        labels = model.task.source == "labels"
+        source = torch.zeros(1, 256, 256, dtype=torch.uint8) if labels else torch.rand(1, 1, 256, 256)
+        ways[name] = partial(Translator(model), source, ["a.png"])
+    timings = in_turns(ways, torch.device("cpu"), rounds=TIMED, warmup=2)
+    return {name: timing.median for name, timing in timings.items()}
 
 
 def table(rows: list[Row], models: dict[str, Any]) -> str:
@@ -131,18 +129,24 @@ def table(rows: list[Row], models: dict[str, Any]) -> str:
     lines.append("| result, px | " + " | ".join(str(models[row.name].output_size) for row in rows) + " |")
     lines.append("| parameters in use | " + " | ".join(parameters(models[row.name]) for row in rows) + " |")
     lines.append("| CPU seconds per image | " + " | ".join(f"{seconds[row.name]:.2f}" for row in rows) + " |")
-    for metric, (title, digits) in METRICS.items():
-        found = {name: numbers[metric] for name, numbers in values.items()}
-        there = [value for value in found.values() if value is not None]
-        if not there:
-            continue
-        best = None if len(set(there)) < 2 else min(there) if "↓" in title else max(there)
-        cells = [
-            "–" if value is None else f"**{value:.{digits}f}**" if value == best else f"{value:.{digits}f}"
-            for value in found.values()
-        ]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *metric_lines(list(values.values()))])
+
+
+def metric_lines(
+    columns: Sequence[Mapping[str, float | None]], metrics: Sequence[str] = tuple(METRICS), *, bold: bool = True
+) -> list[str]:
+    """A line of Markdown for each metric that a column has; bold: the best value is."""
+    lines = []
+    for metric in metrics:
+        title, digits = METRICS[metric]
+        scores = [column.get(metric) for column in columns]
+        there = {score for score in scores if score is not None}
+        best = None if len(there) < 2 or not bold else min(there) if "↓" in title else max(there)
+        cells = ["–" if score is None else f"{score:.{digits}f}" for score in scores]
+        cells = [f"**{cell}**" if score in there & {best} else cell for cell, score in zip(cells, scores)]
+        if there:
+            lines.append("| " + " | ".join([title, *cells]) + " |")
+    return lines
 
 
 def pictures(name: str, rows: list[Row], models: dict[str, Any], entry: dict[str, Any]) -> None:

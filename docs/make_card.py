@@ -21,7 +21,7 @@ ROOT = HERE.parent
 CARD = ROOT / "pretrained" / "README.md"
 sys.path.insert(0, str(ROOT))
 
-from make_benchmark import METRICS, evaluate, with_table  # noqa: E402
+from make_benchmark import evaluate, metric_lines, with_table  # noqa: E402
 
 SKETCH, LABELS = "celebs_sketch_to_face", "celebs_seg_to_face"
 SHOWN = (
@@ -33,8 +33,8 @@ STRENGTHS = (0.5, 0.7, 1.0)
 def measure(folder: Path, *options: Any) -> dict[str, float]:
     """metric -> value by scripts/evaluate.py."""
     evaluate(folder, *options)
-    found = json.loads((folder / "metrics.json").read_text())["metrics"]
-    return {name: found[name]["value"] for name in SHOWN if name in found}
+    metrics = json.loads((folder / "metrics.json").read_text())["metrics"]
+    return {name: metrics[name]["value"] for name in SHOWN if name in metrics}
 
 
 def truncation(model: Any) -> float:
@@ -63,25 +63,20 @@ def photos_of(root: Path, task: str, folder: Path, results: Path) -> list[str]:
     from psp.images.sheets import to_image
     from psp.tasks import get_task
 
-    wanted = {path.stem for path in results.glob("*.png")}
+    names = {path.stem for path in results.glob("*.png")}
     opened = open_data_root(str(root), get_task(task))
     pairs = PairedImages(get_task(task), opened.test_source, opened.test_target)
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(len(pairs)):
         _, photo, name = pairs[i]
-        if Path(name).stem in wanted:
+        if Path(name).stem in names:
             to_image(photo).resize((128, 128)).save(folder / f"{Path(name).stem}.png")
-    return sorted(wanted)
+    return sorted(names)
 
 
 def table(columns: dict[str, dict[str, float]]) -> str:
     lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    for name in SHOWN:
-        title, digits = METRICS[name]
-        if any(name in values for values in columns.values()):
-            cells = [f"{values[name]:.{digits}f}" if name in values else "–" for values in columns.values()]
-            lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *metric_lines(list(columns.values()), SHOWN, bold=False)])
 
 
 def pictures(model: Any, worst: Path) -> None:
@@ -94,8 +89,8 @@ def pictures(model: Any, worst: Path) -> None:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         noise = [torch.randn(8, model.style_dim, generator=generator) for _ in range(8)]
-        made = [model.decode(model.map(z, truncation(model))) for z in noise]
-    rows = [[to_image(image) for image in row] for row in made]
+        images = [model.decode(model.map(z, truncation(model))) for z in noise]
+    rows = [[to_image(image) for image in row] for row in images]
     grid(rows, cell=128).convert("RGB").save(HERE / "card_samples.jpg", quality=85)
     Image.open(worst).convert("RGB").save(HERE / "card_worst_and_best.jpg", quality=85)
 
@@ -121,14 +116,14 @@ def main() -> None:
         checkpoint = ["--checkpoint_path", BUNDLED[task], "--dataset_type", task]
         folder = work / f"{name}_{BUNDLED[task].stem}"
         columns[title] = measure(folder, *checkpoint, *data, "--size", 128)
-        photos, made = flags.portraits / "photos", work / f"{name}_random" / "samples"
+        photos, samples = flags.portraits / "photos", work / f"{name}_random" / "samples"
         names = sorted(path.stem for path in (folder / "inference_results").glob("*.png"))
         if name != "portraits":
             photos = work / f"{name}_random" / "photos"
             names = photos_of(data[1], task, photos, folder / "inference_results")
-        random_samples(model, names, made)
+        random_samples(model, names, samples)
         columns[f"random samples, {name}"] = measure(
-            work / f"{name}_random", "--results", made, "--ground_truth", photos, "--size", 128
+            work / f"{name}_random", "--results", samples, "--ground_truth", photos, "--size", 128
         )
     strengths = {
         f"truncation {strength}": measure(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from torch import Tensor
 
@@ -33,11 +32,13 @@ class Batch:
         return Batch(self.source[:n], self.target[:n], self.names[:n], labels)
 
 
-class Losses(Protocol):
-    """What an objective returns: `total` with gradient, `terms` detached and unweighted, nothing synchronised."""
+@dataclass(frozen=True)
+class Losses:
+    """What an objective returns; nothing in it has waited for the device.
 
-    @property
-    def total(self) -> Tensor: ...
+    total: the weighted sum, a scalar with gradient.
+    terms: each loss before weighting, detached, for the log.
+    """
 
-    @property
-    def terms(self) -> dict[str, Tensor]: ...
+    total: Tensor
+    terms: dict[str, Tensor]

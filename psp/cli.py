@@ -29,14 +29,14 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (--help lists all flags)")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        found, unknown = self.parse_known_args(args, namespace)
+        parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
             flags = [option for action in self._actions for option in action.option_strings]
             name = unknown[0].split("=")[0]
             near = difflib.get_close_matches(name.replace("-", "_").replace("__", "--", 1), flags, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             self.error(f"unknown {'flag' if name.startswith('-') else 'argument'} {name}{hint}")
-        return found
+        return parsed
 
 
 class HelpFormatter(argparse.HelpFormatter):

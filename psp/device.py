@@ -107,8 +107,8 @@ def memory_errors(advice: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError:
-        raise UserError("out of GPU memory", f"{advice}") from None
+        raise UserError("out of GPU memory", advice) from None
     except RuntimeError as error:
         if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
             raise
-        raise UserError("out of memory", f"{advice}") from None
+        raise UserError("out of memory", advice) from None

@@ -339,9 +339,11 @@ def prepare_folder(folder: Path, ours: Iterable[str] = (), *, min_age: float = 0
     min_age: seconds since such a file was written; above 0 where other processes write into the same folder.
     """
     make_folder(folder)
-    made = [folder / name for name in ours if (folder / name).exists()]
-    found = itertools.chain(folder.iterdir() if made else (), *(path.rglob(".*.tmp") for path in made if path.is_dir()))
-    for path in filter(is_temporary, list(found)):
+    present = [folder / name for name in ours if (folder / name).exists()]
+    candidates = itertools.chain(
+        folder.iterdir() if present else (), *(path.rglob(".*.tmp") for path in present if path.is_dir())
+    )
+    for path in filter(is_temporary, list(candidates)):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime >= min_age:
                 path.unlink()

@@ -1,13 +1,14 @@
-"""Ctrl-C and SIGTERM as a request to stop at the next good moment, instead of an exception anywhere."""
+"""Ctrl-C and SIGTERM: a request to stop at the next good moment, or the end at once, but no exception anywhere."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -62,6 +63,23 @@ def stop_on_signals(message: str) -> Iterator[StopRequest]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+def end_at_once() -> None:
+    """From now on Ctrl-C and SIGTERM end the process on the spot, with the exit status that shells expect.
+
+    For a script's time before and after its work, when there is nothing to finish: an exception at whatever instruction
+    the process is at, in the middle of an import for example, is swallowed here and a traceback there.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        with suppress(RuntimeError):  # the signal came in the middle of a print
+            sys.stdout.flush()
+        os.write(2, f"\n{signal.Signals(number).name}: stopped\n".encode())
+        os._exit(EXIT_STATUS[signal.Signals(number)])
+
+    for number in EXIT_STATUS:
+        signal.signal(number, handle)
 
 
 def leave_signals_to_the_parent(worker: int = 0) -> None:

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from psp.cli import Parser
 from psp.errors import run_main
-from scripts import prepare_data
+from scripts.prepare_data import finish
 
 
 def main() -> int:
@@ -17,9 +17,11 @@ def main() -> int:
     parser.add_argument("--root_path", required=True, metavar="DIR", help="folder of photos")
     parser.add_argument("--num_threads", type=int, default=1, metavar="N", help="processes")
     flags = parser.parse_args()
+    from datasets.prepare.folders import align
+
     root = flags.root_path.rstrip("/\\")
-    crops = ["--photos", root, "--out", root + "_crops", "--format", "jpg", "--workers", str(flags.num_threads)]
-    return prepare_data.main(["align", *crops])
+    crops = Path(root + "_crops")
+    return finish(align(crops, photos=root, extension="jpg", workers=flags.num_threads), crops)
 
 
 if __name__ == "__main__":

@@ -50,12 +50,12 @@ def parser() -> Parser:
 
 def numbers(text: str, flag: str) -> list[int]:
     try:
-        found = [int(part) for part in text.split(",")]
+        values = [int(part) for part in text.split(",")]
     except ValueError:
-        found = []
-    if not found or min(found) < 1:
+        values = []
+    if not values or min(values) < 1:
         raise UserError(f"{flag} {text!r}: a list of whole numbers like 1,8 is needed")
-    return found
+    return values
 
 
 def main() -> int:
@@ -156,9 +156,9 @@ def run(options: Namespace) -> int:
             del results
             arithmetic = gflop(case.plain or case.ways[others[0]]) if work and case.moved is None else None
             timings = in_turns(case.ways, device, rounds=options.rounds)
-        found = rows_of(case, timings, dict(errors), arithmetic, limits)
-        rows.extend(found)
-        print(markdown(found, cpu=device.type == "cpu"), flush=True)
+        case_rows = rows_of(case, timings, dict(errors), arithmetic, limits)
+        rows.extend(case_rows)
+        print(markdown(case_rows, cpu=device.type == "cpu"), flush=True)
 
     chosen = options.cases.split(",")
     if "ops" in chosen:

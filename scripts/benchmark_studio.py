@@ -26,6 +26,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from psp.cli import Parser
@@ -97,9 +98,9 @@ def strokes(port: int, count: int) -> dict[str, Any]:
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        raise UserError("Playwright is missing: pip install playwright, or --strokes 0") from None
+        raise UserError("Playwright is missing", "pip install playwright, or --strokes 0") from None
     if browser is None:
-        raise UserError("there is no Chromium here: install one, set CHROMIUM to its path, or --strokes 0")
+        raise UserError("there is no Chromium here", "install one, set CHROMIUM to its path, or --strokes 0")
     times = []
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, headless=True, args=FLAGS)
@@ -174,29 +175,22 @@ def bad_uploads(port: int, pid: int, count: int) -> dict[str, Any]:
         "400 parts": lambda: form({f"f{k}": b"1" for k in range(400)}),
         "a field that does not exist": lambda: form({"image": photo, "x": b"1"}),
     }
-    found: dict[str, Any] = {}
+    record: dict[str, Any] = {}
     for name, make in kinds.items():
         body, kind = make()
         before = memory(pid)
-        answers: list[tuple[int, float, bytes]] = []
-        threads = [threading.Thread(target=_answer, args=(answers, port, body, kind)) for _ in range(count)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(count) as pool:
+            sent = [pool.submit(send, port, body, kind) for _ in range(count)]
+        answers = [answer.result() for answer in sent if answer.exception() is None]  # broken connections are missing
         seconds = sorted(answer[1] for answer in answers)
         status, took, _ = send(port, *good)
         time.sleep(1.2)  # large uploads give their memory back after half a second
-        found[name] = {
+        record[name] = {
             "answers": len(answers), "status": dict(Counter(str(answer[0]) for answer in answers)),
             "median_s": round(statistics.median(seconds), 3), "max_s": round(seconds[-1], 3),
             "memory_mb": [before, memory(pid)], "good_after": [status, round(took, 3)],
         }  # fmt: skip
-    return found
-
-
-def _answer(answers: list[tuple[int, float, bytes]], port: int, body: bytes, kind: str) -> None:
-    answers.append(send(port, body, kind))
+    return record
 
 
 def memory(pid: int) -> int | None:

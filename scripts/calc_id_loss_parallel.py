@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from psp.cli import Parser
 from psp.errors import run_main
-from scripts import evaluate
+from scripts.evaluate import psp_scores
 
 
 def main() -> int:
@@ -21,9 +21,7 @@ def main() -> int:
     parser.add_argument("--gt_path", default="gt_images", metavar="DIR", help="folder of photos with the same names")
     parser.add_argument("--num_threads", type=int, default=4, metavar="N", help="threads that read images")
     flags = parser.parse_args()
-    results = ["--results", flags.data_path, "--ground_truth", flags.gt_path, "--metrics", "id", "--psp_scores"]
-    running = ["--test_workers", str(flags.num_threads)]
-    return evaluate.main([*results, "--exp_dir", str(Path(flags.data_path).parent), *running])
+    return psp_scores(flags.data_path, flags.gt_path, "id", workers=flags.num_threads)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from psp.cli import Parser
 from psp.errors import run_main
-from scripts import evaluate
+from scripts.evaluate import psp_scores
 
 
 def main() -> int:
@@ -23,9 +23,8 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=4, metavar="N", help="threads that read images")
     parser.add_argument("--batch_size", type=int, default=4, metavar="N", help="images at a time")
     flags = parser.parse_args()
-    results = ["--results", flags.data_path, "--ground_truth", flags.gt_path, "--metrics", flags.mode, "--psp_scores"]
-    running = ["--test_workers", str(flags.workers), "--test_batch_size", str(flags.batch_size)]
-    return evaluate.main([*results, "--exp_dir", str(Path(flags.data_path).parent), *running])
+    folders = flags.data_path, flags.gt_path
+    return psp_scores(*folders, flags.mode, workers=flags.workers, batch_size=flags.batch_size)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from psp.cli import Parser, add_bool
 from psp.errors import UserError, run_main
@@ -24,23 +25,14 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from criteria.evaluation.examples import Example, Images
+    from criteria.evaluation.judge import Order
+    from datasets.pairs import PairedImages
+    from psp.tasks import Task
 
 EXAMPLES = ROOT / "examples" / "train_data"
 SHOWN = 20
+PSP_SIZE = 256  # that pSp's metric scripts compare at
 RESULT_FOLDERS = ("inference_results", "results", "style_mixing")
-RECORD, REPORT = "evaluation.settings.json", ("metrics.json", "per_image.csv")
-# Flags that say what is judged and with what it is compared; the other flags change no number, or add some.
-PLACES = ("results", "ground_truth", "sources", "real", "mixed", "data_root", "data_path")
-MAKING = (
-    "dataset_type",
-    "n_outputs_to_generate",
-    "truncation",
-    "resize_factors",
-    "enhance",
-    "fit",
-    "precision",
-    "seed",
-)
 
 
 def build_parser() -> Parser:
@@ -86,6 +78,8 @@ def build_parser() -> Parser:
     )
     add("--name", metavar="TEXT", help="what the row is called (default: from the results or the checkpoint)")
     add_bool(judge, "psp_scores", False, "also write what pSp's metric scripts write (compares at 256 px, as they do)")
+    looks = "instead: what the studio could show first, and how far colours and people differ; one table"
+    add_bool(judge, "looks", False, looks)
     add_bool(judge, "overwrite", False, "results and reports of other settings are made again")
     run = parser.add_argument_group("running").add_argument
     run("--test_batch_size", type=int, default=4, metavar="N", help="images at a time; changes no number on a CPU")
@@ -99,17 +93,20 @@ def main(argv: list[str] | None = None) -> int:
     if flags.metrics == "help":
         return list_metrics()
     check(flags)
+    if flags.looks:
+        return looks(flags)
 
     from criteria.evaluation.examples import Reader
-    from criteria.evaluation.judge import Order, judge
+    from criteria.evaluation.judge import Order
     from criteria.evaluation.registry import parse_metrics
+    from criteria.evaluation.settings import RECORD, REPORT, settings_of
     from datasets import open_source
     from psp.device import pick_device
     from psp.files import check_settings, free_folder
 
     names, device, label = parse_metrics(flags.metrics), pick_device(flags.device), flags.name or label_of(flags)
     folder = re.sub(r"[^\w.-]+", "_", label).strip("._") or "results"
-    settings = settings_of(flags)
+    settings = settings_of(vars(flags))
     if flags.exp_dir:
         exp_dir = Path(flags.exp_dir).expanduser()
     else:
@@ -128,36 +125,76 @@ def main(argv: list[str] | None = None) -> int:
         label_map = "celebamask"
     if flags.real:
         images["real"] = open_source(flags.real)
-    size = flags.size or (256 if flags.psp_scores else None)
+    size = flags.size or (PSP_SIZE if flags.psp_scores else None)
     order = Order(
         names, Reader(images, size, kind, label_map), exp_dir, label, device, features=flags.features,
         psp_scores=flags.psp_scores, batch_size=flags.test_batch_size, workers=flags.test_workers,
         record={"checkpoint": flags.checkpoint_path},
     )  # fmt: skip
-    examples, unmatched = match(images, flags)
     check_settings(exp_dir / RECORD, settings, [exp_dir / name for name in REPORT], overwrite=flags.overwrite)
-    verdict = judge(order, examples, [*problems, *unmatched])
+    return report(order, problems, n_images=flags.n_images, all_needed=flags.metrics not in (None, "all"))
 
+
+def psp_scores(results: str, ground_truth: str, metric: str, *, workers: int, batch_size: int = 4) -> int:
+    """What pSp's metric scripts do: one metric of two folders, in inference_metrics/ beside the results.
+
+    results, ground_truth: folders or zips of images with the same names.
+    metric: "lpips", "l2" or "id".
+    workers: threads that read images.
+    batch_size: images at a time.
+    """
+    from criteria.evaluation.examples import Reader
+    from criteria.evaluation.judge import Order
+    from criteria.evaluation.registry import parse_metrics
+    from datasets import open_source
+    from psp.device import pick_device
+
+    if workers < 0 or batch_size < 1:
+        raise UserError(f"{workers} threads and batches of {batch_size} are not possible")
+    images: dict[str, Images] = {"result": open_source(results), "target": open_source(ground_truth)}
+    exp_dir, label, device = Path(results).expanduser().parent, folder_label(results), pick_device("auto")
+    order = Order(
+        parse_metrics(metric), Reader(images, PSP_SIZE), exp_dir, label, device, psp_scores=True,
+        batch_size=batch_size, workers=workers, record={"checkpoint": None},
+    )  # fmt: skip
+    return report(order, all_needed=True)
+
+
+def report(order: Order, problems: Sequence[str] = (), *, n_images: int | None = None, all_needed: bool = False) -> int:
+    """Judge, print the row and all that was left out; the exit status.
+
+    problems: a line for each file that was left out before.
+    n_images: only so many of the results, taken evenly from their list.
+    all_needed: a metric that cannot be had is a failure.
+    """
+    from criteria.evaluation.judge import judge
+
+    examples, unmatched = match(order.reader.images, n_images)
+    verdict = judge(order, examples, [*problems, *unmatched])
     print(verdict.row, end="")
     missing, measured = verdict.chosen.unavailable, verdict.measured
-    for reason, same in by_reason(missing).items():
-        print(f"not available: {', '.join(same)}: {reason}", file=sys.stderr)
+    for reason in dict.fromkeys(missing.values()):
+        names = ", ".join(name for name in missing if missing[name] == reason)
+        print(f"not available: {names}: {reason}", file=sys.stderr)
     for line in verdict.left_out[:SHOWN]:
         print(f"left out: {line}", file=sys.stderr)
     if len(verdict.left_out) > SHOWN:
-        print(f"... all {len(verdict.left_out)} of them are listed in {exp_dir / 'metrics.json'}", file=sys.stderr)
+        print(
+            f"... all {len(verdict.left_out)} of them are listed in {order.exp_dir / 'metrics.json'}", file=sys.stderr
+        )
     kept = f", {measured.kept} of them measured before" if measured.kept else ""
     n = len(measured.names)
-    print(f"report  {exp_dir}: {n} image{'' if n == 1 else 's'}{kept}")
-    asked_for = flags.metrics not in (None, "all") and missing
-    return 1 if verdict.left_out or asked_for or not n else 0
+    print(f"report  {order.exp_dir}: {n} image{'' if n == 1 else 's'}{kept}")
+    return 1 if verdict.left_out or (all_needed and missing) or not n else 0
 
 
 def check(flags: Namespace) -> None:
     """UserError for flags that cannot work together."""
-    made = [name for name in ("checkpoint_path", "data_root", "data_path") if getattr(flags, name)]
-    if flags.results and made:
-        raise UserError("--results judges what is there already", f"leave --{made[0]} out, or --results")
+    model_flags = [name for name in ("checkpoint_path", "data_root", "data_path") if getattr(flags, name)]
+    if flags.results and model_flags:
+        raise UserError("--results judges what is there already", f"leave --{model_flags[0]} out, or --results")
+    if flags.looks and (flags.results or flags.metrics):
+        raise UserError("--looks measures a checkpoint in its own way", "leave --results and --metrics out")
     if flags.results and not (flags.ground_truth or flags.sources or flags.real or flags.mixed):
         raise UserError("--results needs something to compare with: --ground_truth, --sources, --real or --mixed")
     if not flags.results and (flags.sources or flags.mixed):
@@ -178,24 +215,6 @@ def check(flags: Namespace) -> None:
             raise UserError(f"--{name} {value} is too small", f"the least is {least}")
 
 
-def settings_of(flags: Namespace) -> dict[str, Any]:
-    """What a report is about: another one of these makes another report."""
-    from psp.files import file_hash
-    from psp.weights.load import bundled
-    from psp.weights.places import locate
-
-    settings: dict[str, Any] = {
-        name: str(Path(value).expanduser().resolve()) for name in PLACES if (value := getattr(flags, name))
-    }
-    settings |= {"size": flags.size or (256 if flags.psp_scores else None), "label_map": flags.label_map}
-    if flags.results:
-        return settings
-    task = flags.dataset_type or DEFAULT_TASK
-    checkpoint = locate(flags.checkpoint_path) if flags.checkpoint_path else bundled(task)
-    model = {"model": {checkpoint.name: file_hash(checkpoint)}}
-    return model | settings | {name: getattr(flags, name) for name in MAKING}
-
-
 def list_metrics() -> int:
     from criteria.evaluation.registry import METRICS
 
@@ -207,12 +226,16 @@ def list_metrics() -> int:
 def label_of(flags: Namespace) -> str:
     """A name for the row: of the results' folder (or the one around `inference_results`), or of the checkpoint."""
     if flags.results:
-        path = Path(flags.results).expanduser().resolve()
-        return path.parent.name if path.name in RESULT_FOLDERS else path.stem
+        return folder_label(flags.results)
     if flags.checkpoint_path:
         path = Path(flags.checkpoint_path).expanduser().resolve()
         return path.parents[1].name if path.parent.name == "checkpoints" else path.stem
     return f"bundled_{flags.dataset_type or DEFAULT_TASK}"
+
+
+def folder_label(results: str) -> str:
+    path = Path(results).expanduser().resolve()
+    return path.parent.name if path.name in RESULT_FOLDERS else path.stem
 
 
 def kind_of(source: Images | None) -> str:
@@ -229,24 +252,13 @@ def kind_of(source: Images | None) -> str:
 def made_first(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tuple[dict[str, Images], str, list[str]]:
     """The checkpoint's results on the pairs, as inference.py makes them: images by role, kind of input, problems."""
     from datasets import open_source
-    from datasets.pairs import PairedImages
     from datasets.prepared import PreparedSide
-    from datasets.roots import open_data_root, open_pair_folders
     from psp.device import pick_device
     from psp.inference.options import InferenceOptions
     from psp.inference.run import translate_folder
 
     task = get_task(flags.dataset_type or task_of(flags.checkpoint_path))
-    if flags.data_path and flags.ground_truth:
-        source, target = open_source(flags.data_path), open_source(flags.ground_truth)
-    elif flags.data_path:
-        source, target = open_pair_folders(flags.data_path, task)  # type: ignore[assignment]
-    else:
-        root = open_data_root(flags.data_root or EXAMPLES, task)
-        source, target = root.test_source, root.test_target  # type: ignore[assignment]
-    pairs = PairedImages(
-        task, source, target, fit=flags.fit, label_map=flags.label_map, resize_factors=flags.resize_factors
-    )
+    pairs = pairs_of(flags, task)
     problems = [line for line in pairs.report.lines()[1:] if line not in pairs.report.notes]
     inputs = PreparedSide(pairs, "source", flags.n_images)
     where = str(flags.data_path or flags.data_root or EXAMPLES)
@@ -281,6 +293,67 @@ def made_first(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tuple[di
     return images, task.source, problems
 
 
+def pairs_of(flags: Namespace, task: Task, target_size: int | None = None) -> PairedImages:
+    """The pairs that the flags name."""
+    from datasets import open_source
+    from datasets.pairs import PairedImages
+    from datasets.roots import open_data_root, open_pair_folders
+
+    if flags.data_path and flags.ground_truth:
+        source, target = open_source(flags.data_path), open_source(flags.ground_truth)
+    elif flags.data_path:
+        source, target = open_pair_folders(flags.data_path, task)  # type: ignore[assignment]
+    else:
+        root = open_data_root(flags.data_root or EXAMPLES, task)
+        source, target = root.test_source, root.test_target  # type: ignore[assignment]
+    return PairedImages(
+        task, source, target, target_size=target_size, fit=flags.fit, label_map=flags.label_map,
+        resize_factors=flags.resize_factors,
+    )  # fmt: skip
+
+
+def looks(flags: Namespace) -> int:
+    """`--looks`: a row for each look, and looks.json in the folder of the report."""
+    import json
+
+    from criteria.evaluation.looks import COLUMNS, Drawing, compare_looks
+    from criteria.extractors import open_extractor
+    from datasets.prepared import spread
+    from psp.device import pick_device
+    from psp.files import make_folder, write_text
+    from psp.images.preprocess import to_network
+    from psp.weights.load import bundled, load_model
+    from psp.weights.places import locate
+
+    task = get_task(flags.dataset_type or task_of(flags.checkpoint_path))
+    path = locate(flags.checkpoint_path) if flags.checkpoint_path else bundled(task.name)
+    model = load_model(path, task=task.name, device=pick_device(flags.device))
+    pairs = pairs_of(flags, task, model.output_size)
+    drawings = []
+    for k in spread(range(len(pairs.pairs)), flags.n_images):
+        source, photo, name = pairs[k]
+        inputs = to_network(source[None], task, model.device)
+        drawings.append(Drawing(inputs, photo[None].to(model.device), f"{flags.seed}/{name}"))
+    try:
+        extractor = open_extractor(flags.features, model.device)
+    except UserError as error:
+        print(f"not available: frechet: {error}", file=sys.stderr)
+        extractor = None
+    n_faces, rows = flags.n_outputs_to_generate, {}
+    print(f"{'':24s}" + "".join(f"{column:>16s}" for column in COLUMNS))
+    for name, row in compare_looks(model, drawings, n_faces=n_faces, extractor=extractor):
+        rows[name] = row
+        print(f"{name:24s}" + "".join(f"{row[c]:16.3f}" if c in row else f"{'-':>16s}" for c in COLUMNS), flush=True)
+    features = extractor.name if extractor else "no network for it here"
+    for column, words in COLUMNS.items():
+        print(f"{column}: {words.format(features=features, n_faces=n_faces)}")
+    exp_dir = make_folder(Path(flags.exp_dir or Path("output") / "evaluation" / label_of(flags)).expanduser())
+    record = {"model": path.name, "features": features, "n_drawings": len(drawings), "n_faces": n_faces, "looks": rows}
+    write_text(exp_dir / "looks.json", json.dumps(record | {"seed": flags.seed}, indent=2) + "\n")
+    print(f"report  {exp_dir / 'looks.json'}: {len(drawings)} drawings")
+    return 0
+
+
 def task_of(checkpoint: str | None) -> str:
     """The task that a checkpoint names; UserError where it names none."""
     if checkpoint is None:
@@ -293,9 +366,8 @@ def task_of(checkpoint: str | None) -> str:
     return name
 
 
-def match(images: dict[str, Images], flags: Namespace) -> tuple[list[Example], list[str]]:
+def match(images: Mapping[str, Images], n_images: int | None) -> tuple[list[Example], list[str]]:
     """Results with what belongs to them by name, and a line for everything that has no partner."""
-    from criteria.evaluation.examples import Example
     from datasets.matching import match_names
     from datasets.prepared import spread
 
@@ -304,29 +376,19 @@ def match(images: dict[str, Images], flags: Namespace) -> tuple[list[Example], l
     partners: dict[str, dict[str, str]] = {}
     problems: list[str] = []
     for role in [role for role in images if role in words]:
-        found = match_names(results.names, images[role].names)
-        partners[role] = dict(found.pairs)
-        problems += [f"{results.label(name)}: no {words[role]} of that name" for name in found.unmatched_source]
-        problems += [f"{images[role].label(name)}: no result of that name" for name in found.unmatched_target]
-        problems += [f"{name}: another file has the same stem" for name in found.duplicates]
-    complete = [name for name in results.names if all(name in found for found in partners.values())]
+        pairing = match_names(results.names, images[role].names)
+        partners[role] = dict(pairing.pairs)
+        problems += pairing.without_partner(results, images[role], source="result", target=words[role])
+    complete = [name for name in results.names if all(name in partner_of for partner_of in partners.values())]
     if not complete:
         other = next(images[role] for role in partners)
         raise UserError(
             f"no names match: {results.path} has {results.names[0]}, ..., {other.path} {other.names[0]}, ..."
         )
     return [
-        Example(name, {"result": name, **{role: found[name] for role, found in partners.items()}})
-        for name in spread(complete, flags.n_images)
+        {"result": name, **{role: partner_of[name] for role, partner_of in partners.items()}}
+        for name in spread(complete, n_images)
     ], problems
-
-
-def by_reason(unavailable: dict[str, str]) -> dict[str, list[str]]:
-    """Reason -> the metrics that it holds for."""
-    found: dict[str, list[str]] = {}
-    for name, reason in unavailable.items():
-        found.setdefault(reason, []).append(name)
-    return found
 
 
 if __name__ == "__main__":

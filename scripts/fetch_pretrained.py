@@ -73,7 +73,7 @@ def choose(name: str, known: dict[str, Published]) -> Published:
     if entry is None:
         near = difflib.get_close_matches(name, [*known, *stems], n=1)
         hint = f"did you mean {near[0]}?" if near else "--list shows what there is"
-        raise UserError(f"{name!r} is no file that is known here", f"{hint}")
+        raise UserError(f"{name!r} is no file that is known here", hint)
     return entry
 
 

@@ -13,16 +13,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from psp.cli import Parser
 from psp.errors import run_main
-from scripts import prepare_data
+from scripts.prepare_data import WORKERS, finish
 
 
 def main() -> int:
     parser = Parser(__doc__)
     parser.add_argument("--data_path", required=True, metavar="DIR", help="folder of photos")
-    parser.add_argument("--output_dir", required=True, metavar="DIR", help="folder for the sketches")
+    parser.add_argument("--output_dir", required=True, type=Path, metavar="DIR", help="folder for the sketches")
     flags = parser.parse_args()
-    sketches = ["--photos", flags.data_path, "--out", flags.output_dir, "--suffix", "_edges", "--format", "jpg"]
-    return prepare_data.main(["sketches", *sketches])
+    from datasets.prepare.folders import draw_sketches
+
+    out = flags.output_dir
+    return finish(draw_sketches(flags.data_path, out, suffix="_edges", extension="jpg", workers=WORKERS), out)
 
 
 if __name__ == "__main__":

@@ -33,10 +33,10 @@ def cut_face(photo: Image, side: int) -> tuple[Image, int] | None:
     """The largest face as FFHQ cuts it, and how many faces there were; None where there is none."""
     from datasets.prepare.align import cut, ffhq_crop, find_face
 
-    found = find_face(photo)
-    if found is None:
+    points = find_face(photo)
+    if points is None:
         return None
-    return cut(photo, ffhq_crop(found, photo.size), side), found.n_faces
+    return cut(photo, ffhq_crop(points, photo.size), side), points.n_faces
 
 
 if __name__ == "__main__":

@@ -8,8 +8,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+if __name__ == "__main__":
+    from psp.signals import end_at_once
+
+    end_at_once()  # until the trainer takes over, and once it has saved: before the imports, which take seconds
+
 import dataclasses
 import json
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -62,11 +68,15 @@ def train(config: Config, options: MethodOptions, device: torch.device, *, examp
         make_folder(config.exp_dir)
     if examples:
         where = EXAMPLES.relative_to(CHECKOUT)
-        print(f"no --data_root: training on the {where} portraits for {config.max_steps} steps")
+        print(f"no --data_root: training on the {where} portraits")
     training, test = open_data(config, options.data(config))
     weights = training_weights(config, training)
     n_images = epoch_length(weights) if weights is not None else len(training)
-    config, options = schedule(config, options, n_images, ranks=world_size())
+    config, options = schedule(config, options, n_images, ranks=world_size(), device=device.type)
+    print(
+        f"--preset {config.preset}: {config.max_steps} steps, a validation every {config.val_interval}, "
+        f"last.pt every {config.save_interval} steps and {config.save_minutes:g} minutes"
+    )
     torch.manual_seed(config.seed)
     if config.dry_run:
         print(json.dumps(dataclasses.asdict(config) | dataclasses.asdict(options), indent=2))
@@ -75,12 +85,15 @@ def train(config: Config, options: MethodOptions, device: torch.device, *, examp
     from criteria.networks import FrozenNetworks
     from psp.training.loop import Trainer
 
+    print("reading the networks")
     build = method_named(config.method).build
     method, options = build(config, options, device=device, networks=FrozenNetworks(device))
     if config.sync_bn:
         share_batch_norms(method.networks_in_step())
     share: dict[str, Any] = {"rank": rank(), "world": world_size()}
-    order: dict[str, Any] = {"seed": config.seed, "workers": config.workers, "weights": weights, **share}
+    workers = loader_processes("workers", config.workers)
+    test_workers = loader_processes("test_workers", config.test_workers)
+    order: dict[str, Any] = {"seed": config.seed, "workers": workers, "weights": weights, **share}
     order["pin_memory"] = device.type == "cuda"
     test.fill(training.fill())
 
@@ -94,12 +107,20 @@ def train(config: Config, options: MethodOptions, device: torch.device, *, examp
         batches=batches,
         exp_dir=config.exp_dir,
         device=device,
-        validation=lambda: eval_loader(test, config.test_batch_size, workers=config.test_workers, **share),
+        validation=lambda: eval_loader(test, config.test_batch_size, workers=test_workers, **share),
     )
     status = trainer.run()
     curves = trainer.exp_dir / "loss_curves.png"
     print(f"checkpoints: {trainer.checkpoints}   pictures: {trainer.images}   curves: {curves}")
     return status
+
+
+def loader_processes(name: str, wanted: int) -> int:
+    """`--workers` as far as there are cores for them; the batches are the same for any number."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if wanted > cores:
+        print(f"--{name} {wanted}: {cores} are used, one for each core")
+    return min(wanted, cores)
 
 
 if __name__ == "__main__":

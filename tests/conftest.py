@@ -1,4 +1,4 @@
-"""What all tests share: the checkout first on sys.path, few threads, one seed, GPU tests skipped without a GPU."""
+"""What all tests share: the checkout first on sys.path, one thread, one seed, GPU tests skipped without a GPU."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-if "PYTEST_XDIST_WORKER" in os.environ:  # workers that each use all cores wait for one another; inherited by scripts
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# For these tests and what they start: threads of tiny networks wait for one another longer than they compute, and what
+# is compiled once is not compiled again by every process.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -22,13 +25,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How often the slow tests of tests/faults try; see docs/reliability.md."""
     parser.addoption("--kills", type=int, default=200, help="kill -9 this many times at random moments [200]")
     parser.addoption("--stops", type=int, default=50, help="SIGTERM this many times at random moments [50]")
+    parser.addoption("--interrupts", type=int, default=200, help="Ctrl-C this many times at random moments [200]")
     parser.addoption("--train_steps", type=int, default=500, help="steps over which memory is watched [500]")
 
 
 def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    torch.set_num_threads(min(2, torch.get_num_threads()))
+    torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -32,6 +32,13 @@ def test_importing_it_brings_no_torch() -> None:
         psp.lod  # noqa: B018
 
 
+def test_loading_a_model_brings_no_compiler() -> None:
+    """Arithmetic on the meta device imports torch's: three seconds at each start."""
+    code = "import sys, psp; psp.load('celebs_sketch_to_face'); print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
+
+
 def test_every_name_is_there() -> None:
     assert all(getattr(psp, name) is not None for name in psp.__all__)
 

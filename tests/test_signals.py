@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from psp.signals import StopRequest, leave_signals_to_the_parent, stop_on_signals
+from psp.signals import StopRequest, end_at_once, leave_signals_to_the_parent, stop_on_signals
 from psp.weights.load import read_training_state
 
 STEPS = 12
@@ -131,6 +132,20 @@ def test_first_signal_asks_second_interrupts(capfd: pytest.CaptureFixture[str]) 
             time.sleep(1)
     assert capfd.readouterr().err == "\nSIGTERM: stopping soon\n"
     assert {number: signal.getsignal(number) for number in before} == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_without_work_a_signal_ends_the_process(number: signal.Signals, capfd: pytest.CaptureFixture[str]) -> None:
+    """In the middle of whatever it is, without an exception that something could swallow."""
+    pid = os.fork()
+    if pid == 0:
+        end_at_once()
+        with contextlib.suppress(BaseException):
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + number
+    assert capfd.readouterr().err == f"\n{number.name}: stopped\n"
 
 
 def test_outside_the_main_thread_nothing_is_handled() -> None:

@@ -43,9 +43,9 @@ class Cache:
         row = self._db.execute("SELECT kind, numbers FROM measured WHERE key = ?", (key,)).fetchone()
         return None if row is None else np.frombuffer(row[1], dtype=row[0])
 
-    def put(self, found: Mapping[bytes, np.ndarray]) -> None:
+    def put(self, vectors: Mapping[bytes, np.ndarray]) -> None:
         """Store vectors; when this returns, they survive a kill."""
-        rows = [(key, array.dtype.str, np.ascontiguousarray(array).tobytes()) for key, array in found.items()]
+        rows = [(key, array.dtype.str, np.ascontiguousarray(array).tobytes()) for key, array in vectors.items()]
         try:
             self._db.executemany("INSERT OR REPLACE INTO measured VALUES (?, ?, ?)", rows)
             self._db.commit()

@@ -16,6 +16,8 @@ from psp.images.labels import LABELS, get_label_map
 from psp.images.preprocess import label_ids
 
 MAX_SIDE = 256
+Example = Mapping[str, str]
+"""Role -> name of the image: "result", and what belongs to it."""
 
 
 class Images(Protocol):
@@ -27,14 +29,6 @@ class Images(Protocol):
     def open(self, name: str) -> Image.Image: ...
 
     def label(self, name: str) -> str: ...
-
-
-@dataclass(frozen=True)
-class Example:
-    """One result and the names of what belongs to it, by role."""
-
-    name: str
-    files: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -58,24 +52,23 @@ class Reader:
         result = self._open("result", example)
         shape = self._shape(result.size)
         pixels = {"result": _fitted(to_rgb(result), shape, Image.Resampling.BILINEAR)}
-        for role in example.files:
+        for role in example:
             if role == "target":
                 pixels[role] = _fitted(to_rgb(self._open(role, example)), shape, Image.Resampling.BILINEAR)
             elif role == "source":
-                pixels[role] = self._source(example, _enlarged(shape))
+                pixels[role] = self._source(example, _scaled(shape))
             elif role == "mixed":
                 pixels[role] = self._mixed(example, shape)
         return pixels
 
     def _open(self, role: str, example: Example) -> Image.Image:
-        return self.images[role].open(example.files[role])
+        return self.images[role].open(example[role])
 
     def _shape(self, size: tuple[int, int]) -> tuple[int, int]:
         """(width, height) at which an example is compared."""
         if self.size is not None:
             return (self.size, self.size)
-        scale = min(1.0, MAX_SIDE / max(size))
-        return (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+        return size if max(size) <= MAX_SIDE else _scaled(size)
 
     def _source(self, example: Example, shape: tuple[int, int]) -> np.ndarray:
         image = self._open("source", example)
@@ -83,7 +76,7 @@ class Reader:
             return _fitted(to_rgb(image), shape, Image.Resampling.BILINEAR)
         if self.source_kind == "sketch":
             return _fitted(to_grey(image), shape, Image.Resampling.BILINEAR)
-        name = self.images["source"].label(example.files["source"])
+        name = self.images["source"].label(example["source"])
         ids = label_ids(image, get_label_map(self.label_map), len(LABELS), name)
         return _fitted(Image.fromarray(ids), shape, Image.Resampling.NEAREST)
 
@@ -91,7 +84,7 @@ class Reader:
         strip = to_rgb(self._open("mixed", example))
         side = strip.height
         if strip.width % side or strip.width < 3 * side:
-            label = self.images["mixed"].label(example.files["mixed"])
+            label = self.images["mixed"].label(example["mixed"])
             raise UserError(
                 f"{label}: {strip.width}x{strip.height} is no strip of the input and two or more squares",
                 "--mixed takes what scripts/style_mixing.py writes",
@@ -100,8 +93,8 @@ class Reader:
         return np.stack([_fitted(part, shape, Image.Resampling.BILINEAR) for part in parts])
 
 
-def _enlarged(shape: tuple[int, int]) -> tuple[int, int]:
-    """The same proportions with the longer side at 256: what the networks see of an input."""
+def _scaled(shape: tuple[int, int]) -> tuple[int, int]:
+    """The same proportions with the longer side at 256."""
     scale = MAX_SIDE / max(shape)
     return (max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale)))
 
@@ -110,9 +103,9 @@ def _fitted(image: Image.Image, shape: tuple[int, int], resample: Image.Resampli
     """The image cut around its centre to the proportions of `shape` (2 % off is none), then resized to it."""
     if image.size != shape:
         width, height = image.size
-        wanted = shape[0] / shape[1]
-        if abs(width / height - wanted) > 0.02 * wanted:
-            new = (min(width, round(height * wanted)), min(height, round(width / wanted)))
+        ratio = shape[0] / shape[1]
+        if abs(width / height - ratio) > 0.02 * ratio:
+            new = (min(width, round(height * ratio)), min(height, round(width / ratio)))
             left, top = (width - new[0]) // 2, (height - new[1]) // 2
             image = image.crop((left, top, left + max(1, new[0]), top + max(1, new[1])))
         image = image.resize(shape, resample)

@@ -31,28 +31,28 @@ def measure_face(pixels: NDArray[np.uint8], ids: Ids) -> dict[str, float]:
     """
     side = ids.shape[0]
     luma = pixels.astype(np.float64) @ (0.299, 0.587, 0.114)
-    found: dict[str, float] = {"glasses": float((ids == _ID["eye_g"]).mean())}
+    measures: dict[str, float] = {"glasses": float((ids == _ID["eye_g"]).mean())}
     eyes, nose = _centre(ids, "l_eye", "r_eye", "eye_g"), _centre(ids, "nose")
     lips, mouth = _rows_columns(ids, "u_lip", "l_lip", "mouth"), _centre(ids, "u_lip", "l_lip", "mouth")
     if eyes and nose and mouth:
-        found["yaw"] = (nose[1] - (eyes[1] + mouth[1]) / 2) / side
-        found["pitch"] = ((eyes[0] + mouth[0]) / 2 - nose[0]) / side
+        measures["yaw"] = (nose[1] - (eyes[1] + mouth[1]) / 2) / side
+        measures["pitch"] = ((eyes[0] + mouth[0]) / 2 - nose[0]) / side
     if len(lips[0]) >= 4 * FEWEST:
         rows, columns = lips
         left, right = np.quantile(columns, (0.1, 0.9))
         ends, middle = (columns <= left) | (columns >= right), (columns > left) & (columns < right)
-        found["smile"] = float(rows[middle].mean() - rows[ends].mean()) / side
-        found["open_mouth"] = float((ids == _ID["mouth"]).mean())
+        measures["smile"] = float(rows[middle].mean() - rows[ends].mean()) / side
+        measures["open_mouth"] = float((ids == _ID["mouth"]).mean())
     hair = _rows_columns(ids, "hair")
     if len(hair[0]) >= 4 * FEWEST:
-        found["hair_length"] = float(np.quantile(hair[0], 0.95)) / side
-        found["hair_brightness"] = float(np.median(luma[hair]))
+        measures["hair_length"] = float(np.quantile(hair[0], 0.95)) / side
+        measures["hair_brightness"] = float(np.median(luma[hair]))
     skin = _rows_columns(ids, "skin")
     if len(skin[0]) >= 20 * FEWEST:
-        found["skin_brightness"] = float(np.median(luma[skin]))
+        measures["skin_brightness"] = float(np.median(luma[skin]))
         right_half = skin[1] > np.median(skin[1])
-        found["side_light"] = float(luma[skin][right_half].mean() - luma[skin][~right_half].mean())
-    return found
+        measures["side_light"] = float(luma[skin][right_half].mean() - luma[skin][~right_half].mean())
+    return measures
 
 
 def _rows_columns(ids: Ids, *names: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -61,7 +61,7 @@ def judge(order: Order, examples: Sequence[Example], left_out: Sequence[str] = (
         raise UserError("no metric can be had: " + "; ".join(f"{k}: {why}" for k, why in chosen.unavailable.items()))
     prepare_folder(order.exp_dir, ("metrics.json", "per_image.csv", "measured.sqlite", "inference_metrics"))
     cache = Cache(order.exp_dir / "measured.sqlite")
-    paired = [value for key, value in chosen.measurements.items() if set(value.roles) <= {*examples[0].files}]
+    paired = [value for key, value in chosen.measurements.items() if set(value.roles) <= {*examples[0]}]
     run = partial(measure, cache=cache, batch_size=order.batch_size, workers=order.workers)
     measured = run(examples, order.reader, paired)
     problems = [*left_out, *measured.failed.values()]
@@ -73,8 +73,8 @@ def judge(order: Order, examples: Sequence[Example], left_out: Sequence[str] = (
 
     values = report.columns(chosen.metrics, measured)
     summary = report.summarise(chosen, measured, values)
-    by_name = {example.name: example for example in examples}
-    partners = [by_name[name].files.get("target", "") for name in measured.names]
+    by_name = {example["result"]: example for example in examples}
+    partners = [by_name[name].get("target", "") for name in measured.names]
     folder = order.exp_dir
     report.save_table(values, measured.names, partners, folder / "per_image.csv")
     row = report.markdown(order.label, chosen.metrics, summary, len(measured.names))
@@ -105,4 +105,4 @@ def _real(order: Order, chosen: Chosen, measured: Measured) -> tuple[list[Exampl
     size = order.reader.size or (next(iter(sides))[0] if square else None)
     reader = dataclasses.replace(order.reader, images={"result": photos}, size=size)
     features = dataclasses.replace(chosen.measurements["features_real"], roles=("result",))
-    return [Example(name, {"result": name}) for name in photos.names], reader, [features]
+    return [{"result": name} for name in photos.names], reader, [features]

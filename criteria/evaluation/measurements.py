@@ -22,6 +22,7 @@ from criteria.edges import INK, SIDE, TOLERANCE, edge_agreement
 from criteria.extractors import Extractor
 from criteria.lpips import LPIPS, Trunk
 from psp.files import file_hash
+from psp.images.decode import to_grey
 from psp.images.labels import LABELS
 from psp.weights.face_parser import BUNDLED, load_face_parser
 
@@ -64,8 +65,8 @@ def in_fixed_batches(function: Callable[..., Tensor], *inputs: Tensor) -> np.nda
         n = len(parts[0])
         filled = [torch.cat([x, x[-1:].expand(size - n, *x.shape[1:])]) if n < size else x for x in parts]
         rows.append(function(*filled)[:n].double().cpu())
-    found = torch.cat(rows).numpy()
-    return found[:, None] if found.ndim == 1 else found
+    numbers = torch.cat(rows).numpy()
+    return numbers[:, None] if numbers.ndim == 1 else numbers
 
 
 def pixel_errors(device: torch.device) -> Measurement:
@@ -73,10 +74,10 @@ def pixel_errors(device: torch.device) -> Measurement:
 
     def errors(a: Tensor, b: Tensor) -> Tensor:
         a, b = a.permute(0, 3, 1, 2).double(), b.permute(0, 3, 1, 2).double()
-        mse = (a - b).square().mean((1, 2, 3))
+        mse = metrics.mse(a, b)
         small = min(a.shape[-2:]) < 11  # no SSIM window fits
         ssim = torch.full_like(mse, torch.nan) if small else metrics.ssim(a, b, data_range=255.0).double()
-        return torch.stack([mse, 10 * torch.log10(255**2 / mse), ssim, metrics.l2_norm(a, b)], dim=1)
+        return torch.stack([mse, metrics.psnr(a, b, data_range=255.0), ssim, metrics.l2_norm(a, b)], dim=1)
 
     def measure(pixels: Arrays) -> np.ndarray:
         return in_fixed_batches(errors, *(torch.from_numpy(pixels[role]).to(device) for role in ("result", "target")))
@@ -147,16 +148,11 @@ def edges() -> Measurement:
     """Precision, recall and F1 of the result's lines against the sketch's."""
 
     def measure(pixels: Arrays) -> np.ndarray:
-        greys = zip(*(map(_grey, pixels[role]) for role in ("result", "source")), strict=True)
-        return np.array([edge_agreement(result, sketch) for result, sketch in greys])
+        pairs = zip(pixels["result"], pixels["source"], strict=True)
+        return np.array([edge_agreement(*(np.asarray(to_grey(Image.fromarray(p))) for p in pair)) for pair in pairs])
 
     settings = {"version": 1, "side": SIDE, "tolerance": TOLERANCE, "ink": INK}
     return Measurement("edges", ("result", "source"), measure, settings)
-
-
-def _grey(pixels: np.ndarray) -> np.ndarray:
-    """uint8 [H,W] or [H,W,3] -> [H,W]."""
-    return np.asarray(Image.fromarray(pixels).convert("L"))
 
 
 def parsing(against: str, device: torch.device) -> Measurement:
@@ -167,9 +163,9 @@ def parsing(against: str, device: torch.device) -> Measurement:
     def counts(result: Tensor, reference: Tensor) -> Tensor:
         size = (reference.shape[1], reference.shape[2]) if against == "source" else None
         guess = network.parse(result, size=size).long()
-        wanted = reference.long() if against == "source" else network.parse(reference).long()
+        target = reference.long() if against == "source" else network.parse(reference).long()
         rows = []
-        for a, b in zip(guess, wanted, strict=True):
+        for a, b in zip(guess, target, strict=True):
             own, other = (torch.bincount(x.flatten(), minlength=CLASSES) for x in (a, b))
             common = torch.bincount(a[a == b], minlength=CLASSES)
             rows.append(torch.cat([common, own + other - common, other]))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from criteria.evaluation.examples import Example, Reader
 from criteria.evaluation.registry import Metric
@@ -15,7 +14,7 @@ from psp.errors import UserError
 from psp.files import atomic_open
 from psp.images.labels import colourise
 from psp.images.output import save_image
-from psp.images.sheets import FAINT, INK, PAPER, font, resized
+from psp.images.sheets import FAINT, INK, PAPER, font, resized, small_plots
 
 SHOWN = 6
 
@@ -26,27 +25,16 @@ def save_histograms(metrics: Mapping[str, Metric], values: Mapping[str, np.ndarr
     drawn = {name: column for name, column in drawn.items() if len(column)}
     if not drawn:
         return False
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    columns = min(3, len(drawn))
-    rows = math.ceil(len(drawn) / columns)
-    figure = Figure(figsize=(4.2 * columns, 2.7 * rows + 0.4), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    for k, (name, column) in enumerate(drawn.items()):
-        axes = figure.add_subplot(rows, columns, k + 1)
+    means = {name: float(column.mean()) for name, column in drawn.items()}
+    titles = [f"{metrics[name].title} ({metrics[name].better} is better), mean {means[name]:.4g}" for name in drawn]
+    figure, plots = small_plots(titles)
+    for (name, column), axes in zip(drawn.items(), plots):
         axes.hist(column, bins=min(40, max(5, round(2 * len(column) ** 0.5))), color="#3b6ea8", alpha=0.85)
-        mean = float(column.mean())
-        axes.axvline(mean, color="#d1662b", linewidth=1.5)
-        metric = metrics[name]
-        axes.set_title(f"{metric.title} ({metric.better} is better), mean {mean:.4g}", fontsize=9)
-        axes.tick_params(labelsize=8)
+        axes.axvline(means[name], color="#d1662b", linewidth=1.5)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-    n = len(next(iter(drawn.values())))
-    figure.suptitle(f"{title}: {n} images", fontsize=11)
+    figure.suptitle(f"{title}: {len(next(iter(drawn.values())))} images", fontsize=11)
     with atomic_open(path) as file:
         figure.savefig(file, format="png")
     return True
@@ -92,19 +80,11 @@ def _pictures(example: Example, reader: Reader, roles: Sequence[str]) -> list[Im
         pixels = reader.read(example)
     except UserError:  # it was there when it was measured
         return []
-    found = []
+    images = []
     for role in roles:
         array = pixels[role]
         if role == "source" and array.ndim == 2 and reader.source_kind == "labels":
             array = colourise(array)
-        found.append(_squared(Image.fromarray(array).convert("RGB")))
-    return found
-
-
-def _squared(picture: Image.Image) -> Image.Image:
-    side = max(picture.size)
-    if picture.size == (side, side):
-        return picture
-    square = Image.new("RGB", (side, side), PAPER)
-    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-    return square
+        image = Image.fromarray(array).convert("RGB")
+        images.append(ImageOps.pad(image, (max(image.size),) * 2, color=PAPER))
+    return images

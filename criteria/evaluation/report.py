@@ -100,8 +100,8 @@ def save_psp_scores(values: Columns, names: Sequence[str], partners: Sequence[st
 
     def save(kind: str, scores: np.ndarray, keys: Sequence[str], sentence: str) -> None:
         mean, std = mean_std(scores)
-        found = dict(zip(_short(keys), (float(score) for score in scores), strict=True))
-        save_bytes(json.dumps(found).encode(), folder / f"scores_{kind}.json")
+        scores_by_name = dict(zip(_short(keys), (float(score) for score in scores), strict=True))
+        save_bytes(json.dumps(scores_by_name).encode(), folder / f"scores_{kind}.json")
         save_bytes(f"{sentence} {mean:.2f}+-{std:.2f}".encode(), folder / f"stat_{kind}.txt")
         written.extend([f"scores_{kind}.json", f"stat_{kind}.txt"])
 

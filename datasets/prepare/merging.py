@@ -7,7 +7,7 @@ import math
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
@@ -44,11 +44,17 @@ def merge(
 ) -> tuple[str, list[str]]:
     """Write the zip `out` with train/photos and test/photos, images unchanged, named `<collection>_<name>`.
 
-    collections: folders or zips of photos. labels: label maps, which go to train/labels and test/labels; what has no
-    partner is left out. None: no label maps; empty: those beside the photos of each collection; one folder or zip for
-    all collections, or one for each. Returns how many there are in words, and a line for all that was left out.
-    UserError when two would get the same name, or one part would be empty.
+    collections: folders or zips of photos.
+    share: of the people, for test/, above 0 and below 1.
+    labels: label maps, which go to train/labels and test/labels; what has no partner is left out. None: no label maps;
+    empty: those beside the photos of each collection; one folder or zip for all collections, or one for each.
+    Returns how many there are in words, and a line for all that was left out. UserError when two would get the same
+    name, or one part would be empty.
     """
+    if not 0 < share < 1:
+        raise UserError(f"--held_out {share:g} is not possible", "it is a share between 0 and 1")
+    if out.suffix.lower() != ".zip":
+        raise UserError(f"--out {out} has to end in .zip")
     if labels and len(labels) not in (1, len(collections)):
         raise UserError(
             f"{len(labels)} label sources for {len(collections)} collections: --labels takes none (they lie beside the "
@@ -85,10 +91,15 @@ def merge(
         raise UserError(
             f"{counts['train']} faces to train and {counts['test']} to test: {_advice(sorted(places), share)}"
         )
-    with atomic_open(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for target, (source, name) in entries.items():
-            archive.writestr(zipfile.ZipInfo(target), source.read(name))
+    write_zip(out, ((target, source.read(name)) for target, (source, name) in entries.items()))
     return f"{counts['train']} faces to train, {counts['test']} to test: {out}", problems
+
+
+def write_zip(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """A zip file of (name, content), uncompressed, written atomically; the same files give the same bytes."""
+    with atomic_open(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in files:
+            archive.writestr(zipfile.ZipInfo(name), content)
 
 
 def _advice(places: list[float], share: float) -> str:

@@ -1,50 +1,46 @@
-"""One function over many names in several processes: progress bar, failures collected, results in order."""
+"""Many jobs in several processes: progress bar, failures collected, results in order."""
 
 from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
 
 from psp.errors import UserError
 
-Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
 def run_jobs(
-    work: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int, what: str, unit: str = "img"
+    jobs: Sequence[Callable[[], Result]], *, workers: int, description: str, unit: str = "img"
 ) -> Iterator[Result | UserError]:
-    """Yield work(job) for every job, in order; a UserError is yielded instead of raised, so that the rest goes on.
+    """Yield job() for every job, in order; a UserError is yielded instead of raised, so that the rest goes on.
 
-    workers: processes; 0 or 1 stays in this one. `work` and the jobs have to be picklable (module level, plain data).
-    what, unit: of the progress bar: the work, and one job of it.
+    jobs: picklable, such as `functools.partial` of a function at module level and plain data.
+    workers: processes; 0 or 1 stays in this one.
+    description, unit: of the progress bar: the work, and one job of it.
     """
+    bar = {"total": len(jobs), "desc": description, "unit": unit, "disable": None, "dynamic_ncols": True}
     if workers <= 1 or len(jobs) < 2:
-        for job in tqdm(jobs, desc=what, unit=unit, disable=None, dynamic_ncols=True):
-            yield _guarded(work, job)
+        yield from tqdm(map(_guarded, jobs), **bar)
         return
     context = multiprocessing.get_context("spawn")  # a fork would inherit locks of whatever threads are running
     with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-        results = pool.map(_Guarded(work), jobs, chunksize=max(1, min(16, len(jobs) // (4 * workers))))
-        yield from tqdm(results, total=len(jobs), desc=what, unit=unit, disable=None, dynamic_ncols=True)
+        results = pool.map(_guarded, jobs, chunksize=max(1, min(16, len(jobs) // (4 * workers))))
+        yield from tqdm(results, **bar)
 
 
-class _Guarded:
-    """A picklable `_guarded` with its function filled in."""
-
-    def __init__(self, work: Callable[[Job], Result]):
-        self.work = work
-
-    def __call__(self, job: Job) -> Result | UserError:
-        return _guarded(self.work, job)  # type: ignore[arg-type]
-
-
-def _guarded(work: Callable[[Job], Result], job: Job) -> Result | UserError:
+def _guarded(job: Callable[[], Result]) -> Result | UserError:
     try:
-        return work(job)
+        return job()
     except UserError as error:
         return error
+
+
+def summary(made: int, kept: int, out: Path, notes: str = "") -> str:
+    """How many results were made, how many were there already, and where they are."""
+    return f"{made} made{notes}{f', {kept} were there already' if kept else ''}: {out}"

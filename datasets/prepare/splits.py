@@ -16,12 +16,12 @@ def read_name_split(path: str | Path) -> dict[str, str]:
     UserError when the file is missing or malformed, or a stem is in both parts.
     """
     content = read_json(read_text(path, most=16 << 20, name=f"--split {path}"), where=f"--split {path}")
-    found: dict[str, str] = {}
+    part_of: dict[str, str] = {}
     for part in PARTS:
         stems = content.get(part) if isinstance(content, dict) else None
         if not isinstance(stems, list) or not all(isinstance(stem, str) for stem in stems) or not stems:
             raise UserError(f"--split {path} needs a list of names without extension under {part!r}")
         for stem in stems:
-            if found.setdefault(stem, part) != part:
+            if part_of.setdefault(stem, part) != part:
                 raise UserError(f"--split {path}: {stem!r} is in both parts")
-    return found
+    return part_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,19 +28,22 @@ FEWEST = 0.005  # share of a label map's pixels that have to be cheek before its
 
 def weigh(
     photos: str | Path,
-    labels: str | Path | None,
     out: Path,
     *,
+    labels: str | Path | None = None,
     sets: Sequence[str] = (),
     dark: float = 1.0,
     below: float = 100.0,
     workers: int = 1,
-) -> tuple[list[str], list[str]]:
+) -> tuple[str, list[str]]:
     """Write the JSON file for `--sample_weights`: the weights in `sets` and, per file, those of dark faces.
 
-    photos: folder or zip; of a data root its train part. labels: folder or zip of label maps, None: beside the photos.
-    sets: "pattern=weight". dark: factor for faces whose cheeks have a luma (0..255) below `below`; 1 measures nothing.
-    Returns lines with the counts, and a line for every photo that could not be measured for want of files.
+    photos: folder or zip; of a data root its train part.
+    labels: folder or zip of label maps; None: beside the photos.
+    sets: "pattern=weight".
+    dark: factor for faces whose cheeks have a luma (0..255) below `below`; 1 measures nothing.
+    workers: processes.
+    Returns the counts, a line each, and a line for every photo that could not be measured for want of files.
     """
     patterns = dict(_parsed(text) for text in sets)
     check_weight(dark, where="--dark")
@@ -52,14 +56,15 @@ def weigh(
         maps = label_maps(labels) if labels else beside or label_maps(photos, alone=False)
         report = match_names(maps.names, faces.names)
         problems += [f"{faces.label(name)}: no label map of that name" for name in report.unmatched_target]
-        jobs = [(faces.subset([name]), maps.subset([label])) for label, name in report.pairs]
-        for job, luma in zip(jobs, run_jobs(measure_cheeks, jobs, workers=workers, what="cheeks"), strict=True):
+        names = [name for _, name in report.pairs]
+        jobs = [partial(measure_cheeks, faces.subset([name]), maps.subset([label])) for label, name in report.pairs]
+        for name, luma in zip(names, run_jobs(jobs, workers=workers, description="cheeks"), strict=True):
             if isinstance(luma, UserError):
                 problems.append(str(luma))
             elif luma is None:
                 hidden += 1
             elif luma < below:
-                key = glob.escape(job[0].names[0])
+                key = glob.escape(name)
                 patterns[key] = patterns.get(key, 1.0) * dark
                 n_dark += 1
     weights, counts = weights_of(faces.names, patterns)
@@ -68,7 +73,8 @@ def weigh(
         lines.append(f"cheeks darker than {below:g}: {n_dark} photos x {dark:g}")
         lines += [f"no cheek to be seen: {hidden} photos"] if hidden else []
     write_text(out, json.dumps(patterns, indent=1, ensure_ascii=False) + "\n")
-    return [*lines, f"{len(faces)} photos, an epoch holds {epoch_length(weights)}: {out}"], problems
+    lines.append(f"{len(faces)} photos, an epoch holds {epoch_length(weights)}: {out}")
+    return "\n".join(lines), problems
 
 
 def _parsed(text: str) -> tuple[str, float]:
@@ -84,12 +90,11 @@ def _parsed(text: str) -> tuple[str, float]:
     return pattern, weight
 
 
-def measure_cheeks(job: tuple[ImageSource, ImageSource]) -> float | None:
+def measure_cheeks(photo: ImageSource, labels: ImageSource) -> float | None:
     """`cheek_luma` of one photo and its label map, the only names of their sources. UserError: cannot be read."""
-    photos, maps = job
-    name, label = photos.names[0], maps.names[0]
-    ids = label_ids(maps.open(label), get_label_map("celebamask"), len(LABELS), maps.label(label))
-    return cheek_luma(np.asarray(to_grey(photos.open(name))), ids)
+    (name,) = labels.names
+    ids = label_ids(labels.open(name), get_label_map("celebamask"), len(LABELS), labels.label(name))
+    return cheek_luma(np.asarray(to_grey(photo.open(photo.names[0]))), ids)
 
 
 def cheek_luma(photo: np.ndarray, labels: np.ndarray) -> float | None:

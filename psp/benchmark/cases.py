@@ -8,19 +8,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from psp.batch import Batch
+from psp.batch import Batch, Losses
 from psp.benchmark import original
 from psp.benchmark.measure import Run
 from psp.inference.engine import Engine
 from psp.models.mixing import fine_layers, mix
 from psp.models.psp import PSP, build_encoder
-from psp.networks.encoders import ENCODERS
 from psp.networks.stylegan2 import Generator
 from psp.tasks import get_task
 from psp.training.methods.psp_step import PspMethod
@@ -29,7 +28,7 @@ from stylegan2_ops import layer_epilogue, upfirdn2d
 from stylegan2_ops.upfirdn2d import upfirdn2d_reference
 
 REFERENCE = "pSp's structure"
-Objective = Callable[..., Any]
+Objective = Callable[..., Losses]
 
 
 @dataclass
@@ -48,17 +47,16 @@ class Case:
     plain: Run | None = None
 
 
-def random_model(size: int, device: torch.device, *, encoder_type: str = "GradualStyleEncoder") -> PSP:
-    """pSp's sketch model of this output size with random weights and pSp's widths, seeded."""
-    if encoder_type not in ENCODERS:
-        raise ValueError(encoder_type)
+def random_model(size: int, device: torch.device) -> PSP:
+    """pSp's sketch model of this output size with random weights and pSp's widths, seeded; none on the meta device."""
     torch.manual_seed(0)
-    generator = Generator(size)
+    with torch.device("meta" if device.type == "meta" else "cpu"):
+        generator = Generator(size)
+        encoder = build_encoder("GradualStyleEncoder", generator.n_styles, 1, 512)
     for layer in (generator.conv1, *generator.convs):
         layer.noise.weight.data.fill_(0.1)
-    encoder = build_encoder(encoder_type, generator.n_styles, 1, 512)
-    average = generator.mean_latent(1000, torch.Generator().manual_seed(0))
-    return PSP(encoder, generator, latent_avg=average, task=get_task("celebs_sketch_to_face")).eval().to(device)
+    task = get_task("celebs_sketch_to_face")
+    return PSP(encoder, generator, latent_avg=torch.zeros(512), task=task).eval().to(device)
 
 
 def sketches(batch: int, device: torch.device) -> Tensor:
@@ -84,8 +82,8 @@ def inference(model: PSP, batch: int, precisions: Sequence[str], *, compiled: bo
         for compile in (False, True) if compiled else (False,):
             engine = Engine(model, precision=precision, compile=compile)
             name = f"ours, {precision}" + (", compiled" if compile else "")
-            encoder.ways[name] = lambda engine=engine: engine.encode(source)  # type: ignore[misc]
-            decoder.ways[name] = lambda engine=engine: engine.decode(codes)  # type: ignore[misc]
+            encoder.ways[name] = partial(engine.encode, source)
+            decoder.ways[name] = partial(engine.decode, codes)
             both.ways[name] = lambda engine=engine: engine.decode(engine.encode(source))  # type: ignore[misc]
     encoder.plain, decoder.plain = lambda: model.encode(source), lambda: model.decode(codes)
     both.plain = lambda: model.decode(model.encode(source))
@@ -108,51 +106,34 @@ def mixing(model: PSP, outputs: int, precisions: Sequence[str]) -> Case:
         return engine.decode(mix(engine.encode(source).repeat(outputs, 1, 1), model.map(z), layers))
 
     for precision in precisions:
-        engine = Engine(model, precision=precision)
-        case.ways[f"ours, {precision}"] = lambda engine=engine: ours(engine)  # type: ignore[misc]
+        case.ways[f"ours, {precision}"] = partial(ours, Engine(model, precision=precision))
     case.plain = lambda: model.decode(model.encode(source).repeat(outputs, 1, 1))
     return case
 
 
+def trainer(model: PSP, objective: Objective, precision: str = "fp32") -> Callable[[Tensor, Tensor], Tensor]:
+    """Our training step on a copy of the model, as `original.trainer`."""
+    model = copy.deepcopy(model).train()
+    model.encoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    optimiser = make_optimizer("ranger", [p for p in model.parameters() if p.requires_grad], 1e-4)
+    assert model.task is not None
+    method = PspMethod(model, objective, optimiser, task=model.task, precision=precision)
+    return lambda source, target: method.training_step([Batch(source, target)], 0)["loss"]
+
+
 def training(model: PSP, batch: int, objective: Objective, precisions: Sequence[str]) -> Case:
     """One training step of the encoder: forward, losses, gradients, Ranger. Each way trains a copy of its own."""
-    source, task = sketches(batch, model.device), get_task("celebs_sketch_to_face")
+    source = sketches(batch, model.device)
     target = torch.rand(batch, 3, 256, 256, generator=torch.Generator().manual_seed(3)).to(model.device) * 2 - 1
-    case = Case(f"training step {model.output_size}", batch)
+    steps = {REFERENCE: original.trainer(model, objective)}
+    steps |= {f"ours, {precision}": trainer(model, objective, precision) for precision in precisions}
 
-    reference = copy.deepcopy(model)
-    reference.encoder = original.encoder(model.encoder)
-    original.trainable(reference.train())
-    optimiser = make_optimizer("ranger", list(reference.encoder.parameters()), 1e-4)
-
-    def psp() -> Tensor:
+    def run(step: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         torch.manual_seed(4)
-        codes = reference.encoder(source) + reference.latent_avg
-        images = reference.resize(original.synthesize(reference.decoder, codes, randomize_noise=True))
-        wanted = F.interpolate(target, size=images.shape[-2:], mode="area") if len(images[0, 0]) < 256 else target
-        losses = objective(images, wanted, codes, reference.latent_avg, None)
-        optimiser.zero_grad()
-        losses.total.backward()
-        optimiser.step()
-        for value in losses.terms.values():
-            float(value)
-        total: Tensor = losses.total.detach()
-        return total
+        return step(source, target)
 
-    case.ways[REFERENCE] = psp
-    for precision in precisions:
-        own = copy.deepcopy(model)
-        own.encoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        own.train()
-        trained = [p for p in own.parameters() if p.requires_grad]
-        method = PspMethod(own, objective, make_optimizer("ranger", trained, 1e-4), task=task, precision=precision)
-
-        def step(method: PspMethod = method) -> Tensor:
-            torch.manual_seed(4)
-            return method.training_step([Batch(source, target)], 0)["loss"]
-
-        case.ways[f"ours, {precision}"] = step
-    return case
+    ways: dict[str, Run] = {name: partial(run, step) for name, step in steps.items()}
+    return Case(f"training step {model.output_size}", batch, ways)
 
 
 def operations(device: torch.device, dtype: torch.dtype, size: int, channels: int, batch: int = 1) -> list[Case]:
@@ -165,48 +146,29 @@ def operations(device: torch.device, dtype: torch.dtype, size: int, channels: in
     )
     bias, scale = torch.randn(channels, device=device), torch.rand(batch, channels, device=device) + 0.5
     noise, strength = torch.randn(1, 1, size, size, device=device), torch.ones(1, device=device)
-    parts = (scale, noise, strength, bias)
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device=device)
     kernel = taps[:, None] * taps[None, :] / 64
-    item, name = x.element_size(), str(dtype).removeprefix("torch.")
-    label = f"{channels}x{size}x{size}, {name}"
+    label = f"{channels}x{size}x{size}, {str(dtype).removeprefix('torch.')}"
 
     def unfused(x: Tensor) -> Tensor:
         y = x * scale[:, :, None, None].to(x.dtype) + (strength * noise).to(x.dtype)
         return F.leaky_relu(y + bias[:, None, None].to(x.dtype), 0.2) * 2**0.5
 
     def ours(x: Tensor, fir: Tensor | None = None) -> Tensor:
-        names = ("demodulation", "noise", "strength", "bias")
-        return layer_epilogue(x, fir=fir, pad=(1, 1), **dict(zip(names, parts, strict=True)))  # type: ignore[arg-type]
+        return layer_epilogue(x, demodulation=scale, noise=noise, strength=strength, bias=bias, fir=fir, pad=(1, 1))
 
     def blurred() -> Tensor:
         return unfused(upfirdn2d_reference(wide, kernel, 1, 1, (1, 1, 1, 1)))
 
+    def case(name: str, moved: int, unfused: Run, fused: Run) -> Case:
+        return Case(f"{name} {label}", batch, {"torch, unfused": unfused, "ours": fused}, moved * x.element_size())
+
     cases = [
-        Case(
-            f"layer_epilogue {label}",
-            batch,
-            {"torch, unfused": lambda: unfused(x), "ours": lambda: ours(x)},
-            2 * x.numel() * item,
-        ),
-        Case(
-            f"layer_epilogue with blur {label}",
-            batch,
-            {"torch, unfused": blurred, "ours": lambda: ours(wide, kernel)},
-            (x.numel() + wide.numel()) * item,
-        ),
+        case("layer_epilogue", 2 * x.numel(), lambda: unfused(x), lambda: ours(x)),
+        case("layer_epilogue with blur", x.numel() + wide.numel(), blurred, lambda: ours(wide, kernel)),
     ]
-    for what, up, down, pad in (("blur", 1, 1, (2, 1)), ("up 2x", 2, 1, (2, 1)), ("down 2x", 1, 2, (1, 1))):
-        out = x.numel() * up**2 // down**2
-        cases.append(
-            Case(
-                f"upfirdn2d {what} {label}",
-                batch,
-                {
-                    "torch, unfused": lambda u=up, d=down, p=pad: upfirdn2d_reference(x, kernel, u, d, (*p, *p)),  # type: ignore[misc]
-                    "ours": lambda u=up, d=down, p=pad: upfirdn2d(x, kernel, u, d, p),  # type: ignore[misc]
-                },
-                (x.numel() + out) * item,
-            )
-        )
+    for name, up, down, pad in (("blur", 1, 1, (2, 1)), ("up 2x", 2, 1, (2, 1)), ("down 2x", 1, 2, (1, 1))):
+        moved = x.numel() + x.numel() * up**2 // down**2
+        reference = partial(upfirdn2d_reference, x, kernel, up, down, (*pad, *pad))
+        cases.append(case(f"upfirdn2d {name}", moved, reference, partial(upfirdn2d, x, kernel, up, down, pad)))
     return cases

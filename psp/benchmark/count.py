@@ -113,7 +113,7 @@ class Counting(TorchDispatchMode):
         moved = sum(map(bytes_of, written)) + sum(bytes_of(t) for t in inputs if id(t) not in targets)
         if name.startswith("convolution_backward"):  # of input, weight and bias, each by a pass of its own
             grad, x, weight = map(bytes_of, args[:3])
-            reads = [pass_ for pass_, wanted in zip((weight, x, 0), args[-1], strict=True) if wanted]
+            reads = [pass_ for pass_, needed in zip((weight, x, 0), args[-1], strict=True) if needed]
             moved = sum(map(bytes_of, outputs)) + sum(reads) + len(reads) * grad
         flop = flop_of(func._overloadpacket, args, kwargs, result)
         launches = launches_of(name, args, outputs)
@@ -140,9 +140,9 @@ def bytes_of(t: Tensor) -> int:
 def flop_of(operation: Any, args: Any, kwargs: Any, result: Any) -> float:
     """torch's own count, but for gradients of convolutions, where it overlooks groups: each costs what forward does."""
     if operation is torch.ops.aten.convolution_backward:
-        grad, x, weight, _, *rest, wanted = args
+        grad, x, weight, _, *rest, needed = args
         forward = flop_registry[torch.ops.aten.convolution](x, weight, None, *rest, out_val=grad)
-        return float(forward * sum(wanted[:2]))
+        return float(forward * sum(needed[:2]))
     arithmetic = flop_registry.get(operation)
     return float(arithmetic(*args, **kwargs, out_val=result)) if arithmetic else 0.0
 

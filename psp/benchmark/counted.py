@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from psp.batch import Batch
 from psp.benchmark import original
-from psp.benchmark.cases import REFERENCE
+from psp.benchmark.cases import REFERENCE, Objective, random_model, sketches, trainer
 from psp.benchmark.count import CARDS, Count, counted
 from psp.inference.frozen_encoder import frozen_encoder
-from psp.models.psp import PSP, build_encoder
-from psp.networks.stylegan2 import Generator
 from psp.networks.stylegan2_inference import BatchedGenerator
-from psp.tasks import get_task
-from psp.training.methods.psp_step import PspMethod
-from psp.training.ranger import make_optimizer
 
-Objective = Callable[..., Any]
 META = torch.device("meta")
 DTYPES = {"fp16": torch.float16, "tf32": torch.float32}
 
@@ -56,24 +49,11 @@ def row(what: str, way: str, precision: str, images: int, count: Count) -> Row:
     )
 
 
-def model_without_values(size: int) -> PSP:
-    """pSp's sketch model of this output size on the meta device."""
-    with META:
-        generator = Generator(size)
-        encoder = build_encoder("GradualStyleEncoder", generator.n_styles, 1, 512)
-    average = torch.zeros(512)
-    return PSP(encoder, generator, latent_avg=average, task=get_task("celebs_sketch_to_face")).eval().to(META)
-
-
-def sketches(batch: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.empty(batch, 1, 256, 256, device=META, dtype=dtype)
-
-
 @torch.no_grad()
 def inference(size: int, batch: int, precision: str) -> list[Row]:
     """Encoder, generator and picture: pSp's structure in TF32, and ours in `precision`."""
-    model, dtype = model_without_values(size), DTYPES[precision]
-    codes = torch.empty(batch, model.n_styles, 512, device=META)
+    model, dtype = random_model(size, META), DTYPES[precision]
+    source, codes = sketches(batch, META), torch.empty(batch, model.n_styles, 512, device=META)
     plain, ours = original.encoder(model.encoder), frozen_encoder(model.encoder, dtype)
     batched, average = BatchedGenerator(model.decoder, dtype), model.latent_avg
 
@@ -81,11 +61,11 @@ def inference(size: int, batch: int, precision: str) -> list[Row]:
         return original.synthesize(model.decoder, codes)
 
     def encode() -> Tensor:
-        images: Tensor = (ours(sketches(batch).to(dtype)) + average.to(dtype)).float()
+        images: Tensor = (ours(source.to(dtype)) + average.to(dtype)).float()
         return images
 
     ways = {
-        (REFERENCE, "tf32"): (lambda: plain(sketches(batch)) + average, pictures),
+        (REFERENCE, "tf32"): (lambda: plain(source) + average, pictures),
         ("ours", precision): (encode, lambda: batched(codes)),
     }
     rows = []
@@ -101,30 +81,14 @@ def training(size: int, batch: int, objective: Objective) -> list[Row]:
     """One training step of the encoder and the backward pass in it, pSp's structure and ours, in TF32."""
     source = torch.zeros(batch, 1, 256, 256, pin_memory=torch.cuda.is_available())
     target = torch.zeros(batch, 3, 256, 256)
-    reference = model_without_values(size).train()
-    reference.encoder = original.encoder(reference.encoder)
-    original.trainable(reference)
-    theirs = make_optimizer("ranger", list(reference.encoder.parameters()), 1e-4)
-
-    def psp() -> None:
-        codes = reference.encoder(source.to(META)) + reference.latent_avg
-        images = reference.resize(original.synthesize(reference.decoder, codes, randomize_noise=True))
-        wanted = target.to(META)
-        if len(images[0, 0]) < 256:
-            wanted = F.interpolate(wanted, size=images.shape[-2:], mode="area")
-        losses = objective(images, wanted, codes, reference.latent_avg, None)
-        theirs.zero_grad()
-        losses.total.backward()
-        theirs.step()
-        for value in losses.terms.values():
-            float(value)
-
-    own = model_without_values(size).train()
-    optimiser = make_optimizer("ranger", [p for p in own.parameters() if p.requires_grad], 1e-4)
-    method = PspMethod(own, objective, optimiser, task=get_task("celebs_sketch_to_face"))
-    on_device = Batch(source.to(META), target.to(META))  # the loop has copied it there, from pinned memory
+    on_device = source.to(META), target.to(META)  # the loop has copied them there, from pinned memory
+    model = random_model(size, META)
+    steps = {
+        REFERENCE: partial(original.trainer(model, objective), source, target),
+        "ours": partial(trainer(model, objective), *on_device),
+    }
     rows = []
-    for way, step in ((REFERENCE, psp), ("ours", lambda: method.training_step([on_device], 0))):
+    for way, step in steps.items():
         counted(step)  # the first makes the optimiser's state
         whole, backward = step_and_backward(step)
         rows.append(row(f"training step {size}", way, "tf32", batch, whole))

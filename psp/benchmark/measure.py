@@ -96,9 +96,9 @@ def gflop(run: Run) -> float:
     return float(counter.get_total_flops()) / 1e9
 
 
-def relative_error(found: Tensor, wanted: Tensor) -> float:
+def relative_error(result: Tensor, reference: Tensor) -> float:
     """Largest difference as a fraction of the largest value."""
-    return float((found.float() - wanted.float()).abs().max() / wanted.float().abs().max().clamp(min=1e-30))
+    return float((result.float() - reference.float()).abs().max() / reference.float().abs().max().clamp(min=1e-30))
 
 
 @dataclass(frozen=True)
@@ -118,13 +118,13 @@ def ceilings(device: torch.device) -> Ceilings:
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
     if device.type == "cuda":
         dtypes["fp16"] = torch.float16
-    found = {}
+    tflops = {}
     for name, dtype in dtypes.items():
         a = torch.randn(side, side, device=device, dtype=dtype)
-        found[name] = 2 * side**3 / _best(lambda a=a: a @ a, device) / 1e12  # type: ignore[misc]
+        tflops[name] = 2 * side**3 / _best(lambda a=a: a @ a, device) / 1e12  # type: ignore[misc]
     source = torch.empty(size, device=device)
     target = torch.empty_like(source)
-    return Ceilings(found, 8 * size / _best(lambda: target.copy_(source), device) / 1e9)
+    return Ceilings(tflops, 8 * size / _best(lambda: target.copy_(source), device) / 1e9)
 
 
 def _best(run: Run, device: torch.device) -> float:

@@ -8,17 +8,19 @@ their own; resampling inserts zeros and filters. Nothing is fused, frozen or kep
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from psp.batch import Losses
 from psp.models import mixing
 from psp.models.psp import PSP
 from psp.networks.feature_pyramid import Heads
 from psp.networks.irse import BatchNorm2d, BottleneckIR, Subsample
 from psp.networks.stylegan2 import SQRT2, Generator, ModulatedConv2d, StyledConv, ToRGB
+from psp.training.ranger import make_optimizer
 
 
 def resample(x: Tensor, kernel: Tensor, up: int, pad: tuple[int, int]) -> Tensor:
@@ -128,6 +130,27 @@ def encoder(net: nn.Module) -> nn.Module:
     return net
 
 
-def trainable(module: nn.Module) -> nn.Module:
-    """pSp never freezes the generator: its parameters collect gradients that nobody uses."""
-    return module.requires_grad_(True)
+def trainer(model: PSP, objective: Callable[..., Losses]) -> Callable[[Tensor, Tensor], Tensor]:
+    """pSp's training step on a copy of the model: network input [B,C,256,256] and target [B,3,256,256] -> loss.
+
+    pSp never freezes the generator: its parameters collect gradients that nobody uses. Every loss is read for the log.
+    """
+    model = copy.deepcopy(model).train().requires_grad_(True)
+    model.encoder = encoder(model.encoder)
+    optimiser = make_optimizer("ranger", list(model.encoder.parameters()), 1e-4)
+
+    def step(source: Tensor, target: Tensor) -> Tensor:
+        codes = model.encoder(source.to(model.device)) + model.latent_avg
+        images = model.resize(synthesize(model.decoder, codes, randomize_noise=True))
+        target = target.to(model.device)
+        if images.shape[-1] < target.shape[-1]:
+            target = F.interpolate(target, size=images.shape[-2:], mode="area")
+        losses = objective(images, target, codes, model.latent_avg, None)
+        optimiser.zero_grad()
+        losses.total.backward()
+        optimiser.step()
+        for value in losses.terms.values():
+            float(value)
+        return losses.total.detach()
+
+    return step

@@ -107,8 +107,8 @@ def check_target(target: Path, layout: str | None, *, overwrite: bool) -> Path:
         raise UserError(f"{target} is a folder", "give the name of the file to write")
     ours = target.suffix == ".safetensors"
     if layout is not None and ours != (layout == "safetensors"):
-        wanted = ".safetensors" if layout == "safetensors" else ".pt"
-        raise UserError(f"{target} does not end in {wanted}, as --to {layout} needs", "change one of them")
+        ending = ".safetensors" if layout == "safetensors" else ".pt"
+        raise UserError(f"{target} does not end in {ending}, as --to {layout} needs", "change one of them")
     if layout is None and not ours and target.suffix not in (".pt", ".pth"):
         raise UserError(f"{target} ends in neither .safetensors nor .pt", f"change it or say --to {'|'.join(LAYOUTS)}")
     if target.exists() and not target.is_file():

@@ -41,11 +41,7 @@ class LabelMap:
     by_colour: bool = False
 
 
-def _packed(colour: tuple[int, int, int]) -> int:
-    return colour[0] << 16 | colour[1] << 8 | colour[2]
-
-
-_STANDARD = {_packed(colour): index for index, colour in enumerate(COLOURS)}
+_STANDARD = {red << 16 | green << 8 | blue: index for index, (red, green, blue) in enumerate(COLOURS)}
 LABEL_MAPS: dict[str, LabelMap] = {
     "celebamask": LabelMap("celebamask", None, _STANDARD),
     "zllrunning": LabelMap("zllrunning", {i: LABELS.index(name) for i, name in enumerate(_ZLLRUNNING)}, _STANDARD),
@@ -100,8 +96,8 @@ def _custom(spec: str, entries: dict[str, object]) -> LabelMap:
 def decode_colours(rgb: np.ndarray, label_map: LabelMap, name: str) -> np.ndarray:
     """Colours [H,W,3] uint8 -> ids [H,W] uint8; colours have to match exactly. UserError names some that do not."""
     packed = rgb[..., 0].astype(np.int32) << 16 | rgb[..., 1].astype(np.int32) << 8 | rgb[..., 2]
-    found, inverse = np.unique(packed, return_inverse=True)
-    unknown = [int(colour) for colour in found if int(colour) not in label_map.colours]
+    colours, inverse = np.unique(packed, return_inverse=True)
+    unknown = [int(colour) for colour in colours if int(colour) not in label_map.colours]
     if unknown:
         some = ", ".join(f"#{colour:06x}" for colour in unknown[:4]) + (", ..." if len(unknown) > 4 else "")
         hint = "; JPEG or a smooth resize blurs colours: save as PNG" if len(unknown) > 32 else ""
@@ -109,25 +105,25 @@ def decode_colours(rgb: np.ndarray, label_map: LabelMap, name: str) -> np.ndarra
             f"{name}: {len(unknown)} colours are not in the {len(label_map.colours)}-colour palette ({some})",
             f"use that palette, an image of ids, or --label_map FILE.json{hint}",
         )
-    table = np.array([label_map.colours[int(colour)] for colour in found], dtype=np.uint8)
+    table = np.array([label_map.colours[int(colour)] for colour in colours], dtype=np.uint8)
     return np.asarray(table[inverse.reshape(packed.shape)])
 
 
 def renumber(numbers: np.ndarray, label_map: LabelMap, n_labels: int, name: str) -> np.ndarray:
     """Numbers [H,W] (any integer type) -> ids [H,W] uint8 below `n_labels`; UserError names those that do not fit."""
-    found = np.unique(numbers)
+    values = np.unique(numbers)
     known = label_map.ids
-    bad = [int(v) for v in found if (not 0 <= v < n_labels if known is None else int(v) not in known)]
+    bad = [int(v) for v in values if (not 0 <= v < n_labels if known is None else int(v) not in known)]
     if not bad and known is not None:
-        bad = [int(v) for v in found if known[int(v)] >= n_labels]
+        bad = [int(v) for v in values if known[int(v)] >= n_labels]
     if bad:
         some = ", ".join(map(str, bad[:6])) + (", ..." if len(bad) > 6 else "")
         allowed = f"0..{n_labels - 1}" if known is None else f"the {len(known)} numbers of {label_map.name}"
         raise UserError(f"{name}: label id {some} out of range", f"allowed are {allowed} (see --label_map)")
     if known is None:
         return numbers.astype(np.uint8)
-    table = np.array([known[int(value)] for value in found], dtype=np.uint8)
-    return table[np.searchsorted(found, numbers)]
+    table = np.array([known[int(value)] for value in values], dtype=np.uint8)
+    return table[np.searchsorted(values, numbers)]
 
 
 def colourise(ids: np.ndarray) -> np.ndarray:

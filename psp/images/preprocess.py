@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from psp.errors import UserError
-from psp.images.decode import EXTENSIONS, FORMATS, MAX_PIXELS, open_image, to_grey, to_numbers, to_rgb
+from psp.images.decode import to_grey, to_numbers, to_rgb
 from psp.images.labels import LabelMap, decode_colours, get_label_map, renumber
 from psp.images.sketch_cleanup import clean_sketch
 
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
 
     from psp.batch import Batch
     from psp.tasks import Task
-
-__all__ = [
-    "EXTENSIONS", "FORMATS", "MAX_PIXELS", "Fit", "LabelResize", "byte_tensor", "choose_fit", "degrade",
-    "described_pixels", "label_ids", "make_square", "on_device", "open_image", "parse_factors", "photo_tensor",
-    "pixels_to_source", "prepare", "prepare_source", "prepare_target", "source_pixels", "target_pixels", "to_network",
-]  # fmt: skip
 
 Fit = Literal["auto", "stretch", "crop", "letterbox"]
 LabelResize = Literal["nearest", "bilinear"]

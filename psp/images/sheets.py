@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from psp.files import atomic_open
 from psp.images.labels import COLOURS, colourise
 
 if TYPE_CHECKING:
@@ -168,79 +169,68 @@ def _is_white_at_the_rim(picture: Picture) -> bool:
     return bool((rim > 235).mean() > 0.15)
 
 
-def read_metrics(path: str | Path) -> dict[str, list[tuple[float, float]]]:
-    """A metrics.jsonl as {name: [(step, value), ...]}.
+def read_metrics(path: str | Path) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """A metrics.jsonl as {quantity: {phase: [(step, value), ...]}}.
 
-    Every line is an object with `step` and numbers; nested objects and a `phase` (or `split`) give names like
-    `train/loss`. Damaged lines (a run that was killed while writing) and values that are not finite are left out.
+    Damaged lines (a run that was killed while writing) and values that are not finite are left out.
     """
-    curves: dict[str, list[tuple[float, float]]] = {}
-
-    def add(prefix: str, step: float, values: dict[str, object]) -> None:
-        for key, value in values.items():
-            if isinstance(value, dict):
-                add(f"{prefix}{key}/", step, value)
-            elif isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-                curves.setdefault(prefix + key, []).append((step, float(value)))
-
+    curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
-            step = float(record.pop("step"))
+            step, phase = float(record.pop("step")), str(record.pop("phase"))
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
-        phase = record.pop("phase", None) or record.pop("split", None)
-        add(f"{phase}/" if isinstance(phase, str) else "", step, record)
+        for quantity, value in record.items():
+            if isinstance(value, (int, float)) and math.isfinite(value):
+                curves.setdefault(quantity, {}).setdefault(phase, []).append((step, float(value)))
     return curves
 
 
-def loss_curves(metrics: str | Path, png: str | Path, *, names: Sequence[str] | None = None, title: str = "") -> bool:
+def loss_curves(metrics: str | Path, png: str | Path, *, title: str = "") -> bool:
     """Draw a metrics.jsonl as one small plot per quantity, training and validation together; written atomically.
 
-    names: quantities to show (the part after the last "/"), default all but times and rates. False when there is
-    nothing to draw yet. Needs matplotlib, which is only imported here.
+    Times and rates are left out. False when there is nothing to draw yet.
     """
     hidden = ("time", "seconds", "rate", "per_second", "epoch", "lr", "eta", "memory", "skipped")
-    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for name, points in read_metrics(metrics).items():
-        series, _, quantity = name.rpartition("/")
-        wanted = quantity in names if names is not None else not any(word in quantity.lower() for word in hidden)
-        if wanted:
-            panels.setdefault(quantity, {})[series or "train"] = sorted(points)
-    if not panels:
+    curves = read_metrics(metrics)
+    shown = [quantity for quantity in curves if not any(word in quantity.lower() for word in hidden)]
+    if not shown:
         return False
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from psp.files import atomic_open
-
-    order = sorted(panels, key=lambda quantity: (quantity not in ("loss", "total"), quantity))
-    columns = min(3, len(order))
-    rows = math.ceil(len(order) / columns)
-    figure = Figure(figsize=(4.4 * columns, 2.9 * rows + 0.3), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    for k, quantity in enumerate(order):
-        axes = figure.add_subplot(rows, columns, k + 1)
-        for series, points in panels[quantity].items():
-            _draw_series(axes, series, points)
-        axes.set_title(quantity, fontsize=10)
-        axes.tick_params(labelsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-        if len(panels[quantity]) > 1:
+    shown.sort(key=lambda quantity: (quantity not in ("loss", "total"), quantity))
+    figure, plots = small_plots(shown)
+    for quantity, axes in zip(shown, plots):
+        for phase, points in curves[quantity].items():
+            _draw_series(axes, phase, sorted(points))
+        if len(curves[quantity]) > 1:
             axes.legend(fontsize=8, frameon=False)
     figure.supxlabel("step", fontsize=9)
-    if title:
-        figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=11)
     with atomic_open(png) as file:
         figure.savefig(file, format="png")
     return True
 
 
+def small_plots(titles: Sequence[str]) -> tuple[Any, list[Any]]:
+    """A matplotlib figure with a small plot for each title, three in a row, and their axes."""
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(titles))
+    rows = math.ceil(len(titles) / columns)
+    figure = Figure(figsize=(4.4 * columns, 2.9 * rows + 0.3), dpi=110, layout="constrained")
+    plots = [figure.add_subplot(rows, columns, k + 1) for k in range(len(titles))]
+    for axes, title in zip(plots, titles):
+        axes.set_title(title, fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    return figure, plots
+
+
 def _draw_series(axes: Any, name: str, points: list[tuple[float, float]]) -> None:
     """One line; a long training series also gets its running mean, with the raw values pale behind it."""
     steps, values = np.array(points).T
-    colour = {"train": "#3b6ea8", "val": "#d1662b", "test": "#d1662b", "valid": "#d1662b"}.get(name)
+    colour = {"train": "#3b6ea8", "val": "#d1662b"}.get(name)
     if len(values) < 30:
         axes.plot(steps, values, label=name, color=colour, linewidth=1.5, marker="o", markersize=3)
         return

@@ -70,7 +70,7 @@ def _flatten_paper(grey: np.ndarray) -> np.ndarray:
     small_size = (max(8, round(width * scale)), max(8, round(height * scale)))
     small = np.asarray(Image.fromarray(grey).resize(small_size, Image.Resampling.BOX), dtype=np.float32)
     local = ndimage.grey_closing(ndimage.median_filter(small, 3), size=(25, 25), mode="nearest")
-    smooth = _quadratic(small)
+    smooth = quadratic_light(small)
     light = ndimage.gaussian_filter(np.where(local > SHADOW * smooth, local, smooth), 4, mode="nearest")
     light = np.maximum(light, 1.0)
     ratio = np.empty((height, width), np.float32)
@@ -95,7 +95,7 @@ def _flatten_paper(grey: np.ndarray) -> np.ndarray:
     return np.rint(ratio, out=ratio).astype(np.uint8)
 
 
-def _quadratic(small: np.ndarray) -> np.ndarray:
+def quadratic_light(small: np.ndarray) -> np.ndarray:
     """Least-squares quadratic surface through the bright pixels: darker ones are dropped and the fit repeated."""
     height, width = small.shape
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]

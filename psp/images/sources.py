@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import re
@@ -11,12 +12,15 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
 from psp.errors import UserError, brief
 from psp.images.decode import EXTENSIONS, open_image
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 MAX_MEMBER_BYTES = 256 << 20  # of one image file, or of what a zip member unpacks to: 64 million pixels, unpacked
 PIECE = 1 << 20
@@ -73,10 +77,10 @@ class ImageSource:
         """Decode one image; UserError names the file when that fails (options: see `psp.images.decode.open_image`)."""
         return open_image(io.BytesIO(self.read(name)), name=self.label(name), **options)
 
-    def subset(self, names: Sequence[str]) -> ImageSource:
+    def subset(self, names: Sequence[str]) -> Self:
         """The same place with fewer names, in the order given."""
-        other = self.__class__.__new__(self.__class__)
-        other.__setstate__({**self.__getstate__(), "names": list(names)})
+        other = copy.copy(self)
+        other.names = list(names)
         return other
 
     def under(self, folder: str) -> ImageSource:
@@ -86,16 +90,10 @@ class ImageSource:
 
     def folders(self) -> list[str]:
         """Every folder that holds images, directly or below, as relative names without "" itself."""
-        found: set[str] = set()
+        folders: set[str] = set()
         for name in self.names:
-            found.update(str(parent) for parent in PurePosixPath(name).parents if str(parent) != ".")
-        return sorted(found, key=natural_key)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return dict(self.__dict__)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+            folders.update(str(parent) for parent in PurePosixPath(name).parents if str(parent) != ".")
+        return sorted(folders, key=natural_key)
 
 
 class Folder(ImageSource):
@@ -162,9 +160,8 @@ class Zip(ImageSource):
             self._members[str(PurePosixPath(name))] = info.filename
         super().__init__(path, self._members)
 
-    def subset(self, names: Sequence[str]) -> Zip:
+    def subset(self, names: Sequence[str]) -> Self:
         other = super().subset(names)
-        assert isinstance(other, Zip)
         other._members = {name: self._members[name] for name in names if name in self._members}
         return other
 
@@ -217,9 +214,8 @@ class Below(ImageSource):
     def read(self, name: str) -> bytes:
         return self.parent.read(self.prefix + name)
 
-    def subset(self, names: Sequence[str]) -> ImageSource:
+    def subset(self, names: Sequence[str]) -> Self:
         other = super().subset(names)
-        assert isinstance(other, Below)
         other.parent = self.parent.subset([self.prefix + name for name in names])
         return other
 

@@ -14,6 +14,7 @@ from psp.tasks import DIRECTIONS, TASKS, get_task
 # Value of --enhance -> what authors, spandrel and the studio call the network.
 ENHANCERS = {"gfpgan": "GFPGAN", "codeformer": "CodeFormer", "restoreformer": "RestoreFormer"}
 EVERYTHING = Share()
+VARY = ("colours", "people")  # the names of psp.models.mixing.VARY, which needs torch
 OTHERS = ("mixing", "share")  # options that are no flags
 MAX_OUTPUTS = 1000  # faces of one input: they lie beside each other in one picture, and in memory at once
 RANGES = {
@@ -39,6 +40,7 @@ class InferenceOptions:
     mixing: bool = False
     latent_mask: str | None = None
     mix_alpha: float | None = None
+    vary: str | None = None
     n_outputs_to_generate: int = 5
     style_seed: int | None = None
     style_image: str | Path | None = None
@@ -79,13 +81,15 @@ class InferenceOptions:
                 raise UserError(f"--{name} {value} is too large", f"the most is {most}")
         if self.dataset_type is not None:
             get_task(self.dataset_type)
-        for name, allowed in {"enhance": tuple(ENHANCERS), "direction": DIRECTIONS}.items():
+        for name, allowed in {"enhance": tuple(ENHANCERS), "direction": DIRECTIONS, "vary": VARY}.items():
             if getattr(self, name) not in (None, *allowed):
                 raise UserError(
                     f"--{name} {getattr(self, name)!r} is not known", f"choose one of: {', '.join(allowed)}"
                 )
         if self.enhance_weights is not None and self.enhance is None:
             raise UserError(f"--enhance_weights does nothing without --enhance {'|'.join(ENHANCERS)}")
+        if self.vary is not None and self.latent_mask is not None:
+            raise UserError("--vary says which layers are mixed", "leave --latent_mask out, or --vary")
         given = [f"--{name}" for name in ("style_seed", "style_image", "style_code") if getattr(self, name) is not None]
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} were both given", "only one of them can set the style")
@@ -134,6 +138,7 @@ def build_parser(*, mixing: bool, prog: str | None = None) -> Parser:
         ),
     )
     mix("--mix_alpha", type=float, metavar="A", help="strength of the new style, 0 to 1 (default: 1, replaced)")
+    mix("--vary", choices=VARY, help="what differs: colours (as without it), or people: who it is")
     mix("--n_outputs_to_generate", type=int, metavar="N", help="style_mixing.py: faces per input")
     mix("--style_seed", type=int, metavar="SEED", help="the same random style(s) for every image")
     mix("--style_image", metavar="FILE", help="the style of this photo, for every image")

@@ -18,10 +18,11 @@ from psp.images.preprocess import prepare_target
 from psp.inference.options import InferenceOptions
 from psp.models.editing import edit, find_direction, parse_edits, with_unit
 from psp.models.image_to_image import PictureModel
-from psp.models.mixing import check_alpha, describe_layers, parse_layers
+from psp.models.mixing import VARY, check_alpha, describe_layers, parse_layers
+from psp.models.people import PartsAxes
 from psp.models.plausible import FaceCodes
 from psp.models.psp import PSP
-from psp.weights.code_space import CodeSpace, beside, read_code_space
+from psp.weights.code_space import CodeSpace, beside, parts_of, read_code_space
 from psp.weights.places import locate
 from psp.weights.safe_torch import check_stored, load_torch, read_safetensors
 
@@ -37,7 +38,8 @@ class Styles:
     codes [K,N,D]: given styles, the same for every image; otherwise random ones: those of `shared_seed` for every
     image, or those of `seed` and the image's name. truncation below 1 pulls random styles towards the average face.
     n_outputs: pictures per image. faces, follow: how closely drawings are followed, see `FaceCodes.follow`. shift
-    [N,D]: what edits add to the codes at the end; None: nothing.
+    [N,D]: what edits add to the codes at the end; None: nothing. parts: makes styles those of other people, see
+    `PartsAxes.people`; None: they stay as they are.
     """
 
     layers: tuple[int, ...] = ()
@@ -50,6 +52,7 @@ class Styles:
     faces: FaceCodes | None = None
     follow: float = 1.0
     shift: Tensor | None = None
+    parts: PartsAxes | None = None
 
 
 @dataclass(frozen=True)
@@ -120,8 +123,9 @@ def _mixed(options: InferenceOptions, model: PSP) -> Chosen:
     styled = any(value is not None for value in (options.style_seed, options.style_image, options.style_code))
     if options.latent_mask is not None:
         layers = parse_layers(options.latent_mask, model.n_styles)
-    elif options.mixing or styled:
-        layers = model.mixing_layers()
+    elif options.mixing or styled or options.vary is not None:
+        strengths = zip(model.bands().values(), VARY[options.vary or "colours"], strict=True)
+        layers = [layer for band, share in strengths if share for layer in band]
     else:
         words = "each image's own (--latent_mask or --style_seed mixes in another)"
         return Chosen(Styles(), {"layers": ""}, words)
@@ -155,9 +159,14 @@ def _mixed(options: InferenceOptions, model: PSP) -> Chosen:
     if options.mixing:
         record["n_outputs"] = n_outputs
     words += f", in layers {describe_layers(layers)} of 0-{model.n_styles - 1}, strength {alpha:g}"
+    parts = None
+    if options.vary is not None:
+        record["vary"], words = options.vary, f"{words}, for other {options.vary}"
+        parts = parts_of(model) if options.vary == "people" else None
     styles = Styles(
-        tuple(layers), alpha, codes, options.style_seed, options.seed, options.truncation, n_outputs=n_outputs
-    )
+        tuple(layers), alpha, codes, options.style_seed, options.seed, options.truncation, n_outputs=n_outputs,
+        parts=parts,
+    )  # fmt: skip
     return Chosen(styles, record, words)
 
 
@@ -167,7 +176,7 @@ def _without_styles(options: InferenceOptions, model: PictureModel) -> Chosen:
         raise UserError(f"{model.method} has no W+ styles to mix", "scripts/inference.py runs it")
     if options.follow != 1.0:
         raise UserError(f"--follow is about W+ codes, which {model.method} does not have", "leave it out")
-    for name in ("latent_mask", "mix_alpha", "style_seed", "style_image", "style_code", "save_latents", "edit"):
+    for name in ("latent_mask", "mix_alpha", "vary", "style_seed", "style_image", "style_code", "save_latents", "edit"):
         value = getattr(options, name)
         if value is not None and value is not False:
             raise UserError(f"--{name} is about W+ styles, which {model.method} does not have", "leave it out")

@@ -130,7 +130,10 @@ class Translator:
         """The codes [B,N,D] of a batch -> [B,n_outputs,N,D] with the styles mixed in."""
         repeated = codes.repeat_interleave(self.n_outputs, dim=0)
         if self.styles.layers:
-            repeated = mix(repeated, self._styles_for(names), self.styles.layers, self.styles.alpha)
+            styles = self._styles_for(names)
+            if self.styles.parts is not None and isinstance(self.model, PSP):
+                styles = self.styles.parts.people(repeated, styles, self.model.latent_avg)
+            repeated = mix(repeated, styles, self.styles.layers, self.styles.alpha)
         if self.styles.shift is not None:
             repeated = repeated + self.styles.shift.to(repeated)
         return repeated.reshape(len(codes), self.n_outputs, *codes.shape[1:])

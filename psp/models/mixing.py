@@ -16,6 +16,12 @@ from torch import Tensor
 from psp.errors import UserError
 from psp.files import name_number
 
+VARY: dict[str, tuple[float, float, float]] = {"colours": (0.0, 0.0, 1.0), "people": (0.0, 1.0, 1.0)}
+"""What faces of one input differ in -> how much of another style their coarse, middle and fine layers get.
+
+For people it is a style as `psp.models.people` makes it. `evaluate.py --looks` measures both.
+"""
+
 
 def parse_layers(text: str, n_styles: int) -> list[int]:
     """`--latent_mask`: "8,9,10", "8-17" or "0-2,8-17" -> sorted layer indices without repeats.

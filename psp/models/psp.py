@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -73,6 +74,7 @@ class PSP(nn.Module):
             latent_avg = decoder.mean_latent(LATENT_AVG_SAMPLES, torch.Generator().manual_seed(0))
         self.register_buffer("latent_avg", self._expand_avg(latent_avg))
         self.task = task
+        self.path: Path | None = None  # the file that it was read from: what is known of its codes lies beside it
         self.start_from_latent_avg = start_from_latent_avg
         self.train_decoder = train_decoder
         self.config = dict(config or {})
@@ -167,6 +169,17 @@ class PSP(nn.Module):
         if trained:
             return parse_layers(str(trained), self.n_styles)
         return (self.task.mixing_layers(self.n_styles) if self.task else []) or fine_layers(self.n_styles)
+
+    def bands(self) -> dict[str, list[int]]:
+        """Layers by what they decide: coarse (pose, shape), middle (features, hair), fine (colour, light).
+
+        Fine are those that style mixing replaces by default; the others are halved. For 18 layers these are StyleGAN's
+        own groups 0-3, 4-7 and 8-17 (Karras et al., CVPR 2019, figure 3).
+        """
+        fine = self.mixing_layers()
+        rest = [layer for layer in range(self.n_styles) if layer not in fine]
+        half = (len(rest) + 1) // 2
+        return {"coarse": rest[:half], "middle": rest[half:], "fine": fine}
 
     @property
     def default_truncation(self) -> float:

@@ -35,6 +35,12 @@ def default_channels(channel_multiplier: int = 2) -> dict[int, int]:
     }
 
 
+def normal(*shape: int, divisor: float = 1.0) -> Tensor:
+    """N(0, 1) / divisor; no more than the shape on the meta device, where arithmetic imports torch's compiler (3 s)."""
+    values = torch.empty(shape)
+    return values if values.is_meta else values.normal_().div_(divisor)
+
+
 def resolutions(size: int) -> list[int]:
     """[4, 8, ..., size]; ValueError unless `size` is a power of two from 8 to 1024."""
     if size < 8 or size > 1024 or size & (size - 1):
@@ -49,9 +55,8 @@ def style_count(size: int) -> int:
 
 def fir_kernel(gain: float = 1.0) -> Tensor:
     """The separable [1,3,3,1] low-pass filter as a [4,4] kernel that sums to `gain`."""
-    taps = torch.tensor(FIR_TAPS)
-    kernel = taps[:, None] * taps[None, :]
-    return kernel * (gain / kernel.sum())
+    scale = gain / sum(FIR_TAPS) ** 2
+    return torch.tensor([[scale * a * b for b in FIR_TAPS] for a in FIR_TAPS])
 
 
 class Kept:
@@ -92,7 +97,7 @@ class EqualLinear(nn.Module):
         self, in_dim: int, out_dim: int, *, bias_init: float = 0.0, lr_mul: float = 1.0, activation: bool = False
     ):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_dim, in_dim) / lr_mul)
+        self.weight = nn.Parameter(normal(out_dim, in_dim, divisor=lr_mul))
         self.bias = nn.Parameter(torch.full((out_dim,), float(bias_init)))
         self.scale = lr_mul / math.sqrt(in_dim)
         self.lr_mul = lr_mul
@@ -138,7 +143,7 @@ class ModulatedConv2d(nn.Module):
         self, in_ch: int, out_ch: int, kernel: int, style_dim: int, *, demodulate: bool = True, up: bool = False
     ):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(1, out_ch, in_ch, kernel, kernel))
+        self.weight = nn.Parameter(normal(1, out_ch, in_ch, kernel, kernel))
         self.modulation = EqualLinear(style_dim, in_ch, bias_init=1.0)
         self.scale = 1.0 / math.sqrt(in_ch * kernel**2)
         self.demodulate = demodulate
@@ -245,7 +250,7 @@ class ToRGB(nn.Module):
 class ConstantInput(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
-        self.input = nn.Parameter(torch.randn(1, channels, 4, 4))
+        self.input = nn.Parameter(normal(1, channels, 4, 4))
 
     def forward(self, batch: int) -> Tensor:
         return self.input.expand(batch, -1, -1, -1)
@@ -286,13 +291,13 @@ class Generator(nn.Module):
         self.convs = nn.ModuleList()
         self.to_rgbs = nn.ModuleList()
         self.noises = nn.Module()
-        self.noises.register_buffer("noise_0", torch.randn(1, 1, 4, 4))
+        self.noises.register_buffer("noise_0", normal(1, 1, 4, 4))
         for res in resolutions(size)[1:]:
             self.convs.append(StyledConv(channels[res // 2], channels[res], style_dim, up=True))
             self.convs.append(StyledConv(channels[res], channels[res], style_dim))
             self.to_rgbs.append(ToRGB(channels[res], style_dim))
             for _ in range(2):
-                self.noises.register_buffer(f"noise_{self.n_noises}", torch.randn(1, 1, res, res))
+                self.noises.register_buffer(f"noise_{self.n_noises}", normal(1, 1, res, res))
 
         self.conv_clamp = conv_clamp
         for layer in (self.conv1, *self.convs, self.to_rgb1, *self.to_rgbs):

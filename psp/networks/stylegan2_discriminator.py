@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from psp.networks.stylegan2 import SQRT2, ActivationBias, Blur, EqualLinear, default_channels, resolutions
+from psp.networks.stylegan2 import SQRT2, ActivationBias, Blur, EqualLinear, default_channels, normal, resolutions
 
 
 class EqualConv2d(nn.Module):
@@ -18,7 +18,7 @@ class EqualConv2d(nn.Module):
 
     def __init__(self, in_ch: int, out_ch: int, kernel: int, *, stride: int = 1, padding: int = 0):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_ch, in_ch, kernel, kernel))
+        self.weight = nn.Parameter(normal(out_ch, in_ch, kernel, kernel))
         self.scale = 1.0 / math.sqrt(in_ch * kernel**2)
         self.stride, self.padding = stride, padding
 

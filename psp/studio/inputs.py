@@ -6,14 +6,15 @@ Sketch styles and face detection live outside of psp; they, the parser and the e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from psp.images.decode import to_numbers, to_rgb
+from psp.images.decode import to_numbers
+from psp.images.drawn import DOUBT, drawn
 from psp.images.labels import LABEL_MAPS, flat_palette
 from psp.images.preprocess import described_pixels, target_pixels
 from psp.studio.limits import Refused
@@ -45,32 +46,35 @@ class Tools:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A 256 px picture for a canvas (sketch L, labels P with the standard palette, photo RGB), and what was done."""
+    """A 256 px picture for a canvas (sketch L, labels P with the standard palette, photo RGB), and what was done.
+
+    sure: False where the picture may as well be read otherwise.
+    """
 
     image: Picture
     read_as: str
     notes: list[str]
+    sure: bool = True
 
     def record(self) -> dict[str, Any]:
-        return {"read_as": self.read_as, "notes": self.notes, "size": self.image.width}
+        return {"read_as": self.read_as, "sure": self.sure, "notes": self.notes, "size": self.image.width}
 
 
-def guess_kind(image: Picture) -> Kind:
-    """What a picture most likely is: a label map, a drawing, or a photo."""
-    if _is_label_map(image):
-        return "labels"
-    small = np.asarray(to_rgb(image).resize((96, 96), Image.Resampling.BOX).convert("YCbCr"), dtype=np.float32)
-    light, chroma = small[..., 0], small[..., 1:]
-    tint = np.median(chroma, axis=(0, 1))  # photographed paper is tinted evenly
-    if np.abs(chroma - tint).mean() > 5:
-        return "photo"
-    paper = np.percentile(light, 90)
-    on_paper = (light > 0.75 * paper).mean() > 0.5 and paper > 100
-    chalk = (light < 80).mean() > 0.6
-    return "sketch" if on_paper or chalk else "photo"
+def tell(image: Picture, tools: Tools) -> tuple[Kind, bool]:
+    """What a picture is, a label map, a drawing or a photo, and whether that is sure.
+
+    In doubt the face in it is looked at by itself, where one is found, without frames and backgrounds.
+    """
+    if is_label_map(image):
+        return "labels", True
+    likely = drawn(image)
+    if abs(likely) < DOUBT and tools.cut_face is not None and (found := tools.cut_face(image, SIDE)) is not None:
+        likely = (likely + drawn(found[0])) / 2
+    return "sketch" if likely > 0 else "photo", abs(likely) >= DOUBT
 
 
-def _is_label_map(image: Picture) -> bool:
+def is_label_map(image: Picture) -> bool:
+    """Whether a picture holds ids of the 19 classes or CelebAMask-HQ's colours, in areas rather than grains."""
     glass = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     if image.mode == "1" or (glass and np.asarray(image.convert("RGBA"))[..., 3].min() < 255):
         return False  # ink alone, on paper or on nothing
@@ -81,12 +85,50 @@ def _is_label_map(image: Picture) -> bool:
         colours = set(np.unique(packed).tolist())
         return len(colours) >= 2 and colours <= set(LABEL_MAPS["celebamask"].colours)
     found = np.unique(numbers)
-    return len(found) >= 2 and int(found.min()) >= 0 and int(found.max()) < LABELS.label_nc
+    if len(found) < 2 or int(found.min()) < 0 or int(found.max()) >= LABELS.label_nc:
+        return False
+    if image.mode == "P" and _is_grey_on_white(small):
+        return False  # a drawing that was saved with few colours
+    return bool((numbers[1:] == numbers[:-1]).mean() > 0.8)  # photos of a dark night have small numbers as well
 
 
-def choose_canvas(image: Picture, tools: Tools, prefer: str) -> str:
-    """The canvas that a picture belongs on; `prefer` is the one in front."""
-    kind = guess_kind(image)
+def _is_grey_on_white(image: Picture) -> bool:
+    shown = np.asarray(image.convert("RGB")).astype(np.int16)
+    return bool(np.ptp(shown, axis=2).max() < 24 and np.median(shown) > 127)
+
+
+def prepare(
+    image: Picture,
+    tools: Tools,
+    *,
+    canvas: str | None = None,
+    prefer: str = "sketch",
+    read_as: str = "auto",
+    style: str = "",
+    align: bool = True,
+) -> tuple[str, Prepared]:
+    """A picture as a canvas shows it, and which canvas that is.
+
+    canvas: sketch, labels or photo; None: the one that suits it, where `prefer` is in front. read_as: photo, drawing or
+    map; auto: what it is. style: of sketches from photos. align: photos are cut to their face.
+    """
+    kind, sure = "photo", True
+    if canvas is None or (canvas != "photo" and read_as == "auto"):
+        kind, sure = tell(image, tools)
+    canvas = canvas or _canvas(kind, tools, prefer)
+    if canvas == "photo":
+        return canvas, to_photo(image, tools, align=align)
+    if canvas == "labels":
+        if read_as == "auto":
+            read_as = "map" if kind == "labels" or tools.parse_face is None else "photo"
+        return canvas, to_labels(image, tools, read_as=read_as, align=align)
+    if read_as == "auto":
+        read_as = "drawing" if kind == "sketch" else "photo"
+    made = to_sketch(image, tools, read_as=read_as, style=style, align=align)
+    return canvas, replace(made, sure=sure)
+
+
+def _canvas(kind: str, tools: Tools, prefer: str) -> str:
     if kind == "labels" or prefer == "photo":
         return "labels" if kind == "labels" else "photo"
     return "labels" if prefer == "labels" and kind == "photo" and tools.parse_face else "sketch"
@@ -106,8 +148,6 @@ def to_photo(image: Picture, tools: Tools, *, align: bool = True) -> Prepared:
 
 def to_sketch(image: Picture, tools: Tools, *, read_as: str, style: str, align: bool) -> Prepared:
     """A drawing is cleaned (paper made white, chalk inverted); a photo is aligned and drawn in one of the styles."""
-    if read_as == "auto":
-        read_as = "drawing" if guess_kind(image) == "sketch" else "photo"
     if read_as == "drawing":
         pixels, words = described_pixels(image, SKETCH, size=SIDE)
         return Prepared(Image.fromarray(pixels), "drawing", words.split(", ") if words else [])
@@ -119,8 +159,6 @@ def to_sketch(image: Picture, tools: Tools, *, read_as: str, style: str, align: 
 
 def to_labels(image: Picture, tools: Tools, *, read_as: str, align: bool) -> Prepared:
     """A label map (ids, or CelebAMask-HQ's colours) at 256 px; a photo by the face parser where there is one."""
-    if read_as == "auto":
-        read_as = "map" if guess_kind(image) == "labels" else "photo" if tools.parse_face else "map"
     if read_as == "map":
         ids, words = described_pixels(image, LABELS, size=SIDE, name="image")
         notes = words.split(", ") if words else []

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Kind = Literal["sketch", "labels", "photo"]
+FIRST_LOOK = "random"  # the style that the page begins with: random or own; scripts/evaluate.py --looks measures both
 KEPT = 4  # models in memory, and their bytes together; the one that was not used for the longest time is dropped first
 KEPT_BYTES = 3 << 30
 
@@ -53,6 +54,7 @@ class Ask:
 
     Picture k has the seed `seed + k`. style: "random", "own" (what the input itself suggests) or the photo of a face,
     cut out. strengths: of the new style in the coarse, middle and fine layers, 0 to 1. truncation: None is the model's.
+    vary: what kind of styles: any, or those that keep the parts of the face and change who it is.
     """
 
     source: Image.Image | None = None
@@ -63,6 +65,7 @@ class Ask:
     style_photo: Image.Image | None = None
     strengths: tuple[float, float, float] = (0.0, 0.0, 1.0)
     truncation: float | None = None
+    vary: Literal["colours", "people"] = "colours"
 
 
 @dataclass(frozen=True)

@@ -16,21 +16,10 @@ from psp.inference.translator import Translator
 from psp.models.mixing import describe_layers, mix, seeded_noise
 from psp.models.psp import PSP
 from psp.studio.models import Ask, Check, Made, ModelInfo, memory_of
+from psp.weights.code_space import parts_of
 
 PHOTO_SPREAD = 0.35  # how far the styles of further pictures go from that of a photo towards random ones
 OUTPUTS = {"ffhq_encode": "the same face", "ffhq_frontalize": "the face from the front"}
-
-
-def bands(model: PSP) -> dict[str, list[int]]:
-    """Layers by what they decide: coarse (pose, shape), middle (features, hair), fine (colour, light).
-
-    Fine are those that style mixing replaces by default; the others are halved. For 18 layers these are StyleGAN's own
-    groups 0-3, 4-7 and 8-17 (Karras et al., CVPR 2019, figure 3).
-    """
-    fine = model.mixing_layers()
-    rest = [layer for layer in range(model.n_styles) if layer not in fine]
-    half = (len(rest) + 1) // 2
-    return {"coarse": rest[:half], "middle": rest[half:], "fine": fine}
 
 
 class PspModel:
@@ -40,7 +29,7 @@ class PspModel:
         self.model = model
         self.translator = Translator(model)  # also asks for the task
         self.task = self.translator.task
-        self.bands = bands(model)
+        self.bands, self.parts = model.bands(), parts_of(model)
         photo_style = model.photo_encoder is not None or self.task.source == "photo"
         self.info = ModelInfo(
             input=self.task.source,
@@ -72,6 +61,8 @@ class PspModel:
         else:
             mixed = codes.expand(len(seeds), -1, -1)
             styles = self._styles(ask, seeds)
+            if ask.vary == "people" and self.parts is not None:
+                styles = self.parts.people(mixed, styles, self.model.latent_avg)
             for layers, strength in zip(self.bands.values(), ask.strengths, strict=True):
                 if layers and strength > 0:
                     mixed = mix(mixed, styles, layers, strength)
@@ -87,7 +78,8 @@ class PspModel:
     def _styles(self, ask: Ask, seeds: Sequence[int]) -> Tensor:
         """[K,N,D], one per seed."""
         noise = [seeded_noise(1, self.model.style_dim, seed).to(self.model.device) for seed in seeds]
-        truncation = self.info.truncation if ask.truncation is None else ask.truncation
+        usual = 1.0 if ask.vary == "people" else self.info.truncation  # people are to differ
+        truncation = usual if ask.truncation is None else ask.truncation
         random = torch.cat([self.model.map(z, truncation=truncation).float() for z in noise])  # none sees the others
         if ask.style != "photo":
             return random

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from psp.cli import VERSION
 from psp.images.labels import COLOURS, LABELS, MIRROR
+from psp.models.mixing import VARY
 from psp.studio import inputs
 from psp.studio.fields import MAX_SEED, Fields
 from psp.studio.limits import Limits, Refused
-from psp.studio.models import Ask, Made, Shelf
+from psp.studio.models import FIRST_LOOK, Ask, Made, Shelf
 from psp.studio.uploads import latent_bytes, png_bytes, read_image, read_latent, to_text
 from psp.studio.work import Job, WorkQueue
 
@@ -25,7 +26,7 @@ LABEL_TITLES = {
     "neck_l": "necklace", "cloth": "clothes",
 }  # fmt: skip
 GENERATE = (
-    "model", "image", "latent", "n", "seed", "style", "style_photo", "coarse", "middle", "fine", "truncation",
+    "model", "image", "latent", "n", "seed", "style", "style_photo", "coarse", "middle", "fine", "truncation", "vary",
     "enhance", "session",
 )  # fmt: skip
 PREPARE = {
@@ -58,6 +59,7 @@ class Studio:
             "version": VERSION,
             "device": self.device,
             "labels": [_label(k) for k in range(len(LABELS))],
+            "first_look": FIRST_LOOK,
             "sketch_styles": list(self.tools.sketch_styles),
             "parser": self.tools.parse_face is not None,
             "enhancer": self.tools.enhance_name or None,
@@ -148,12 +150,10 @@ class Studio:
             raise Refused(400, "The field 'image' is missing.")
 
         def work(job: Job) -> tuple[str, inputs.Prepared]:
-            canvas = inputs.choose_canvas(image, self.tools, prefer) if kind == "open" else kind
-            if canvas == "sketch":
-                return canvas, inputs.to_sketch(image, self.tools, read_as=reading, style=style, align=align)
-            if canvas == "labels":
-                return canvas, inputs.to_labels(image, self.tools, read_as=reading, align=align)
-            return canvas, inputs.to_photo(image, self.tools, align=align)
+            return inputs.prepare(
+                image, self.tools, canvas=None if kind == "open" else kind, prefer=prefer, read_as=reading, style=style,
+                align=align,
+            )  # fmt: skip
 
         canvas, made = self.queue.run(work, session=_session(fields), gone=gone)
         return {"kind": canvas, "png": to_text(png_bytes(made.image)), **made.record()}
@@ -170,6 +170,7 @@ class Studio:
         style = fields.choice("style", ("random", "own", "photo"), "random" if photo is None else "photo")
         if (style == "photo") != (photo is not None):
             raise Refused(400, "The style 'photo' and a style_photo belong together.")
+        vary = fields.choice("vary", VARY, "colours")
         n = fields.whole("n", 1, 1, self.limits.pictures)
         return Ask(
             source=source,
@@ -178,11 +179,11 @@ class Studio:
             seed=fields.whole("seed", 0, 0, MAX_SEED - self.limits.pictures),
             style=style,  # type: ignore[arg-type]
             style_photo=photo,
-            strengths=(
-                fields.number("coarse", 0.0, 0.0, 1.0),
-                fields.number("middle", 0.0, 0.0, 1.0),
-                fields.number("fine", 1.0, 0.0, 1.0),
-            ),
+            strengths=tuple(
+                fields.number(band, usual, 0.0, 1.0)
+                for band, usual in zip(("coarse", "middle", "fine"), VARY[vary], strict=True)
+            ),  # type: ignore[arg-type]
+            vary=vary,  # type: ignore[arg-type]
             truncation=fields.number("truncation", 1.0, 0.0, 2.0) if fields.has("truncation") else None,
         )
 

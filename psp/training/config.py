@@ -42,6 +42,12 @@ class Config:
         "results and checkpoints; the same folder again resumes (default: experiments/<name>)",
         resumable=True,
     )
+    preset: Literal["small", "paper"] = option(
+        "small",
+        "what is not given: small goes on from the bundled encoder where it fits, for as long as the data is worth and "
+        "hours at most; paper is pSp's, a new encoder and 500000 steps",
+        resumable=True,
+    )
     seed: int = option(0, "everything random follows from it", allowed=SEED)
     device: str = option("auto", "auto, cpu, cuda or cuda:N", resumable=True)
     precision: Precision = option("fp32", "autocast; fp16 on GPUs only; auto: bf16 where it is fast, else fp32")
@@ -89,13 +95,15 @@ class Config:
 
     learning_rate: float = filled(
         1e-4,
-        "default: 1e-4 for psp, 3e-4 for its short run on the examples, 2e-3 for stylegan2 and parser, else 2e-4",
+        "default: 1e-4 for psp, 3e-4 where it goes on from the bundled encoder, 2e-3 for stylegan2 and parser, else "
+        "2e-4",
         allowed=RATE,
         group="optimisation",
     )
     max_steps: int = filled(
-        500_000,
-        "default: 500000, or a short schedule when the example data is used",
+        0,
+        "default: 100 times through the data, at least 300 steps, at most 20000 on a CPU and 100000 on a GPU; on the "
+        "examples 300",
         allowed=POSITIVE,
         resumable=True,
     )
@@ -112,11 +120,25 @@ class Config:
     )
 
     image_interval: int = filled(
-        100, "steps between image grids", allowed=POSITIVE, resumable=True, group="schedule and logs"
+        0,
+        "steps between image grids (default: a tenth of them all, 100 to 2000)",
+        allowed=POSITIVE,
+        resumable=True,
+        group="schedule and logs",
     )
-    board_interval: int = filled(50, "steps between log lines", allowed=POSITIVE, resumable=True)
-    val_interval: int = filled(1000, "steps between validations", allowed=POSITIVE, resumable=True)
-    save_interval: int = filled(1000, "steps between checkpoints", allowed=POSITIVE, resumable=True)
+    board_interval: int = filled(0, "steps between log lines (default: 10 to 50)", allowed=POSITIVE, resumable=True)
+    val_interval: int = filled(
+        0, "steps between validations (default: a twentieth of them all, 50 to 1000)", allowed=POSITIVE, resumable=True
+    )
+    save_interval: int = filled(
+        0, "steps between checkpoints (default: as --val_interval's)", allowed=POSITIVE, resumable=True
+    )
+    save_minutes: float = option(
+        10.0,
+        "minutes after which last.pt is written, whatever --save_interval says (0: never)",
+        allowed=NOT_NEGATIVE,
+        resumable=True,
+    )
     keep_checkpoints: int = option(3, "numbered checkpoints to keep", allowed=POSITIVE, resumable=True)
     use_wandb: bool = option(False, "log to Weights & Biases, too (WANDB_MODE=offline: to files only)", resumable=True)
 

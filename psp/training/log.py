@@ -61,7 +61,8 @@ class TrainLog:
             self._wandb.log({"step": step, f"{phase}/pictures": wandb.Image(str(path))})
 
     def draw_curves(self) -> None:
-        loss_curves(self.path, self.folder / "loss_curves.png", title=self.folder.name)
+        if self.path.exists():  # nothing is recorded before the first validation has ended
+            loss_curves(self.path, self.folder / "loss_curves.png", title=self.folder.name)
 
     def close(self) -> None:
         try:

@@ -40,7 +40,7 @@ from psp.training.distributed import (
 )
 from psp.training.log import SilentLog, TrainLog
 from psp.training.method import Method, MethodOptions
-from psp.training.pace import Pace
+from psp.training.pace import Forecast, Pace
 from psp.training.saved_options import changes, samples_per_step, saved
 from psp.weights.load import read_training_state
 from psp.weights.save import save_torch
@@ -81,8 +81,8 @@ class Trainer:
         self.writes = rank() == 0
         self.checkpoints = make_folder(self.exp_dir / "checkpoints")
         self.images = make_folder(self.exp_dir / "images")
-        self.device, self.progress, self.pace = device, progress, Pace()
-        self.stop = StopRequest()
+        self.device, self.progress, self.pace, self.forecast = device, progress, Pace(), Forecast()
+        self.stop, self.saved_at = StopRequest(), time.monotonic()
         # the rest of this object's state: what `_save` writes and `_resume` reads
         self.step = 0
         self.best: float | None = None
@@ -122,19 +122,22 @@ class Trainer:
             unsaved = self.validation_due
             if self.validation_due:
                 self._validate(bar)
-            source = self.batches(self.step * self.config.grad_accumulation)
-            leave_dead_workers_to_the_loader()
+            source: Iterator[Batch] | None = None  # a run that was stopped already need not start its loader
             while self.step < max_steps and not self._asked_to_stop():
+                source = self._open_source() if source is None else source
                 batches = self._fetch(source)
                 self._one_step(batches, bar)
                 unsaved = True
+                if line := self.forecast.after_step(self.step, max_steps, self.config.val_interval):
+                    bar.write(line)
                 done = self.step == max_steps
                 if done or self.step % self.config.image_interval == 0:
                     self._draw("train", on_device(batches[0].first(8), self.device))
                 if done or self.step % self.config.val_interval == 0:
                     self._validate(bar)
-                if done or self.step % self.config.save_interval == 0:
-                    self._save(numbered=True)
+                numbered = done or self.step % self.config.save_interval == 0
+                if numbered or self._time_to_save():
+                    self._save(numbered=numbered)
                     unsaved = False
             if unsaved:
                 self._save(numbered=False)
@@ -148,6 +151,17 @@ class Trainer:
         """Whether any rank was: they all stop after the same step."""
         self.stop.number = largest(self.stop.number or 0) or None
         return bool(self.stop)
+
+    def _time_to_save(self) -> bool:
+        """Whether `--save_minutes` have passed since the last save, by any rank's clock."""
+        most = self.config.save_minutes * 60
+        return most > 0 and bool(largest(int(time.monotonic() - self.saved_at >= most)))
+
+    def _open_source(self) -> Iterator[Batch]:
+        """The batches from this step on; loader processes start here."""
+        source = self.batches(self.step * self.config.grad_accumulation)
+        leave_dead_workers_to_the_loader()
+        return source
 
     def _fetch(self, source: Iterator[Batch]) -> list[Batch]:
         with self.pace.waiting():
@@ -206,19 +220,8 @@ class Trainer:
         A stop request breaks it off; it is then due when the run goes on.
         """
         self.validation_due = True
-        sums: dict[str, Tensor] = {}
-        count = 0
-        for i, loaded in enumerate(self.validation()):
-            if self.stop:
-                break
-            batch = on_device(loaded, self.device)
-            torch.manual_seed(step_seed(self.config.seed, i * world_size() + rank()))
-            n = len(batch.target)
-            for name, value in self.method.validation_step(batch).items():
-                sums[name] = sums.get(name, torch.zeros_like(value)) + value * n
-            count += n
-            if i == 0:
-                self._draw("val", batch)
+        with self.forecast.validating():
+            sums, count = self._summed_losses(hidden=bar.disable)
         if self._asked_to_stop():
             return
         self.validation_due = False
@@ -238,6 +241,24 @@ class Trainer:
                 )
         self.log.draw_curves()
 
+    def _summed_losses(self, *, hidden: bool) -> tuple[dict[str, Tensor], int]:
+        """Every loss summed over this rank's test images, and their number; hidden: without a bar."""
+        sums: dict[str, Tensor] = {}
+        count = 0
+        words = f"validation at step {self.step}"
+        for i, loaded in enumerate(tqdm(self.validation(), words, unit="batch", leave=False, disable=hidden)):
+            if self.stop:
+                break
+            batch = on_device(loaded, self.device)
+            torch.manual_seed(step_seed(self.config.seed, i * world_size() + rank()))
+            n = len(batch.target)
+            for name, value in self.method.validation_step(batch).items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value * n
+            count += n
+            if i == 0:
+                self._draw("val", batch)
+        return sums, count
+
     # ---- state -----------------------------------------------------------------------------------
 
     def _save(self, *, numbered: bool) -> None:
@@ -246,15 +267,17 @@ class Trainer:
         if self.writes:
             self._write(state, numbered=numbered)
         wait_for_all()
+        self.saved_at = time.monotonic()
 
     def _write(self, state: dict[str, Any], *, numbered: bool) -> None:
         """`last.pt` resumes; `iteration_<step>.pt` holds the weights alone, the newest `keep_checkpoints` of them.
 
-        `last.pt` comes last: a run that is killed in between does this step again and writes all of them. The one
-        before it stays as `last.previous.pt`, should the disk damage the newest.
+        `last.pt` has the weights as well, in the same layout, so that it can be used as any checkpoint can. It comes
+        last: a run that is killed in between does this step again and writes all of them. The one before it stays as
+        `last.previous.pt`, should the disk damage the newest.
         """
+        weights = self.method.checkpoint()
         if numbered:
-            weights = self.method.checkpoint()
             save_torch(weights, self.checkpoints / f"iteration_{self.step}.pt")
             if self.method.monitor is None:
                 save_torch(weights, self.checkpoints / "best_model.pt")
@@ -268,7 +291,7 @@ class Trainer:
             "ranks": world_size(),
             "method": state,
         }
-        save_torch({"training": training}, self.checkpoints / LAST, keep=self.checkpoints / PREVIOUS)
+        save_torch({**weights, "training": training}, self.checkpoints / LAST, keep=self.checkpoints / PREVIOUS)
         found = [
             (int(m[1]), p) for p in self.checkpoints.iterdir() if (m := re.fullmatch(r"iteration_(\d+)\.pt", p.name))
         ]

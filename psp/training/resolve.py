@@ -18,14 +18,10 @@ from psp.training.config import METHODS, Config
 from psp.training.method import MethodOptions, method_named
 from psp.training.options import Declared, declared
 
-# On the example data, so that a CPU shows something within minutes.
-SHORT_SCHEDULE = {
-    "max_steps": 300,
-    "image_interval": 100,
-    "board_interval": 10,
-    "val_interval": 50,
-    "save_interval": 50,
-}
+# --preset paper: as pSp's own program.
+PAPER = {"max_steps": 500_000, "image_interval": 100, "board_interval": 50, "val_interval": 1000, "save_interval": 1000}
+# --preset small: so many times through the data, within these numbers of steps; the examples take the fewest.
+EPOCHS, FEWEST_STEPS, MOST_STEPS = 100, 300, {"cpu": 20_000, "cuda": 100_000}
 
 
 def known_options() -> dict[str, list[tuple[str, Declared]]]:
@@ -71,10 +67,9 @@ def resolve(given: Mapping[str, Any], *, examples: bool) -> tuple[Config, Method
         "input_nc": task.input_nc,
         "label_nc": task.label_nc,
         "resize_factors": task.resize_factors or "",
-        **(SHORT_SCHEDULE if examples else {}),
     }
-    if "epochs" in given:
-        values["max_steps"] = declared(Config)["max_steps"].default
+    if examples and "epochs" not in given and given.get("preset") != "paper":
+        values["max_steps"] = FEWEST_STEPS
     values |= kind.defaults(given, task, examples=examples)
     values |= given
     config = Config(**{name: values[name] for name in declared(Config) if name in values})
@@ -84,14 +79,28 @@ def resolve(given: Mapping[str, Any], *, examples: bool) -> tuple[Config, Method
     return config, options
 
 
-def schedule(config: Config, options: MethodOptions, n_images: int, *, ranks: int = 1) -> tuple[Config, MethodOptions]:
-    """Fill what depends on the size of the training set: --max_steps from --epochs, and when rates decay.
+def schedule(
+    config: Config, options: MethodOptions, n_images: int, *, ranks: int = 1, device: str = "cpu"
+) -> tuple[Config, MethodOptions]:
+    """Fill what depends on the size of the training set: how long the training is, its intervals, when rates decay.
 
     n_images: that an epoch holds.
     ranks: processes that train together.
+    device: the type of theirs, cpu or cuda.
     """
-    if config.epochs > 0:
-        per_step = config.batch_size * config.grad_accumulation * ranks
-        steps = min(config.max_steps, math.ceil(config.epochs * n_images / per_step))
-        config = dataclasses.replace(config, max_steps=steps)
-    return config, options.scheduled(config.max_steps)
+    paper = config.preset == "paper"
+    per_step = config.batch_size * config.grad_accumulation * ranks
+    steps = config.max_steps
+    if config.epochs:
+        whole = math.ceil(config.epochs * n_images / per_step)
+        steps = min(steps or whole, whole)
+    if not steps:
+        worth = min(max(math.ceil(EPOCHS * n_images / per_step), FEWEST_STEPS), MOST_STEPS[device])
+        steps = PAPER["max_steps"] if paper else worth
+    every = min(max(steps // 20, 50), 1000)
+    small = {"val_interval": every, "save_interval": every, "image_interval": 2 * every}
+    small["board_interval"] = min(max(every // 20, 10), 50)
+    complete: dict[str, Any] = {
+        name: getattr(config, name) or value for name, value in (PAPER if paper else small).items()
+    }
+    return dataclasses.replace(config, **complete | {"max_steps": steps}), options.scheduled(steps)

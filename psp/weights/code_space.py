@@ -1,8 +1,9 @@
 """Files of what is known about a model's codes: directions to edit along, and the statistics of real faces' codes.
 
 Ours are safetensors files, which `save_code_space` writes: `directions.<name>` is a step [D] or [N,D] of
-strength 1, `faces.*` what `psp.models.plausible.FaceCodes` holds. InterFaceGAN's boundaries (one vector, .npy or .pt)
-and GANSpace's components as e4e ships them (.pt with comp, mean, std) are read, too.
+strength 1, `faces.*` what `psp.models.plausible.FaceCodes` holds, `parts` the axes of `psp.models.people.PartsAxes`.
+InterFaceGAN's boundaries (one vector, .npy or .pt) and GANSpace's components as e4e ships them (.pt with comp, mean,
+std) are read, too.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from torch import Tensor
 
 from psp.errors import UserError, brief
 from psp.files import load_array, read_json
+from psp.models.people import PartsAxes
 from psp.models.plausible import FaceCodes
+from psp.models.psp import PSP
 from psp.weights.places import locate
 from psp.weights.safe_torch import check_stored, load_torch, read_safetensors
 from psp.weights.save import save_safetensors
 
 MAX_DIRECTIONS_BYTES = 64 << 20
+STYLES = 2048  # random ones, by which it is told what goes along with the parts
 
 
 @dataclass
@@ -31,12 +35,14 @@ class CodeSpace:
     """Directions by name, float32 [D] or [N,D]; those in `unscaled` point the way, but not how far.
 
     faces: statistics for `--follow`; None where the file has none. about: how a direction was found, in words.
+    parts: axes [K,D] of `psp.models.people.PartsAxes`; None where the file has none.
     """
 
     directions: dict[str, Tensor] = field(default_factory=dict)
     unscaled: set[str] = field(default_factory=set)
     faces: FaceCodes | None = None
     about: dict[str, str] = field(default_factory=dict)
+    parts: Tensor | None = None
 
 
 def beside(checkpoint: Path) -> Path:
@@ -82,7 +88,29 @@ def save_code_space(space: CodeSpace, path: str | Path) -> None:
     tensors = {f"directions.{name}": direction.half() for name, direction in space.directions.items()}
     if space.faces is not None:
         tensors |= {f"faces.{name}": tensor for name, tensor in space.faces.tensors().items()}
+    if space.parts is not None:
+        tensors["parts"] = space.parts.half()
     save_safetensors(tensors, {"about": space.about}, path)
+
+
+def parts_of(model: PSP) -> PartsAxes | None:
+    """What is known about which styles move the parts of a face; None where no file beside the model's says it.
+
+    UserError for a file that cannot be read or belongs to another model.
+    """
+    file = beside(model.path) if model.path is not None else None
+    if file is None or not file.is_file():
+        return None
+    axes = read_code_space(file, n_styles=model.n_styles, style_dim=model.style_dim).parts
+    if axes is None:
+        return None
+    noise = torch.randn(STYLES, model.style_dim, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        styles = model.map(noise.to(model.device))[:, 0]
+    try:
+        return PartsAxes(axes, styles)
+    except UserError as error:
+        raise UserError(f"{file}: {error.problem}", error.advice) from error
 
 
 def _ours(path: Path, n_styles: int, style_dim: int) -> CodeSpace:
@@ -94,16 +122,17 @@ def _ours(path: Path, n_styles: int, style_dim: int) -> CodeSpace:
         for key, value in tensors.items()
         if key.startswith("directions.")
     }
-    if not faces and not directions:
+    parts = tensors.get("parts")
+    if not faces and not directions and parts is None:
         raise UserError(f"{path} holds neither directions nor statistics of faces")
     config = read_json(metadata.get("config", "{}"), where=f"{path}: its config")
-    said = config.get("about") if isinstance(config, dict) else None
-    about = {str(name): str(words) for name, words in said.items()} if isinstance(said, dict) else {}
+    stated = config.get("about") if isinstance(config, dict) else None
+    about = {str(name): str(words) for name, words in stated.items()} if isinstance(stated, dict) else {}
     try:
         known = FaceCodes.of_tensors(faces, n_styles, style_dim) if faces else None
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    return CodeSpace(directions, set(), known, about)
+    return CodeSpace(directions, set(), known, about, parts=None if parts is None else parts.float())
 
 
 def _boundary(path: Path, boundary: Tensor) -> CodeSpace:

@@ -6,9 +6,10 @@ cannot build, is said in notes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ PSP_TASKS = (
     "ffhq_encode", "ffhq_frontalize", "celebs_sketch_to_face", "celebs_seg_to_face", "celebs_super_resolution",
 )  # fmt: skip
 Notes = list[str]
+Holder = TypeVar("Holder", PSP, GeneratorFile)
 
 
 def kind_of(weights: Weights) -> str:
@@ -103,24 +105,17 @@ def convert(
             f"{source} holds no StyleGAN2 generator, so it can have no style bank", "leave --style_bank out"
         )
     if kind == "model":
-        model = load_model(weights)
-        _refuse_the_source(target, weights, model.config)
-        _add_bank(model, bank_of, weights.path)
-        content, more = _model(model, weights, layout)
+        content, more = _model(_with_bank(load_model(weights), bank_of, weights.path), weights, layout)
     elif kind == "generator":
-        _refuse_the_source(target, weights, {})
-        found = load_generator(weights)
-        _add_bank(found, bank_of, weights.path)
-        content, more = _generator(found, weights, layout)
+        content, more = _generator(_with_bank(load_generator(weights), bank_of, weights.path), weights, layout)
     elif kind == "backbone":
-        _refuse_the_source(target, weights, {})
         content, more = _backbone(weights, layout)
     elif kind == "pictures":
-        _refuse_the_source(target, weights, {})
         content, more = _pictures(weights, layout)
     else:
         what = "a discriminator alone" if kind == "discriminator" else f"tensors like {sorted(weights.tensors)[:3]}"
         raise UserError(f"{source} holds {what}", "a model, a generator or an IR-SE50 backbone can be converted")
+    _refuse_the_source(target, weights)
     if half:
         content = lowered(content, torch.float16, where=source)
     if layout == "safetensors":
@@ -130,20 +125,23 @@ def convert(
     return layout, notes + more
 
 
-def _refuse_the_source(target: Path, weights: Weights, config: Mapping[str, Any]) -> None:
-    beside = weights.path.parent / str(config.get("generator") or "")
-    if target.exists() and any(path.exists() and path.samefile(target) for path in (weights.path, beside)):
+def _refuse_the_source(target: Path, weights: Weights) -> None:
+    """UserError where `target` is what was read, or the generator that it names beside itself."""
+    beside = weights.path.parent / str(weights.config.get("generator") or "")
+    read = [path for path in (weights.path, beside) if os.path.exists(path)]
+    if target.exists() and any(path.samefile(target) for path in read):
         raise UserError(f"{target} is the file that is read", "give another name")
 
 
-def _add_bank(found: PSP | GeneratorFile, bank_of: Callable[[PhotoEncoder], StyleBank] | None, path: Path) -> None:
+def _with_bank(holder: Holder, bank_of: Callable[[PhotoEncoder], StyleBank] | None, path: Path) -> Holder:
     if bank_of is None:
-        return
-    if found.photo_encoder is None:
+        return holder
+    if holder.photo_encoder is None:
         raise UserError(
             f"{path} has no photo encoder to make a style bank with", "generators trained with --guide have one"
         )
-    found.style_bank = bank_of(found.photo_encoder)
+    holder.style_bank = bank_of(holder.photo_encoder)
+    return holder
 
 
 # ---- pix2pix, CycleGAN, cGAN -----------------------------------------------------------------------------
@@ -168,8 +166,8 @@ def _model(model: PSP, weights: Weights, layout: str) -> tuple[dict[str, Any], N
         config = {name: value for name, value in model.config.items() if name != "generator"}  # it is in the file now
         return {"tensors": model_tensors(model) | _prefixed("discriminator", critic), "config": config}, []
     if layout == "stylegan2":
-        found = GeneratorFile(model.decoder, model.latent_avg, None, model.photo_encoder, model.style_bank)
-        content, notes = _rosinality(found, {})
+        file = GeneratorFile(model.decoder, model.latent_avg, None, model.photo_encoder, model.style_bank)
+        content, notes = _rosinality(file, {})
         return content | ({"d": critic} if critic else {}), [*notes, "left out: the encoder and its options"]
     content = psp_layout(model)
     notes = limits_of_psp(model, content["opts"])
@@ -183,9 +181,9 @@ def model_tensors(model: PSP) -> dict[str, Tensor]:
     return {**model.state_dict(), **_beside(model)}
 
 
-def _beside(found: PSP | GeneratorFile) -> dict[str, Tensor]:
-    photo = found.photo_encoder.state_dict() if found.photo_encoder is not None else {}
-    bank = found.style_bank.tensors() if found.style_bank is not None else {}
+def _beside(holder: PSP | GeneratorFile) -> dict[str, Tensor]:
+    photo = holder.photo_encoder.state_dict() if holder.photo_encoder is not None else {}
+    bank = holder.style_bank.tensors() if holder.style_bank is not None else {}
     return _prefixed("photo_encoder", photo) | _prefixed("style_bank", bank)
 
 
@@ -199,8 +197,8 @@ def limits_of_psp(model: PSP, options: Mapping[str, Any]) -> Notes:
         notes.append("pSp's generator has 8 mapping layers, styles of 512 and config-f's widths; this one differs")
     task = options.get("dataset_type")
     if task not in PSP_TASKS:
-        said = f"has dataset_type {task}, none of pSp's own" if task else "does not say its dataset_type"
-        notes.append(f"the file {said}; pSp's scripts look it up in configs/data_configs.py")
+        reason = f"has dataset_type {task}, none of pSp's own" if task else "does not say its dataset_type"
+        notes.append(f"the file {reason}; pSp's scripts look it up in configs/data_configs.py")
     return notes
 
 
@@ -212,38 +210,38 @@ def _is_standard(generator: Generator, *, multipliers: tuple[int, ...]) -> bool:
 # ---- a generator, a backbone ---------------------------------------------------------------------------
 
 
-def _generator(found: GeneratorFile, weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
+def _generator(file: GeneratorFile, weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
     if layout == "psp":
         raise UserError(f"{weights.path} holds a generator without an encoder", "use --to stylegan2")
     if layout == "stylegan2":
-        return _rosinality(found, weights.config)
-    tensors = _prefixed("decoder", found.generator.state_dict()) | _beside(found)
-    if found.discriminator is not None:
-        tensors |= _prefixed("discriminator", found.discriminator.state_dict())
-    if found.latent_avg is not None:
-        tensors["latent_avg"] = found.latent_avg
+        return _rosinality(file, weights.config)
+    tensors = _prefixed("decoder", file.generator.state_dict()) | _beside(file)
+    if file.discriminator is not None:
+        tensors |= _prefixed("discriminator", file.discriminator.state_dict())
+    if file.latent_avg is not None:
+        tensors["latent_avg"] = file.latent_avg
     return {"tensors": tensors, "config": {"kind": "stylegan2", **weights.config}}, []
 
 
-def _rosinality(found: GeneratorFile, config: Mapping[str, Any]) -> tuple[dict[str, Any], Notes]:
+def _rosinality(file: GeneratorFile, config: Mapping[str, Any]) -> tuple[dict[str, Any], Notes]:
     """rosinality's layout: g_ema, d, latent_avg [D]; beside them our photo encoder, style bank and options, which it
     ignores."""
-    notes = _bank_is_ours("rosinality's", found.style_bank)
-    content: dict[str, Any] = {"g_ema": found.generator.state_dict()}
-    if found.discriminator is not None:
-        content["d"] = found.discriminator.state_dict()
-    if found.latent_avg is not None:
-        rows = found.latent_avg.reshape(-1, found.generator.style_dim)
+    notes = _bank_is_ours("rosinality's", file.style_bank)
+    content: dict[str, Any] = {"g_ema": file.generator.state_dict()}
+    if file.discriminator is not None:
+        content["d"] = file.discriminator.state_dict()
+    if file.latent_avg is not None:
+        rows = file.latent_avg.reshape(-1, file.generator.style_dim)
         content["latent_avg"] = rows[0].clone() if bool((rows == rows[0]).all()) else rows.mean(0)
         if not bool((rows == rows[0]).all()):
             notes.append("latent_avg differs from layer to layer; StyleGAN2 files hold one, the mean is written")
-    if found.photo_encoder is not None:
-        content["photo_encoder"] = found.photo_encoder.state_dict()
-    if found.style_bank is not None:
-        content["style_bank"] = found.style_bank.tensors()
+    if file.photo_encoder is not None:
+        content["photo_encoder"] = file.photo_encoder.state_dict()
+    if file.style_bank is not None:
+        content["style_bank"] = file.style_bank.tensors()
     if options := {name: value for name, value in config.items() if name != "kind"}:
         content["opts"] = options
-    if not _is_standard(found.generator, multipliers=(1, 2)):
+    if not _is_standard(file.generator, multipliers=(1, 2)):
         notes.append(
             "rosinality's scripts build 8 mapping layers, styles of 512 and two sets of widths; this one differs"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
@@ -29,6 +29,7 @@ WORDS = {
 # What counts as a number of the network, not as a parameter: statistics, filters, fixed noise.
 BUFFERS = (".running_mean", ".running_var", ".num_batches_tracked", ".kernel")
 Lines = list[tuple[str, str]]
+State = Mapping[str, Tensor]
 
 
 def describe(weights: Weights) -> Lines:
@@ -47,12 +48,12 @@ def describe(weights: Weights) -> Lines:
     if own:
         lines.append(("generator", f"beside it: {config.get('generator') or 'none named'}"))
     if decoder := weights.part("decoder"):
-        lines += _generator(decoder)
+        lines += _read("generator", _generator, decoder)
     if kind == "pictures":
         for name, state in generators_of(weights)[0].items():
-            lines.append((name.split("_to_")[-1], _pictures(state)))
+            lines += _read(name.split("_to_")[-1], _pictures, state)
     elif critic := weights.part("discriminator"):
-        lines.append(("critic", _discriminator(critic)))
+        lines += _read("critic", _discriminator, critic)
     if style := weights.part("photo_encoder"):
         lines.append(("style", f"photo encoder, {parameters(style)} parameters"))
     if bank := weights.part("style_bank"):
@@ -73,7 +74,7 @@ def describe(weights: Weights) -> Lines:
     return lines
 
 
-def _encoder(state: Mapping[str, Tensor], weights: Weights) -> str:
+def _encoder(state: State, weights: Weights) -> str:
     try:
         name, input_nc = encoder_kind(state, weights.config, weights.path)
     except UserError as error:
@@ -82,33 +83,31 @@ def _encoder(state: Mapping[str, Tensor], weights: Weights) -> str:
     return f"{name}, {channels}, {parameters(state)} parameters"
 
 
-def _generator(state: Mapping[str, Tensor]) -> Lines:
+def _read(title: str, structure: Callable[[State], tuple[str, Lines]], state: State) -> Lines:
+    """The line of a network, and the lines below it."""
     try:
-        found = generator_config(state)
-        px = found["size"]
-        text = f"{px} px, {style_count(px)} styles of {found['style_dim']}, {found['n_mlp']} mapping layers"
-        widths = " ".join(f"{res}:{count}" for res, count in found["channels"].items())
-        return [("generator", f"{text}, {parameters(state)} parameters"), ("channels", widths)]
+        words, below = structure(state)
     except (KeyError, ValueError, IndexError, ArithmeticError):
-        return [("generator", f"of a structure that is not known, {parameters(state)} parameters")]
+        words, below = "of a structure that is not known", []
+    return [(title, f"{words}, {parameters(state)} parameters"), *below]
 
 
-def _pictures(state: Mapping[str, Tensor]) -> str:
-    try:
-        unet = "head.conv.weight" not in state
-        found = unet_config(state) if unet else residual_config(state)
-        kind = f"U-Net for {found['size']} px" if unet else f"{found['blocks']} residual blocks"
-        channels = f"{found['in_channels']} to {found['out_channels']} channels, {found['norm']} norm"
-        return f"{kind}, {channels}, {parameters(state)} parameters"
-    except (KeyError, ValueError, IndexError, ArithmeticError):
-        return f"of a structure that is not known, {parameters(state)} parameters"
+def _generator(state: State) -> tuple[str, Lines]:
+    config = generator_config(state)
+    size, widths = config["size"], " ".join(f"{side}:{width}" for side, width in config["channels"].items())
+    words = f"{size} px, {style_count(size)} styles of {config['style_dim']}, {config['n_mlp']} mapping layers"
+    return words, [("channels", widths)]
 
 
-def _discriminator(state: Mapping[str, Tensor]) -> str:
-    try:
-        return f"{discriminator_config(state)['size']} px, {parameters(state)} parameters"
-    except (KeyError, ValueError, IndexError, ArithmeticError):
-        return f"of a structure that is not known, {parameters(state)} parameters"
+def _pictures(state: State) -> tuple[str, Lines]:
+    unet = "head.conv.weight" not in state
+    config = unet_config(state) if unet else residual_config(state)
+    kind = f"U-Net for {config['size']} px" if unet else f"{config['blocks']} residual blocks"
+    return f"{kind}, {config['in_channels']} to {config['out_channels']} channels, {config['norm']} norm", []
+
+
+def _discriminator(state: State) -> tuple[str, Lines]:
+    return f"{discriminator_config(state)['size']} px", []
 
 
 def _task(name: object) -> str:
@@ -117,7 +116,7 @@ def _task(name: object) -> str:
     return f"{name}: {TASKS[str(name)].description}" if str(name) in TASKS else f"{str(name)[:80]}, not one known here"
 
 
-def parameters(tensors: Mapping[str, Tensor]) -> str:
+def parameters(tensors: State) -> str:
     """Number of learned values, e.g. 267.3 M; buffers are not counted."""
     total = sum(
         math.prod(value.shape)

@@ -49,11 +49,11 @@ class Weights:
 
 def _below(content: Content, name: str, prefix: str = "") -> dict[str, Any]:
     """The entries of the dict `name` as `prefix + key`; a DistributedDataParallel wrapper's `module.` is dropped."""
-    found = content.get(name)
-    if not isinstance(found, Mapping):
+    entries = content.get(name)
+    if not isinstance(entries, Mapping):
         return {}
-    wrapped = len(found) > 0 and all(str(key).startswith("module.") for key in found)
-    return {prefix + str(key).removeprefix("module." if wrapped else ""): value for key, value in found.items()}
+    wrapped = len(entries) > 0 and all(str(key).startswith("module.") for key in entries)
+    return {prefix + str(key).removeprefix("module." if wrapped else ""): value for key, value in entries.items()}
 
 
 def _beside(content: Content) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def read_weights(path: str | Path) -> Weights:
     if looks_like_nvidia_pickle(head):
         tensors, config = read_nvidia_pickle(path)
         return Weights(path, tensors, config, "StyleGAN2 (NVIDIA)", dtypes_of(tensors))
-    return _from_torch(path, read_torch(path))
+    return _from_torch(path, read_torch(path, lambda entry: entry != "training"))  # of a last.pt: most of it
 
 
 def _look(path: Path) -> tuple[bytes, int]:
@@ -136,7 +136,7 @@ def _look(path: Path) -> tuple[bytes, int]:
         if not path.exists():
             hint = f"python scripts/fetch_pretrained.py {path.name} fetches it" if is_published(path.name) else ""
             raise UserError(
-                f"checkpoint {path} does not exist", f"{hint or 'check --checkpoint_path or --stylegan_weights'}"
+                f"checkpoint {path} does not exist", hint or "check --checkpoint_path or --stylegan_weights"
             )
         if not path.is_file():
             raise UserError(f"{path} is not a regular file", "give a checkpoint file")
@@ -150,7 +150,10 @@ def _from_torch(path: Path, content: Content) -> Weights:
     found = next((entry for entry in PYTORCH_FORMATS if entry[1](content)), None)
     if found is None:
         if "training" in content:
-            raise UserError(f"{path} is the state of a training run", "give best_model.pt or iteration_*.pt beside it")
+            raise UserError(
+                f"{path} is the state of a training run alone, as older versions wrote it",
+                "give best_model.pt or iteration_*.pt beside it, or go on with that run",
+            )
         names = [key[:40] for key in sorted(map(str, content))[:6]]
         raise UserError(f"{path} has the entries {names}", "expected state_dict (pSp) or g_ema (StyleGAN2)")
     name, _, tensors_of = found

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -78,9 +77,9 @@ def _snapshot(repo: str, revision: str | None, local_files_only: bool) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise UserError(f"fetching {repo} needs huggingface_hub: pip install huggingface-hub") from error
+        raise UserError(f"fetching {repo} needs huggingface_hub", "pip install huggingface-hub") from error
     try:
-        found = snapshot_download(
+        folder = snapshot_download(
             repo,
             revision=revision,
             allow_patterns=[FOLDER_WEIGHTS, FOLDER_CONFIG],
@@ -88,7 +87,7 @@ def _snapshot(repo: str, revision: str | None, local_files_only: bool) -> Path:
         )
     except Exception as error:  # the Hub's own errors, its network library's, the file system's
         raise UserError(_why(error, repo, revision)) from error
-    path = Path(found)
+    path = Path(folder)
     if not (path / FOLDER_WEIGHTS).is_file():
         raise UserError(f"{repo} on the Hugging Face Hub has no {FOLDER_WEIGHTS}, so it holds no model of this project")
     return path
@@ -98,18 +97,19 @@ def _why(error: Exception, repo: str, revision: str | None) -> str:
     """One line for what the Hub's client raised, told by class names: they moved between its versions."""
     names = {kind.__name__ for kind in type(error).__mro__}
     there = f"no folder {repo} here, and"
-    if "GatedRepoError" in names:
-        return (
-            f"{repo} on the Hugging Face Hub asks for consent: accept its terms there, then log in with `hf auth login`"
-        )
-    if "RepositoryNotFoundError" in names:
-        return f"{there} the Hugging Face Hub has no such repository (or it is private: `hf auth login`)"
-    if "RevisionNotFoundError" in names:
-        return f"{repo} on the Hugging Face Hub has no revision {str(revision)[:80]!r}"
-    if "HFValidationError" in names:
-        return f"{there} {str(repo)[:80]!r} is no name of a repository on the Hugging Face Hub (owner/name)"
-    if names & {"OfflineModeIsEnabled", "LocalEntryNotFoundError"}:
-        return f"{there} it is not in Hugging Face's cache, and the Hub cannot be reached or is switched off"
+    hub = "the Hugging Face Hub"
+    offline = f"{there} it is not in Hugging Face's cache, and the Hub cannot be reached or is switched off"
+    reasons = {
+        "GatedRepoError": f"{repo} on {hub} asks for consent: accept its terms there, then log in with `hf auth login`",
+        "RepositoryNotFoundError": f"{there} {hub} has no such repository (or it is private: `hf auth login`)",
+        "RevisionNotFoundError": f"{repo} on {hub} has no revision {str(revision)[:80]!r}",
+        "HFValidationError": f"{there} {str(repo)[:80]!r} is no name of a repository on {hub} (owner/name)",
+        "OfflineModeIsEnabled": offline,
+        "LocalEntryNotFoundError": offline,
+    }
+    for name, reason in reasons.items():
+        if name in names:
+            return reason
     if isinstance(error, OSError) and not names & {"HTTPError", "HfHubHTTPError", "RequestException"}:
         return f"cannot fetch {repo}: {error.strerror or str(error)[:160]}"
     return f"cannot fetch {repo} from the Hugging Face Hub ({type(error).__name__}: {brief(error, 160)})"
@@ -117,54 +117,44 @@ def _why(error: Exception, repo: str, revision: str | None) -> str:
 
 def model_card(model: PSP, name: str) -> str:
     """README.md with the YAML header that the Hub reads; filled from the model, and asking for what its maker knows."""
-    kind = type(model.encoder).__name__
-    task = model.task
-    header: dict[str, Any] = {
-        "license": "other",
-        "library_name": "pytorch",
-        "pipeline_tag": "image-to-image",
-        "tags": [
-            "pixel2style2pixel",
-            "psp",
-            "stylegan2",
-            "image-to-image",
-            "face-generation",
-            *([task.name] if task else []),
-        ],
-    }
-    lines = ["---"]
-    for key, value in header.items():
-        lines += [f"{key}:", *(f"- {item}" for item in value)] if isinstance(value, list) else [f"{key}: {value}"]
+    task, bank = model.task, model.style_bank
+    tag = f"\n- {task.name}" if task else ""
     what = task.description if task else "images -> faces (the task is not recorded)"
-    bank = model.style_bank
+    channels = f"{model.input_nc} channel{'' if model.input_nc == 1 else 's'}"
     parameters = f"{parameter_count(model.encoder) / 1e6:.1f} M + {parameter_count(model.decoder) / 1e6:.1f} M"
-    return "\n".join(
-        [
-            *lines,
-            "---",
-            "",
-            f"# {name}",
-            "",
-            f"A pixel2style2pixel model: {what}. An encoder maps the input to W+ codes of a StyleGAN2 generator.",
-            "",
-            "| | |",
-            "|---|---|",
-            f"| output | {model.output_size} px, {model.n_styles} styles of {model.style_dim} |",
-            f"| input | {model.input_nc} channel{'' if model.input_nc == 1 else 's'}, 256 px |",
-            f"| encoder | `{kind}` |",
-            f"| parameters | {parameters} (encoder + generator) |",
-            *([f"| random styles | from a bank of {len(bank):,} codes of photos |"] if bank else []),
-            "",
-            "```python",
-            "import psp",
-            "",
-            f'model = psp.load("{name}")',
-            "```",
-            "",
-            "## Training data, quality, limits and terms",
-            "",
-            "Not filled in yet. State the data and its licence, the generator's licence (NVIDIA's FFHQ weights are",
-            "non-commercial), what was measured, and what comes out badly; then set `license` above.",
-            "",
-        ]
-    )
+    random = f"\n| random styles | from a bank of {len(bank):,} codes of photos |" if bank else ""
+    return f"""\
+---
+license: other
+library_name: pytorch
+pipeline_tag: image-to-image
+tags:
+- pixel2style2pixel
+- psp
+- stylegan2
+- image-to-image
+- face-generation{tag}
+---
+
+# {name}
+
+A pixel2style2pixel model: {what}. An encoder maps the input to W+ codes of a StyleGAN2 generator.
+
+| | |
+|---|---|
+| output | {model.output_size} px, {model.n_styles} styles of {model.style_dim} |
+| input | {channels}, 256 px |
+| encoder | `{type(model.encoder).__name__}` |
+| parameters | {parameters} (encoder + generator) |{random}
+
+```python
+import psp
+
+model = psp.load("{name}")
+```
+
+## Training data, quality, limits and terms
+
+Not filled in yet. State the data and its licence, the generator's licence (NVIDIA's FFHQ weights are
+non-commercial), what was measured, and what comes out badly; then set `license` above.
+"""

@@ -29,9 +29,9 @@ def generators_of(weights: Weights) -> tuple[dict[str, dict[str, Tensor]], dict[
     """State dict of each generator in a file for which `is_picture_file` holds, and what else building them takes."""
     if own := _own_generators(weights):
         return own, {}
-    found = from_public(weights.tensors, where=weights.path)
-    assert found is not None, "not a picture file"
-    return {"generator": found[0]}, found[1]
+    converted = from_public(weights.tensors, where=weights.path)
+    assert converted is not None, "not a picture file"
+    return {"generator": converted[0]}, converted[1]
 
 
 def picture_model(
@@ -109,16 +109,16 @@ def _stated_size(config: Mapping[str, Any], usual: int, path: object) -> int:
     return size
 
 
-def _task(wanted: str | None, trained: str, direction: str | None, path: object) -> Task:
+def _task(given: str | None, trained: str, direction: str | None, path: object) -> Task:
     if direction == "photo_to_sketch":
         return get_task(PHOTO_TASK)
-    if trained in TASKS and wanted is not None and wanted != trained:
-        kinds = {get_task(trained).source, get_task(wanted).source}
+    if trained in TASKS and given is not None and given != trained:
+        kinds = {get_task(trained).source, get_task(given).source}
         if kinds != {"sketch"}:  # sketch models serve every sketch task
             raise UserError(
-                f"{path} was trained for {trained}, not for {wanted}", "change --dataset_type or --checkpoint_path"
+                f"{path} was trained for {trained}, not for {given}", "change --dataset_type or --checkpoint_path"
             )
-    name = wanted or trained
+    name = given or trained
     if not name:
         raise UserError(f"{path} does not say what it was trained for", "add --dataset_type")
     return get_task(name)

@@ -67,12 +67,12 @@ def from_public(tensors: Mapping[str, Tensor], *, where: object) -> tuple[dict[s
         )
     else:
         return None
-    found: dict[str, Tensor] = {}
+    state_dict: dict[str, Tensor] = {}
     for key, value in state.items():
         layer, _, kind = key.rpartition(".")
         if kind in STATISTICS and f"{layer}.weight" not in state:
             continue
-        found[f"{names[layer]}.{kind}" if layer in names else key] = value
+        state_dict[f"{names[layer]}.{kind}" if layer in names else key] = value
         if kind == "running_mean" and f"{layer}.num_batches_tracked" not in state:
-            found[f"{names.get(layer, layer)}.num_batches_tracked"] = torch.zeros((), dtype=torch.int64)
-    return found, {"dropout": dropout}
+            state_dict[f"{names.get(layer, layer)}.num_batches_tracked"] = torch.zeros((), dtype=torch.int64)
+    return state_dict, {"dropout": dropout}

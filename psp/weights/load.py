@@ -44,13 +44,10 @@ class GeneratorFile:
 
 def load_generator(path: str | Path | Weights) -> GeneratorFile:
     """Generator of any supported file (StyleGAN2, pSp, ours), on the CPU; size and widths are read from its tensors."""
-    return _generator_of(path if isinstance(path, Weights) else read_weights(path))
-
-
-def _generator_of(weights: Weights) -> GeneratorFile:
-    state, path = weights.part("decoder"), weights.path
+    weights = path if isinstance(path, Weights) else read_weights(path)
+    state, file = weights.part("decoder"), weights.path
     if "input.input" not in state:
-        raise UserError(f"{path} holds no StyleGAN2 generator")
+        raise UserError(f"{file} holds no StyleGAN2 generator")
     try:
         config = generator_config(state)
         with torch.device("meta"):
@@ -61,30 +58,30 @@ def _generator_of(weights: Weights) -> GeneratorFile:
             critic = weights.part("discriminator")
             discriminator = Discriminator(**discriminator_config(critic)) if critic else None
     except (KeyError, ValueError, IndexError, RuntimeError, ArithmeticError) as error:
-        raise UserError(f"{path}: its generator has an unknown structure ({error})") from error
-    load_strictly(generator, _with_buffers(generator, state, path), where=f"the generator in {path}")
+        raise UserError(f"{file}: its generator has an unknown structure ({error})") from error
+    load_strictly(generator, _with_buffers(generator, state, file), where=f"the generator in {file}")
     if discriminator is not None:
-        load_strictly(discriminator, critic, where=f"the discriminator in {path}")
+        load_strictly(discriminator, critic, where=f"the discriminator in {file}")
     if style:
-        load_strictly(photo_encoder, style, where=f"the photo encoder in {path}")
+        load_strictly(photo_encoder, style, where=f"the photo encoder in {file}")
     bank = weights.part("style_bank")
     return GeneratorFile(
         generator,
         weights.tensors.get("latent_avg"),
         discriminator,
         photo_encoder if style else None,
-        StyleBank.of_tensors(bank, generator.style_dim, where=f"the style bank in {path}") if bank else None,
+        StyleBank.of_tensors(bank, generator.style_dim, where=f"the style bank in {file}") if bank else None,
     )
 
 
 def _conv_clamp(weights: Weights) -> float | None:
     """The limit of the layers' results that the file names; only NVIDIA's pickles, and what came from them, have it."""
-    said = weights.config.get("conv_clamp")
-    if said is None:
+    stated = weights.config.get("conv_clamp")
+    if stated is None:
         return None
-    if isinstance(said, bool) or not isinstance(said, (int, float)) or not 0 < said < 1e6:
-        raise UserError(f"{weights.path} says conv_clamp {str(said)[:40]!r}", "a number above 0 is needed there")
-    return float(said)
+    if isinstance(stated, bool) or not isinstance(stated, (int, float)) or not 0 < stated < 1e6:
+        raise UserError(f"{weights.path} says conv_clamp {str(stated)[:40]!r}", "a number above 0 is needed there")
+    return float(stated)
 
 
 def _with_buffers(generator: Generator, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -112,11 +109,13 @@ def load_model(
         path = bundled(task or DEFAULT_TASK)
     weights = path if isinstance(path, Weights) else read_weights(path)
     try:
-        return _model_of(weights, task).eval().to(device)
+        model = _model_of(weights, task).eval().to(device)
     except UserError as error:
         if str(weights.path) in str(error):
             raise
         raise UserError(f"{weights.path}: {error}") from error
+    model.path = weights.path
+    return model
 
 
 def _model_of(weights: Weights, task: str | None) -> PSP:
@@ -129,14 +128,14 @@ def _model_of(weights: Weights, task: str | None) -> PSP:
         )
     config = weights.config
     if any(key.startswith("decoder.") for key in weights.tensors):
-        found = _generator_of(weights)
+        file = load_generator(weights)
     else:
         name = str(config.get("generator") or "")
         if Path(name).name != name or not name:
             raise UserError(f"{path} holds no generator and names none beside it")
-        found = load_generator(path.parent / name)
-    decoder = found.generator
-    latent_avg = weights.tensors.get("latent_avg", found.latent_avg)
+        file = load_generator(path.parent / name)
+    decoder = file.generator
+    latent_avg = weights.tensors.get("latent_avg", file.latent_avg)
     model_task = str(config.get("dataset_type", ""))
     encoder_type, input_nc = encoder_kind(encoder_state, config, path)
     source_nc = INPUT_NC // 2 if input_nc == INPUT_NC else input_nc  # ReStyle's encoder sees its own result too
@@ -170,26 +169,26 @@ def _model_of(weights: Weights, task: str | None) -> PSP:
         task=get_task(task_name) if task_name else None,
         start_from_latent_avg=bool(config.get("start_from_latent_avg", True)),
         config=config,
-        photo_encoder=found.photo_encoder,
-        style_bank=found.style_bank,
+        photo_encoder=file.photo_encoder,
+        style_bank=file.style_bank,
     )
 
 
 def check_options(config: Mapping[str, Any], path: str | Path, *, size: int, input_nc: int) -> None:
     """UserError in one line where the options of a file contradict its tensors or cannot be meant."""
     facts = {"output_size": size, "input_nc": input_nc, "n_styles": style_count(size)}
-    for name, wanted in facts.items():
-        said = config.get(name)
-        if said is not None and (isinstance(said, bool) or said != wanted):
-            raise UserError(f"{path} says {name} {str(said)[:40]!r}, its tensors say {wanted}", "one of them is wrong")
+    for name, fact in facts.items():
+        stated = config.get(name)
+        if stated is not None and (isinstance(stated, bool) or stated != fact):
+            raise UserError(f"{path} says {name} {str(stated)[:40]!r}, its tensors say {fact}", "one of them is wrong")
     kinds: dict[str, tuple[type, ...]] = {
         "start_from_latent_avg": (bool,), "learn_in_w": (bool,), "dataset_type": (str,), "latent_mask": (str,),
         "label_nc": (int,), "generator": (str,), "device": (str, int), "n_iters_per_batch": (int,),
     }  # fmt: skip
     for name, kind in kinds.items():
-        said = config.get(name)
-        if said is not None and not isinstance(said, kind):
-            raise UserError(f"{path} says {name} {str(said)[:40]!r}", f"a {kind[0].__name__} is needed there")
+        stated = config.get(name)
+        if stated is not None and not isinstance(stated, kind):
+            raise UserError(f"{path} says {name} {str(stated)[:40]!r}", f"a {kind[0].__name__} is needed there")
     name = str(config.get("generator") or "")
     if Path(name).name != name or name == "..":
         raise UserError(f"{path} says generator {name[:40]!r}", "the name of a file beside it is needed there")
@@ -245,10 +244,12 @@ def encoder_kind(
     )
     if kinds is None:
         raise UserError(f"unknown encoder with tensors like {sorted(state)[:3]}", f"known ones: {', '.join(ENCODERS)}")
-    said = config.get("encoder_type")
-    if said not in (None, *kinds):
-        raise UserError(f"{where} says encoder_type {str(said)[:80]!r}, its tensors are those of {' or '.join(kinds)}")
-    kind = kinds[0] if said is None else str(said)
+    stated = config.get("encoder_type")
+    if stated not in (None, *kinds):
+        raise UserError(
+            f"{where} says encoder_type {str(stated)[:80]!r}, its tensors are those of {' or '.join(kinds)}"
+        )
+    kind = kinds[0] if stated is None else str(stated)
     if config.get("learn_in_w") and kind != "BackboneEncoderUsingLastLayerIntoW":
         raise UserError(f"{where} says learn_in_w, one w for all layers, but its tensors are those of {kind}")
     name = "conv1.weight" if "conv1.weight" in state else "input_layer.0.weight"
@@ -259,8 +260,7 @@ def encoder_kind(
 
 def read_training_state(path: str | Path) -> dict[str, Any]:
     """The `training` record of a `last.pt`; UserError when the file is damaged or is something else."""
-    content = read_torch(Path(path))
-    training = content.get("training")
+    training = read_torch(Path(path), lambda entry: entry == "training").get("training")
     if not isinstance(training, dict) or not {"step", "options", "method"} <= training.keys():
         raise UserError(f"{path} is not a training state of this program", "move it away to start anew")
     return training

@@ -20,6 +20,7 @@ from typing import IO, Any, NamedTuple, NoReturn
 
 from torch import Tensor
 
+from psp.networks.state import all_finite
 from psp.networks.stylegan2 import LR_MLP, SQRT2, resolutions
 from psp.weights.pickled_tensors import LEGACY_HEAD, RECORD, Record, StoredTensor, read_plain_pickle, read_tensor
 from psp.weights.pickles import Refused, printable
@@ -57,20 +58,20 @@ def _read(file: IO[bytes], size: int) -> tuple[dict[str, Tensor], dict[str, Any]
         content = {"G": content}
     if not isinstance(content, dict):
         raise Refused(f"is a pickled {type(content).__name__}, not the networks of a StyleGAN2")
-    found = first_network(content, "G_ema", "G")
-    if found is None:
+    entry = first_network(content, "G_ema", "G")
+    if entry is None:
         raise Refused("is a pickle without a generator (G_ema or G) of NVIDIA's PyTorch code")
-    generator = _Part(found[0], flatten(found[1]))
+    generator = _Part(entry[0], flatten(entry[1]))
     config = _generator_config(generator)
     plan = [step.below("decoder") for step in _generator_plan(generator, config)]
     if "mapping.w_avg" in generator.left:
         dim = config["style_dim"]
         plan.append(Step("latent_avg", generator.take("mapping.w_avg", dim), (dim,)))
     generator.nothing_left()
-    config |= {"network": found[0], "conv_clamp": generator.number("synthesis.b4.conv1", "conv_clamp")}
-    found = first_network(content, "D")
-    if found is not None:
-        critic = _Part("D", flatten(found[1]))
+    config |= {"network": entry[0], "conv_clamp": generator.number("synthesis.b4.conv1", "conv_clamp")}
+    entry = first_network(content, "D")
+    if entry is not None:
+        critic = _Part("D", flatten(entry[1]))
         reason = _unfit_discriminator(critic, config["size"])
         if reason:
             config["discriminator_left_out"] = reason
@@ -86,7 +87,7 @@ def _read(file: IO[bytes], size: int) -> tuple[dict[str, Tensor], dict[str, Any]
         if not step.stored.storage.dtype.is_floating_point:
             raise Refused(f"has numbers of type {step.stored.storage.dtype} where weights belong ({step.name})")
         tensor = read_tensor(file, step.stored).contiguous().float().reshape(step.shape)
-        if not all(n.isfinite() for n in tensor.aminmax()):  # passes NaN on; 20 times faster than isfinite of all
+        if not all_finite(tensor):
             raise Refused(f"has numbers that are not finite in {step.name}")
         tensors[step.name] = tensor if step.factor == 1.0 else tensor.mul_(step.factor)
     return tensors, config
@@ -162,22 +163,22 @@ class _Part:
     def refuse(self, what: str) -> NoReturn:
         raise Refused(f"has a {printable(self.network.class_name)} ({self.label}) that does not fit: {what}")
 
-    def shape(self, name: str, *wanted: int | None) -> tuple[int, ...]:
+    def shape(self, name: str, *expected: int | None) -> tuple[int, ...]:
         """Shape of a tensor, which has to be `wanted`; None stands for any width."""
         if name not in self.network.tensors:
             self.refuse(f"{name} is missing")
         shape = self.network.tensors[name].shape
-        fits = len(shape) == len(wanted) and all(
-            1 <= n <= MAX_WIDTH if w is None else n == w for n, w in zip(shape, wanted)
+        fits = len(shape) == len(expected) and all(
+            1 <= n <= MAX_WIDTH if w is None else n == w for n, w in zip(shape, expected)
         )
         if not fits:
-            asked = "x".join("?" if w is None else str(w) for w in wanted)
+            asked = "x".join("?" if w is None else str(w) for w in expected)
             given = "x".join(str(n) for n in shape[:6])
             self.refuse(f"{name} is {given or 'one number'} instead of {asked or 'one number'}")
         return shape
 
-    def take(self, name: str, *wanted: int | None) -> StoredTensor:
-        self.shape(name, *wanted)
+    def take(self, name: str, *expected: int | None) -> StoredTensor:
+        self.shape(name, *expected)
         return self.left.pop(name)
 
     def option(self, module: str, name: str) -> Any:
@@ -189,17 +190,17 @@ class _Part:
         value = self.option(module, name)
         return value if type(value) in (int, float) else None
 
-    def expect(self, module: str, **wanted: int | float | str) -> None:
+    def expect(self, module: str, **expected: int | float | str) -> None:
         """Refuse where the file says something else; what it does not say is not asked."""
         given = self.network.options.get(module, {})
-        for name, value in wanted.items():
-            said = given.get(name, value)
-            if isinstance(value, float) and isinstance(said, (int, float)):
-                agrees = math.isclose(said, value, rel_tol=1e-5)
+        for name, value in expected.items():
+            stated = given.get(name, value)
+            if isinstance(value, float) and isinstance(stated, (int, float)):
+                agrees = math.isclose(stated, value, rel_tol=1e-5)
             else:
-                agrees = said == value
+                agrees = stated == value
             if not agrees:
-                text = printable(repr(said)) if type(said) in (int, float, str, bool) else type(said).__name__
+                text = printable(repr(stated)) if type(stated) in (int, float, str, bool) else type(stated).__name__
                 self.refuse(f"{f'{module}.{name}'.strip('.')} is {text} instead of {value!r}")
 
     def nothing_left(self) -> None:
@@ -317,10 +318,10 @@ def _learning_rate(part: _Part, module: str) -> float:
 def _unfit_discriminator(part: _Part, size: int) -> str | None:
     """Why a discriminator that is whole cannot be used here, or None."""
     for module in ("", "b4", f"b{size}"):
-        for name, wanted in (("c_dim", 0), ("cmap_dim", 0), ("architecture", "resnet"), ("img_channels", 3)):
+        for name, expected in (("c_dim", 0), ("cmap_dim", 0), ("architecture", "resnet"), ("img_channels", 3)):
             given = part.option(module, name)
-            if given is not None and given != wanted:
-                return f"its {name} is {printable(repr(given))} instead of {wanted!r}"
+            if given is not None and given != expected:
+                return f"its {name} is {printable(repr(given))} instead of {expected!r}"
     if "b4.mbstd" not in part.network.options:
         return "it has no minibatch deviation"
     if part.option("b4.mbstd", "num_channels") not in (None, 1):

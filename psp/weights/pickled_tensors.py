@@ -216,12 +216,12 @@ def _names(file: IO[bytes], budget: Budget) -> dict[str, Any]:
     """What stands for each name that weights need. torch's own list is longer, and has calls that take memory."""
 
     def ordered(items: Iterable[Any] = ()) -> Dict:
-        made = Dict()
+        result = Dict()
         for key, value in items:  # as Python 2 wrote it
             budget.spend(1)
             _expect(type(key) is str, "a name")
-            made[key] = value
-        return made
+            result[key] = value
+        return result
 
     def from_bytes(data: Any) -> Any:
         _expect(type(data) is Bytes, "the file of a storage")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -41,6 +42,13 @@ def find_weights(*names: str) -> Path | None:
             if (folder / name).is_file():
                 return folder / name
     return None
+
+
+def in_package(package: str, pattern: str) -> Path | None:
+    """The first file of an installed package that fits a glob pattern, found without importing it; None without any."""
+    spec = importlib.util.find_spec(package)
+    folders = (spec.submodule_search_locations or []) if spec else []
+    return next((path for folder in folders for path in sorted(Path(folder).glob(pattern))), None)
 
 
 def locate(path: str | Path) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -41,18 +41,27 @@ def pickled(path: Path) -> Iterator[tuple[IO[bytes], int]]:
         raise UserError(f"{path} is damaged or not a checkpoint ({brief(error)})") from error
 
 
-def read_torch(path: Path) -> Mapping[str, Any]:
-    """Content of a PyTorch file, zip or legacy, whose top is a dict. UserError in one line for anything else."""
-    content = load_torch(path)
+def read_torch(path: Path, wanted: Callable[[str], bool] = lambda entry: True) -> Mapping[str, Any]:
+    """Content of a PyTorch file, zip or legacy, whose top is a dict. UserError in one line for anything else.
+
+    wanted: whether an entry of it is read; those that are not are None.
+    """
+    content = load_torch(path, wanted)
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content
 
 
-def load_torch(path: Path) -> Any:
-    """Content of a PyTorch file, whatever its top is. UserError in one line: damaged, or not loadable safely."""
+def load_torch(path: Path, wanted: Callable[[str], bool] = lambda entry: True) -> Any:
+    """Content of a PyTorch file, whatever its top is. UserError in one line: damaged, or not loadable safely.
+
+    wanted: see `read_torch`.
+    """
     with pickled(path) as (file, size):
-        return pickled_tensors.read_tensors(file, pickled_tensors.read_torch_pickle(file, size), size)
+        content = pickled_tensors.read_torch_pickle(file, size)
+        if isinstance(content, dict):
+            content.update({key: None for key in content if not wanted(str(key))})
+        return pickled_tensors.read_tensors(file, content, size)
 
 
 def read_tensors(path: Path, *entries: str) -> dict[str, Tensor]:

@@ -42,13 +42,13 @@ def psp_layout(model: PSP) -> dict[str, Any]:
 
 def structure(model: PSP) -> dict[str, Any]:
     """The options that a model as it is decides, whatever its config says; pSp's names."""
-    found = {
+    options = {
         "input_nc": _input_nc(model),
         "output_size": model.output_size,
         "n_styles": model.n_styles,
         "start_from_latent_avg": model.start_from_latent_avg,
     }
-    return found | ({"dataset_type": model.task.name, "label_nc": model.task.label_nc} if model.task else {})
+    return options | ({"dataset_type": model.task.name, "label_nc": model.task.label_nc} if model.task else {})
 
 
 def _input_nc(model: PSP) -> int:
@@ -63,7 +63,7 @@ def psp_options(model: PSP) -> dict[str, Any]:
     """
     options = {name: value for name, value in model.config.items() if name != "generator"}  # it is in the file now
     kind, input_nc = type(model.encoder).__name__, _input_nc(model)
-    wanted = {
+    defaults = {
         "encoder_type": kind,
         "learn_in_w": kind.endswith("IntoW"),
         "label_nc": 0 if input_nc in (3, 6) else input_nc,
@@ -71,14 +71,14 @@ def psp_options(model: PSP) -> dict[str, Any]:
         **structure(model),
     }
     if options.get("encoder_type") == "Encoder4Editing":
-        wanted["stylegan_size"] = model.output_size
-    for name, value in wanted.items():
+        defaults["stylegan_size"] = model.output_size
+    for name, value in defaults.items():
         if options.get(name) is None:
             options[name] = value
     try:
         torch.device(options["device"])
     except (RuntimeError, TypeError):
-        options["device"] = wanted["device"]
+        options["device"] = defaults["device"]
     return options
 
 
@@ -117,21 +117,9 @@ class _Remembering:
         self.file.flush()
 
 
-def save_safetensors(
-    tensors: Mapping[str, Tensor], config: Mapping[str, Any], path: str | Path, *, dtype: torch.dtype | None = None
-) -> None:
-    """Write tensors with their config (JSON metadata), atomically.
-
-    dtype: for floating-point weights of two dimensions and more. Vectors (biases, BatchNorm statistics, which can be
-    too large for float16) weigh little and keep theirs.
-    """
-
-    def stored(value: Tensor) -> Tensor:
-        large = dtype is not None and value.element_size() > dtype.itemsize  # a style bank is small already
-        smaller = large and value.is_floating_point() and value.dim() > 1
-        return (value.to(dtype) if smaller else value).detach().cpu().contiguous()
-
-    out = {key: stored(value) for key, value in tensors.items()}
+def save_safetensors(tensors: Mapping[str, Tensor], config: Mapping[str, Any], path: str | Path) -> None:
+    """Write tensors with their config (JSON metadata), atomically. `psp.weights.convert.lowered` makes them smaller."""
+    out = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     metadata = {"config": json.dumps(dict(config), sort_keys=True), "format": "pt", "crc32": checksum(out)}
     with atomic_open(path, verify=lambda written: read_safetensors(written) and None) as file:
         write_safetensors(file, out, metadata)

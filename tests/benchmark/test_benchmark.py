@@ -64,7 +64,7 @@ def test_a_training_step_has_the_gradients_of_the_reference() -> None:
     source, found = cases.sketches(2, CPU), []
     for ours in (False, True):
         model = tiny_psp().train()
-        original.trainable(model)
+        model.requires_grad_(True)
         torch.manual_seed(4)
         codes = model.encoder(source) + model.latent_avg
         noisy = {"randomize_noise": True}

@@ -33,7 +33,7 @@ def reader(tmp_path: Path) -> Reader:
 
 
 def examples(*roles: str) -> list[Example]:
-    return [Example(name, {role: name for role in roles}) for name in NAMES]
+    return [{role: name for role in roles} for name in NAMES]
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
@@ -48,7 +48,7 @@ def test_everything_is_brought_to_the_result_s_shape(tmp_path: Path) -> None:
     strip.paste((0, 255, 0), (40, 0, 160, 40))
     strip.save(tmp_path / "m.png")
     images = {role: open_source(tmp_path) for role in ("result", "target", "source", "mixed")}
-    example = Example("r.png", {"result": "r.png", "target": "t.png", "source": "s.png", "mixed": "m.png"})
+    example = {"result": "r.png", "target": "t.png", "source": "s.png", "mixed": "m.png"}
     pixels = Reader(images).read(example)
     assert {role: array.shape for role, array in pixels.items()} == {
         "result": (40, 40, 3), "target": (40, 40, 3), "source": (256, 256), "mixed": (3, 40, 40, 3)
@@ -58,13 +58,13 @@ def test_everything_is_brought_to_the_result_s_shape(tmp_path: Path) -> None:
     assert (pixels["mixed"] == (0, 255, 0)).all(), "the input at the strip's start is no variant"
     assert Reader(images, size=32).read(example)["target"].shape == (32, 32, 3)
     with pytest.raises(UserError, match=r"r\.png: 40x40 is no strip"):
-        Reader(images).read(Example("r.png", {"result": "r.png", "mixed": "r.png"}))
+        Reader(images).read({"result": "r.png", "mixed": "r.png"})
 
 
 def test_shapes_that_are_not_square_stay_and_large_ones_shrink(tmp_path: Path) -> None:
     photo(0, 300).resize((400, 500)).save(tmp_path / "a.png")
     images = {role: open_source(tmp_path) for role in ("result", "target")}
-    pixels = Reader(images).read(Example("a.png", {"result": "a.png", "target": "a.png"}))
+    pixels = Reader(images).read({"result": "a.png", "target": "a.png"})
     assert pixels["result"].shape == (256, 205, 3) and (pixels["result"] == pixels["target"]).all()
 
 
@@ -72,7 +72,7 @@ def test_label_maps_keep_their_ids(tmp_path: Path) -> None:
     ids = np.kron(np.arange(16).reshape(4, 4), np.ones((32, 32))).astype(np.uint8)
     Image.fromarray(ids).save(tmp_path / "a.png")
     images = {role: open_source(tmp_path) for role in ("result", "source")}
-    example = Example("a.png", {"result": "a.png", "source": "a.png"})
+    example = {"result": "a.png", "source": "a.png"}
     source = Reader(images, source_kind="labels").read(example)["source"]
     assert source.shape == (256, 256) and set(np.unique(source)) == set(range(16))
     Image.fromarray(ids + 10).save(tmp_path / "a.png")
@@ -129,7 +129,7 @@ def test_what_was_measured_is_kept_by_content_and_settings(tmp_path: Path, reade
 
     def run(version: int, names: list[str] = NAMES) -> np.ndarray:
         cache = Cache(tmp_path / "c.sqlite")
-        wanted = [example for example in examples("result") if example.name in names]
+        wanted = [example for example in examples("result") if example["result"] in names]
         measured = measure(wanted, reader, [mean(version)], cache, batch_size=2, quiet=True)
         cache.close()
         assert measured.names == names

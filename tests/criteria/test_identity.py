@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import criteria.identity as identity
-from criteria.dlib_resnet import DlibFaceResNet, _dat_file, read_dat
+from criteria.dlib_resnet import DlibFaceResNet, dat_file, read_dat
 from criteria.identity import IdentityLoss
 from psp.compat import prepare_torchvision
 from psp.errors import UserError
@@ -47,7 +47,7 @@ def faces(batch: int, size: int, seed: int = 0) -> torch.Tensor:
 
 def test_descriptors_equal_dlibs_own(loss: IdentityLoss) -> None:
     dlib = pytest.importorskip("dlib")
-    theirs = dlib.face_recognition_model_v1(str(_dat_file()))
+    theirs = dlib.face_recognition_model_v1(str(dat_file()))
     assert isinstance(loss.embed, DlibFaceResNet)
     chips = ((faces(2, 150) + 1) * 127.5).round().clamp(0, 255).byte()
     noise = torch.randint(0, 256, (1, 3, 150, 150), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -63,14 +63,14 @@ def test_dat_reader_refuses_other_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not dlib's face recognition network"):
         read_dat(other)
     truncated = tmp_path / "truncated.dat"
-    truncated.write_bytes(_dat_file().read_bytes()[:10_000_000])
+    truncated.write_bytes(dat_file().read_bytes()[:10_000_000])
     with pytest.raises(UserError, match="not dlib's face recognition network"):
         read_dat(truncated)
 
 
 def test_package_holds_the_file_that_the_manifest_names() -> None:
     entry = json.loads((ROOT / "pretrained/manifest.json").read_text())["in_packages"][0]
-    content = _dat_file().read_bytes()
+    content = dat_file().read_bytes()
     assert (len(content), hashlib.sha256(content).hexdigest()) == (entry["size"], entry["sha256"])
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import criteria.objective as module
-from criteria import PspObjective
 from criteria.crop import inner_face
 from criteria.moco import MocoLoss
+from criteria.objective import PspObjective
 from criteria.w_norm import w_norm
 from psp.errors import UserError
 

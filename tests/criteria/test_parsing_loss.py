@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from criteria import PspObjective
+from criteria.objective import PspObjective
 from criteria.parsing import ParsingLoss
 from psp.images.preprocess import prepare_source, prepare_target
 from psp.tasks import get_task

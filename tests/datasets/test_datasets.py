@@ -177,7 +177,8 @@ def test_report_counts_and_names_what_is_missing(tmp_path: Path) -> None:
     assert (
         len(data) == 3 and data.report.unmatched_target == ["2.png"] and data.report.unmatched_source == ["extra.png"]
     )
-    with pytest.raises(UserError, match="no names match"):
+    alone = "no photo for extra.png, no source for 0.png, 1.png, 2.png, 3.png; a pair is two images with the same file"
+    with pytest.raises(UserError, match=alone):
         PairedImages(SKETCH, open_source(tmp_path / "sketches").subset(["extra.png"]), tmp_path / "photos")
 
 
@@ -215,13 +216,8 @@ def test_root_without_split_is_split_by_hash(tmp_path: Path) -> None:
     make_set(tmp_path / "few", 2)
     assert len(open_data_root(tmp_path / "few", SKETCH).test_target) == 1
     make_set(tmp_path / "one", 1)
-    with pytest.raises(UserError, match="too few"):
+    with pytest.raises(UserError, match=r"1 pairs are too few to train and test; "):
         open_data_root(tmp_path / "one", SKETCH)
-    for name in ("photos/tom.png", "photos/ann.png", "sketches/1.png"):
-        picture(tmp_path / "apart" / name, 20)
-    words = "0 pairs are too few .*, 1 source images without a target: 1.png, 2 target images .*: ann.png, tom.png; at"
-    with pytest.raises(UserError, match=words):
-        open_data_root(tmp_path / "apart", SKETCH)
 
 
 def test_root_of_photos_only(tmp_path: Path) -> None:

@@ -101,8 +101,7 @@ datasets.prepare.align.cut(image, datasets.prepare.align.ffhq_crop(points, image
 
 
 def test_a_photo_of_62_megapixels_is_cut_out_in_little_memory() -> None:
-    call = "\n    ".join(CUT.strip().splitlines())
-    cost = cost_of("datasets.prepare.align", call)
+    cost = cost_of("datasets.prepare.align", CUT)
     assert cost.message is None and cost.seconds < 5 and cost.memory < 1024, cost
 
 

@@ -17,7 +17,8 @@ from tiny_checkpoints import refused
 from tiny_models import drawing, fill_folder, photo
 from tiny_models import labels as label_map
 
-from datasets import augment
+from datasets import pairs as pairs_module
+from datasets import styles
 from datasets.augment import item_rng
 from datasets.loader import collate, eval_loader, train_loader
 from datasets.pairs import PairedImages
@@ -162,7 +163,7 @@ def test_drawings_are_made_of_the_photos_own_label_map(faces: Path, drawings: Ca
 def test_label_maps_are_mirrored_with_their_photo(faces: Path) -> None:
     data = pairs(faces, augment=True, with_labels=True, roughen=False)
     ids = np.asarray(label_map(0, 16)).repeat(2, 0).repeat(2, 1)
-    target = data.load(0)[1]
+    target = data.pixels(0).target
     turned = 0
     for seed in range(8):
         row = data[0, seed]
@@ -199,7 +200,8 @@ def test_photos_without_a_label_map_are_named(faces: Path, drawings: Calls) -> N
     message = refused(lambda: pairs(faces, labels=None, styles=("drawing",)))
     assert "prepare_data.py labels" in message and "--sketch_styles" in message
     fill_folder(faces / "others", ["x.png"], lambda k: label_map(k, 16))
-    assert "no label map has the name" in refused(lambda: pairs(faces, labels=faces / "others", styles=("drawing",)))
+    message = refused(lambda: pairs(faces, labels=faces / "others", styles=("drawing",)))
+    assert "no label map has the name" in message and "no photo for x.png, no label map for 0.png, 1.png" in message
 
 
 def test_data_roots_know_the_label_maps_beside_the_photos(faces: Path) -> None:
@@ -239,7 +241,8 @@ def test_a_share_of_the_sketches_is_only_begun(faces: Path, drawings: Calls, mon
         begun.append(len(sketch))
         return np.full_like(sketch, 255)
 
-    monkeypatch.setattr(augment, "unfinished", begin, raising=False)
+    for module in (pairs_module, styles):
+        monkeypatch.setattr(module, "begin_sketch", begin)
     options: dict[str, Any] = {"augment": True, "roughen": False, "unfinished": 0.3}
     data = pairs(faces, styles=("sobel",), **options)
     blank = sum(bool((data[k % 6, k][0] == 1).all()) for k in range(200))

@@ -114,7 +114,7 @@ def test_source_and_target_are_cut_alike(tmp_path: Path) -> None:
     options = {"size": 64, "augment": True, "roughen": False}
     plain = PairedImages(task, tmp_path / "sketches", tmp_path / "photos", **options)
     cut = PairedImages(task, tmp_path / "sketches", tmp_path / "photos", jitter=True, **options)
-    grey = Pixels(plain.load(0)[1][..., 0], plain.load(0)[1], None)
+    grey = Pixels(plain.pixels(0).target[..., 0], plain.pixels(0).target, None)
     cut.pixels = plain.pixels = lambda index: grey  # type: ignore[method-assign]
     for seed in range(5):
         source, target, _ = cut[(0, seed)]

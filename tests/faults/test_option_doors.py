@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from child_processes import finish, run_script, start, wait_until
 from measured import refused_cheaply
 from tiny_models import drawing, save_tiny
 
@@ -30,12 +30,10 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def script(root: Path, place: Path, *flags: str | bytes, name: str = "inference") -> tuple[int, list[str], str]:
-    """Exit status, lines of stderr, and stdout, whose encoding is strict."""
-    command = [sys.executable, str(root / "scripts" / f"{name}.py"), *flags]
-    env = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
-    done = subprocess.run(command, cwd=place, capture_output=True, env=env)
-    return done.returncode, done.stderr.decode(errors="replace").splitlines(), done.stdout.decode(errors="replace")
+def infer(place: Path, *flags: str) -> tuple[int | None, list[str]]:
+    """Exit status and lines of stderr."""
+    done = run_script("inference", "--checkpoint_path=tiny.pt", "--data_path=in", *flags, folder=place)
+    return done.returncode, done.stderr.splitlines()
 
 
 @pytest.mark.parametrize("kind", ["device", "pipe", "large", "folder", "missing", "bytes"])
@@ -106,55 +104,52 @@ def test_far_too_many_outputs_name_the_flag_and_its_bound() -> None:
         options.parse(["--n_outputs_to_generate", "1000000000"], mixing=True)
 
 
-def test_a_bad_label_map_is_said_at_the_start(place: Path, root: Path) -> None:
+def test_a_bad_label_map_is_said_at_the_start(place: Path) -> None:
     (place / "map.json").write_text('{"1": 99}')
-    status, lines, _ = script(root, place, "--checkpoint_path=tiny.pt", "--data_path=in", "--label_map=map.json")
+    status, lines = infer(place, "--label_map=map.json")
     assert status == 2 and len(lines) == 1 and "map.json" in lines[0], lines
 
 
 def test_names_that_are_not_utf8(place: Path, root: Path) -> None:
     os.rename(os.fsencode(place / "in"), os.fsencode(place) + b"/caf\xe9")
-    status, lines, out = script(root, place, "--checkpoint_path=tiny.pt", b"--data_path=caf\xe9", "--exp_dir=out")
-    assert status == 0 and lines == [] and "caf\\udce9" in out, (lines, out)
+    command: list[str | bytes] = [sys.executable, str(root / "scripts" / "inference.py"), "--checkpoint_path=tiny.pt"]
+    env = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([*command, b"--data_path=caf\xe9", "--exp_dir=out"], cwd=place, capture_output=True, env=env)
+    assert (done.returncode, done.stderr) == (0, b"") and b"caf\\udce9" in done.stdout, done
 
 
-def test_two_runs_in_one_folder(place: Path, root: Path) -> None:
+def test_two_runs_in_one_folder(place: Path) -> None:
     """The second one says who is in it; that one goes on. Shards of one job share it."""
     (place / "out").mkdir()
-    flags = ["--checkpoint_path=tiny.pt", "--data_path=in", "--exp_dir=out"]
     with only_process_in(place / "out"):
-        status, lines, _ = script(root, place, *flags)
+        status, lines = infer(place, "--exp_dir=out")
         assert status == 2 and len(lines) == 1 and f"in use by process {os.getpid()}" in lines[0], lines
         assert not (place / "out" / "inference_results").exists()
-    status, lines, _ = script(root, place, *flags)
-    assert (status, lines) == (0, [])
+    assert infer(place, "--exp_dir=out") == (0, [])
 
 
-def test_files_of_the_users_stay(place: Path, root: Path) -> None:
+def test_files_of_the_users_stay(place: Path) -> None:
     theirs = [".mine.tmp", "notes/.deep.tmp", "notes/.x.png.0123456789ab.tmp"]
     for name in theirs:
         (place / name).parent.mkdir(exist_ok=True)
         (place / name).write_text("")
     left = place / "inference_results" / ".a.png.0123456789ab.tmp"
     for _ in range(2):
-        assert script(root, place, "--checkpoint_path=tiny.pt", "--data_path=in", "--exp_dir=.")[0] == 0
+        assert infer(place, "--exp_dir=.")[0] == 0
         assert all((place / name).exists() for name in theirs)
         assert not left.exists()
         left.write_text("")
 
 
-def test_a_studio_for_everybody_says_so(root: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(root / "scripts" / "studio.py"), "--host=0.0.0.0", "--port=0", "--device=cpu"]
-    with open(tmp_path / "out", "wb") as out, open(tmp_path / "err", "wb") as err:
-        process = subprocess.Popen(command, stdout=out, stderr=err, cwd=tmp_path)
+def test_a_studio_for_everybody_says_so(tmp_path: Path) -> None:
+    out, err = tmp_path / "out", tmp_path / "err"
+    flags = ["--host=0.0.0.0", "--port=0", "--device=cpu"]
+    process = start("script", "studio", flags, str(tmp_path), output=out, errors=err)
     try:
-        for _ in range(600):
-            if b"Ctrl-C" in (tmp_path / "out").read_bytes():
-                break
-            time.sleep(0.1)
+        wait_until(lambda: out.exists() and "Ctrl-C" in out.read_text())
     finally:
         process.terminate()
-        process.wait(30)
-    said, warned = (tmp_path / "out").read_text(), (tmp_path / "err").read_text().splitlines()
+        finish(process)
+    said, warned = out.read_text(), err.read_text().splitlines()
     assert "http://" in said and "localhost" not in said and "0.0.0.0" not in said, said
     assert len(warned) == 1 and "WARNING" in warned[0] and "everybody" in warned[0] and "http://" in warned[0]

@@ -7,12 +7,13 @@ import multiprocessing
 import os
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 
@@ -22,23 +23,47 @@ def _server() -> Any:
     paths = [str(HERE), str(HERE.parent / "faults"), str(HERE.parents[1])]
     os.environ["PYTHONPATH"] = os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    context.set_forkserver_preload(["child_runs", "torch.utils.tensorboard", "torch._dynamo"])
+    context.set_forkserver_preload(["child_runs", "psp.inference.run", "torch.utils.tensorboard", "torch._dynamo"])
     return context
 
 
-def start(name: str, *args: Any, output: Path, env: dict[str, str] | None = None) -> BaseProcess:
-    """Run `child_runs.<name>(*args)` as a script's main would be; its output and errors go to the file."""
-    process = _server().Process(target=_child, args=(name, args, str(output), env or {}))
+def start(
+    name: str, *args: Any, output: Path, errors: Path | None = None, env: dict[str, str] | None = None
+) -> BaseProcess:
+    """Run `child_runs.<name>(*args)` as a script's main would be; its output and errors go to the file, or to two."""
+    process = _server().Process(target=_child, args=(name, args, str(output), str(errors or output), env or {}))
     process.start()
     return process
 
 
-def _child(name: str, args: tuple[Any, ...], output: str, env: dict[str, str]) -> None:
+class Done(NamedTuple):
+    returncode: int | None
+    stdout: str
+    stderr: str
+
+
+def run_script(name: str, *flags: object, folder: Path) -> Done:
+    """scripts/`name`.py with these flags, started in the folder: what `subprocess.run` does, without the imports."""
+    return _run("script", name, [str(flag) for flag in flags], str(folder))
+
+
+def run_code(code: str, *arguments: object, env: dict[str, str] | None = None) -> Done:
+    """`python -c code arguments`, with torch imported already."""
+    return _run("code", code, [str(argument) for argument in arguments], env=env)
+
+
+def _run(name: str, *args: Any, env: dict[str, str] | None = None) -> Done:
+    with tempfile.TemporaryDirectory() as said:
+        out, err = Path(said, "out"), Path(said, "err")
+        (status,) = finish(start(name, *args, output=out, errors=err, env=env), timeout=280)
+        return Done(status, out.read_text(errors="replace"), err.read_text(errors="replace"))
+
+
+def _child(name: str, args: tuple[Any, ...], output: str, errors: str, env: dict[str, str]) -> None:
     os.setsid()  # signals to the group reach this process and its loader workers alone
     os.environ.update(env)
-    handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    os.dup2(handle, 1)
-    os.dup2(handle, 2)
+    for number, path in ((1, output), (2, errors)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666), number)
     sys.stdout.flush()
     import torch
     from tqdm import tqdm

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
+import json
 import multiprocessing
 import os
+import resource
+import runpy
+import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -107,6 +112,15 @@ def announced(folder: str, options: dict[str, Any], passed: Any) -> int:
     return run(folder, options)
 
 
+def train_script(arguments: list[str]) -> int:
+    """scripts/train.py from its first line on, but for the curves, which take longer than the training here."""
+    script = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
+    sys.argv = [str(script), *arguments]
+    TrainLog.draw_curves = lambda self: None  # type: ignore[method-assign]
+    runpy.run_path(str(script), run_name="__main__")
+    raise AssertionError("a script ends with its status")
+
+
 # ---- several ranks --------------------------------------------------------------------------------
 
 
@@ -184,3 +198,34 @@ def infer(folder: str, out: str) -> int:
     flags = [f"--data_path={folder}/in", f"--exp_dir={folder}/{out}", f"--checkpoint_path={folder}/tiny.pt"]
     options = parse([*flags, "--device=cpu"], mixing=False)
     return translate_folder(options).status
+
+
+def cost(module: str, call: str, arguments: list[str]) -> None:
+    """Prints the message of the UserError that the call raises, its CPU seconds and the MiB of this process."""
+    resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+    known = vars(importlib.import_module(module))
+    sys.argv = ["-c", *arguments]
+    message = None
+    begun = time.process_time()
+    try:
+        exec(call, {"sys": sys, module.split(".")[0]: sys.modules[module.split(".")[0]]})
+    except (UserError, known.get("Refused", UserError)) as error:
+        message = str(error)
+    seconds = time.process_time() - begun
+    lines = Path("/proc/self/status").read_text().splitlines()  # getrusage counts what the parent had, too
+    status = dict(line.split(":", 1) for line in lines)
+    print(json.dumps([message, seconds, int(status["VmHWM"].split()[0]) >> 10]))
+
+
+def script(name: str, flags: list[str], folder: str) -> int | None:
+    """scripts/`name`.py."""
+    os.chdir(folder)
+    sys.argv = [f"scripts/{name}.py", *flags]
+    status: int | None = importlib.import_module(f"scripts.{name}").main()
+    return status
+
+
+def code(source: str, arguments: list[str]) -> None:
+    """What `python -c` does."""
+    sys.argv = ["-c", *arguments]
+    exec(compile(source, "<code>", "exec"), {"__name__": "__main__"})

@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from child_processes import finish, start
 
-ROOT = Path(__file__).resolve().parents[2]
-CHILD = """
-import json, resource, sys, time
-resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
-from psp.errors import UserError
-import {module}
-start = time.process_time()
-try:
-    {call}
-    message = None
-except (UserError, {module}.__dict__.get("Refused", UserError)) as error:
-    message = str(error)
-seconds = time.process_time() - start
-status = dict(line.split(":", 1) for line in open("/proc/self/status"))  # getrusage counts what the parent had, too
-print(json.dumps([message, seconds, int(status["VmHWM"].split()[0]) >> 10]))
-"""
 MOST_SECONDS, MOST_MEMORY = 5.0, 1024
 
 
@@ -42,13 +26,11 @@ def cost_of(module: str, call: str, *arguments: str | Path) -> Cost:
     """`call` is Python with `module` imported and the arguments in sys.argv[1:]. Skips where there is no /proc."""
     if sys.platform != "linux":
         pytest.skip("reads /proc")
-    code = CHILD.format(module=module, call=call)
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=ROOT, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    return Cost(*json.loads(done.stdout))
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder, "said.txt")
+        process = start("cost", module, call, [str(argument) for argument in arguments], output=said)
+        assert finish(process) == [0], said.read_text()[-2000:]
+        return Cost(*json.loads(said.read_text()))
 
 
 def refused_cheaply(module: str, call: str, path: Path) -> str:

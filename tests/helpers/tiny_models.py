@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tiny_training
 import torch
 from PIL import Image
 
 from psp.compat import prepare_torchvision
 from psp.models.psp import PSP
-from psp.networks.encoders import CompactStyleEncoder
 from psp.networks.stylegan2 import Generator
 from psp.tasks import get_task
 from psp.weights.save import psp_state, save_torch
@@ -22,10 +22,10 @@ def tiny_psp(task: str = "celebs_sketch_to_face", *, size: int = 16, style_dim: 
     torch.manual_seed(1)
     decoder = Generator(size, style_dim, 2, channels={2**k: 8 for k in range(2, 11)})
     kind = get_task(task)
-    encoder = CompactStyleEncoder(decoder.n_styles, kind.input_nc, style_dim)
+    encoder = tiny_training.encoder(decoder.n_styles, kind.input_nc, style_dim)
     with torch.no_grad():  # random weights barely react to the input: enlarge that, around codes of common size
         for head in encoder.heads:
-            head.weight.mul_(600)  # type: ignore[union-attr, operator]
+            head.weight.mul_(200)  # type: ignore[union-attr, operator]
         offset = encoder.eval()(torch.full((1, kind.input_nc, 256, 256), 0.5))[0]
     config = {"dataset_type": task, "encoder_type": "CompactStyleEncoder"}
     return PSP(encoder, decoder, latent_avg=torch.randn(style_dim) - offset, task=kind, config=config).eval()

@@ -7,16 +7,18 @@ import dataclasses
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import tiny_training as tiny
 import torch
 from torch import Tensor
 
 from psp.batch import Batch
 from psp.training.config import Config
+from psp.training.log import TrainLog
 from psp.training.loop import Trainer
 from psp.training.method import Method
 from psp.training.methods.stylegan2.joint import JointMethod
@@ -27,6 +29,17 @@ CONFIG = Config(
     max_steps=STEPS, image_interval=5, board_interval=1, val_interval=3, save_interval=2, keep_checkpoints=2,
     batch_size=2, max_bad_steps=3,
 )  # fmt: skip
+
+
+DRAW_CURVES = TrainLog.draw_curves
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_curves() -> Iterator[None]:
+    """For a conftest.py: drawing them takes longer than the training. `DRAW_CURVES` brings them back."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainLog, "draw_curves", lambda self: None)
+        yield
 
 
 def validation() -> list[Batch]:

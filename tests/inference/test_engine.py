@@ -113,7 +113,7 @@ def test_the_encoder_for_gpus_agrees_with_the_plain_one(encoder_type: str) -> No
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
     frozen = frozen_encoder(encoder, torch.float32)
     with torch.inference_mode():
-        x = torch.rand(2, 1, 256, 256)
+        x = torch.rand(2 if encoder_type == "CompactStyleEncoder" else 1, 1, 256, 256)  # the others are large
         assert difference(frozen(x), encoder(x)) < 1e-5
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
     norms = [sum(isinstance(m, torch.nn.BatchNorm2d) for m in net.modules()) for net in (encoder, frozen)]

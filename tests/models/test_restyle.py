@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 import tiny_training as tiny
 import torch
 import torch.nn.functional as F
+from child_processes import run_script
 from PIL import Image
 from tiny_checkpoints import refused, written
 from tiny_models import fill_folder, photo
@@ -319,10 +318,9 @@ def test_flag_is_for_restyle(root: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_as_a_user_runs_it(checkpoint: Path, call: Script, root: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(root / "scripts/inference.py"), f"--checkpoint_path={checkpoint}", "--n_images=1"]
-    command += [f"--data_path={tmp_path / 'in'}", f"--exp_dir={tmp_path / 'out'}", "--device=cpu"]
-    done = subprocess.run([*command, "--n_iters_per_batch=2"], capture_output=True, text=True, cwd=tmp_path)
+def test_as_a_user_runs_it(checkpoint: Path, call: Script, tmp_path: Path) -> None:
+    flags = [f"--checkpoint_path={checkpoint}", "--n_images=1", "--data_path=in", "--exp_dir=out", "--device=cpu"]
+    done = run_script("inference", *flags, "--n_iters_per_batch=2", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "2 passes of refinement" in done.stdout
     assert np.abs(picture(tmp_path / "out/inference_results/a.png") - expected(0, 2)[1]).max() <= 1

@@ -20,7 +20,7 @@ from psp.models.psp import PSP
 from psp.models.style_bank import MAX_BYTES, NEIGHBOURS, StyleBank
 from psp.studio.models import Ask
 from psp.studio.psp_model import PspModel
-from psp.weights.convert import convert, model_tensors
+from psp.weights.convert import convert, lowered, model_tensors
 from psp.weights.describe import describe
 from psp.weights.formats import read_weights
 from psp.weights.hub import from_pretrained, model_card, save_pretrained
@@ -223,7 +223,8 @@ def test_a_bank_lies_beside_a_generator(model: PSP, tmp_path: Path) -> None:
     tensors = model_tensors(model)
     split = {key: value for key, value in tensors.items() if key.startswith("encoder.")}
     rest = {key: value for key, value in tensors.items() if key not in split}
-    save_safetensors(rest, {"kind": "stylegan2"}, tmp_path / "g.safetensors", dtype=torch.float16)
+    rest = lowered(rest, torch.float16, where="the generator")
+    save_safetensors(rest, {"kind": "stylegan2"}, tmp_path / "g.safetensors")
     save_safetensors(split, model.config | {"generator": "g.safetensors"}, tmp_path / "e.safetensors")
     loaded = load_model(tmp_path / "e.safetensors")
     assert loaded.style_bank is not None and torch.equal(loaded.style_bank.codes, model.style_bank.codes)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from psp_commands import Train
 from tiny_models import drawing, fill_folder, labels, photo
+from tiny_runs import no_curves  # noqa: F401
 
-from psp.training.log import TrainLog
+from scripts import train as train_script
 
 # every step of the loop, in as little time as possible
 QUICK = [
@@ -20,23 +19,13 @@ QUICK = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def script(root: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("train_script", root / "scripts" / "train.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def train(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Train:
-    """The script in this process; without the curves, which take longer than everything else."""
-    monkeypatch.setattr(TrainLog, "draw_curves", lambda self: None)
+def train(monkeypatch: pytest.MonkeyPatch) -> Train:
+    """The script in this process."""
 
     def run(*argv: object) -> int:
         monkeypatch.setattr(sys, "argv", ["train.py", *QUICK, *map(str, argv)])
-        return script.main()
+        return train_script.main()
 
     return run
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from child_processes import run_script
 from PIL import Image
 
 from datasets.prepare.celebamask import PARTS, find_parts, merge_parts, read_split
@@ -122,47 +122,12 @@ def test_sketches_command_resumes(tmp_path: Path, root: Path, workers: str, caps
             "--workers", workers]  # fmt: skip
     assert main(args) == 0
     files = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file())
-    assert files == ["0_edges.png", "sketches_edges.settings.json", "sub/1_edges.png", "sub/2_edges.png"]
+    assert files == ["0_edges.png", "sub/1_edges.png", "sub/2_edges.png"]
     first = (tmp_path / "out/0_edges.png").read_bytes()
     (tmp_path / "out/0_edges.png").unlink()
     capsys.readouterr()
     assert main(args) == 0 and "1 made, 2 were there already" in capsys.readouterr().out
     assert (tmp_path / "out/0_edges.png").read_bytes() == first
-
-
-def test_sketches_of_other_photos_or_styles_never_mix(
-    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    photos, out = photos_folder(tmp_path, root), tmp_path / "out"
-    args = ["sketches", "--photos", str(photos), "--out", str(out), "--size", "32", "--workers", "1"]
-    assert main(args) == 0
-    before = (out / "0.png").read_bytes()
-    with pytest.raises(UserError, match=r"out holds results of another style \(sobel, now pencil\); .*--out"):
-        main([*args, "--style", "pencil"])
-    shutil.copytree(photos, tmp_path / "others")
-    with pytest.raises(UserError, match=r"other photos \(.*photos, now .*others\)"):
-        main(["sketches", "--photos", str(tmp_path / "others"), *args[3:]])
-    assert (out / "0.png").read_bytes() == before
-    (photos / "0.png").write_bytes((photos / "sub/1.png").read_bytes())
-    capsys.readouterr()
-    assert main(args) == 0 and "1 made, 2 were there already" in capsys.readouterr().out, "another photo of that name"
-    assert (out / "0.png").read_bytes() == (out / "sub/1.png").read_bytes()
-    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
-    assert main([*args, "--style", "pencil", "--overwrite"]) == 0 and main([*args, "--style", "pencil"]) == 0
-    assert all(path.stat().st_mtime_ns > at for path, at in times.items())
-
-
-def test_files_that_nothing_is_known_of_are_not_replaced(tmp_path: Path, root: Path) -> None:
-    photos = photos_folder(tmp_path, root)
-    Image.new("L", (8, 8)).save(tmp_path / "0.png")
-    with pytest.raises(UserError, match="holds results of settings that are not recorded"):
-        main(["sketches", "--photos", str(photos), "--out", str(tmp_path), "--workers", "1"])
-    for command in (["merge", "--photos", str(photos), "--held_out", "0.5"], ["weights", "--photos", str(photos)]):
-        out = tmp_path / f"{command[0]}.zip"
-        out.write_text("mine")
-        with pytest.raises(UserError, match=rf"{command[0]}\.zip holds results of settings that are not recorded"):
-            main([*command, "--out", str(out)])
-        assert out.read_text() == "mine"
 
 
 def test_drawings_are_the_same_in_any_number_of_processes(tmp_path: Path, root: Path) -> None:
@@ -259,10 +224,6 @@ def test_align_labels_keep_ids(tmp_path: Path, root: Path) -> None:
 # --- the command line ---------------------------------------------------------------------------------------------
 
 
-def script(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(SCRIPT), *args], capture_output=True, text=True, cwd="/", timeout=120)
-
-
 def test_help_needs_no_torch() -> None:
     code = (
         f"import sys, runpy; sys.argv = ['x', 'align', '--help']\n"
@@ -282,5 +243,5 @@ def test_mistakes_are_one_line_and_status_2(tmp_path: Path) -> None:
         ["sketches", "--photos", str(tmp_path), "--out", str(tmp_path / "o"), "--style", "ink"],
         ["masks", "--parts", str(tmp_path), "--out", str(tmp_path / "o")],
     ):
-        done = script(*args)
+        done = run_script("prepare_data", *args, folder=Path("/"))
         assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr

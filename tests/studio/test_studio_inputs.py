@@ -16,29 +16,8 @@ from tiny_studio import good, picture, refused
 from datasets.sketches import sketch_from_photo
 from psp.images.decode import open_image
 from psp.images.preprocess import source_pixels
-from psp.studio.inputs import LABELS, SKETCH, Tools, guess_kind, to_sketch
+from psp.studio.inputs import LABELS, SKETCH, Tools, to_sketch
 from psp.studio.uploads import read_image
-
-
-@pytest.mark.parametrize(
-    ("folder", "kind"), [("sketches", "sketch"), ("drawn", "sketch"), ("labels", "labels"), ("photos", "photo")]
-)
-def test_the_examples_are_told_apart(root: Path, folder: str, kind: str) -> None:
-    found = {
-        path.name: guess_kind(open_image(path)) for path in sorted((root / "examples" / folder).glob("*.[jp][pn]g"))
-    }
-    assert found and set(found.values()) == {kind}, found
-
-
-def test_other_pictures_are_told_apart(root: Path) -> None:
-    photo = open_image(root / "examples" / "photos" / "male_4.jpg")
-    chalk = open_image(root / "examples" / "drawn" / "simple_face.png").convert("L").point(lambda v: 255 - v)
-    assert guess_kind(photo.convert("L")) == "photo"
-    assert guess_kind(chalk) == "sketch"
-    assert guess_kind(chalk.point(lambda v: 255 if v < 128 else 0).convert("1")) == "sketch"
-    assert guess_kind(Image.new("RGB", (99, 70), "white")) == "sketch"
-    labels = open_image(root / "examples" / "labels" / "male_4.png")
-    assert guess_kind(labels.convert("RGB")) == guess_kind(Image.fromarray(np.asarray(labels))) == "labels"
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import os
 import re
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_studio as tiny
+from child_processes import run_script
 from PIL import Image
 
 from psp.errors import UserError
@@ -274,9 +274,7 @@ def test_a_hundred_bad_uploads_at_once(program: tuple[subprocess.Popen[str], int
         (["--device", "tpu"], "--device"),
     ],
 )  # fmt: skip
-def test_mistakes_are_one_line(root: Path, flags: list[str], words: str) -> None:
-    done = subprocess.run(
-        [sys.executable, str(root / "scripts" / "studio.py"), *flags], capture_output=True, text=True, timeout=120
-    )
+def test_mistakes_are_one_line(tmp_path: Path, flags: list[str], words: str) -> None:
+    done = run_script("studio", *flags, folder=tmp_path)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and words in done.stderr

@@ -20,16 +20,10 @@ from psp.training.config import METHODS, Config
 from psp.training.flags import ignored, parse
 from psp.training.method import MethodOptions, method_named
 from psp.training.methods.stylegan2.options import parse_channels
-from psp.training.resolve import SHORT_SCHEDULE, from_mapping, known_options, resolve, schedule
+from psp.training.resolve import PAPER, from_mapping, known_options, resolve, schedule
 from psp.training.saved_options import saved
 
-FULL_SCHEDULE = {
-    "max_steps": 500_000,
-    "image_interval": 100,
-    "board_interval": 50,
-    "val_interval": 1000,
-    "save_interval": 1000,
-}
+SHORT = {"max_steps": 300, "image_interval": 100, "board_interval": 10, "val_interval": 50, "save_interval": 50}
 
 
 def together(config: Config, options: MethodOptions) -> SimpleNamespace:
@@ -66,7 +60,7 @@ def test_psps_sketch_command() -> None:
         "l2_lambda": 1, "lpips_lambda": 0.8, "id_lambda": 0, "w_norm_lambda": 0.005, "lpips_lambda_crop": 0,
         "l2_lambda_crop": 0, "moco_lambda": 0, "parsing_lambda": 0,
     }  # fmt: skip
-    assert (config.max_steps, config.val_interval, config.save_interval) == (500_000, 2500, 5000)
+    assert (config.val_interval, config.save_interval, config.checkpoint_path) == (2500, 5000, "")
     assert (config.learning_rate, config.optim_name, config.batch_size) == (1e-4, "ranger", 8)
 
 
@@ -96,12 +90,47 @@ def test_nothing_given_is_filled_from_the_task() -> None:
             task.label_nc,
             task.resize_factors or "",
         )
-        for key, value in FULL_SCHEDULE.items():
-            assert getattr(config, key) == value
-    short = resolved(examples=True)
-    assert all(getattr(short, key) == value for key, value in SHORT_SCHEDULE.items())
     assert resolved("--max_steps=7", examples=True).max_steps == 7
     assert resolved("--method=stylegan2").learning_rate == 2e-3
+
+
+def scheduled(*argv: str, n_images: int = 88, examples: bool = False, device: str = "cpu") -> SimpleNamespace:
+    return together(*schedule(*resolve(parse(argv), examples=examples), n_images, device=device))
+
+
+def intervals(config: SimpleNamespace) -> dict[str, int]:
+    return {name: getattr(config, name) for name in PAPER}
+
+
+def test_the_schedule_follows_from_the_data_and_the_device() -> None:
+    """Hours at most, whatever there is; on paper it is pSp's; what is given stays."""
+    assert intervals(scheduled(examples=True, n_images=48)) == SHORT
+    assert scheduled(n_images=12).max_steps == 300
+    own = {"max_steps": 2200, "image_interval": 220, "board_interval": 10, "val_interval": 110, "save_interval": 110}
+    assert intervals(scheduled()) == own
+    large = own | {"max_steps": 20_000, "image_interval": 2000, "board_interval": 50}
+    assert intervals(scheduled(n_images=70_000)) == large | {"val_interval": 1000, "save_interval": 1000}
+    assert scheduled(n_images=70_000, device="cuda").max_steps == 100_000
+    for examples in (True, False):
+        assert intervals(scheduled("--preset=paper", examples=examples)) == PAPER
+    given = scheduled("--max_steps=40", "--val_interval=7", "--preset=paper")
+    assert (given.max_steps, given.val_interval, given.save_interval) == (40, 7, 1000)
+
+
+def test_the_bundled_encoder_goes_on_where_it_fits() -> None:
+    def begins_with(*argv: str) -> str:
+        return Path(resolved("--data_root=mine", *argv).checkpoint_path).name
+
+    assert begins_with() == begins_with("--dataset_type=cufs_sketch_to_face") == "psp_sketch_to_face.safetensors"
+    assert begins_with("--dataset_type=celebs_seg_to_face", "--preset=small") == "psp_seg_to_face.safetensors"
+    assert begins_with("--checkpoint_path=a.pt") == "a.pt"
+    for argv in (
+        "--from_scratch", "--preset=paper", "--dataset_type=ffhq_encode", "--stylegan_weights=g.pt", "--learn_in_w",
+        "--irse50_weights=b.pth", "--encoder_type=GradualStyleEncoder", "--start_from_latent_avg=false",
+    ):  # fmt: skip
+        assert begins_with(argv) == "", argv
+    assert resolved().learning_rate == 3e-4 and resolved("--from_scratch").learning_rate == 1e-4
+    assert "--from_scratch" in refused("--from_scratch", "--checkpoint_path=a.pt")
 
 
 def test_one_named_weight_means_psps_defaults_for_the_others() -> None:
@@ -281,10 +310,6 @@ def test_published_values_are_the_defaults(method: str, wanted: dict[str, Any]) 
 
 def test_epochs_and_the_decay_follow_from_the_data() -> None:
     command = ["--method=pix2pix", "--batch_size=16", "--epochs=11"]
-
-    def scheduled(*argv: str, n_images: int = 88, examples: bool = False) -> SimpleNamespace:
-        return together(*schedule(*resolve(parse(argv), examples=examples), n_images))
-
     filled = scheduled(*command)
     assert (filled.max_steps, filled.decay_from, filled.decay_until) == (61, 30, 61)
     sooner = scheduled(*command, "--max_steps=9", "--decay_from=2")
@@ -294,8 +319,6 @@ def test_epochs_and_the_decay_follow_from_the_data() -> None:
     assert scheduled(*command, "--grad_accumulation=2").max_steps == 31
     plain = scheduled("--epochs=2", n_images=48, examples=True)
     assert plain.max_steps == 24 and not hasattr(plain, "decay_from")
-    unchanged = resolve(parse([]), examples=True)
-    assert schedule(*unchanged, 48) == unchanged
 
 
 @pytest.mark.parametrize(

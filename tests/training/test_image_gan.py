@@ -18,18 +18,11 @@ from psp.errors import UserError
 from psp.models.image_to_image import PictureModel, picture_input
 from psp.tasks import get_task
 from psp.training.bad_steps import BadStep
-from psp.training.log import TrainLog
 from psp.training.methods.player import Player, decayed
 from psp.weights.load import load_any_model
 from psp.weights.save import save_torch
 
 NAMES = sorted(KINDS)
-
-
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing them takes longer than the training here."""
-    monkeypatch.setattr(TrainLog, "draw_curves", lambda self: None)
 
 
 # ---- steps -------------------------------------------------------------------------------------------
@@ -195,11 +188,9 @@ def test_fp16_overflow_lowers_the_scale_and_skips() -> None:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainLog, "draw_curves", lambda self: None)
-        for name in NAMES:
-            folders[name] = tmp_path_factory.mktemp(name)
-            assert trainer(folders[name], game(name, seed=0)).run() == 0
+    for name in NAMES:
+        folders[name] = tmp_path_factory.mktemp(name)
+        assert trainer(folders[name], game(name, seed=0)).run() == 0
     return folders
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Iterator
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_runs
 import tiny_training as tiny
 import torch
+from tiny_games import KINDS, game
 from tiny_runs import CONFIG, METHODS, STEPS, Interrupting, records, same, same_end, state, trainer, validation
 from torch import Tensor
 
@@ -20,21 +23,18 @@ from psp.training.bad_steps import BadStep
 from psp.training.log import TrainLog, keep_records
 from psp.training.loop import NO_OPTIONS, loader_errors, step_seed
 from psp.training.saved_options import saved
+from psp.weights.formats import read_weights
 from psp.weights.load import load_model
-
-
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing them takes longer than the training here."""
-    monkeypatch.setattr(TrainLog, "draw_curves", lambda self: None)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run from beginning to end."""
+    """A run from beginning to end, curves included."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("run")
-    assert trainer(folder, METHODS["ranger"]()).run() == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainLog, "draw_curves", tiny_runs.DRAW_CURVES)
+        assert trainer(folder, METHODS["ranger"]()).run() == 0
     return folder
 
 
@@ -93,6 +93,56 @@ def test_the_same_seed_gives_the_same_run(finished: Path, tmp_path: Path) -> Non
 def test_step_seeds_differ() -> None:
     seeds = {step_seed(seed, step) for seed in range(50) for step in range(200)}
     assert len(seeds) == 50 * 200 and all(0 <= s < 2**63 for s in seeds)
+
+
+class Clock:
+    """`time` of a module, which moves only where a test lets it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+
+def test_last_pt_is_written_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the first checkpoint would be hours away; 0 minutes: not at all."""
+    clock = Clock()
+    monkeypatch.setattr("psp.training.loop.time", clock)
+
+    def saves(**options: Any) -> list[int]:
+        run = trainer(tmp_path / str(options), max_steps=6, save_interval=100, val_interval=100, **options)
+        step, write, found = run.method.training_step, run._write, []
+
+        def slow(*arguments: Any) -> Any:
+            clock.now += 25
+            return step(*arguments)
+
+        def written(state: Any, *, numbered: bool) -> None:
+            found.append(run.step)
+            write(state, numbered=numbered)
+
+        run.method.training_step, run._write = slow, written  # type: ignore[method-assign]
+        assert run.run() == 0
+        assert state(tmp_path / str(options))["step"] == 6
+        return found
+
+    assert saves(save_minutes=1.0) == [3, 6] and saves(save_minutes=0.0) == [6] and saves() == [6]
+
+
+ALL_METHODS = METHODS | {name: functools.partial(game, name) for name in KINDS}
+
+
+@pytest.mark.parametrize("name", ALL_METHODS)
+def test_last_pt_is_a_checkpoint_as_any_other(name: str, tmp_path: Path) -> None:
+    """Whatever the method: the same tensors and options as in the numbered one, for everything that reads weights."""
+    assert trainer(tmp_path, ALL_METHODS[name](), max_steps=1, val_interval=100).run() == 0
+    last, numbered = (read_weights(tmp_path / "checkpoints" / file) for file in ("last.pt", "iteration_1.pt"))
+    same(last.tensors, numbered.tensors)
+    assert (last.config, last.format) == (numbered.config, numbered.format) and last.left_out == ("training",)
 
 
 # ---- bad steps ------------------------------------------------------------------------------------

@@ -18,17 +18,10 @@ from psp.errors import UserError
 from psp.tasks import LAMBDAS
 from psp.training.config import METHODS, Config
 from psp.training.flags import ignored, parse
-from psp.training.log import TrainLog
 from psp.training.options import Declared, declared
 from psp.training.resolve import from_mapping, known_options, resolve
 from psp.training.saved_options import changes, saved
 from psp.weights.save import save_torch
-
-
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing them takes longer than the training here."""
-    monkeypatch.setattr(TrainLog, "draw_curves", lambda self: None)
 
 
 def test_every_option_is_explained_and_used() -> None:

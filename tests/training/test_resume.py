@@ -17,21 +17,13 @@ from psp.weights.load import read_training_state
 from psp.weights.save import save_torch
 
 
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing them takes longer than the training here."""
-    monkeypatch.setattr(TrainLog, "draw_curves", lambda self: None)
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {}
     for name, make in METHODS.items():
         torch.manual_seed(0)
         folders[name] = tmp_path_factory.mktemp(name)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(TrainLog, "draw_curves", lambda self: None)
-            assert trainer(folders[name], make()).run() == 0
+        assert trainer(folders[name], make()).run() == 0
     return folders
 
 

@@ -49,7 +49,6 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[FakeRun]:
     fake = ModuleType("wandb")
     vars(fake).update(init=init, Settings=lambda **o: SimpleNamespace(**o), Image=lambda path: ("picture", path))
     monkeypatch.setitem(sys.modules, "wandb", fake)
-    monkeypatch.setattr(TrainLog, "draw_curves", lambda self: None)
     return made
 
 
@@ -102,7 +101,6 @@ def test_a_run_that_cannot_start(runs: list[FakeRun], tmp_path: Path, monkeypatc
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="needs the package wandb")
 def test_the_real_package_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TrainLog, "draw_curves", lambda self: None)
     for name in list(os.environ):
         if name.startswith("WANDB_"):
             monkeypatch.delenv(name)

@@ -16,6 +16,7 @@ from psp.models.psp import PSP
 from psp.networks.photo_encoder import PhotoEncoder
 from psp.networks.stylegan2_discriminator import Discriminator
 from psp.weights import load as checkpoint
+from psp.weights.convert import lowered
 from psp.weights.formats import dequantise, read_weights
 from psp.weights.load import load_generator, load_model, read_training_state
 from psp.weights.save import psp_state, save_safetensors, save_torch
@@ -146,9 +147,8 @@ def test_our_file_with_the_generator_beside_it(psp: PSP, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_safetensors_in_less_precision(dtype: torch.dtype, psp: PSP, tmp_path: Path) -> None:
-    save_safetensors(
-        psp.state_dict(), {"dataset_type": "celebs_sketch_to_face"}, tmp_path / "m.safetensors", dtype=dtype
-    )
+    tensors = lowered(psp.state_dict(), dtype, where="the model")
+    save_safetensors(tensors, {"dataset_type": "celebs_sketch_to_face"}, tmp_path / "m.safetensors")
     loaded = load_model(tmp_path / "m.safetensors")
     assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32, torch.int64}
     difference = (outputs(loaded) - outputs(psp)).abs().max() / outputs(psp).abs().max()

@@ -10,8 +10,6 @@ import io
 import json
 import pickle
 import random
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ from pathlib import Path
 import pytest
 import tiny_training as tiny
 import torch
+from child_processes import run_code, run_script
 from tiny_checkpoints import Content, published, written
 
 from psp.errors import UserError
@@ -29,12 +28,11 @@ ROOT = Path(__file__).resolve().parents[2]
 WATCHED = """
 import encodings.cp437, json, re, sys, time
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
 import torch, safetensors.torch
 from psp.weights.load import load_generator, load_model
 from psp.errors import UserError
 try:
-    load_model(sys.argv[3])  # everything that is imported late is imported now
+    load_model(sys.argv[2])  # everything that is imported late is imported now
 except UserError:
     pass
 events, on = [], False
@@ -49,7 +47,7 @@ def hook(name, args):
         events.append([name, repr(args)[:200]])
 sys.addaudithook(hook)
 out = []
-for path in json.loads(Path(sys.argv[2]).read_text()):
+for path in json.loads(Path(sys.argv[1]).read_text()):
     start = time.monotonic()
     on = True
     try:
@@ -71,10 +69,7 @@ def watched(files: list[Path], good: Path) -> Iterator[tuple[Path, str | None, f
     """Per file: what the reader said (None: it was loaded), seconds, peak MiB so far, what it did besides reading."""
     listing = good.parent / "listing.json"
     listing.write_text(json.dumps([str(file) for file in files]))
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", WATCHED, str(ROOT), str(listing), str(good)],
-        capture_output=True, text=True, timeout=280,
-    )  # fmt: skip
+    done = run_code(WATCHED, listing, good)
     assert done.returncode == 0, done.stderr[-2000:]
     for path, said, seconds, peak, events in json.loads(done.stdout):
         yield Path(path), said, seconds, peak, events
@@ -263,15 +258,7 @@ def test_scripts_say_one_line(good: Path, tmp_path: Path) -> None:
         ("style_mixing", "checkpoint_path"),
         ("train", "stylegan_weights"),
     ):
-        command = [
-            sys.executable,
-            str(ROOT / "scripts" / f"{script}.py"),
-            f"--{flag}",
-            str(path),
-            "--exp_dir",
-            str(tmp_path / "e"),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        done = run_script(script, f"--{flag}", path, "--exp_dir", tmp_path / "e", folder=tmp_path)
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         assert done.returncode == 2 and len(lines) == 1 and "os.system" in lines[0] and str(path) in lines[0], (
             done.stderr

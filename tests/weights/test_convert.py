@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 from pathlib import Path
-from types import ModuleType
 
 import nvidia_networks as nvidia
 import pytest
@@ -28,6 +26,7 @@ from psp.weights.hub import from_pretrained, save_pretrained
 from psp.weights.load import load_generator, load_model
 from psp.weights.places import BUNDLED, BUNDLED_GENERATOR
 from psp.weights.save import psp_layout, save_safetensors, save_torch
+from scripts.convert_checkpoint import main
 
 # What pSp's own scripts look up in a checkpoint's opts before the command line adds its own.
 PSP_READS = (
@@ -45,16 +44,6 @@ def psp() -> PSP:
 @pytest.fixture
 def content(psp: PSP) -> Content:
     return published(psp)
-
-
-@pytest.fixture(scope="module")
-def script(root: Path) -> ModuleType:
-    path = root / "scripts" / "convert_checkpoint.py"
-    spec = importlib.util.spec_from_file_location("convert_checkpoint", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def read(path: Path) -> Content:
@@ -263,13 +252,13 @@ def test_folder_as_source_and_its_config_counts(content: Content, psp: PSP, tmp_
 # ---- what is refused ---------------------------------------------------------------------------------
 
 
-def test_the_source_is_never_written(content: Content, tmp_path: Path, script: ModuleType) -> None:
+def test_the_source_is_never_written(content: Content, tmp_path: Path) -> None:
     source = written(tmp_path / "a.pt", content)
     os.symlink(source, tmp_path / "link.pt")
     os.link(source, tmp_path / "hard.pt")
     before = source.read_bytes()
     for name in ("a.pt", "link.pt", "hard.pt", "../" + tmp_path.name + "/a.pt"):
-        assert "is read" in refused(lambda name=name: script.main([str(source), str(tmp_path / name), "--overwrite"]))
+        assert "is read" in refused(lambda name=name: main([str(source), str(tmp_path / name), "--overwrite"]))
     assert source.read_bytes() == before and (tmp_path / "link.pt").is_symlink()
     decoder = {k: v for k, v in content["state_dict"].items() if k.startswith("decoder.")}
     encoder = {k: v for k, v in content["state_dict"].items() if k.startswith("encoder.")}
@@ -278,7 +267,7 @@ def test_the_source_is_never_written(content: Content, tmp_path: Path, script: M
     assert "is read" in refused(lambda: convert(tmp_path / "e.safetensors", tmp_path / "g.safetensors"))
 
 
-def test_targets_that_cannot_be_meant(content: Content, tmp_path: Path, script: ModuleType) -> None:
+def test_targets_that_cannot_be_meant(content: Content, tmp_path: Path) -> None:
     source = str(written(tmp_path / "a.pt", content))
     (tmp_path / "there.pt").write_bytes(b"old")
     os.mkfifo(tmp_path / "fifo.pt")
@@ -287,17 +276,17 @@ def test_targets_that_cannot_be_meant(content: Content, tmp_path: Path, script: 
         "": "folder",
     }  # fmt: skip
     for name, wanted in cases.items():
-        assert wanted in refused(lambda name=name: script.main([source, str(tmp_path / name)]))
-    assert "regular file" in refused(lambda: script.main([source, "/dev/null", "--to", "psp", "--overwrite"]))
+        assert wanted in refused(lambda name=name: main([source, str(tmp_path / name)]))
+    assert "regular file" in refused(lambda: main([source, "/dev/null", "--to", "psp", "--overwrite"]))
     for layout, name in (("safetensors", "b.pt"), ("psp", "b.safetensors"), ("stylegan2", "b.safetensors")):
-        message = refused(lambda layout=layout, name=name: script.main([source, str(tmp_path / name), "--to", layout]))
+        message = refused(lambda layout=layout, name=name: main([source, str(tmp_path / name), "--to", layout]))
         assert f"--to {layout}" in message
-    assert "second file name" in refused(lambda: script.main([source]))
-    assert "leave out" in refused(lambda: script.main([source, str(tmp_path / "x.pt"), "--info"]))
+    assert "second file name" in refused(lambda: main([source]))
+    assert "leave out" in refused(lambda: main([source, str(tmp_path / "x.pt"), "--info"]))
     assert (tmp_path / "there.pt").read_bytes() == b"old"
     assert sorted(os.listdir(tmp_path)) == ["a.pt", "fifo.pt", "there.pt"]
-    assert script.main([source, str(tmp_path / "there.pt"), "--overwrite"]) == 0
-    assert script.main([source, str(tmp_path / "b.bin"), "--to", "psp"]) == 0
+    assert main([source, str(tmp_path / "there.pt"), "--overwrite"]) == 0
+    assert main([source, str(tmp_path / "b.bin"), "--to", "psp"]) == 0
     load_model(tmp_path / "b.bin")
 
 
@@ -336,11 +325,9 @@ def test_full_disk_keeps_the_old_file(content: Content, tmp_path: Path) -> None:
 # ---- --info ------------------------------------------------------------------------------------------
 
 
-def test_info_says_what_a_file_is(
-    content: Content, tmp_path: Path, script: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_info_says_what_a_file_is(content: Content, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = written(tmp_path / "a.pt", {**content, "optimizer": {}})
-    assert script.main([str(source), "--info"]) == 0
+    assert main([str(source), "--info"]) == 0
     said = capsys.readouterr().out
     for words in (
         "pSp", "CompactStyleEncoder, 1 input channel,", "16 px, 6 styles of 16, 2 mapping layers", "4:8 8:8 16:8",
@@ -350,7 +337,7 @@ def test_info_says_what_a_file_is(
         assert words in said, words
     assert os.listdir(tmp_path) == ["a.pt"]
     content["opts"]["output_size"] = 32  # a contradiction: what it is, and then why it does not load
-    message = refused(lambda: script.main([str(written(source, content)), "--info"]))
+    message = refused(lambda: main([str(written(source, content)), "--info"]))
     assert "output_size" in message and "16 px" in capsys.readouterr().out
 
 

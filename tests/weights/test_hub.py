@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import tiny_training as tiny
 import torch
 import yaml
+from child_processes import run_code, run_script
 from huggingface_hub import errors
 from tiny_checkpoints import outputs, refused
 
@@ -104,11 +104,10 @@ def test_card_is_one_that_the_hub_reads_and_is_never_replaced(psp: PSP, folder: 
 def test_scripts_and_loaders_take_the_folder(psp: PSP, folder: Path, root: Path) -> None:
     assert torch.equal(outputs(load_model(str(folder))), outputs(psp))
     assert load_generator(folder).generator.size == 16
-    command = [
-        sys.executable, str(root / "scripts" / "inference.py"), "--checkpoint_path", str(folder), "--data_path",
-        str(root / "examples" / "sketches" / "female_1.jpg"), "--exp_dir", str(folder.parent / "out"),
-    ]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True)
+    sketch = root / "examples" / "sketches" / "female_1.jpg"
+    flags = ["--checkpoint_path", folder, "--data_path", sketch, "--exp_dir", folder.parent / "out"]
+    done = run_script("inference", *flags, folder=folder)
+    assert done.returncode == 0, done.stderr
     record = json.loads((folder.parent / "out" / "inference.json").read_text())
     assert set(record["settings"]["model"]) == {"model.safetensors", "config.json"}
 
@@ -228,16 +227,15 @@ def test_the_hubs_errors_are_one_line(
     assert wanted in message and "no/such" in message
 
 
-def test_offline_is_one_line_and_asks_nobody(tmp_path: Path, root: Path) -> None:
+def test_offline_is_one_line_and_asks_nobody(tmp_path: Path) -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import socket\n"
+        "import socket\n"
         "def nobody(*a, **k): raise SystemExit('the network was asked')\n"
         "socket.getaddrinfo = socket.create_connection = nobody\n"
         "from psp.errors import UserError\nimport psp\n"
         "try: psp.load('no/such')\nexcept UserError as error: print(error)"
     )
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code, str(root)], env=env, capture_output=True, text=True)
+    done = run_code(code, env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)})
     assert done.returncode == 0 and "switched off" in done.stdout and done.stdout.count("\n") == 1, done.stderr
 
 

@@ -6,8 +6,6 @@ import io
 import json
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import hostile_pickles as hostile
 import nvidia_networks as nvidia
 import pytest
 import torch
+from child_processes import run_code
 
 from psp.weights.pickled_tensors import Storage, StoredTensor, read_plain_pickle, read_tensor
 from psp.weights.pickles import Refused, printable
@@ -87,7 +86,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             file.write(head)
             file.truncate(8 << 30)
     before = sorted(home.rglob("*"))
-    done = subprocess.run([sys.executable, "-c", WATCH, str(folder)], capture_output=True, text=True, timeout=280)
+    done = run_code(WATCH, folder)
     assert done.returncode == 0, done.stderr[-2000:]
     assert sorted(home.rglob("*")) == before, "a file was made"
     measured = json.loads(done.stdout)

@@ -81,12 +81,15 @@ export class Importer {
     this.kind = made.kind;
     await this.use(made);
     setExample(example);
+    if (made.sure) return;
+    const other = READINGS[made.kind].find((name) => name !== made.read_as);
+    toast(t('read.doubt', { name: file.name }), { action: [t(`read.${other}`), () => this.again(other)], seconds: 12 });
   }
 
   /** The same file, read in the way that the two menus say. */
-  async again() {
+  async again(reading = $('source-reading').querySelector('select').value) {
     const style = $('source-style').querySelector('select').value;
-    const values = { image: this.file, read_as: $('source-reading').querySelector('select').value };
+    const values = { image: this.file, read_as: reading };
     if (this.kind === 'sketch') values.style = style;
     const made = await this.ask(`api/${this.kind}`, values);
     if (!made) return;

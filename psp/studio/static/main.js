@@ -16,7 +16,7 @@ import { Project } from './project.js';
 import { Reference } from './reference.js';
 import { Results, peek } from './results.js';
 import { saving } from './saving.js';
-import { change, onChange, readAddress, settings, shownExample } from './settings.js';
+import { DEFAULTS, change, onChange, readAddress, settings, shownExample } from './settings.js';
 import { KINDS, drawings, pictureSections, sectionsOf } from './sections.js';
 import { SketchPad } from './sketchpad.js';
 import { Strip } from './strip.js';
@@ -62,6 +62,7 @@ async function start() {
   await loadWords();
   try {
     const about = await get('api/about');
+    DEFAULTS.style = settings.style = about.first_look;
     const wanted = readAddress();
     await models.start(wanted.model);
     begin(about);

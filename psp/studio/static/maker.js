@@ -60,7 +60,7 @@ export class Maker {
     const mixing = source.latent ? { coarse: 0, middle: 0, fine } : { coarse, middle, fine };
     try {
       const answer = await post('api/generate', {
-        ...source, model, n, seed, style: photo ? 'photo' : style === 'own' ? 'own' : 'random', style_photo: photo, ...mixing,
+        ...source, model, n, seed, style: photo ? 'photo' : style === 'own' ? 'own' : 'random', style_photo: photo, ...mixing, vary: mixing.middle > 0 ? 'people' : 'colours',
         truncation, enhance: enhance || null, session,
         follow: features?.includes('follow') ? settings.follow : null,
         edits: edits?.length ? settings.edits || null : null,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from psp.errors import UserError
@@ -18,10 +19,13 @@ from psp.weights.places import BUNDLED, BUNDLED_GENERATOR
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from psp.models.psp import PSP
+    from psp.networks.stylegan2 import Generator
     from psp.training.method import Method
     from psp.training.networks import Networks
+    from psp.weights.load import GeneratorFile
 
 INTO_W = "BackboneEncoderUsingLastLayerIntoW"  # what learn_in_w means
 COMPACT_UP_TO = 128  # px; before larger generators pSp's own encoder is the default
@@ -42,6 +46,7 @@ class Options(MethodOptions):
         "", "model_ir_se50.pth to start the encoder from, as pSp does, or the checkpoint of another task's encoder"
     )
     checkpoint_path: str = place("", "weights to start from (a pSp checkpoint or one of ours)")
+    from_scratch: bool = option(False, "a new encoder, also where the bundled one could be trained on", resumable=True)
     train_decoder: bool = option(False, "train the generator as well")
     start_from_latent_avg: bool = option(True, "predict the difference to the average latent")
     learn_in_w: bool = option(False, "one style for all layers (encoder IntoW)")
@@ -90,17 +95,16 @@ class Options(MethodOptions):
     def defaults(cls, given: Mapping[str, Any], task: Task, *, examples: bool) -> dict[str, Any]:
         """The task's losses, unless one is given: who names one weight means pSp's defaults for the others.
 
-        48 example pairs teach a new encoder little, so the bundled one is trained on, unless the flags name other
-        weights or another encoder.
+        What fits on a small machine teaches a new encoder little, so the bundled one is trained on, unless the flags
+        name other weights or another encoder, or ask for a new one.
         """
         values: dict[str, Any] = {"exp_dir": f"experiments/{task.name}"}
         if not any(name in given for name in LAMBDAS):
             values |= {name: task.losses.get(name, 0.0) for name in LAMBDAS}
-        if examples:
-            values["learning_rate"] = 3e-4
-            chosen = {"checkpoint_path", "stylegan_weights", "encoder_type", "irse50_weights"} & given.keys()
-            if not chosen and not given.get("learn_in_w") and task.name in BUNDLED:
-                values["checkpoint_path"] = str(BUNDLED[task.name])
+        chosen = {"checkpoint_path", "stylegan_weights", "encoder_type", "irse50_weights"} & given.keys()
+        new = given.get("from_scratch") or given.get("learn_in_w") or given.get("preset") == "paper"
+        if task.name in BUNDLED and not chosen and not new and given.get("start_from_latent_avg", True):
+            values |= {"checkpoint_path": str(BUNDLED[task.name]), "learning_rate": 3e-4}
         return values
 
     def check(self, config: Config) -> None:
@@ -108,6 +112,8 @@ class Options(MethodOptions):
             raise UserError("every loss weight is 0: set --l2_lambda or --lpips_lambda above 0")
         if self.checkpoint_path and (self.stylegan_weights or self.irse50_weights):
             raise UserError("--checkpoint_path holds all weights", "leave --stylegan_weights and --irse50_weights out")
+        if self.checkpoint_path and self.from_scratch:
+            raise UserError("--from_scratch asks for a new encoder", "leave it or --checkpoint_path out")
         if self.learn_in_w and self.encoder_type not in ("", INTO_W):
             raise UserError(f"--learn_in_w needs --encoder_type {INTO_W}, not {self.encoder_type}")
 
@@ -156,7 +162,6 @@ def build(
 
 def _continued(config: Config, options: Options) -> tuple[PSP, str]:
     """The model of `--checkpoint_path`, and where it comes from, in words."""
-    from psp.models.psp import PSP
     from psp.weights.load import load_model
 
     task, path = config.task, options.checkpoint_path
@@ -170,24 +175,17 @@ def _continued(config: Config, options: Options) -> tuple[PSP, str]:
         raise UserError(f"--learn_in_w, but {path} holds a {encoder_type}", "leave the flag out")
     if model.input_nc != task.input_nc:
         raise UserError(f"{path} takes {model.input_nc}-channel input, {task.name} gives {task.input_nc}")
-    mask = model.config.get("latent_mask")  # its style mixing stays as it is
-    continued = PSP(
-        model.encoder,
-        model.decoder,
-        latent_avg=model.latent_avg,
-        task=task,
-        start_from_latent_avg=options.start_from_latent_avg,
-        train_decoder=options.train_decoder,
-        photo_encoder=model.photo_encoder,
-        style_bank=model.style_bank,
-        config={"latent_mask": mask} if mask else {},
-    )
-    return continued, f"continuing from {path}"
+    continued = _assembled(config, options, model.encoder, model.decoder, model)
+    if mask := model.config.get("latent_mask"):  # its style mixing stays as it is
+        continued.config["latent_mask"] = mask
+    bundled = Path(path) == BUNDLED.get(task.name)
+    start = f"the bundled encoder ({Path(path).name}; --from_scratch begins with a new one)" if bundled else path
+    return continued, f"going on from {start}"
 
 
 def _new(config: Config, options: Options) -> tuple[PSP, str]:
     """A new encoder in front of the generator of `--stylegan_weights`, and how it starts, in words."""
-    from psp.models.psp import PSP, build_encoder, parameter_count
+    from psp.models.psp import build_encoder, parameter_count
     from psp.training.methods.psp_step import start_from_face_recognition
     from psp.weights.formats import read_weights
     from psp.weights.load import load_generator
@@ -205,14 +203,22 @@ def _new(config: Config, options: Options) -> tuple[PSP, str]:
         fitting = other.part("encoder") or other.tensors
         n = start_from_face_recognition(encoder, fitting, label_nc=task.label_nc)
         start += f", {n} tensors from {options.irse50_weights}"
-    model = PSP(
+    return _assembled(config, options, encoder, decoder, file), f"{start}, generator {weights}"
+
+
+def _assembled(
+    config: Config, options: Options, encoder: nn.Module, decoder: Generator, beside: PSP | GeneratorFile
+) -> PSP:
+    """Encoder and generator as the options have them, with what lies beside the generator."""
+    from psp.models.psp import PSP
+
+    return PSP(
         encoder,
         decoder,
-        latent_avg=file.latent_avg,
-        task=task,
+        latent_avg=beside.latent_avg,
+        task=config.task,
         start_from_latent_avg=options.start_from_latent_avg,
         train_decoder=options.train_decoder,
-        photo_encoder=file.photo_encoder,
-        style_bank=file.style_bank,
+        photo_encoder=beside.photo_encoder,
+        style_bank=beside.style_bank,
     )
-    return model, f"{start}, generator {weights}"

@@ -29,8 +29,8 @@ Objective = Callable[..., Losses]
 class PspMethod:
     """Encoder training: images are compared at min(256, output size), as pSp does at 256.
 
-    objective: callable (output, target, codes, latent_avg, source) -> Losses, e.g. `criteria.PspObjective`; from a
-    label-map task it also gets the class ids as `labels`.
+    objective: callable (output, target, codes, latent_avg, source) -> Losses, such as
+    `criteria.objective.PspObjective`; from a label-map task it also gets the class ids as `labels`.
     own_fine_layers: W+ layers that a random half of the samples takes from the target's own code (`model.style_of`)
     instead of the encoder's: structure has to come from the source, colours need not be guessed. [] for plain pSp.
     code_lambda: weight of the distance of the other layers' codes to that own code, a short cut past the generator that

@@ -73,12 +73,12 @@ def verify(path: Path, entry: Published, say: Say = lambda line: None, *, advice
     """UserError when a file is not what was published: its size, its SHA-256, or the start of a hash."""
     sha256, size = file_hash(path), path.stat().st_size
     if entry.size is not None and size != entry.size:
-        raise UserError(f"{path} has {size:,} bytes, {entry.size:,} are published", f"{advice}")
+        raise UserError(f"{path} has {size:,} bytes, {entry.size:,} are published", advice)
     known = [("sha256", entry.sha256)] if entry.sha256 else list(entry.prefixes)
     for name, value in known:
         digest = sha256 if name == "sha256" else file_hash(path, name)
         if not digest.startswith(value):
-            raise UserError(f"{path} has the {name} {digest[: len(value)]}, published is {value}", f"{advice}")
+            raise UserError(f"{path} has the {name} {digest[: len(value)]}, published is {value}", advice)
     if not known:
         say(f"sha256 {sha256} (none is published to compare it with)")
     if entry.seen and not entry.sha256:

@@ -79,15 +79,15 @@ def redirected(url: str, target: str, status: int = 302) -> str:
 
 def direct_url(url: str) -> str:
     """The address of the bytes themselves for a Google Drive page; other addresses as they are."""
-    found = _DRIVE.match(url)
-    return f"https://drive.usercontent.google.com/download?id={found[1]}&export=download&confirm=t" if found else url
+    match = _DRIVE.match(url)
+    return f"https://drive.usercontent.google.com/download?id={match[1]}&export=download&confirm=t" if match else url
 
 
 def page_reason(url: str, page: bytes, came_from: str = "") -> str:
     """Why a web page came from `url` (or lies there) instead of a file, and what to do. page: its beginning."""
     text = page.decode("utf-8", "replace")
-    found = re.search(r"<title[^>]*>(.*?)</title", text, re.IGNORECASE | re.DOTALL)
-    title = one_line(html.unescape(found[1]))[:100] if found else ""
+    match = re.search(r"<title[^>]*>(.*?)</title", text, re.IGNORECASE | re.DOTALL)
+    title = one_line(html.unescape(match[1]))[:100] if match else ""
     words = (title + " " + text).lower()
     if "quota" in words:
         why = "its download quota is used up, which lasts about a day"

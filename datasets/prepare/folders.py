@@ -1,0 +1,223 @@
+"""Whole folders of photos, sketches and label maps, a job for each file: alignment, part masks, sketches.
+
+Each function returns what was made in words, and a line for every file that was left out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from datasets.matching import match_names, pair_key
+from datasets.prepare.celebamask import find_parts, photo_names, read_split
+from datasets.prepare.jobs import align_one, merge_one, sketch_one
+from datasets.prepare.parallel import run_jobs, summary
+from datasets.prepare.splits import read_name_split
+from datasets.roots import two_kinds
+from datasets.sketches import DRAWING, check_style
+from psp.errors import UserError
+from psp.files import make_folder
+from psp.images.sources import ImageSource, open_source
+
+Outcome = tuple[str, list[str]]
+Pairs = list[tuple[str | None, str]]  # (name of the partner, name of the photo)
+MAX_SIZE = 8192
+
+
+def align(
+    out: Path,
+    *,
+    photos: str | None = None,
+    root: str | None = None,
+    split: str | Path | None = None,
+    sketches: str | None = None,
+    labels: str | None = None,
+    size: int = 256,
+    detector: str = "auto",
+    extension: str = "png",
+    workers: int = 1,
+    overwrite: bool = False,
+) -> Outcome:
+    """Cut the largest face out of each photo as FFHQ does; a sketch or label map is cut with its photo.
+
+    out: folder for the results: the photos, or photos/ and sketches/ or labels/.
+    photos: folder, zip file or one image; with `sketches` or `labels`, where the partners of the same names are.
+    root: instead, one folder or zip file with both in it.
+    split: JSON file with two lists of names; results go to `out`/train and `out`/test.
+    size: side of the results in pixels, 16 to 8192.
+    detector: "dlib", "mtcnn" or "auto".
+    extension: "png", "jpg" or "webp", of photos and sketches.
+    workers: processes.
+    overwrite: make again what is there already.
+    UserError: flags that do not go together, nothing to read, no pairs, two results of one name.
+    """
+    _check_size(size, least=16)
+    if sketches and labels:
+        raise UserError("both --sketches and --labels were given", "align takes one of them at a time")
+    if bool(photos) == bool(root) or (root and (sketches or labels)):
+        raise UserError("align takes either --photos, with --sketches or --labels if there are any, or --root")
+    part_of = read_name_split(split) if split else None
+    partner, folder = None, ""
+    if root:
+        source, partner, folder = two_kinds(root)
+    else:
+        source = open_source(photos or "")
+        if sketches or labels:
+            partner, folder = open_source(sketches or labels or ""), "sketches" if sketches else "labels"
+    kind = "labels" if folder == "labels" else "sketch"
+    pairs, problems = _pairs(source, partner, "label" if kind == "labels" else kind, flag=f"--photos, --{folder}")
+    cut_out = partial(align_one, kind=kind, size=size, detector=detector, overwrite=overwrite)
+    jobs, targets = [], []
+    for other, name in pairs:
+        part = part_of.get(pair_key(name)[1]) if part_of else ""
+        if part is None:
+            problems.append(f"{source.label(name)}: in no part of {split}")
+            continue
+        target = _result(out / part / ("photos" if partner else ""), name, f".{extension}")
+        ending = ".png" if kind == "labels" else f".{extension}"
+        partner_target = _result(out / part / folder, name, ending) if partner else None
+        jobs.append(partial(cut_out, source.subset([name]), target, _one(partner, other), partner_target))
+        targets.append(target)
+    if part_of:
+        missing = len(part_of.keys() - {pair_key(name)[1] for _, name in pairs})
+        problems += [f"{missing} of the {len(part_of)} faces in {split} are not there"] if missing else []
+    _refuse_clashes(targets)
+    return _run(jobs, out, problems, workers, "align")
+
+
+def merge_masks(
+    parts: str,
+    out: Path,
+    *,
+    mapping: str | Path | None = None,
+    photos: str | None = None,
+    size: int = 0,
+    workers: int = 1,
+    overwrite: bool = False,
+) -> Outcome:
+    """CelebAMask-HQ part masks become one 19-class palette PNG per face.
+
+    parts: CelebAMask-HQ-mask-anno, folder or zip file.
+    mapping: CelebA-HQ-to-CelebA-mapping.txt; results go to `out`/{train,val,test}/labels.
+    photos: CelebA-HQ-img, to be put beside the label maps, in .../photos.
+    size: side of label maps and photos in pixels; 0 as they are.
+    workers, overwrite: as `align`. UserError: no masks there, a file of splits that is none.
+    """
+    _check_size(size)
+    source = open_source(parts)
+    faces, others = find_parts(source)
+    if not faces:
+        raise UserError(f"{source.path}: no files such as 00000_skin.png in it, found {source.names[0]}", "see --parts")
+    problems = [f"{source.label(name)}: not a CelebAMask-HQ part" for name in others]
+    split = read_split(mapping) if mapping else {}
+    images = open_source(photos) if photos else None
+    photo_of = photo_names(images.names) if images else {}
+    jobs = []
+    counts = dict.fromkeys(("train", "val", "test"), 0)
+    for number, names in faces.items():
+        if split and number not in split:
+            problems.append(f"{source.path}: face {number} is not in {mapping}")
+            continue
+        if images and number not in photo_of:
+            problems.append(f"{images.path}: no photo of face {number}")
+            continue
+        folder = out
+        if split:
+            folder = out / split[number]
+            counts[split[number]] += 1
+        label_path = folder / ("labels" if split or images else "") / f"{number}.png"
+        photo = _one(images, photo_of.get(number))
+        masks = source.subset(list(names.values()))
+        photo_path = folder / "photos" / f"{number}.jpg"
+        jobs.append(partial(merge_one, masks, names, label_path, photo, photo_path, size=size, overwrite=overwrite))
+    words, problems = _run(jobs, out, problems, workers, "masks")
+    division = ", ".join(f"{count} {part}" for part, count in counts.items())
+    return f"official split: {division}\n{words}" if split else words, problems
+
+
+def draw_sketches(
+    photos: str,
+    out: Path,
+    *,
+    style: str = "sobel",
+    labels: str | None = None,
+    suffix: str = "",
+    size: int = 0,
+    extension: str = "png",
+    workers: int = 1,
+    overwrite: bool = False,
+) -> Outcome:
+    """A sketch of every photo, of the same name: dark lines on white, deterministic.
+
+    photos: folder, zip file or one image.
+    style: as `datasets.sketches.sketch_from_photo`, or "mix": one of the filters by a hash of the name.
+    labels: for drawings, label maps with the photos' names; None for those that the face parser finds.
+    suffix: added to the name, such as "_edges".
+    size: side in pixels; 0 as the photo.
+    extension, workers, overwrite: as `align`. UserError: flags that do not go together, nothing to read, no pairs.
+    """
+    _check_size(size)
+    if style != "mix":
+        check_style(style)
+    if labels and style != DRAWING:
+        raise UserError(f"--labels is for --style {DRAWING}", f"--style {style} needs no label maps")
+    if "/" in suffix or os.sep in suffix:
+        raise UserError(f"suffix {suffix!r} contains a folder separator", "--suffix takes for instance _edges")
+    source = open_source(photos)
+    maps = open_source(labels) if labels else None
+    pairs, problems = _pairs(source, maps, "label", flag="--labels")
+    targets = [_result(out, name, f"{suffix}.{extension}") for _, name in pairs]
+    _refuse_clashes(targets)
+    draw = partial(sketch_one, style=style, size=size, overwrite=overwrite)
+    jobs = [
+        partial(draw, source.subset([name]), _one(maps, other), target) for (other, name), target in zip(pairs, targets)
+    ]
+    return _run(jobs, out, problems, workers, "sketches")
+
+
+def _check_size(size: int, *, least: int = 0) -> None:
+    if not least <= size <= MAX_SIZE:
+        raise UserError(f"size {size} is not possible", f"--size takes 16 to {MAX_SIZE}")
+
+
+def _pairs(photos: ImageSource, partner: ImageSource | None, word: str, *, flag: str) -> tuple[Pairs, list[str]]:
+    """The photos with their partners' names (None where there is no partner source), and what has none."""
+    if partner is None:
+        return [(None, name) for name in photos.names], []
+    report = match_names(partner.names, photos.names)
+    if not report.pairs:
+        raise UserError(f"no pairs: no name in {photos.path} matches one in {partner.path}", f"see {flag}")
+    return list(report.pairs), report.without_partner(partner, photos, source=word, target="photo")
+
+
+def _one(source: ImageSource | None, name: str | None) -> ImageSource | None:
+    return source.subset([name]) if source is not None and name is not None else None
+
+
+def _result(folder: Path, name: str, ending: str) -> Path:
+    """folder/sub/stem + ending for an input called sub/stem.xyz: sub-folders are mirrored."""
+    path = PurePosixPath(name)
+    return folder / path.parent / (path.stem + ending)
+
+
+def _refuse_clashes(paths: Iterable[Path]) -> None:
+    """Two inputs must not write the same output (a.jpg and a.png)."""
+    for path, count in Counter(paths).items():
+        if count > 1:
+            raise UserError(f"{path.name}: two input files would be written to {path}", "rename one of them")
+
+
+def _run(jobs: Sequence[Callable[[], str]], out: Path, problems: list[str], workers: int, description: str) -> Outcome:
+    make_folder(out)
+    words = Counter[str]()
+    for result in run_jobs(jobs, workers=workers, description=description):
+        if isinstance(result, UserError):
+            problems.append(str(result))
+        else:
+            words[result] += 1
+    kept, made = words.pop("kept", 0), sum(words.values())
+    notes = "".join(f", {count} {word}" for word, count in sorted(words.items()) if word)
+    return summary(made, kept, out, notes), problems

@@ -1,0 +1,75 @@
+"""Learns which styles of a model move the parts of a face, so that `--vary people` and the studio leave those alone.
+
+python scripts/find_parts.py [--checkpoint_path FILE] [--n_faces 192]
+
+Needs no photos: random faces of the model, and the bundled face parser. Writes, or adds to, the file that lies beside
+the checkpoint for `--edit` and `--follow`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from psp.cli import Parser
+from psp.errors import UserError, run_main
+from psp.tasks import DEFAULT_TASK
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        "Learn which styles move the parts of a face, for --vary people; writes <checkpoint>_codes.safetensors."
+    )
+    add = parser.add_argument
+    add("--checkpoint_path", metavar="FILE", help="a pSp checkpoint (default: the bundled one)")
+    add("--dataset_type", metavar="TASK", help="where the checkpoint does not say it, or to pick a bundled model")
+    add("--n_faces", type=int, default=192, metavar="N", help="random faces to learn from, 16 at least")
+    add("--out", metavar="FILE", help="file to write (default: beside the checkpoint)")
+    add("--seed", type=int, default=0, metavar="SEED", help="which random faces")
+    add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    flags = build_parser().parse_args(argv)
+    if flags.n_faces < 16:
+        raise UserError(f"--n_faces {flags.n_faces} are too few", "16 is the least")
+    import torch
+    from torch import Tensor
+
+    from psp.device import pick_device
+    from psp.models.people import find_axes
+    from psp.networks.face_parser import faces_at_input_size
+    from psp.weights.code_space import CodeSpace, beside, read_code_space, save_code_space
+    from psp.weights.face_parser import load_face_parser
+    from psp.weights.load import bundled, load_model
+    from psp.weights.places import locate
+
+    task = flags.dataset_type or (None if flags.checkpoint_path else DEFAULT_TASK)
+    path = locate(flags.checkpoint_path) if flags.checkpoint_path else bundled(task or DEFAULT_TASK)
+    model = load_model(path, task=task, device=pick_device(flags.device))
+    parser = load_face_parser().to(model.device)
+    z = torch.randn(2 * flags.n_faces, model.style_dim, generator=torch.Generator().manual_seed(flags.seed))
+    with torch.no_grad():
+        styles = model.map(z.to(model.device)).float()
+
+    def parse(faces: Tensor) -> Tensor:
+        shares: Tensor = parser(faces_at_input_size(faces.clamp(-1, 1))).softmax(1)
+        return shares
+
+    bands = model.bands()
+    layers = bands["middle"] + bands["fine"][: len(bands["fine"]) // 2]  # the last ones hardly move anything
+    axes = find_axes(model.decode, parse, styles, layers, seed=flags.seed)
+    out = Path(flags.out).expanduser() if flags.out else beside(path)
+    space = read_code_space(out, n_styles=model.n_styles, style_dim=model.style_dim) if out.is_file() else CodeSpace()
+    space.parts = axes
+    save_code_space(space, out)
+    print(f"output  {out}: {len(axes)} axes along which the parts move, from {flags.n_faces} random faces")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
