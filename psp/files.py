@@ -264,8 +264,7 @@ def _plain(value: Any) -> str:
     if value in (None, "", [], {}):
         return "none"
     text = ", ".join(map(str, value)) if isinstance(value, (dict, list)) else str(value)
-    if re.fullmatch("[0-9a-f]{64}", text):
-        return ""
+    text = re.sub(r"\b[0-9a-f]{64}\b", "", text).strip()
     return text if len(text) <= 60 else "..." + text[-57:]
 
 
