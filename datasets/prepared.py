@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from psp.errors import UserError
-from psp.files import output_names
+from psp.images.output import output_names
 
 if TYPE_CHECKING:
     from torch import Tensor

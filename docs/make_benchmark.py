@@ -68,7 +68,9 @@ class Row:
         return max(checkpoints, key=lambda path: int(path.stem.split("_")[1]), default=None)
 
     def evaluate(self) -> None:
-        evaluate(self.report, "--checkpoint_path", self.checkpoint, "--name", self.name, *self.table["evaluate"])
+        again = ["--overwrite"] * (self.report / "metrics.json").exists()  # of an earlier checkpoint
+        options = ["--checkpoint_path", self.checkpoint, "--name", self.name, *self.table["evaluate"], *again]
+        evaluate(self.report, *options)
 
     def is_evaluated(self) -> bool:
         """Whether the report is of the newest checkpoint."""

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whatever happens while they are written; names of results that never collide."""
+"""Files that are whole or absent, whatever happens while they are written; folders that say what is in them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ import secrets
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
-
-from PIL import Image
 
 from psp.errors import UserError, brief
 
@@ -176,64 +174,9 @@ def read_yaml(text: str, *, where: object) -> Any:
         raise UserError(f"{where} is malformed: {brief(error, 160)}") from None
 
 
-KEPT_EXTENSIONS = (".png", ".jpg", ".jpeg")
-QUALITY = 95  # of JPEG and WebP
-MAX_NAME_BYTES = 255
-
-
-def output_names(names: Iterable[str], suffix: str | None = None) -> dict[str, str]:
-    """Input name -> name of its result, sub-folders kept, every result another file (also where case does not count).
-
-    PNG and JPEG inputs keep their whole name, as in pSp. Others become `<stem>.png`, or `<name>.png` (`a.webp.png`)
-    where that is taken. With `suffix` all of them become `<stem><suffix>`, or `<name><suffix>`. A pure function of the
-    whole list, so shards and repeated runs agree.
-    """
-    names = list(names)
-    chosen: dict[str, str] = {}
-    taken: set[str] = set()
-    ending = suffix or ".png"
-
-    def claim(name: str) -> None:
-        path = PurePosixPath(name)
-        first = name if keeps(name) else str(path.with_suffix(ending))
-        numbered = (f"{name}-{k}{ending}" for k in itertools.count(2))
-        fitting = (_fitting(candidate) for candidate in itertools.chain((first, name + ending), numbered))
-        chosen_name = next(w for w in fitting if w.casefold() not in taken)
-        chosen[name] = chosen_name
-        taken.add(chosen_name.casefold())
-
-    def keeps(name: str) -> bool:
-        return suffix is None and name.lower().endswith(KEPT_EXTENSIONS)
-
-    for name in sorted(names, key=lambda name: not keeps(name)):  # stable: those that keep their name come first
-        claim(name)
-    return chosen
-
-
-def _fitting(name: str) -> str:
-    """The name with its last part cut to the 255 bytes that file systems allow; 8 hex digits stand for the rest."""
-    folder, slash, last = name.rpartition("/")
-    if len(last) < 64 or len(data := os.fsencode(last)) <= MAX_NAME_BYTES:
-        return name
-    ending = f"-{hashlib.sha256(data).hexdigest()[:8]}{PurePosixPath(last).suffix}"
-    return folder + slash + os.fsdecode(data[: MAX_NAME_BYTES - len(ending)]) + ending
-
-
 def name_number(name: str, algorithm: Callable[[bytes], Any] = hashlib.sha256) -> int:
     """A number below 2**64 that depends on a name alone: what is random for a file is the same wherever it is made."""
     return int.from_bytes(algorithm(name.encode("utf-8", "surrogateescape")).digest()[:8], "big")
-
-
-def save_image(image: Image.Image, path: Path) -> None:
-    """Write an image as JPEG, WebP or else PNG, by the path's ending, atomically; same pixels give the same bytes."""
-    buffer = io.BytesIO()
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        image.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
-    elif path.suffix.lower() == ".webp":
-        image.save(buffer, "WEBP", quality=QUALITY)
-    else:
-        image.save(buffer, "PNG", compress_level=4)
-    save_bytes(buffer.getvalue(), path)
 
 
 def save_array(array: np.ndarray, path: Path) -> None:
@@ -271,6 +214,108 @@ def save_bytes(data: bytes, path: Path) -> None:
     make_folder(path.parent)
     with atomic_open(path, sync=False) as file:  # a picture lost in a power cut is simply made again
         file.write(data)
+
+
+# What other settings are called where "another <key>" would not be English.
+OTHER = {
+    "data_path": "other inputs", "layers": "other layers of style", "n_outputs": "another number of faces",
+    "alpha": "another strength of style", "n_iters_per_batch": "another number of refinements",
+    "real": "other real photos", "ground_truth": "other ground truth",
+}  # fmt: skip
+
+
+def other_results(record: Path, settings: Mapping[str, Any], results: Iterable[Path]) -> str:
+    """What the results beside `record` were made with, in plain words, where not with `settings`; else "".
+
+    record: the JSON file of `check_settings`. results: files and folders that hold results, where there are any; none:
+    other processes may just be making them. Results without a record may be anything.
+    """
+    places = list(results)
+    there = any(path.is_file() or (path.is_dir() and any(path.iterdir())) for path in places)
+    earlier, now = _recorded(record), json.loads(json.dumps(settings))
+    if earlier is None:
+        return "settings that are not recorded" if there else ""
+    changed = [key for key in {**now, **earlier} if now.get(key) != earlier.get(key)]
+    if not changed or (places and not there):
+        return ""
+    others = [_other(key, earlier.get(key), now.get(key)) for key in changed[:3]] + ["more"] * (len(changed) > 3)
+    return " and ".join([", ".join(others[:-1])] * (len(others) > 1) + others[-1:])
+
+
+def _recorded(record: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(record.read_text(encoding="utf-8"))["settings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _other(key: str, before: Any, now: Any) -> str:
+    what = OTHER.get(key, f"{'other' if key.endswith('s') else 'another'} {key.replace('_', ' ')}")
+    before, now = _plain(before), _plain(now)
+    if not before or not now:
+        return what
+    return f"{what} of the same name ({now})" if before == now else f"{what} ({before}, now {now})"
+
+
+def _plain(value: Any) -> str:
+    """A setting for people: of files their names, nothing for a hash."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if value in (None, "", [], {}):
+        return "none"
+    text = ", ".join(map(str, value)) if isinstance(value, (dict, list)) else str(value)
+    text = re.sub(r"\b[0-9a-f]{64}\b", "", text).strip()
+    return text if len(text) <= 60 else "..." + text[-57:]
+
+
+def refuse_others(
+    record: Path, settings: Mapping[str, Any], results: Iterable[Path], *, where: Path, flag: str = "--exp_dir"
+) -> None:
+    """UserError in plain words where `other_results` finds some. where, flag: what it names."""
+    if other := other_results(record, settings, results):
+        raise UserError(f"{where} holds results of {other}", f"give another {flag}, or --overwrite to make them again")
+
+
+def check_settings(
+    record: Path,
+    settings: Mapping[str, Any],
+    results: Iterable[Path] = (),
+    *,
+    overwrite: bool = False,
+    shared: bool = False,
+    where: Path | None = None,
+    flag: str = "--exp_dir",
+) -> float:
+    """Compare with the settings that results in this folder were made with; returns since when these hold.
+
+    record: a JSON file, written where it is new, and with `overwrite`. The return value is its time of modification:
+    results older than that have to be made again. results: see `other_results`. shared: other processes of the same job
+    write into this folder; `overwrite` then leaves a record of the same settings as it is, so that what they made still
+    counts. UserError in plain words where other results lie there, without `overwrite`. where, flag: what it names.
+    """
+    if not overwrite:
+        refuse_others(record, settings, () if shared else results, where=where or record.parent, flag=flag)
+    same = _recorded(record) == json.loads(json.dumps(settings))
+    if not same or (overwrite and not shared):
+        save_json({"settings": settings}, record)
+    elif overwrite:
+        return time.time()
+    return record.stat().st_mtime
+
+
+def free_folder(default: Path, record: str, settings: Mapping[str, Any], results: Iterable[str]) -> tuple[Path, str]:
+    """The first of `default`, `default`_2, ... without other results, and a line about those before it; "": the first.
+
+    record, results: names of files and folders in it, see `other_results`.
+    """
+    names, line = list(results), ""
+    numbered = (default.with_name(f"{default.name}_{k}") for k in itertools.count(2))
+    for folder in itertools.chain([default], numbered):
+        other = other_results(folder / record, settings, [folder / name for name in names])
+        if not other:
+            break
+        line = line or f", as {default} holds results of {other}"
+    return folder, line and f"{folder}{line}"
 
 
 def file_hash(path: str | Path, algorithm: str = "sha256") -> str:

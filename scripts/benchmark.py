@@ -18,6 +18,7 @@ from psp.cli import Parser, add_bool
 from psp.errors import UserError, run_main
 
 CASES = ("ops", "inference", "mixing", "training")
+DEFAULT = Path("output/benchmark")
 
 
 def parser() -> Parser:
@@ -38,7 +39,12 @@ def parser() -> Parser:
         parser, "count", False, "measure nothing: count what would run on a GPU, and predict its time by data sheets"
     )
     add_bool(parser, "profile", False, "on a GPU: which kernels take how long, in fp16, instead of comparing")
-    add("--out", default="output/benchmark", metavar="DIR", help="where benchmark.json, .md and .png go")
+    add(
+        "--out",
+        metavar="DIR",
+        help="where benchmark.json, .md and .png go (default: output/benchmark, or the next free)",
+    )
+    add_bool(parser, "overwrite", False, "replace results of other settings or of another device")
     return parser
 
 
@@ -59,9 +65,24 @@ def main() -> int:
         raise UserError(f"--cases {unknown[0]!r} is not known", f"choose from {','.join(CASES)}")
     for flag in ("sizes", "batches"):
         setattr(options, flag, numbers(getattr(options, flag), f"--{flag}"))
+    options.out = folder_for(options)
     if options.profile:
         return show_profile(options)
     return count(options) if options.count else run(options)
+
+
+def folder_for(options: Namespace) -> Path:
+    """The folder of the results; UserError where it holds those of other settings or of another device."""
+    from psp.device import device_name, pick_device
+    from psp.files import check_settings, free_folder
+
+    kind = "profile" if options.profile else "count" if options.count else "benchmark"
+    record, result = f"{kind}.settings.json", "profile.md" if options.profile else f"{kind}.json"
+    settings = {name: value for name, value in vars(options).items() if name not in ("out", "overwrite")}
+    settings["device"] = None if options.count else device_name(pick_device(options.device))
+    folder = Path(options.out) if options.out else free_folder(DEFAULT, record, settings, [result])[0]
+    check_settings(folder / record, settings, [folder / result], overwrite=options.overwrite, flag="--out")
+    return folder
 
 
 def show_profile(options: Namespace) -> int:

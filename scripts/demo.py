@@ -12,40 +12,66 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import time
+from typing import TYPE_CHECKING
 
 from psp.cli import Parser
 from psp.errors import run_main
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FACES = 6  # of the first sheet
 SHEETS = (("sketches", "celebs_sketch_to_face"), ("drawn", "celebs_sketch_to_face"), ("labels", "celebs_seg_to_face"))
 
 
 def main() -> int:
     parser = Parser(description="Sketches, drawings and label maps become faces, with the bundled model.")
-    parser.add_argument("--exp_dir", default="output/demo", help="where the pictures go")
+    parser.add_argument("--exp_dir", help="where the pictures go (default: output/demo, which is made anew)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other styles")
     parser.add_argument("--n_outputs_to_generate", type=int, default=5, help="faces per input")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     flags = parser.parse_args()
 
+    from psp.images.output import save_image
     from psp.inference.options import InferenceOptions
     from psp.inference.run import translate_folder
     from psp.weights.load import load_model
 
     started = time.perf_counter()
-    status, sheets = 0, []
+    place = Path(flags.exp_dir or "output/demo")
+    common = {"device": flags.device, "resize_outputs": True, "overwrite": flags.exp_dir is None}
+    own = InferenceOptions(data_path=ROOT / "examples" / "sketches", exp_dir=place / "faces", **common)
+    status = translate_folder(own).status
+    sheets = [place / "faces.png"]
     for folder, task in SHEETS:
-        exp_dir = Path(flags.exp_dir) / folder
         options = InferenceOptions(
-            mixing=True, dataset_type=task, data_path=ROOT / "examples" / folder, exp_dir=exp_dir,
-            n_outputs_to_generate=flags.n_outputs_to_generate, seed=flags.seed, device=flags.device,
-            truncation=load_model(task=task).default_truncation, resize_outputs=True, save_grid=True, overwrite=True,
+            mixing=True, dataset_type=task, data_path=ROOT / "examples" / folder, exp_dir=place / folder,
+            n_outputs_to_generate=flags.n_outputs_to_generate, seed=flags.seed,
+            truncation=load_model(task=task).default_truncation, save_grid=True, **common,
         )  # fmt: skip
         status = max(status, translate_folder(options).status)
-        sheets.append(exp_dir / "style_mixing_grid.png")
+        sheets.append(place / folder / "style_mixing_grid.png")
+    save_image(first_look(place), sheets[0])
     print(f"\n{len(sheets)} contact sheets in {time.perf_counter() - started:.0f} s; look at")
     for sheet in sheets:
         print(f"  {sheet}")
     return status
+
+
+def first_look(place: Path) -> Image:
+    """Every other example sketch, above its face in the encoder's own colours and above one in random colours."""
+    from PIL import Image
+
+    from psp.images.sheets import sheet
+
+    rows: list[list[Image.Image]] = [[], [], []]
+    for own in sorted((place / "faces" / "inference_results").iterdir())[::2][:FACES]:
+        with Image.open(place / "sketches" / "style_mixing" / own.name) as strip:
+            side = strip.height
+            rows[0].append(strip.crop((0, 0, side, side)))
+            rows[1].append(Image.open(own).convert("RGB"))
+            rows[2].append(strip.crop((side, 0, 2 * side, side)))
+    return sheet(rows, row_labels=["sketch", "face", "random colours"], breaks=(), cell=136)
 
 
 if __name__ == "__main__":

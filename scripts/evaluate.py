@@ -71,12 +71,16 @@ def build_parser() -> Parser:
         "--features", choices=kinds, default="auto", help="network for the metrics of whole sets; auto: the first there"
     )
     add("--size", type=int, metavar="N", help="compare at N x N (default: the results' own size, at most 256)")
-    add("--exp_dir", metavar="DIR", help="folder for the report (default: output/evaluation/<name>)")
+    add(
+        "--exp_dir",
+        metavar="DIR",
+        help="folder for the report (default: output/evaluation/<name>, or <name>_2, ... where others lie there)",
+    )
     add("--name", metavar="TEXT", help="what the row is called (default: from the results or the checkpoint)")
     add_bool(judge, "psp_scores", False, "also write what pSp's metric scripts write (compares at 256 px, as they do)")
     looks = "instead: what the studio could show first, and how far colours and people differ; one table"
     add_bool(judge, "looks", False, looks)
-    add_bool(judge, "overwrite", False, "results made with other settings are made again")
+    add_bool(judge, "overwrite", False, "results and reports of other settings are made again")
     run = parser.add_argument_group("running").add_argument
     run("--test_batch_size", type=int, default=4, metavar="N", help="images at a time; changes no number on a CPU")
     run("--test_workers", type=int, default=2, metavar="N", help="threads that read images")
@@ -95,12 +99,20 @@ def main(argv: list[str] | None = None) -> int:
     from criteria.evaluation.examples import Reader
     from criteria.evaluation.judge import Order
     from criteria.evaluation.registry import parse_metrics
+    from criteria.evaluation.settings import RECORD, REPORT, settings_of
     from datasets import open_source
     from psp.device import pick_device
+    from psp.files import check_settings, free_folder
 
     names, device, label = parse_metrics(flags.metrics), pick_device(flags.device), flags.name or label_of(flags)
     folder = re.sub(r"[^\w.-]+", "_", label).strip("._") or "results"
-    exp_dir = Path(flags.exp_dir or Path("output") / "evaluation" / folder).expanduser()
+    settings = settings_of(vars(flags))
+    if flags.exp_dir:
+        exp_dir = Path(flags.exp_dir).expanduser()
+    else:
+        exp_dir, about = free_folder(Path("output") / "evaluation" / folder, RECORD, settings, REPORT)
+        if about:
+            print(f"folder  {about}")
     images: dict[str, Images]
     problems: list[str] = []
     if flags.results:
@@ -119,6 +131,7 @@ def main(argv: list[str] | None = None) -> int:
         psp_scores=flags.psp_scores, batch_size=flags.test_batch_size, workers=flags.test_workers,
         record={"checkpoint": flags.checkpoint_path},
     )  # fmt: skip
+    check_settings(exp_dir / RECORD, settings, [exp_dir / name for name in REPORT], overwrite=flags.overwrite)
     return report(order, problems, n_images=flags.n_images, all_needed=flags.metrics not in (None, "all"))
 
 

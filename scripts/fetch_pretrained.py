@@ -1,6 +1,6 @@
 """Published weights onto this machine, resumed, verified and ready for --checkpoint_path by their bare names.
 
-python scripts/fetch_pretrained.py --list
+python scripts/fetch_pretrained.py --list [NAME ...]
 python scripts/fetch_pretrained.py psp_celebs_sketch_to_face.pt [NAME ...] [--out DIR] [--from MIRROR]
 """
 
@@ -24,7 +24,9 @@ from psp.weights.places import DOWNLOADS, Published, find_weights, read_manifest
 def build_parser() -> Parser:
     parser = Parser("Fetch published weights: pSp, e4e, ReStyle, StyleGAN2 generators, and the losses' networks.")
     parser.add_argument("names", metavar="NAME", nargs="*", help="files to fetch, with or without their ending")
-    parser.add_argument("--list", action="store_true", help="names, what they are, sources, sizes, hashes and licences")
+    parser.add_argument(
+        "--list", action="store_true", help="what there is; with names: their sources, sizes, hashes, licences"
+    )
     parser.add_argument("--out", metavar="DIR", help="where to (default: $PSP_WEIGHTS_DIR, or pretrained/downloads)")
     parser.add_argument(
         "--from", dest="mirror", metavar="DIR", help="take the files from this folder, not from the web"
@@ -39,7 +41,10 @@ def main(argv: list[str] | None = None) -> int:
     flags = build_parser().parse_args(argv)
     known = read_manifest()
     if flags.list:
-        show(known)
+        for entry in [choose(name, known) for name in flags.names]:
+            show(entry)
+        if not flags.names:
+            show_table(known)
         return 0
     if not flags.names:
         raise UserError("name what to fetch", "--list shows what there is")
@@ -97,16 +102,23 @@ def read(path: Path) -> None:
     read_weights(path)
 
 
-def show(known: dict[str, Published]) -> None:
-    """The list: what is known of each file, and what is not."""
+def show_table(known: dict[str, Published]) -> None:
+    """One line for each file."""
+    width = max(map(len, known))
     for entry in known.values():
-        here = "  (here)" if find_weights(entry.name) else ""
-        size = f"{entry.size:,} bytes" if entry.size else "not published"
-        print(f"{entry.name}{here}\n  for      {entry.use}\n  from     {entry.source}\n  licence  {entry.licence}")
-        print(f"  size     {size}\n  hash     {hash_words(entry)}")
-        for url in entry.urls:
-            print(f"  url      {url}")
-        print()
+        size = "here" if find_weights(entry.name) else f"{entry.size / 1e6:,.0f} MB" if entry.size else ""
+        print(f"{entry.name:{width}s} {size:>8s}  {entry.use}")
+    print("\n--list NAME: where from, licence, hash. Without a connection: --from DIR takes the files from there.")
+
+
+def show(entry: Published) -> None:
+    """What is known of a file, and what is not."""
+    here = "  (here)" if find_weights(entry.name) else ""
+    size = f"{entry.size:,} bytes" if entry.size else "not published"
+    print(f"{entry.name}{here}\n  for      {entry.use}\n  from     {entry.source}\n  licence  {entry.licence}")
+    print(f"  size     {size}\n  hash     {hash_words(entry)}")
+    for url in entry.urls:
+        print(f"  url      {url}")
 
 
 def hash_words(entry: Published) -> str:

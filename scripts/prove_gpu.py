@@ -34,7 +34,7 @@ TESTS = (
     "ops/test_kernels_gpu.py", "ops/test_upfirdn2d.py", "ops/test_bias_act.py", "ops/test_ops_loader.py",
     "inference/test_engine.py", "training/test_ranger.py",
 )  # fmt: skip
-BENCHMARK = (PYTHON, "scripts/benchmark.py", "--device=cuda", "--sizes=1024")
+BENCHMARK = (PYTHON, "scripts/benchmark.py", "--device=cuda", "--sizes=1024", "--overwrite")
 SHORTEST = 5.0  # seconds: less is not worth to begin a step with
 
 

@@ -45,8 +45,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def same_start(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test starts from one seed, and without the settings of the shell that pytest was started from."""
-    monkeypatch.delenv("PSP_OPS", raising=False)
+    """Each test starts from one seed, and without the shell's settings and the weights that somebody has fetched."""
+    for name in ("PSP_OPS", "PSP_WEIGHTS_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("DOWNLOADS", "ROOT"):
+        monkeypatch.setattr(f"psp.weights.places.{name}", Path(os.devnull) / "none")
     torch.manual_seed(0)
     yield
 

@@ -97,14 +97,18 @@ def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.module or ""
 
 
-def everything() -> list[str]:
-    """Files of the checkout, without what .gitignore names."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+def listed(*options: str) -> list[str]:
+    """What `git ls-files` lists, without files that are gone."""
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", "ls-files", *options], cwd=ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("not a git checkout")
     return [line for line in done.stdout.splitlines() if (ROOT / line).exists()]
+
+
+def everything() -> list[str]:
+    """Files of the project, also those that are new, without what .gitignore names and folders of the user's own."""
+    return [*listed("--cached"), *listed("--others", "--exclude-standard", "--", *FOLDERS)]
 
 
 def file_of(module: str) -> str | None:
@@ -257,9 +261,23 @@ def test_what_help_needs_does_not_import_torch(module: str) -> None:
 
 
 def test_top_level_folders_are_the_planned_ones() -> None:
-    folders = {path.split("/")[0] for path in everything() if "/" in path}
+    folders = {path.split("/")[0] for path in listed() if "/" in path}
     assert folders <= FOLDERS, f"not planned: {sorted(folders - FOLDERS)}"
     assert folders >= FOLDERS, f"missing: {sorted(FOLDERS - folders)}"
+
+
+def test_nothing_looks_into_folders_of_the_users_own() -> None:
+    """Whatever lies beside the project: pytest, ruff and mypy are told where to look, git's list is cut to the plan."""
+    makefile, settings = (ROOT / "Makefile").read_text(), (ROOT / "pyproject.toml").read_text()
+    for tool in ("ruff", "mypy"):
+        given = re.findall(rf"-m {tool}(?: check| format --check)? (.*)", makefile)
+        checked = re.search(r"^CHECKED := (.*)", makefile, re.M)
+        assert given and checked
+        for words in given:
+            folders = set(words.replace("$(CHECKED)", checked[1]).split())
+            assert {*PACKAGES, "scripts"} <= folders <= FOLDERS | {"setup.py"}, (tool, words)
+    assert 'testpaths = ["tests"]' in settings
+    assert {path.split("/")[0] for path in everything() if "/" in path} <= FOLDERS
 
 
 def test_pickles_have_one_door() -> None:

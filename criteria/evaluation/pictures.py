@@ -11,8 +11,9 @@ from PIL import Image, ImageDraw, ImageOps
 from criteria.evaluation.examples import Example, Reader
 from criteria.evaluation.registry import Metric
 from psp.errors import UserError
-from psp.files import atomic_open, save_image
+from psp.files import atomic_open
 from psp.images.labels import colourise
+from psp.images.output import save_image
 from psp.images.sheets import FAINT, INK, PAPER, font, resized, small_plots
 
 SHOWN = 6

@@ -17,9 +17,10 @@ from datasets.prepare.align import Crop, cut, ffhq_crop, find_face
 from datasets.prepare.celebamask import label_image, merge_parts
 from datasets.sketches import DRAWING, STYLES, sketch_from_photo
 from psp.errors import UserError
-from psp.files import name_number, save_image
+from psp.files import name_number
 from psp.images.decode import to_numbers, to_rgb
 from psp.images.labels import LABELS, decode_colours, get_label_map
+from psp.images.output import save_image
 from psp.images.preprocess import label_ids
 from psp.images.sources import ImageSource
 

@@ -15,7 +15,7 @@ from datasets.prepare.celebamask import label_image
 from datasets.prepare.merging import collection_photos, write_zip
 from datasets.prepare.parallel import run_jobs, summary
 from psp.errors import UserError
-from psp.files import save_image
+from psp.images.output import save_image
 from psp.images.sources import ImageSource, open_source
 
 if TYPE_CHECKING:

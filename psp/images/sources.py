@@ -38,6 +38,18 @@ def is_image_name(name: str) -> bool:
     return name.lower().endswith(EXTENSIONS) and not any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
+def last_change(place: Path, name: str) -> float:
+    """When the image `name` of a folder, or else the zip or file at `place`, became what it is: seconds, as file times.
+
+    What is unpacked or moved there keeps an old time of modification, so the file system's own time counts, too.
+    """
+    path = place / name
+    while not path.exists():  # below a zip file
+        path = path.parent
+    status = path.stat()
+    return max(status.st_mtime, status.st_ctime)
+
+
 class ImageSource:
     """A list of image names (relative, with "/" between folders) and a way to open each.
 

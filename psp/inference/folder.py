@@ -18,9 +18,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from psp.errors import UserError, one_line
-from psp.files import output_names, save_array, save_image
+from psp.files import save_array
+from psp.images.output import output_names, save_image
 from psp.images.preprocess import Prepared, prepare
 from psp.images.sheets import resized, side_by_side, source_to_image
+from psp.images.sources import last_change
 from psp.inference.options import InferenceOptions
 from psp.inference.translator import Translator
 from psp.read_compute_write import read_compute_write
@@ -87,7 +89,7 @@ class FolderRun:
     def __init__(self, translator: Translator, source: Source, folder: Path, options: InferenceOptions):
         self.translator, self.source, self.folder, self.options = translator, source, folder, options
         self.task = translator.task
-        self.size = 256 if options.resize_outputs else translator.output_size
+        self.size = output_size(translator, options)
         self.names = _without_results(source, folder)
         if not self.names:
             raise UserError(f"{source.path}: holds nothing but earlier results", "see --data_path")
@@ -96,22 +98,12 @@ class FolderRun:
         self._pictures, self._arrays = output_names(self.names), output_names(self.names, ".npy")
         self._shown: dict[Item, Image.Image] = {}
         self._failed_line: Callable[[str], object] = lambda line: print(line, file=sys.stderr)
-        self.roots = self._roots()
+        self.roots = {kind: folder / name for kind, name in result_folders(options).items()}
         for root in self.roots.values():
             if root.resolve() == source.path.resolve():
                 raise UserError(
                     f"{root} is the folder that is read", "the results would replace it: choose another --exp_dir"
                 )
-
-    def _roots(self) -> dict[str, Path]:
-        """Kind of file -> its folder; the first kind is what the run is about."""
-        if self.options.mixing:
-            roots, latents = {"strip": self.folder / "style_mixing"}, "style_mixing_latents"
-        else:
-            roots, latents = {"result": self.folder / "inference_results"}, "inference_latents"
-            if self.options.couple_outputs:
-                roots["strip"] = self.folder / "inference_coupled"
-        return roots | ({"latents": self.folder / latents} if self.options.save_latents else {})
 
     def paths(self, item: Item) -> dict[str, Path]:
         """Kind of file -> where it is written for this item."""
@@ -123,9 +115,8 @@ class FolderRun:
 
     def is_done(self, item: Item) -> bool:
         """Whether all files of this item are there, whole, and newer than their input and `since`."""
-        inside = self.source.path / item.name
         try:
-            changed = (inside if inside.exists() else self.source.path).stat().st_mtime
+            changed = last_change(self.source.path, item.name)
             files = [path.stat() for path in self.paths(item).values()]
         except OSError:
             return False
@@ -220,6 +211,22 @@ class FolderRun:
         reason = one_line(reason)
         self.report.failed[item.key] = reason
         self._failed_line(f"failed: {reason}")
+
+
+def output_size(translator: Translator, options: InferenceOptions) -> int:
+    """Side of the results in pixels."""
+    return 256 if options.resize_outputs else translator.output_size
+
+
+def result_folders(options: InferenceOptions) -> dict[str, str]:
+    """Kind of file -> the folder of its files; the first kind is what the run is about."""
+    if options.mixing:
+        folders, latents = {"strip": "style_mixing"}, "style_mixing_latents"
+    else:
+        folders, latents = {"result": "inference_results"}, "inference_latents"
+        if options.couple_outputs:
+            folders["strip"] = "inference_coupled"
+    return folders | ({"latents": latents} if options.save_latents else {})
 
 
 def _without_results(source: Source, folder: Path) -> list[str]:

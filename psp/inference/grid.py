@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from psp.errors import UserError
-from psp.files import save_image
+from psp.images.output import save_image
 from psp.images.sheets import sheet
 from psp.inference.folder import SHEET_IMAGES, FolderRun, Item
 

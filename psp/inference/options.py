@@ -113,7 +113,11 @@ def build_parser(*, mixing: bool, prog: str | None = None) -> Parser:
     where(
         "--data_path", metavar="PATH", help="folder (with sub-folders), zip file or one image (default: examples/...)"
     )
-    where("--exp_dir", metavar="DIR", help="folder for the results (default: output/<task>)")
+    where(
+        "--exp_dir",
+        metavar="DIR",
+        help="folder for the results (default: output/<task>, or the next <task>_2, ... without others)",
+    )
     where("--checkpoint_path", metavar="FILE", help="weights of any format, or a folder with them (default: bundled)")
     where(
         "--dataset_type",

@@ -9,15 +9,23 @@ from typing import Any
 
 from psp.device import device_name, pick_device
 from psp.errors import UserError
-from psp.files import checkout, file_hash, make_folder, only_process_in, prepare_folder
+from psp.files import (
+    check_settings,
+    checkout,
+    file_hash,
+    free_folder,
+    make_folder,
+    only_process_in,
+    other_results,
+    prepare_folder,
+)
 from psp.images.labels import get_label_map
 from psp.images.preprocess import parse_factors
 from psp.images.sources import open_source
 from psp.inference.enhance import load_enhancer
-from psp.inference.folder import OUTPUT_FOLDERS, FolderRun, Item, Report, Source
+from psp.inference.folder import OUTPUT_FOLDERS, FolderRun, Item, Report, Source, output_size, result_folders
 from psp.inference.grid import save_grid
 from psp.inference.options import InferenceOptions
-from psp.inference.results import check_settings
 from psp.inference.share import wait_for_shards
 from psp.inference.stats import merge_stats, save_stats, shard_path
 from psp.inference.styles import choose_styles
@@ -106,7 +114,6 @@ def prepare(options: InferenceOptions, source: Source | None = None, *, shared: 
     path, model, task = _model(options)
     factors = _factors(options.resize_factors, task)
     source = source or _examples(task)
-    exp_dir = Path(options.exp_dir or Path("output") / _run_name(model, task)).expanduser()
     enhancer = load_enhancer(options.enhance, options.enhance_weights, model.device) if options.enhance else None
     chosen = choose_styles(options, model)
     translator = Translator(
@@ -117,24 +124,31 @@ def prepare(options: InferenceOptions, source: Source | None = None, *, shared: 
         compile=options.compile,
         enhancer=enhancer,
     )
-    folder_run = FolderRun(translator, source, exp_dir, options)
     settings = {
         "model": _hashes(path, model), "task": task.name, "data_path": str(source.path.resolve()),
-        "precision": options.precision, "size": folder_run.size, **chosen.record,
+        "precision": options.precision, "size": output_size(translator, options), **chosen.record,
         **({"enhance": f"{options.enhance} {file_hash(str(options.enhance_weights))}"} if enhancer else {}),
         **{name: getattr(options, name) for name in READING[task.source]},
     }  # fmt: skip
     if isinstance(model, PSP) and model.refines:
         settings["n_iters_per_batch"] = model.n_iters
-    lock = ExitStack()
-    if not shared:
-        make_folder(exp_dir)
-        lock.enter_context(only_process_in(exp_dir))
-    prepare_folder(exp_dir, (*OUTPUT_FOLDERS, *RECORDS), min_age=60.0 if shared else 0.0)
-    record = exp_dir / RECORDS[options.mixing]
-    folder_run.since = check_settings(
-        record, settings, overwrite=options.overwrite, may_change=options.exp_dir is None, shared=shared
-    )
+    record, kinds = RECORDS[options.mixing], result_folders(options).values()
+    if options.exp_dir is None:
+        exp_dir, about = free_folder(Path("output") / _run_name(model, task), record, settings, kinds)
+    else:
+        exp_dir = Path(options.exp_dir).expanduser()
+        other = other_results(exp_dir / record, settings, [exp_dir / kind for kind in kinds])
+        about = f"{exp_dir}: results of {other} are replaced where they have the same name" if other else ""
+    folder_run = FolderRun(translator, source, exp_dir, options)
+    with ExitStack() as stack:
+        if not shared:
+            make_folder(exp_dir)
+            stack.enter_context(only_process_in(exp_dir))
+        prepare_folder(exp_dir, (*OUTPUT_FOLDERS, *RECORDS), min_age=60.0 if shared else 0.0)
+        folder_run.since = check_settings(
+            exp_dir / record, settings, folder_run.roots.values(), overwrite=options.overwrite, shared=shared
+        )
+        lock = stack.pop_all()
 
     names = folder_run.names[: options.n_images][share.index :: share.count]
     enhanced = f", then {options.enhance} at {translator.output_size} px" if enhancer else ""
@@ -145,6 +159,7 @@ def prepare(options: InferenceOptions, source: Source | None = None, *, shared: 
         f"model   {path}: {task.name}, {form}, on {device_name(model.device)}",
         f"input   {source.path}: {_images(len(names))}{part}",
         f"styles  {chosen.words}",
+        *([f"folder  {about}"] if about else []),
     ]
     items = [Item(name, factor) for factor in factors for name in names]
     return Prepared(options, folder_run, items, settings, lines, lock)

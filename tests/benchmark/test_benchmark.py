@@ -15,6 +15,8 @@ from criteria.objective import PspObjective
 from psp.benchmark import cases, original
 from psp.benchmark.measure import Ceilings, Timing, gflop, in_turns, relative_error
 from psp.benchmark.report import markdown, rows_of
+from psp.errors import UserError
+from scripts.benchmark import folder_for, parser
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -80,6 +82,20 @@ def test_the_script(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "benchmark.json").read_text())
     assert record["rows"] and record["machine"]["torch"] == torch.__version__ and record["ceilings"]["copy_gb"] > 0
     assert (tmp_path / "benchmark.md").read_text().startswith("| case") and (tmp_path / "benchmark.png").exists()
+
+
+def test_results_of_other_settings_are_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def folder(*flags: str) -> str:
+        chosen = folder_for(parser().parse_args(["--count", *flags]))
+        (chosen / "count.json").write_text("{}")
+        return str(chosen)
+
+    assert folder() == folder() == "output/benchmark" and folder("--sizes=64") == "output/benchmark_2"
+    with pytest.raises(UserError, match=r"output/benchmark holds results of other sizes \(.*64\); give another --out"):
+        folder("--sizes=64", "--out=output/benchmark")
+    assert folder("--sizes=64", "--out=output/benchmark", "--overwrite") == "output/benchmark"
 
 
 def test_unknown_cases_are_refused() -> None:

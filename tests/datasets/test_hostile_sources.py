@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile_images import encoded, zipped
+from hostile_images import encoded, many_scans, zipped
 from measured import cost_of, refused_cheaply
 from PIL import Image
 from tiny_models import drawing, photo
@@ -71,13 +71,6 @@ def test_pipes_are_named(tmp_path: Path) -> None:
 
 
 # ---- pictures --------------------------------------------------------------------------------------------
-
-
-def many_scans(scans: int, side: int) -> bytes:
-    """A progressive JPEG whose last scan comes again and again."""
-    data = encoded(Image.effect_noise((side, side), 40).convert("RGB"), "JPEG", progressive=True, quality=5)
-    last = data.rindex(b"\xff\xda")
-    return data[:last] + data[last:-2] * (scans - 9) + b"\xff\xd9"
 
 
 @pytest.mark.parametrize(("scans", "side"), [(500, 512), (2000, 128), (90, 4096)])

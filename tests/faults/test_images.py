@@ -133,7 +133,7 @@ def test_huge_files_and_late_pipes_are_not_read(tmp_path: Path) -> None:
 
 
 def test_names_of_255_bytes_never_collide(tmp_path: Path) -> None:
-    from psp.files import output_names
+    from psp.images.output import output_names
 
     names = ["d/" + "x" * 251 + ending for ending in (".bmp", ".gif", ".tif", ".png")] + ["ü" * 125 + ".webp"]
     for suffix in (None, ".npy"):

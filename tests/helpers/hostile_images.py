@@ -54,6 +54,13 @@ def good_images() -> dict[bytes, bytes]:
     }
 
 
+def many_scans(scans: int, side: int) -> bytes:
+    """A progressive JPEG whose last scan comes again and again."""
+    data = encoded(Image.effect_noise((side, side), 40).convert("RGB"), "JPEG", progressive=True, quality=5)
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * (scans - 9) + b"\xff\xd9"
+
+
 def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
     """A PNG that says it has this size, with these chunks between header and end."""
     parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), *chunks, (b"IEND", b"")]

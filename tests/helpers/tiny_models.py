@@ -22,7 +22,7 @@ from psp.weights.save import psp_state, save_torch
 def tiny_psp(task: str = "celebs_sketch_to_face", *, size: int = 16, style_dim: int = 8) -> PSP:
     """6 styles of 8 at 16 px; outputs depend visibly on the input. In eval mode."""
     torch.manual_seed(1)
-    decoder = Generator(size, style_dim, 2, channels={4: 8, 8: 8, 16: 8, 32: 8})
+    decoder = Generator(size, style_dim, 2, channels={2**k: 8 for k in range(2, 11)})
     kind = get_task(task)
     encoder = tiny_training.encoder(decoder.n_styles, kind.input_nc, style_dim)
     with torch.no_grad():  # random weights barely react to the input: enlarge that, around codes of common size

@@ -144,7 +144,7 @@ def test_behind_the_scripts(
     assert np.abs(small[..., 0] - before[..., 0]).mean() < 12
     assert np.abs(small[..., 1] - (before[..., 1] / 2 + 63.75)).mean() < 8  # halved around the middle
     again = parse([*common, f"--exp_dir={tmp_path / 'better'}"], mixing=mixing)
-    assert "other settings" in refused(lambda: translate_folder(again))
+    assert "holds results of another size (512, now 16)" in refused(lambda: translate_folder(again))
 
 
 # ---- the real package ----------------------------------------------------------------------------------

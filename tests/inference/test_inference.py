@@ -143,20 +143,6 @@ def test_a_half_done_folder_is_completed(infer: Infer, tmp_path: Path, capsys: p
     assert "5 made, 0 already there" in capsys.readouterr().out, "coupled pictures were missing"
 
 
-def test_other_settings_need_overwrite(infer: Infer, tmp_path: Path) -> None:
-    fill_folder(tmp_path / "in", ["a.png", "b.png"])
-    infer()
-    before = (tmp_path / "out" / "inference_results" / "a.png").read_bytes()
-    with pytest.raises(UserError, match=r"other settings \(layers .*--overwrite.*--exp_dir"):
-        infer("--latent_mask=2-5")
-    infer("--latent_mask=2-5", "--overwrite", "--n_images=1")
-    assert (tmp_path / "out" / "inference_results" / "a.png").read_bytes() != before
-    infer("--latent_mask=2-5")  # b.png still is of the earlier settings
-    assert (tmp_path / "out" / "inference_results" / "b.png").read_bytes() != before
-    stats = json.loads((tmp_path / "out" / "stats.json").read_text())
-    assert stats["counts"] == {"made": 1, "kept": 1, "failed": 0}
-
-
 def test_one_bad_file_does_not_stop_the_others(
     infer: Infer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

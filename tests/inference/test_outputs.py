@@ -16,15 +16,15 @@ from PIL import Image
 from psp.errors import UserError
 from psp.files import (
     atomic_open,
+    check_settings,
     file_hash,
+    free_folder,
     is_temporary,
-    output_names,
     prepare_folder,
     save_array,
-    save_image,
     save_json,
 )
-from psp.inference.results import check_settings
+from psp.images.output import output_names, save_image
 
 
 def test_names_are_kept_where_they_can_be() -> None:
@@ -119,19 +119,76 @@ def test_settings_decide_what_is_kept(tmp_path: Path) -> None:
     since = check_settings(record, results)
     os.utime(record, (since - 100, since - 100))
     assert check_settings(record, results) == since - 100, "the same settings since then"
-    with pytest.raises(UserError, match="seed 1, now 2.*--overwrite"):
+    with pytest.raises(UserError, match=r"results of another seed \(1, now 2\); .*--exp_dir, or --overwrite"):
         check_settings(record, {**results, "seed": 2})
-    assert check_settings(record, {**results, "seed": 2}, may_change=True) >= since
-    os.utime(record, (since - 100, since - 100))
+    assert check_settings(record, results, overwrite=True, shared=True) > since - 1
+    assert record.stat().st_mtime == since - 100, "the other processes' results count"
     assert check_settings(record, {**results, "seed": 2}, overwrite=True) >= since
     assert json.loads(record.read_text())["settings"]["seed"] == 2
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"settings": 3}', "null"])
-def test_a_damaged_record_counts_as_none(tmp_path: Path, content: str) -> None:
-    (tmp_path / "r.json").write_text(content)
-    check_settings(tmp_path / "r.json", {"a": 1})
+HASH, OTHER_HASH = "a" * 64, "b" * 64
+DIFFERENCES: list[tuple[dict[str, object], dict[str, object], str]] = [
+    ({"model": {"a.pt": HASH}}, {"model": {"b.pt": HASH}}, "another model (a.pt, now b.pt)"),
+    ({"model": {"a.pt": HASH}}, {"model": {"a.pt": OTHER_HASH}}, "another model of the same name (a.pt)"),
+    ({"data_path": "/in/a"}, {"data_path": "/in/b"}, "other inputs (/in/a, now /in/b)"),
+    ({"style_image": HASH}, {"style_image": OTHER_HASH}, "another style image"),
+    ({"layers": "", "seed": 1}, {"layers": "6-11", "style_seed": 7}, "other layers of style (none, now 6-11), another "
+     "style seed (none, now 7) and another seed (1, now none)"),
+    ({"cleanup": True}, {"cleanup": False}, "another cleanup (on, now off)"),
+    ({"a": 1, "b": 1, "c": 1, "d": 1}, {}, "another a (1, now none), another b (1, now none), another c (1, now none) "
+     "and more"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "now", "words"), DIFFERENCES)
+def test_what_differs_is_said_in_plain_words(
+    tmp_path: Path, before: dict[str, object], now: dict[str, object], words: str
+) -> None:
+    check_settings(tmp_path / "r.json", before)
+    with pytest.raises(UserError) as caught:
+        check_settings(tmp_path / "r.json", now, flag="--out")
+    advice = "give another --out, or --overwrite to make them again"
+    assert str(caught.value) == f"{tmp_path} holds results of {words}; {advice}"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"settings": 3}', "null", None])
+def test_results_without_a_record_are_not_replaced(tmp_path: Path, content: str | None) -> None:
+    """A damaged record is none; where nothing lies beside it, that does not matter."""
+    if content is not None:
+        (tmp_path / "r.json").write_text(content)
+    (tmp_path / "results").mkdir()
+    check_settings(tmp_path / "r.json", {"a": 1}, [tmp_path / "results"])
     assert json.loads((tmp_path / "r.json").read_text()) == {"settings": {"a": 1}}
+    (tmp_path / "results" / "a.png").write_text("")
+    (tmp_path / "r.json").write_text(content) if content is not None else (tmp_path / "r.json").unlink()
+    with pytest.raises(UserError, match="settings that are not recorded"):
+        check_settings(tmp_path / "r.json", {"a": 1}, [tmp_path / "results"])
+    check_settings(tmp_path / "r.json", {"a": 1}, [tmp_path / "results"], overwrite=True)
+
+
+def test_a_record_without_results_stops_nobody(tmp_path: Path) -> None:
+    """A run that was ended before its first result, or that found a mistake, leaves one."""
+    check_settings(tmp_path / "r.json", {"seed": 1}, [tmp_path / "results"])
+    check_settings(tmp_path / "r.json", {"seed": 2}, [tmp_path / "results"])
+    assert json.loads((tmp_path / "r.json").read_text()) == {"settings": {"seed": 2}}
+    with pytest.raises(UserError, match="another seed"):  # of another process' results, which will be there soon
+        check_settings(tmp_path / "r.json", {"seed": 3}, [tmp_path / "results"], shared=True)
+
+
+def test_the_default_folder_is_the_first_without_other_results(tmp_path: Path) -> None:
+    def run(settings: dict[str, object]) -> tuple[str, str]:
+        folder, line = free_folder(tmp_path / "faces", "r.json", settings, ["results"])
+        (folder / "results").mkdir(parents=True, exist_ok=True)
+        check_settings(folder / "r.json", settings, [folder / "results"])
+        (folder / "results" / "a.png").touch()
+        return folder.name, line
+
+    assert run({"seed": 1}) == ("faces", "")
+    assert run({"seed": 2}) == (
+        "faces_2", f"{tmp_path}/faces_2, as {tmp_path}/faces holds results of another seed (1, now 2)"
+    )  # fmt: skip
+    assert [run({"seed": seed})[0] for seed in (1, 3, 2, 3)] == ["faces", "faces_3", "faces_2", "faces_3"]
 
 
 def test_arrays_and_hashes(tmp_path: Path) -> None:

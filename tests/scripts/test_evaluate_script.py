@@ -46,7 +46,7 @@ def test_folders_give_a_whole_report(folders: Path, capsys: pytest.CaptureFixtur
     out = folders / "out"
     assert {path.name for path in out.iterdir()} == {
         "per_image.csv", "metrics.json", "row.md", "histograms.png", "worst_and_best.png", "measured.sqlite",
-        "inference_metrics",
+        "inference_metrics", "evaluation.settings.json",
     }  # fmt: skip
     rows = list(csv.DictReader((out / "per_image.csv").open()))
     assert [row["result"] for row in rows] == ["0.png", "1.png", "2.png", "3.png"] and rows[2][
@@ -123,7 +123,7 @@ def test_whole_sets_are_compared_with_other_photos(folders: Path, monkeypatch: p
     found = record(folders / "out")["metrics"]
     assert found["fid"]["n_results"] == 4 and found["fid"]["n_real"] == 6 and found["fid"]["value"] < 0.1
     assert found["fid"]["measured_with"] == [{"version": 1, "extractor": "means", "weights": {"file": "none"}}]
-    assert run(folders, metrics="fid") == 0 and record(folders / "out")["metrics"]["fid"]["n_real"] == 4
+    assert run(folders, "--overwrite", metrics="fid") == 0 and record(folders / "out")["metrics"]["fid"]["n_real"] == 4
     registry._extractor.cache_clear()
 
 
@@ -183,6 +183,26 @@ def test_a_broken_pair_of_a_checkpoint_is_named(tmp_path: Path, capsys: pytest.C
     err = capsys.readouterr().err
     assert "a/1.png" in err and "2.png" in err and "3.png" in err
     assert record(tmp_path / "out")["images"] == 1
+
+
+def test_a_report_of_something_else_is_not_replaced(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another metric belongs to the same report; another folder of results, or other ground truth, does not."""
+    assert run(folders, metrics="mse") == 0 and run(folders, metrics="mse,psnr") == 0
+    before = (folders / "out/metrics.json").read_bytes()
+    fill_folder(folders / "elsewhere/results", [f"{k}.png" for k in range(4)], lambda k: photo(k + 20))
+    judged = ["--results", str(folders / "elsewhere/results"), "--ground_truth", str(folders / "truth")]
+    judged += ["--metrics", "mse", "--device", "cpu"]
+    with pytest.raises(UserError, match=r"out holds results of other results \(.*/results, now .*elsewhere/results\);"):
+        main([*judged, "--exp_dir", str(folders / "out")])
+    assert (folders / "out/metrics.json").read_bytes() == before
+    monkeypatch.chdir(folders)
+    for truth, name in (("truth", "same"), ("sketches", "same_2"), ("truth", "same")):
+        flags = [*judged[:3], str(folders / truth), *judged[4:], "--name", "same"]
+        assert main(flags) == 0 and (folders / "output/evaluation" / name / "metrics.json").exists()
+    assert "same_2, as output/evaluation/same holds results of other ground truth (" in capsys.readouterr().out
+    assert len(list((folders / "output/evaluation").iterdir())) == 2
 
 
 def test_mistakes_are_one_line(folders: Path) -> None:
