@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo studio test test-gpu prove-gpu lint install
+.PHONY: demo studio web test test-gpu prove-gpu lint install
 .DELETE_ON_ERROR:
 
 demo: install
@@ -11,6 +11,11 @@ demo: install
 
 studio: install
 	$(BIN)/python scripts/studio.py
+
+# The page without a server: static files, the models run in the visitor's browser. Needs npm.
+WEB ?= build/web
+web: install
+	$(BIN)/python -c 'from psp.commands.main import run; run()' web $(WEB)
 
 test: install
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal

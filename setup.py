@@ -45,6 +45,7 @@ setup(
     packages=[
         "psp",
         "psp.commands",
+        "psp.export",
         "psp.images",
         "psp.inference",
         "psp.models",
@@ -64,7 +65,7 @@ setup(
         "psp": ["py.typed"],
         "psp.pretrained": ["*.safetensors", "manifest.json"],
         "psp.pretrained.auxiliary": ["face_parser.safetensors"],
-        "psp.studio": ["static/*", "static/words/*"],
+        "psp.studio": ["static/*", "static/words/*", "web/*"],
         "stylegan2_ops": ["py.typed", "csrc/*"],
     },
     include_package_data=False,

@@ -44,8 +44,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "psp/training/methods/stylegan2": MODELS | {"psp/weights", "psp/training"},
     "psp/training/methods": MODELS | {"psp/weights", "psp/training", "psp/training/methods/stylegan2"},
     "psp/inference": MODELS | {"psp/weights"},
+    "psp/export": MODELS,
     "psp/studio": MODELS | {"psp/weights", "psp/inference"},
-    "psp/commands": MODELS | {"psp/weights", "psp/inference", "psp/studio"},
+    "psp/commands": MODELS | {"psp/weights", "psp/inference", "psp/export", "psp/studio"},
     "psp/benchmark": MODELS | {"stylegan2_ops", "psp/weights", "psp/training", "psp/training/methods", "psp/inference"},
     "criteria": {"psp", "psp/images", "psp/networks", "psp/weights", "psp/weights/download"},
     "criteria/evaluation": {"psp", "psp/images", "psp/models", "psp/weights", "criteria"},
@@ -54,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "datasets/prepare": {"psp", "psp/images", "psp/networks", "psp/weights", "datasets"},
     "scripts": {"psp", "psp/images", "criteria", "criteria/evaluation", "datasets", "datasets/prepare"}
     | {f"psp/{room}" for room in ("networks", "models", "weights", "weights/download", "training", "training/methods")}
-    | {f"psp/{room}" for room in ("inference", "studio", "commands", "benchmark")},
+    | {f"psp/{room}" for room in ("inference", "export", "studio", "commands", "benchmark")},
 }
 DOOR = "psp/__init__.py"
 STAYS = (
@@ -71,7 +72,7 @@ TORCHLESS = (
 # Optional or slow to import: only inside the functions that need them.
 LAZY = (
     "torchvision", "lpips", "facenet_pytorch", "dlib", "matplotlib", "tensorboard", "huggingface_hub", "cv2",
-    "flask", "waitress", "spandrel", "wandb", "torch_fidelity",
+    "flask", "waitress", "spandrel", "wandb", "torch_fidelity", "onnx", "onnxruntime", "onnxscript",
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from psp.cli import VERSION
-from psp.commands import convert, studio
+from psp.commands import convert, export, studio, web
 from psp.errors import UserError, run_main
 from psp.inference.options import parse
 
@@ -27,7 +27,9 @@ COMMANDS: dict[str, tuple[Callable[..., int], str]] = {
     "infer": (infer, "a face for every sketch, label map or photo"),
     "mix": (mix, "several faces for each, in other styles"),
     "convert": (convert.main, "weights from one layout into another"),
+    "export": (export.main, "models as ONNX files"),
     "studio": (studio.main, "draw in the browser, and see faces as you draw"),
+    "web": (web.main, "the studio's page as static files, without a server"),
 }
 
 

@@ -102,6 +102,11 @@ class StyleBank:
         """Mean of the codes [D]."""
         return self._mean.float()
 
+    def tables(self) -> dict[str, Tensor]:
+        """What `map` looks up: lengths [M] and neighbours [M,K] of the codes, cosines [M,K], the borders of z."""
+        borders = {f"borders_{k}": border for k, border in enumerate(self._borders)}
+        return {"lengths": self._lengths, "neighbours": self._neighbours, "cosines": self._cosines, **borders}
+
     def tensors(self) -> dict[str, Tensor]:
         """What files hold of it: `codes` [M,D], float16, without loss."""
         return {"codes": self.codes.half()}

@@ -1,0 +1,187 @@
+// Pixels become what networks take, as psp/images/preprocess.py does it, to the bit. Knows nothing of canvases.
+//
+// A picture is {width, height, data}: RGBA, or one byte a pixel where it is said to be grey or label numbers.
+export const SIDE = 256;
+const DARK = 96;
+const WHITE_CELL = 240;
+const CELLS_NEEDED = 11;
+
+/** RGBA on white -> grey, as Pillow's alpha_composite and convert("L") round. */
+export function toGrey({ width, height, data }) {
+  const grey = new Uint8Array(width * height);
+  for (let k = 0; k < grey.length; k += 1) {
+    const alpha = data[4 * k + 3];
+    const on = (value) => {
+      if (alpha === 255) return value;
+      const sum = (value * alpha + 255 * (255 - alpha) + 128) * 128;
+      return (sum >> 8) + sum >> 15;
+    };
+    grey[k] = on(data[4 * k]) * 19595 + on(data[4 * k + 1]) * 38470 + on(data[4 * k + 2]) * 7471 + 0x8000 >> 16;
+  }
+  return { width, height, data: grey };
+}
+
+/** How many of each value there are. */
+function histogram(values) {
+  const counts = new Uint32Array(256);
+  for (const value of values) counts[value] += 1;
+  return counts;
+}
+
+/** The value of a rank (0 is the smallest) of a histogram. */
+function ranked(counts, rank) {
+  for (let value = 0, sum = 0; value < 256; value += 1) if ((sum += counts[value]) > rank) return value;
+  return 255;
+}
+
+/** numpy's percentile, which goes between two values in proportion. */
+function percentile(counts, size, share) {
+  const at = share * (size - 1);
+  const low = ranked(counts, Math.floor(at));
+  return low + (ranked(counts, Math.ceil(at)) - low) * (at % 1);
+}
+
+/** Light lines on a dark ground. */
+function lightOnDark({ width, height, data }) {
+  const rim = [...data.subarray(0, width), ...data.subarray(width * (height - 1))];
+  for (let row = 0; row < height; row += 1) rim.push(data[row * width], data[row * width + width - 1]);
+  const counts = histogram(data);
+  const dark = (values) => values.reduce((sum, value) => sum + (value < DARK), 0) / values.length;
+  const brightest = counts.findLastIndex((count) => count > 0);
+  return dark(data) > 0.6 && dark(rim) > 0.6 && brightest - Math.trunc(percentile(counts, data.length, 0.5)) > 60;
+}
+
+/** Whether most cells of a 4 x 4 grid have white in them. */
+export function whiteGround({ width, height, data }) {
+  if (height < 8 || width < 8) return true;
+  const ends = (length) => Array.from({ length: 5 }, (_, k) => Math.trunc(k * length / 4));
+  const [rows, columns] = [ends(height), ends(width)];
+  let white = 0;
+  for (let i = 0; i < 4; i += 1) {
+    for (let j = 0; j < 4; j += 1) {
+      const counts = new Uint32Array(256);
+      for (let y = rows[i]; y < rows[i + 1]; y += 1) for (let x = columns[j]; x < columns[j + 1]; x += 1) counts[data[y * width + x]] += 1;
+      const size = (rows[i + 1] - rows[i]) * (columns[j + 1] - columns[j]);
+      white += percentile(counts, size, 0.9) >= WHITE_CELL || percentile(counts, size, 0.98) >= 252;
+    }
+  }
+  return white >= CELLS_NEEDED;
+}
+
+/** Dark ink, of which hardly any would be left at the networks' size. */
+function fades(image) {
+  const least = Math.min(image.width, image.height);
+  if (least < 2 * SIDE || ranked(histogram(image.data), 50) > DARK) return false;
+  const small = (length) => roundHalfEven(length * SIDE / least);
+  return ranked(histogram(resized(image, small(image.width), small(image.height)).data), 50) > 150;
+}
+
+/** Halved with the darkest of four pixels until less than twice the networks' size is left. */
+function thickened(image) {
+  let { width, height, data } = image;
+  while (Math.min(width, height) >= 2 * SIDE) {
+    const [w, h] = [Math.ceil(width / 2), Math.ceil(height / 2)];
+    const half = new Uint8Array(w * h);
+    for (let y = 0; y < h; y += 1) {
+      for (let x = 0; x < w; x += 1) {
+        const [top, bottom] = [2 * y * width, Math.min(2 * y + 1, height - 1) * width];
+        const [left, right] = [2 * x, Math.min(2 * x + 1, width - 1)];
+        half[y * w + x] = Math.min(data[top + left], data[top + right], data[bottom + left], data[bottom + right]);
+      }
+    }
+    [width, height, data] = [w, h, half];
+  }
+  return { width, height, data };
+}
+
+/** Python's round. */
+const roundHalfEven = (x) => (Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x));
+
+/** For every pixel of a row that becomes `to` long: its first source and the whole-number weights of Pillow's bilinear. */
+function taps(from, to) {
+  const scale = from / to;
+  const support = Math.max(scale, 1);
+  return Array.from({ length: to }, (_, x) => {
+    const centre = (x + 0.5) * scale;
+    const first = Math.max(0, Math.trunc(centre - support + 0.5));
+    const last = Math.min(from, Math.trunc(centre + support + 0.5));
+    const weights = Array.from({ length: last - first }, (_, k) => Math.max(0, 1 - Math.abs((k + first - centre + 0.5) * (1 / support))));
+    const sum = weights.reduce((a, b) => a + b, 0);
+    return { first, weights: weights.map((weight) => Math.trunc(0.5 + weight / sum * (1 << 22))) };
+  });
+}
+
+/** A grey picture in another size: Image.resize(size, BILINEAR). */
+export function resized(image, width, height) {
+  if (image.width === width && image.height === height) return image;
+  let { data } = image;
+  const along = (rows, from, to, at, step) => {
+    const made = new Uint8Array(rows * to);
+    taps(from, to).forEach(({ first, weights }, x) => {
+      for (let row = 0; row < rows; row += 1) {
+        let sum = 1 << 21;
+        for (let k = 0; k < weights.length; k += 1) sum += weights[k] * data[at(row, first + k)];
+        made[step(row, x)] = Math.max(0, Math.min(255, sum >> 22));
+      }
+    });
+    return made;
+  };
+  if (image.width !== width) data = along(image.height, image.width, width, (row, x) => row * image.width + x, (row, x) => row * width + x);
+  if (image.height !== height) data = along(width, image.height, height, (x, row) => row * width + x, (x, row) => row * width + x);
+  return { width, height, data };
+}
+
+/** A drawing (RGBA) -> {pixels [256 * 256] grey with white as 255, notes}. Photographed paper stays as it is. */
+export function sketchPixels(picture) {
+  let image = toGrey(picture);
+  const notes = [];
+  const square = Math.abs(image.width - image.height) <= 0.02 * Math.max(image.width, image.height);
+  if (image.width !== image.height) notes.push(square ? 'stretched' : 'letterboxed');
+  if (lightOnDark(image)) {
+    image = { ...image, data: image.data.map((value) => 255 - value) };
+    notes.push('light on dark inverted');
+  }
+  if (fades(image)) {
+    image = thickened(image);
+    notes.push('thin lines kept');
+  }
+  if (square) return { pixels: resized(image, SIDE, SIDE).data, notes };
+  const scale = SIDE / Math.max(image.width, image.height);
+  const [w, h] = [image.width, image.height].map((length) => Math.max(1, roundHalfEven(length * scale)));
+  const pixels = new Uint8Array(SIDE * SIDE).fill(255);
+  const inner = resized(image, w, h).data;
+  const [left, top] = [SIDE - w >> 1, SIDE - h >> 1];
+  for (let y = 0; y < h; y += 1) pixels.set(inner.subarray(y * w, (y + 1) * w), (top + y) * SIDE + left);
+  return { pixels, notes };
+}
+
+/** Label numbers of a picture in palette colours, or in equal channels below their count; null where it is no such map. */
+export function labelNumbers({ width, height, data }, colours) {
+  const known = new Map(colours.map((colour, id) => [parseInt(colour.slice(1), 16), id]));
+  const ids = new Uint8Array(width * height);
+  for (let k = 0; k < ids.length; k += 1) {
+    const [red, green, blue] = data.subarray(4 * k, 4 * k + 3);
+    const id = known.get(red << 16 | green << 8 | blue) ?? (red === green && red === blue && red < colours.length ? red : undefined);
+    if (id === undefined || data[4 * k + 3] !== 255) return null;
+    ids[k] = id;
+  }
+  return { width, height, data: ids };
+}
+
+/** The middle square of label numbers at 256 px, nearest neighbours. */
+export function labelPixels({ width, height, data }) {
+  const square = Math.abs(width - height) <= 0.02 * Math.max(width, height);
+  const [w, h] = square ? [width, height] : [Math.min(width, height), Math.min(width, height)];
+  const [left, top] = [width - w >> 1, height - h >> 1];
+  return Uint8Array.from({ length: SIDE * SIDE }, (_, k) => {
+    const [x, y] = [k % SIDE, Math.trunc(k / SIDE)];
+    return data[(top + Math.trunc((y + 0.5) * h / SIDE)) * width + left + Math.trunc((x + 0.5) * w / SIDE)];
+  });
+}
+
+/** Whether a picture has colours of its own, as photos have and paper has not. */
+export function looksLikePhoto({ data }) {
+  let sum = 0;
+  for (let k = 0; k < data.length; k += 4) sum += Math.max(data[k], data[k + 1], data[k + 2]) - Math.min(data[k], data[k + 1], data[k + 2]);
+  return sum / (data.length / 4) > 16;
+}

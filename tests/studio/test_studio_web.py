@@ -1,0 +1,170 @@
+"""The modules of the page without a server, in Node.js: they do to the bit what Python does. And how it is built."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_training as tiny
+import torch
+from PIL import Image
+from tiny_checkpoints import refused
+from tiny_models import drawing, labels, photo
+
+from psp.commands import web
+from psp.export.check import Difference
+from psp.export.write import Written
+from psp.images.labels import COLOURS
+from psp.images.preprocess import described_pixels
+from psp.models.mixing import mix, seeded_noise
+from psp.studio.inputs import palette_image
+from psp.tasks import get_task
+
+NODE = shutil.which("node")
+ROOT = Path(__file__).parents[2]
+STUDIO = ROOT / "psp" / "studio"
+SEEDS = [0, 1, 7, 123456, 2**31 - 10]
+
+
+def thin_lines() -> Image.Image:
+    pixels = np.full((1100, 1300), 255, np.uint8)
+    pixels[100, 50:1200] = pixels[400:900, 600] = 0
+    return Image.fromarray(pixels)
+
+
+def transparent() -> Image.Image:
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (200, 200, 4), np.uint8)
+    pixels[:150, :, 3] = 0
+    return Image.fromarray(pixels)
+
+
+SKETCHES = [
+    drawing(0, 256),
+    drawing(1, 301),
+    drawing(2, 100),
+    Image.fromarray(255 - np.asarray(drawing(3, 256))),
+    drawing(4, 400).resize((400, 277)),
+    drawing(5, 257).resize((260, 257), Image.Resampling.BICUBIC),
+    thin_lines(),
+    transparent(),
+    *(Image.open(path) for path in sorted((ROOT / "examples" / "sketches").glob("*"))[:2]),
+    Image.open(ROOT / "examples" / "drawn" / "simple_face.png"),
+]
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    if NODE is None:
+        pytest.skip("no Node.js here")
+    folder = tmp_path_factory.mktemp("web")
+    shutil.copytree(STUDIO / "static", folder / "static")
+    for path in (STUDIO / "web").glob("*.js"):
+        shutil.copy(path, folder / "static")
+    shutil.copy(Path(__file__).with_name("web.mjs"), folder)
+    (folder / "package.json").write_text('{"type": "module"}')
+
+    def put(name: str, image: Image.Image) -> dict[str, Any]:
+        (folder / name).write_bytes(image.convert("RGBA").tobytes())
+        return {"name": name, "width": image.width, "height": image.height}
+
+    cases = {
+        "sketches": [put(f"sketch{k}", image) for k, image in enumerate(SKETCHES)],
+        "maps": [
+            put(f"map{k}", image) for k, image in enumerate((palette_image(np.asarray(labels(3, 320))), photo(1)))
+        ],
+        "photos": [put(f"photo{k}", image) for k, image in enumerate((photo(2), drawing(6)))],
+        "seeds": SEEDS,
+        "colours": [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in COLOURS],
+    }
+    (folder / "cases.json").write_text(json.dumps(cases))
+    done = subprocess.run([NODE, "web.mjs"], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def pixels_of(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), np.uint8).reshape(256, 256)
+
+
+def test_drawings_are_prepared_to_the_bit(answers: dict[str, Any]) -> None:
+    notes = set[str]()
+    for image, (text, said) in zip(SKETCHES, answers["sketches"], strict=True):
+        pixels, words = described_pixels(image, get_task("celebs_sketch_to_face"))
+        np.testing.assert_array_equal(pixels_of(text), pixels)
+        assert said == words
+        notes |= set(words.split(", "))
+    assert notes == {"", "stretched", "letterboxed", "light on dark inverted", "thin lines kept"}
+
+
+def test_label_maps_are_prepared_to_the_bit_and_others_are_none(answers: dict[str, Any]) -> None:
+    ids, _ = described_pixels(palette_image(np.asarray(labels(3, 320))), get_task("celebs_seg_to_face"))
+    np.testing.assert_array_equal(pixels_of(answers["maps"][0]), ids)
+    assert answers["maps"][1] is None and answers["photos"] == [True, False]
+
+
+def test_seeds_give_the_noise_of_the_server(answers: dict[str, Any]) -> None:
+    for seed, found in zip(SEEDS, answers["noise"], strict=True):
+        np.testing.assert_allclose(found, seeded_noise(1, 256, seed)[0].numpy(), atol=2e-6)
+    assert answers["digest"][0] == 0xBA7816BF and answers["twisted"] == [4123659995]
+
+
+def test_codes_are_mixed_and_kept_as_on_the_server(answers: dict[str, Any]) -> None:
+    first = torch.arange(1.0, 7).reshape(1, 3, 2)
+    wanted = [mix(first, 10 * first, [1, 2]), mix(first, 10 * first, [0], 0.25), first.lerp(10 * first, 0.5)]
+    for found, codes in zip(answers["mixed"], wanted, strict=True):
+        np.testing.assert_allclose(found, codes.flatten().numpy(), rtol=1e-6)
+    np.testing.assert_array_equal(np.load(io.BytesIO(base64.b64decode(answers["npy"]))), first[0].numpy())
+    assert answers["read"] == [first.flatten().tolist(), None, None]
+
+
+def test_both_doors_of_the_page_have_the_same_names() -> None:
+    names = [
+        sorted(re.findall(r"^export (?:async )?(?:function|class|const) (\w+)", path.read_text(), re.M))
+        for path in (STUDIO / "static" / "api.js", STUDIO / "web" / "api.js")
+    ]
+    assert names[0] == names[1] == ["ApiError", "get", "post", "session"]
+
+
+def test_what_is_missing_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "npm is missing" in refused(lambda: web.main([str(tmp_path / "out")]))
+    npm = tmp_path / "npm"
+    npm.write_text("#!/bin/sh\necho 'npm error network' >&2\nexit 1\n")
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert "npm could not fetch" in refused(lambda: web.main([str(tmp_path / "out")]))
+    (tmp_path / "mine").mkdir()
+    assert "no folder that this command wrote" in refused(lambda: web.main([str(tmp_path / "mine")]))
+    assert not (tmp_path / "out").exists() and list((tmp_path / "mine").iterdir()) == []
+
+
+def test_tasks_with_one_generator_share_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def export(model: object, target: Path, **options: object) -> Iterator[Written]:
+        assert not target.exists()
+        target.write_bytes(b"network")
+        yield Written(target, Difference(0.0, None))
+
+    monkeypatch.setattr("psp.export.write.export", export)
+    web.write_models(tmp_path, "fp16")
+    records = json.loads((tmp_path / "models.json").read_text())
+    assert [record["input"] for record in records] == ["sketch", "labels"]
+    assert len({record["files"]["encoder"] for record in records}) == 2
+    assert len({record["files"]["generator"] for record in records}) == 1
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {
+        Path(name).name for record in records for name in record["files"].values()
+    }
+    examples = json.loads((tmp_path / "about.json").read_text())["examples"]
+    assert examples and all((tmp_path / example["url"]).is_file() for example in examples)
+    other = tiny.model().eval()
+    assert web.digest_of(other) == web.digest_of(other) != web.digest_of(tiny.model().eval())
