@@ -82,7 +82,8 @@ def main(argv: list[str] | None = None) -> int:
 
     from criteria.evaluation.face_probe import FaceProbe
     from psp.device import pick_device
-    from psp.files import make_folder, save_bytes, save_image, save_json
+    from psp.files import make_folder, save_bytes, save_json
+    from psp.images.output import save_image
     from psp.inference.translator import Translator
     from psp.models.plausible import FaceCodes
     from psp.models.psp import PSP
