@@ -1,12 +1,19 @@
-"""State dicts into modules, strictly: what is missing, left over, mis-shaped or not finite is named."""
+"""Tensors of new modules, and state dicts into modules: what is missing, left over, mis-shaped, not finite is named."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from psp.errors import UserError
+
+
+def normal(*shape: int, divisor: float = 1.0) -> Tensor:
+    """N(0, 1) / divisor; no more than the shape on the meta device, where arithmetic imports torch's compiler (3 s)."""
+    values = torch.empty(shape)
+    return values if values.is_meta else values.normal_().div_(divisor)
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:

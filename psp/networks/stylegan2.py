@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from psp.networks.state import normal
 from stylegan2_ops import bias_act, layer_epilogue, scale_channels, upfirdn2d
 
 SQRT2 = math.sqrt(2.0)
@@ -33,12 +34,6 @@ def default_channels(channel_multiplier: int = 2) -> dict[int, int]:
         512: 32 * channel_multiplier,
         1024: 16 * channel_multiplier,
     }
-
-
-def normal(*shape: int, divisor: float = 1.0) -> Tensor:
-    """N(0, 1) / divisor; no more than the shape on the meta device, where arithmetic imports torch's compiler (3 s)."""
-    values = torch.empty(shape)
-    return values if values.is_meta else values.normal_().div_(divisor)
 
 
 def resolutions(size: int) -> list[int]:

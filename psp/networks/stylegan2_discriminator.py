@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from psp.networks.stylegan2 import SQRT2, ActivationBias, Blur, EqualLinear, default_channels, normal, resolutions
+from psp.networks.state import normal
+from psp.networks.stylegan2 import SQRT2, ActivationBias, Blur, EqualLinear, default_channels, resolutions
 
 
 class EqualConv2d(nn.Module):
