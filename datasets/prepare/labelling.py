@@ -111,11 +111,23 @@ def parse_quickly(images: Tensor, *, mirror: bool = False) -> np.ndarray:
 def _quick_parser() -> Callable[[Tensor], Tensor]:
     """The bundled parser with each normalisation folded into its convolution, channels last."""
     import torch
-    from torch.fx.experimental.optimization import fuse
+    from torch import nn
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
 
     from psp.weights.face_parser import load_face_parser
 
-    parser = fuse(load_face_parser()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def fold(module: nn.Module) -> None:
+        for name, child in module.named_children():
+            if isinstance(child, nn.Sequential) and isinstance(child[0], nn.Conv2d):
+                conv, norm, activation = child
+                assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+                setattr(module, name, nn.Sequential(fuse_conv_bn_eval(conv, norm), activation))
+            else:
+                fold(child)
+
+    parser = load_face_parser()
+    fold(parser)
+    parser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return lambda images: parser(images.contiguous(memory_format=torch.channels_last))
 
 
