@@ -220,7 +220,9 @@ def save_bytes(data: bytes, path: Path) -> None:
 OTHER = {
     "data_path": "other inputs", "layers": "other layers of style", "n_outputs": "another number of faces",
     "alpha": "another strength of style", "n_iters_per_batch": "another number of refinements",
-    "real": "other real photos", "ground_truth": "other ground truth",
+    "real": "other real photos", "ground_truth": "other ground truth", "extension": "another format",
+    "mirror": "another use of mirror images", "share": "another share held out", "sets": "other weights",
+    "dark": "another weight of dark faces", "below": "another limit of darkness",
 }  # fmt: skip
 
 

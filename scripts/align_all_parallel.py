@@ -16,12 +16,14 @@ def main() -> int:
     parser = Parser(__doc__)
     parser.add_argument("--root_path", required=True, metavar="DIR", help="folder of photos")
     parser.add_argument("--num_threads", type=int, default=1, metavar="N", help="processes")
+    parser.add_argument("--overwrite", action="store_true", help="make results again that are there already")
     flags = parser.parse_args()
     from datasets.prepare.folders import align
 
     root = flags.root_path.rstrip("/\\")
     crops = Path(root + "_crops")
-    return finish(align(crops, photos=root, extension="jpg", workers=flags.num_threads), crops)
+    workers, again = flags.num_threads, flags.overwrite
+    return finish(align(crops, photos=root, extension="jpg", workers=workers, overwrite=again), crops)
 
 
 if __name__ == "__main__":

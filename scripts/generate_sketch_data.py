@@ -20,11 +20,15 @@ def main() -> int:
     parser = Parser(__doc__)
     parser.add_argument("--data_path", required=True, metavar="DIR", help="folder of photos")
     parser.add_argument("--output_dir", required=True, type=Path, metavar="DIR", help="folder for the sketches")
+    parser.add_argument("--overwrite", action="store_true", help="make results again that are there already")
     flags = parser.parse_args()
     from datasets.prepare.folders import draw_sketches
 
     out = flags.output_dir
-    return finish(draw_sketches(flags.data_path, out, suffix="_edges", extension="jpg", workers=WORKERS), out)
+    sketches = draw_sketches(
+        flags.data_path, out, suffix="_edges", extension="jpg", workers=WORKERS, overwrite=flags.overwrite
+    )
+    return finish(sketches, out)
 
 
 if __name__ == "__main__":

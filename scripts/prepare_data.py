@@ -10,7 +10,8 @@
     python scripts/prepare_data.py weights --photos faces.zip --set "aaf128_*=0.33" --dark 2.5 --out weights.json
 
 Every file is processed; those that fail are named and counted at the end, and the exit status is then 1. The same
-command again continues where it stopped (merge, weights: starts anew).
+command again continues where it stopped (merge, weights: starts anew); what was made from other files or in another way
+is only replaced with --overwrite.
 """
 
 import sys
@@ -144,6 +145,8 @@ def build_parser() -> Parser:
         help="cheeks below this luma, 0..255, are dark (default: %(default)s)",
     )
     weights.add_argument("--workers", type=int, default=WORKERS, help="processes")
+    for one_file in (merge, weights):
+        one_file.add_argument("--overwrite", action="store_true", help="replace a file of other settings")
     return parser
 
 

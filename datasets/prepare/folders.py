@@ -15,6 +15,7 @@ from datasets.matching import match_names, pair_key
 from datasets.prepare.celebamask import find_parts, photo_names, read_split
 from datasets.prepare.jobs import align_one, merge_one, sketch_one
 from datasets.prepare.parallel import run_jobs, summary
+from datasets.prepare.records import Settings, settings_of, since_when
 from datasets.prepare.splits import read_name_split
 from datasets.roots import two_kinds
 from datasets.sketches import DRAWING, check_style
@@ -51,8 +52,9 @@ def align(
     detector: "dlib", "mtcnn" or "auto".
     extension: "png", "jpg" or "webp", of photos and sketches.
     workers: processes.
-    overwrite: make again what is there already.
-    UserError: flags that do not go together, nothing to read, no pairs, two results of one name.
+    overwrite: make again what is there already, also of other settings.
+    UserError: flags that do not go together, nothing to read, no pairs, two results of one name, results of other
+    settings in `out`.
     """
     _check_size(size, least=16)
     if sketches and labels:
@@ -69,7 +71,7 @@ def align(
             partner, folder = open_source(sketches or labels or ""), "sketches" if sketches else "labels"
     kind = "labels" if folder == "labels" else "sketch"
     pairs, problems = _pairs(source, partner, "label" if kind == "labels" else kind, flag=f"--photos, --{folder}")
-    cut_out = partial(align_one, kind=kind, size=size, detector=detector, overwrite=overwrite)
+    cut_out = partial(align_one, kind=kind, size=size, detector=detector)
     jobs, targets = [], []
     for other, name in pairs:
         part = part_of.get(pair_key(name)[1]) if part_of else ""
@@ -80,12 +82,14 @@ def align(
         ending = ".png" if kind == "labels" else f".{extension}"
         partner_target = _result(out / part / folder, name, ending) if partner else None
         jobs.append(partial(cut_out, source.subset([name]), target, _one(partner, other), partner_target))
-        targets.append(target)
+        targets += [path for path in (target, partner_target) if path]
     if part_of:
         missing = len(part_of.keys() - {pair_key(name)[1] for _, name in pairs})
         problems += [f"{missing} of the {len(part_of)} faces in {split} are not there"] if missing else []
     _refuse_clashes(targets)
-    return _run(jobs, out, problems, workers, "align")
+    inputs = {"photos": photos, "root": root, "split": split, "sketches": sketches, "labels": labels}
+    settings = settings_of(inputs, size=size, detector=detector, extension=extension)
+    return _run(jobs, targets, out, problems, workers, "align", settings, overwrite)
 
 
 def merge_masks(
@@ -104,7 +108,7 @@ def merge_masks(
     mapping: CelebA-HQ-to-CelebA-mapping.txt; results go to `out`/{train,val,test}/labels.
     photos: CelebA-HQ-img, to be put beside the label maps, in .../photos.
     size: side of label maps and photos in pixels; 0 as they are.
-    workers, overwrite: as `align`. UserError: no masks there, a file of splits that is none.
+    workers, overwrite: as `align`. UserError: no masks there, a file of splits that is none, results of other settings.
     """
     _check_size(size)
     source = open_source(parts)
@@ -115,7 +119,7 @@ def merge_masks(
     split = read_split(mapping) if mapping else {}
     images = open_source(photos) if photos else None
     photo_of = photo_names(images.names) if images else {}
-    jobs = []
+    jobs, targets = [], []
     counts = dict.fromkeys(("train", "val", "test"), 0)
     for number, names in faces.items():
         if split and number not in split:
@@ -132,8 +136,10 @@ def merge_masks(
         photo = _one(images, photo_of.get(number))
         masks = source.subset(list(names.values()))
         photo_path = folder / "photos" / f"{number}.jpg"
-        jobs.append(partial(merge_one, masks, names, label_path, photo, photo_path, size=size, overwrite=overwrite))
-    words, problems = _run(jobs, out, problems, workers, "masks")
+        jobs.append(partial(merge_one, masks, names, label_path, photo, photo_path, size=size))
+        targets += [label_path, *([photo_path] if photo else [])]
+    settings = settings_of({"parts": parts, "mapping": mapping, "photos": photos}, size=size)
+    words, problems = _run(jobs, targets, out, problems, workers, "masks", settings, overwrite)
     division = ", ".join(f"{count} {part}" for part, count in counts.items())
     return f"official split: {division}\n{words}" if split else words, problems
 
@@ -157,7 +163,7 @@ def draw_sketches(
     labels: for drawings, label maps with the photos' names; None for those that the face parser finds.
     suffix: added to the name, such as "_edges".
     size: side in pixels; 0 as the photo.
-    extension, workers, overwrite: as `align`. UserError: flags that do not go together, nothing to read, no pairs.
+    extension, workers, overwrite, UserError: as `align`.
     """
     _check_size(size)
     if style != "mix":
@@ -171,11 +177,12 @@ def draw_sketches(
     pairs, problems = _pairs(source, maps, "label", flag="--labels")
     targets = [_result(out, name, f"{suffix}.{extension}") for _, name in pairs]
     _refuse_clashes(targets)
-    draw = partial(sketch_one, style=style, size=size, overwrite=overwrite)
+    draw = partial(sketch_one, style=style, size=size)
     jobs = [
         partial(draw, source.subset([name]), _one(maps, other), target) for (other, name), target in zip(pairs, targets)
     ]
-    return _run(jobs, out, problems, workers, "sketches")
+    settings = settings_of({"photos": photos, "labels": labels}, style=style, size=size, extension=extension)
+    return _run(jobs, targets, out, problems, workers, f"sketches{suffix}", settings, overwrite)
 
 
 def _check_size(size: int, *, least: int = 0) -> None:
@@ -210,10 +217,21 @@ def _refuse_clashes(paths: Iterable[Path]) -> None:
             raise UserError(f"{path.name}: two input files would be written to {path}", "rename one of them")
 
 
-def _run(jobs: Sequence[Callable[[], str]], out: Path, problems: list[str], workers: int, description: str) -> Outcome:
+def _run(
+    jobs: Sequence[Callable[..., str]],
+    targets: Iterable[Path],
+    out: Path,
+    problems: list[str],
+    workers: int,
+    what: str,
+    settings: Settings,
+    overwrite: bool,
+) -> Outcome:
+    """Do what has to be done: `out`/`what`.settings.json says since when results are those of `settings`."""
     make_folder(out)
+    since = since_when(out, out / f"{what}.settings.json", settings, targets, overwrite=overwrite)
     words = Counter[str]()
-    for result in run_jobs(jobs, workers=workers, description=description):
+    for result in run_jobs([partial(job, since=since) for job in jobs], workers=workers, description=what):
         if isinstance(result, UserError):
             problems.append(str(result))
         else:

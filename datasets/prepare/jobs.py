@@ -1,7 +1,8 @@
 """The work of `scripts/prepare_data.py` on one file each; every function can run in a process of its own.
 
-Each function returns "kept" when the result was there already, otherwise a word for the summary ("" for none), and
-raises UserError naming the file. Results are written atomically. A source that stands for one file has one name.
+Each function returns "kept" when the result was there already, newer than its input and than `since` (seconds, as file
+times), otherwise a word for the summary ("" for none), and raises UserError naming the file. Results are written
+atomically. A source that stands for one file has one name.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from PIL import Image
 
 from datasets.prepare.align import Crop, cut, ffhq_crop, find_face
 from datasets.prepare.celebamask import label_image, merge_parts
+from datasets.prepare.records import is_kept
 from datasets.sketches import DRAWING, STYLES, sketch_from_photo
 from psp.errors import UserError
 from psp.files import name_number
@@ -34,14 +36,14 @@ def align_one(
     kind: str,
     size: int,
     detector: str,
-    overwrite: bool,
+    since: float,
 ) -> str:
     """Find the face in the photo, cut photo and partner with one transform. UserError when there is no face.
 
     partner: its sketch or label map, as `kind` ("sketch" or "labels") says.
     size: side of the results in pixels.
     """
-    if not overwrite and all(path.is_file() for path in (photo_path, partner_path) if path):
+    if is_kept([path for path in (photo_path, partner_path) if path], since, photo, partner):
         return "kept"
     image = to_rgb(photo.open(photo.names[0]))
     points = find_face(image, detector)
@@ -79,14 +81,14 @@ def merge_one(
     photo_path: Path,
     *,
     size: int,
-    overwrite: bool,
+    since: float,
 ) -> str:
     """Part masks of one face -> palette PNG, and its photo beside it when asked for.
 
     names: part -> file name in `parts`.
     size: side of label map and photo in pixels; 0 leaves them as they are.
     """
-    if not overwrite and label_path.is_file() and (photo is None or photo_path.is_file()):
+    if is_kept([label_path, *([photo_path] if photo else [])], since, parts, photo):
         return "kept"
     name = parts.label(f"{int(label_path.stem):05d}")
     ids = Image.fromarray(merge_parts({part: parts.open(file) for part, file in names.items()}, name=name))
@@ -100,14 +102,14 @@ def merge_one(
 
 
 def sketch_one(
-    photo: ImageSource, labels: ImageSource | None, path: Path, *, style: str, size: int, overwrite: bool
+    photo: ImageSource, labels: ImageSource | None, path: Path, *, style: str, size: int, since: float
 ) -> str:
     """One photo -> one sketch; a hash of its name chooses the style of a mix and the hand of a drawing.
 
     labels: its label map, for drawings.
     size: side in pixels; 0 for the photo's own.
     """
-    if not overwrite and path.is_file():
+    if is_kept([path], since, photo, labels):
         return "kept"
     seed = name_number(PurePosixPath(photo.names[0]).stem)
     ids = None

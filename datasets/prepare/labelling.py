@@ -14,6 +14,7 @@ import numpy as np
 from datasets.prepare.celebamask import label_image
 from datasets.prepare.merging import collection_photos, write_zip
 from datasets.prepare.parallel import run_jobs, summary
+from datasets.prepare.records import is_kept, record_of, settings_of, since_when
 from psp.errors import UserError
 from psp.images.output import save_image
 from psp.images.sources import ImageSource, open_source
@@ -34,8 +35,9 @@ def label_photos(
     out: a folder, or a zip file; for that the maps wait in the folder <out>.parts until all are there.
     workers: processes, with one thread each.
     mirror: the mean over each photo and its mirror image, for twice the time.
-    overwrite: also where there is a map already.
-    Returns what was made in words, and a line per failure. UserError: nothing to read, or two results of one name.
+    overwrite: also where there is a map already, also of other settings.
+    Returns what was made in words, and a line per failure. UserError: nothing to read, two results of one name, maps of
+    other settings in `out`.
     """
     source = collection_photos(photos)
     packed = out.suffix.lower() == ".zip"
@@ -45,12 +47,15 @@ def label_photos(
     for name, map_name in map_names.items():
         if (first := photo_of.setdefault(map_name, name)) != name:
             raise UserError(f"{source.label(first)}: two photos would have the label map {map_name}", "rename one")
-    earlier = open_source(out) if packed and out.is_file() and not overwrite else None
+    results = [out, folder] if packed else [folder / map_name for map_name in map_names.values()]
+    record = record_of(out) if packed else out / "labels.settings.json"
+    since = since_when(out, record, settings_of({"photos": photos}, mirror=mirror), results, overwrite=overwrite)
+    earlier = open_source(out) if packed and is_kept([out], since) else None
     packed_names = set(earlier.names) if earlier else set()
     missing = [
         name
         for name, map_name in map_names.items()
-        if map_name not in packed_names and (overwrite or not (folder / map_name).is_file())
+        if not is_kept([out if map_name in packed_names else folder / map_name], since, source.subset([name]))
     ]
     jobs = []
     for i in range(0, len(missing), BATCH):
@@ -60,7 +65,7 @@ def label_photos(
     for result in run_jobs(jobs, workers=workers, description="labels", unit=f"{BATCH} img"):
         problems += [str(result)] if isinstance(result, UserError) else result
     if packed and (folder.is_dir() or earlier is None):
-        _pack(folder, earlier, out)
+        _pack(folder, [name for name in photo_of if is_kept([folder / name], since)], earlier, out)
     return summary(len(missing) - len(problems), len(map_names) - len(missing), out), problems
 
 
@@ -131,11 +136,11 @@ def _quick_parser() -> Callable[[Tensor], Tensor]:
     return lambda images: parser(images.contiguous(memory_format=torch.channels_last))
 
 
-def _pack(folder: Path, earlier: ImageSource | None, out: Path) -> None:
-    """All maps of the folder, and those of the zip that was there, become the zip; then the folder goes."""
-    maps = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.png"))}
+def _pack(folder: Path, maps: Sequence[str], earlier: ImageSource | None, out: Path) -> None:
+    """These maps of the folder, and those of the zip that was there, become the zip; then the folder goes."""
     if not maps:
         return
-    kept = [(name, earlier.read(name)) for name in earlier.names if name not in maps] if earlier else []
-    write_zip(out, itertools.chain(kept, ((name, path.read_bytes()) for name, path in maps.items())))
+    new = set(maps)
+    kept = [(name, earlier.read(name)) for name in earlier.names if name not in new] if earlier else []
+    write_zip(out, itertools.chain(kept, ((name, (folder / name).read_bytes()) for name in sorted(maps))))
     shutil.rmtree(folder)

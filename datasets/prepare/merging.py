@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from datasets.matching import match_names
+from datasets.prepare.records import check_file, record_file, settings_of
 from datasets.roots import labels_beside, two_kinds
 from psp.errors import UserError
 from psp.files import atomic_open, name_number
@@ -41,6 +42,7 @@ def merge(
     *,
     share: float = HELD_OUT,
     labels: Sequence[str | Path] | None = None,
+    overwrite: bool = False,
 ) -> tuple[str, list[str]]:
     """Write the zip `out` with train/photos and test/photos, images unchanged, named `<collection>_<name>`.
 
@@ -48,8 +50,9 @@ def merge(
     share: of the people, for test/, above 0 and below 1.
     labels: label maps, which go to train/labels and test/labels; what has no partner is left out. None: no label maps;
     empty: those beside the photos of each collection; one folder or zip for all collections, or one for each.
+    overwrite: replace a zip of other settings.
     Returns how many there are in words, and a line for all that was left out. UserError when two would get the same
-    name, or one part would be empty.
+    name, one part would be empty, or `out` has other settings.
     """
     if not 0 < share < 1:
         raise UserError(f"--held_out {share:g} is not possible", "it is a share between 0 and 1")
@@ -91,7 +94,10 @@ def merge(
         raise UserError(
             f"{counts['train']} faces to train and {counts['test']} to test: {_advice(sorted(places), share)}"
         )
+    settings = settings_of({"photos": collections, "labels": labels}, share=share)
+    check_file(out, settings, overwrite=overwrite)
     write_zip(out, ((target, source.read(name)) for target, (source, name) in entries.items()))
+    record_file(out, settings)
     return f"{counts['train']} faces to train, {counts['test']} to test: {out}", problems
 
 

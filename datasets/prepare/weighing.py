@@ -13,6 +13,7 @@ import numpy as np
 from datasets.matching import match_names
 from datasets.prepare.merging import collection_photos, label_maps
 from datasets.prepare.parallel import run_jobs
+from datasets.prepare.records import check_file, record_file, settings_of
 from datasets.roots import train_part
 from datasets.sample_weights import check_weight, epoch_length, weights_of
 from psp.errors import UserError
@@ -35,6 +36,7 @@ def weigh(
     dark: float = 1.0,
     below: float = 100.0,
     workers: int = 1,
+    overwrite: bool = False,
 ) -> tuple[str, list[str]]:
     """Write the JSON file for `--sample_weights`: the weights in `sets` and, per file, those of dark faces.
 
@@ -43,10 +45,14 @@ def weigh(
     sets: "pattern=weight".
     dark: factor for faces whose cheeks have a luma (0..255) below `below`; 1 measures nothing.
     workers: processes.
+    overwrite: replace a file of other settings.
     Returns the counts, a line each, and a line for every photo that could not be measured for want of files.
+    UserError: nothing to read, weights that are none, `out` has other settings.
     """
     patterns = dict(_parsed(text) for text in sets)
     check_weight(dark, where="--dark")
+    settings = settings_of({"photos": photos, "labels": labels}, sets=list(sets), dark=dark, below=below)
+    check_file(out, settings, overwrite=overwrite)
     images = train_part(photos)
     faces = collection_photos(photos) if images is None else images[0]
     problems: list[str] = []
@@ -73,6 +79,7 @@ def weigh(
         lines.append(f"cheeks darker than {below:g}: {n_dark} photos x {dark:g}")
         lines += [f"no cheek to be seen: {hidden} photos"] if hidden else []
     write_text(out, json.dumps(patterns, indent=1, ensure_ascii=False) + "\n")
+    record_file(out, settings)
     lines.append(f"{len(faces)} photos, an epoch holds {epoch_length(weights)}: {out}")
     return "\n".join(lines), problems
 

@@ -87,13 +87,62 @@ def test_an_interrupted_run_goes_on(faces: Path, tmp_path: Path, monkeypatch: py
     assert seen == [16, 2] and not out.exists()
     assert run(faces, out) == 0 and seen == [16, 2, 2]
     assert "2 made, 16 were there already" in capsys.readouterr().out
-    assert len(open_source(out)) == 18 and {path.name for path in tmp_path.iterdir()} == {"faces", "maps.zip"}
+    assert len(open_source(out)) == 18
+    assert {path.name for path in tmp_path.iterdir()} == {"faces", "maps.zip", "maps.zip.settings.json"}
     shutil.copy(faces / "0.jpg", faces / "new.jpg")
     assert run(faces, out) == 0 and seen[3:] == [1]  # one map is added to the zip
     assert int(np.asarray(open_source(out).open("new.png")).max()) == 4 and len(open_source(out)) == 19
     assert run(faces, out) == 0 and seen[4:] == []
     assert run(faces, out, "--overwrite") == 0 and seen[4:] == [16, 3]
     assert int(np.asarray(open_source(out).open("0.png")).max()) == 5
+
+
+def test_maps_of_other_photos_or_ways_never_mix(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Out
+) -> None:
+    value = [1]
+    monkeypatch.setattr(
+        labelling, "parse_quickly", lambda images, mirror: np.full((len(images), 128, 128), value[0], np.uint8)
+    )
+    for out in (tmp_path / "maps.zip", tmp_path / "maps"):
+        value[0] = 1
+        assert run(faces, out) == 0
+        words = "holds results of another use of mirror images (off, now on)"
+        assert words in refused(lambda out=out: run(faces, out, "--mirror"))  # type: ignore[misc]
+        assert "other photos" in refused(lambda out=out: run(faces / "sub", out))  # type: ignore[misc]
+        value[0] = 2
+        shutil.copy(faces / "1.jpg", faces / "0.jpg")
+        capsys.readouterr()
+        assert run(faces, out) == 0 and "1 made, 17 were there already" in capsys.readouterr().out
+        value[0] = 3
+        assert run(faces, out, "--mirror", "--overwrite") == 0
+        maps = open_source(out)
+        assert {int(np.asarray(maps.open(name)).max()) for name in maps.names} == {3}
+
+
+def test_maps_that_wait_for_a_zip_never_mix(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run is interrupted before its zip is there; then other photos get label maps of the same name."""
+
+    def parse(images: torch.Tensor, *, mirror: bool) -> np.ndarray:
+        if len(images) < 16:
+            raise KeyboardInterrupt
+        return np.ones((len(images), 128, 128), np.uint8)
+
+    monkeypatch.setattr(labelling, "parse_quickly", parse)
+    out, others = tmp_path / "maps.zip", tmp_path / "others"
+    with pytest.raises(KeyboardInterrupt):
+        run(faces, out)
+    others.mkdir()
+    for k in (0, 30):
+        shutil.copy(faces / "1.jpg", others / f"{k}.jpg")
+    monkeypatch.setattr(
+        labelling, "parse_quickly", lambda images, mirror: np.full((len(images), 128, 128), 2, np.uint8)
+    )
+    assert "maps.zip holds results of other photos" in refused(lambda: run(others, out))
+    assert run(others, out, "--overwrite") == 0
+    maps = open_source(out)
+    assert maps.names == ["0.png", "30.png"]
+    assert {int(np.asarray(maps.open(name)).max()) for name in maps.names} == {2}
 
 
 def test_photos_that_have_no_map_are_named(faces: Path, tmp_path: Path, capsys: Out) -> None:
@@ -147,7 +196,7 @@ def test_one_place_of_label_maps_for_all(tmp_path: Path, capsys: Out) -> None:
 
 def test_a_tiny_set_is_told_what_share_would_divide_it(tmp_path: Path) -> None:
     a = collection(tmp_path / "a.zip", ["x", "y", "z"])
-    arguments = ["merge", "--photos", str(a), "--out", str(tmp_path / "x.zip"), "--held_out"]
+    arguments = ["merge", "--photos", str(a), "--out", str(tmp_path / "x.zip"), "--overwrite", "--held_out"]
     for share in ("1e-9", "0.9999999"):
         message = refused(lambda share=share: main([*arguments, share]))  # type: ignore[misc]
         proposal = message.split("--held_out ")[1].split()[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -89,6 +91,14 @@ def test_masks_in_the_official_split_with_photos(tmp_path: Path, capsys: pytest.
         assert Image.open(tmp_path / f"out/{split}/photos/{n}.jpg").size == (16, 16)
     assert "1 train, 1 val, 1 test" in capsys.readouterr().out
     assert main(args) == 0 and "3 were there already" in capsys.readouterr().out
+    (tmp_path / "map.txt").write_text("0 190000 a\n1 170000 b\n2001 5 c\n")  # nobody is to be in train and in test
+    with pytest.raises(UserError, match=r"out holds results of another mapping of the same name \(.*map\.txt\)"):
+        main(args)
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "img/1.jpg")
+    (tmp_path / "map.txt").write_text("0 5 a\n1 170000 b\n2001 190000 c\n")
+    capsys.readouterr()
+    assert main(args) == 0 and "1 made, 2 were there already" in capsys.readouterr().out
+    assert Image.open(tmp_path / "out/val/photos/1.jpg").getpixel((8, 8)) == (254, 0, 0)
 
 
 def test_parts_from_a_zip_and_twice(tmp_path: Path) -> None:
@@ -122,12 +132,92 @@ def test_sketches_command_resumes(tmp_path: Path, root: Path, workers: str, caps
             "--workers", workers]  # fmt: skip
     assert main(args) == 0
     files = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file())
-    assert files == ["0_edges.png", "sub/1_edges.png", "sub/2_edges.png"]
+    assert files == ["0_edges.png", "sketches_edges.settings.json", "sub/1_edges.png", "sub/2_edges.png"]
     first = (tmp_path / "out/0_edges.png").read_bytes()
     (tmp_path / "out/0_edges.png").unlink()
     capsys.readouterr()
     assert main(args) == 0 and "1 made, 2 were there already" in capsys.readouterr().out
     assert (tmp_path / "out/0_edges.png").read_bytes() == first
+
+
+def test_sketches_of_other_photos_or_styles_never_mix(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, out = photos_folder(tmp_path, root), tmp_path / "out"
+    args = ["sketches", "--photos", str(photos), "--out", str(out), "--size", "32", "--workers", "1"]
+    assert main(args) == 0
+    before = (out / "0.png").read_bytes()
+    for more, other in (
+        (["--style", "pencil"], r"another style \(sobel, now pencil\)"),
+        (["--size", "64"], r"another size \(32, now 64\)"),
+        (["--format", "jpg"], r"another format \(png, now jpg\)"),
+    ):
+        with pytest.raises(UserError, match=rf"out holds results of {other}; .*--out, or --overwrite"):
+            main([*args, *more])
+    others = tmp_path / "others"
+    others.mkdir()
+    shutil.copy(photos / "0.png", others / "another.png")
+    with pytest.raises(UserError, match=r"other photos \(.*photos, now .*others\)"):
+        main(["sketches", "--photos", str(others), *args[3:]])
+    assert (out / "0.png").read_bytes() == before and not list(out.rglob("*.jpg"))
+    (photos / "0.png").write_bytes((photos / "sub/1.png").read_bytes())
+    capsys.readouterr()
+    assert main(args) == 0 and "1 made, 2 were there already" in capsys.readouterr().out, "another photo of that name"
+    assert (out / "0.png").read_bytes() == (out / "sub/1.png").read_bytes()
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    assert main([*args, "--style", "pencil", "--overwrite"]) == 0 and main([*args, "--style", "pencil"]) == 0
+    assert "3 were there already" in capsys.readouterr().out
+    assert all(path.stat().st_mtime_ns > at for path, at in times.items())
+
+
+def test_making_again_goes_on_where_it_stopped(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is older than the command that makes it in another way is never taken for its result."""
+    photos, out = photos_folder(tmp_path, root), tmp_path / "out"
+    args = ["sketches", "--photos", str(photos), "--out", str(out), "--size", "32", "--workers", "1"]
+    assert main(args) == 0
+    old = (out / "0.png").read_bytes()
+    assert main([*args, "--style", "pencil", "--overwrite"]) == 0
+    (out / "0.png").write_bytes(old)  # as if it had been interrupted before this one
+    os.utime(out / "0.png", (1, 1))
+    capsys.readouterr()
+    assert main([*args, "--style", "pencil"]) == 0 and "1 made, 2 were there already" in capsys.readouterr().out
+    assert (out / "0.png").read_bytes() != old
+
+
+def test_a_run_that_made_nothing_stops_nobody(tmp_path: Path, root: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    (photos / "0.png").write_bytes(b"nothing")
+    args = ["sketches", "--photos", str(photos), "--out", str(out), "--workers", "1"]
+    assert main(args) == 1 and main([*args, "--style", "pencil"]) == 1
+    photos_folder(tmp_path, root)
+    assert main(args) == 0
+
+
+def test_files_that_nothing_is_known_of_are_not_replaced(tmp_path: Path, root: Path) -> None:
+    photos = photos_folder(tmp_path, root)
+    Image.new("L", (8, 8)).save(tmp_path / "0.png")
+    for command in (["sketches"], ["labels"], ["align"]):
+        with pytest.raises(UserError, match="holds results of settings that are not recorded"):
+            main([*command, "--photos", str(photos), "--out", str(tmp_path), "--workers", "1"])
+    for command in (["merge", "--photos", str(photos), "--held_out", "0.6"], ["weights", "--photos", str(photos)]):
+        out = tmp_path / f"{command[0]}.zip"
+        out.write_text("mine")
+        with pytest.raises(UserError, match=rf"{command[0]}\.zip holds results of settings that are not recorded"):
+            main([*command, "--out", str(out)])
+        assert out.read_text() == "mine"
+        assert main([*command, "--out", str(out), "--overwrite"]) == 0 and main([*command, "--out", str(out)]) == 0
+
+
+def test_one_file_of_other_settings_is_not_replaced(tmp_path: Path, root: Path) -> None:
+    photos, out = photos_folder(tmp_path, root), tmp_path / "w.json"
+    args = ["weights", "--photos", str(photos), "--out", str(out)]
+    assert main([*args, "--set", "0*=2"]) == 0
+    before = out.read_bytes()
+    with pytest.raises(UserError, match=r"w\.json holds results of other weights \(0\*=2, now 0\*=3\); .*--overwrite"):
+        main([*args, "--set", "0*=3"])
+    assert out.read_bytes() == before
+    assert main([*args, "--set", "0*=3", "--overwrite"]) == 0 and b"3" in out.read_bytes()
 
 
 def test_drawings_are_the_same_in_any_number_of_processes(tmp_path: Path, root: Path) -> None:
@@ -196,6 +286,11 @@ def test_align_pairs_and_names_what_has_no_face(tmp_path: Path, root: Path, caps
             == (64, 64)
         )
         assert Image.open(tmp_path / "out/sketches" / name).mode == "L"
+    assert main(args) == 1 and "0 made, 2 were there already" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"results of another detector \(dlib, now mtcnn\)"):
+        main([*args, "--detector", "mtcnn"])
+    shutil.copy(tmp_path / "s/sub/1_edges.png", tmp_path / "s/0_edges.png")  # another sketch of that name
+    assert main(args) == 1 and "1 made, 1 were there already" in capsys.readouterr().out
 
 
 def test_align_labels_keep_ids(tmp_path: Path, root: Path) -> None:
