@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +127,14 @@ def collate(items: Sequence[tuple[Any, ...]]) -> Batch:
     """Rows of `PairedImages` -> `Batch`."""
     source, target, names, *labels = zip(*items, strict=True)
     return Batch(torch.stack(source), torch.stack(target), list(names), torch.stack(labels[0]) if labels else None)
+
+
+def loader_processes(name: str, wanted: int) -> int:
+    """`--workers` as far as there are cores for them; the batches are the same for any number."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if wanted > cores:
+        print(f"--{name} {wanted}: {cores} are used, one for each core")
+    return min(wanted, cores)
 
 
 def train_loader(

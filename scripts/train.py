@@ -15,7 +15,6 @@ if __name__ == "__main__":
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +57,7 @@ def train(config: Config, options: MethodOptions, device: torch.device, *, examp
     """One run from data to checkpoints, in each process of it."""
     import torch
 
-    from datasets.loader import eval_loader, train_loader
+    from datasets.loader import eval_loader, loader_processes, train_loader
     from datasets.sample_weights import epoch_length
     from datasets.training_data import open_data, training_weights
     from psp.files import make_folder
@@ -113,14 +112,6 @@ def train(config: Config, options: MethodOptions, device: torch.device, *, examp
     curves = trainer.exp_dir / "loss_curves.png"
     print(f"checkpoints: {trainer.checkpoints}   pictures: {trainer.images}   curves: {curves}")
     return status
-
-
-def loader_processes(name: str, wanted: int) -> int:
-    """`--workers` as far as there are cores for them; the batches are the same for any number."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if wanted > cores:
-        print(f"--{name} {wanted}: {cores} are used, one for each core")
-    return min(wanted, cores)
 
 
 if __name__ == "__main__":

@@ -100,13 +100,14 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     capsys.readouterr()
     assert main([]) == 0
     out = capsys.readouterr().out
-    assert list(COMMANDS) == ["infer", "mix", "convert", "studio"] and all(f"\n  {name} " in out for name in COMMANDS)
+    assert list(COMMANDS) == ["infer", "mix", "convert", "export", "studio", "web"]
+    assert all(f"\n  {name} " in out for name in COMMANDS)
     assert main(["--version"]) == 0 and capsys.readouterr().out == f"psp {psp.__version__}\n"
-    with pytest.raises(psp.UserError, match="no command 'infr'; choose one of: infer, mix, convert, studio"):
+    with pytest.raises(psp.UserError, match=r"'infr'; choose one of: infer, mix, convert, export, studio, web"):
         main(["infr"])
 
 
-@pytest.mark.parametrize("argv", [[], ["infer"], ["mix"], ["convert"], ["studio"]])
+@pytest.mark.parametrize("argv", [[], ["infer"], ["mix"], ["convert"], ["export"], ["studio"], ["web"]])
 def test_help_needs_no_torch(argv: list[str]) -> None:
     code = f"import sys; sys.modules['torch'] = None; from psp.commands.main import main; main({[*argv, '--help']})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

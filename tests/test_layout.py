@@ -8,23 +8,17 @@ from __future__ import annotations
 import ast
 import functools
 import graphlib
-import os
 import re
 import subprocess
 import sys
-import venv
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny_models import fill_folder
+from house import FOLDERS, PACKAGES, ROOT, everything, imported, listed, name, parse, python_files
 
 from psp.training.config import METHODS
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("stylegan2_ops", "psp", "criteria", "datasets")
-FOLDERS = {*PACKAGES, "scripts", "pretrained", "examples", "tests", "docs", ".ci"}
 OURS = {*PACKAGES, "scripts", "tests"}
 # Room -> the rooms (or single files) that its files may import besides their own; every import counts, also those
 # inside functions and those for type checkers. From top to bottom nothing points to a line further down. `psp` is the
@@ -58,9 +52,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {f"psp/{room}" for room in ("inference", "export", "studio", "commands", "benchmark")},
 }
 DOOR = "psp/__init__.py"
-STAYS = (
-    "psp.benchmark"  # in the checkout: it compares with the structure of the original pSp, and pip installs no scripts
-)
 MOST_FILES = 18  # in one room; the ground has at most 10
 MOST_SCRIPTS = 20  # five of them are only pSp's names for others
 # What --help and the options of training need.
@@ -74,42 +65,6 @@ LAZY = (
     "torchvision", "lpips", "facenet_pytorch", "dlib", "matplotlib", "tensorboard", "huggingface_hub", "cv2",
     "flask", "waitress", "spandrel", "wandb", "torch_fidelity", "onnx", "onnxruntime", "onnxscript",
 )  # fmt: skip
-
-
-def python_files(*folders: str) -> list[Path]:
-    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
-
-
-def name(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
-
-
-@functools.cache
-def parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
-
-
-def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Line and full name of everything imported anywhere in the file, inside functions too."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.lineno, node.module or ""
-
-
-def listed(*options: str) -> list[str]:
-    """What `git ls-files` lists, without files that are gone."""
-    try:
-        done = subprocess.run(["git", "ls-files", *options], cwd=ROOT, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("not a git checkout")
-    return [line for line in done.stdout.splitlines() if (ROOT / line).exists()]
-
-
-def everything() -> list[str]:
-    """Files of the project, also those that are new, without what .gitignore names and folders of the user's own."""
-    return [*listed("--cached"), *listed("--others", "--exclude-standard", "--", *FOLDERS)]
 
 
 def file_of(module: str) -> str | None:
@@ -319,88 +274,3 @@ def test_modules_say_what_they_are() -> None:
 
 
 # What pip installs
-
-
-def calls_setup() -> dict[str, ast.expr]:
-    for node in ast.walk(parse(ROOT / "setup.py")):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "setup":
-            return {word.arg: word.value for word in node.keywords if word.arg}
-    raise AssertionError("setup.py does not call setup()")
-
-
-def test_setup_lists_the_packages_by_hand() -> None:
-    allowed = {"os", "runpy", "pathlib", "setuptools"}
-    assert {module.split(".")[0] for _, module in imported(parse(ROOT / "setup.py"))} <= allowed
-    listed = set(ast.literal_eval(calls_setup()["packages"]))
-    weights = set(ast.literal_eval(calls_setup()["package_dir"]))  # the folder pretrained/, as data
-    there = {name(path.parent).replace("/", ".") for path in python_files("psp", "stylegan2_ops")} - {STAYS}
-    assert listed == there | weights and weights == {"psp.pretrained", "psp.pretrained.auxiliary"}
-    assert [package for package in there if not (ROOT / package.replace(".", "/") / "__init__.py").exists()] == []
-
-
-def test_setup_asks_for_nothing_that_requirements_lack() -> None:
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    dependencies = re.search(r"^dependencies = (\[.*?^\])", (ROOT / "pyproject.toml").read_text(), re.M | re.S)
-    assert dependencies and set(ast.literal_eval(dependencies[1])) <= set(lines)
-
-
-def snippet() -> str:
-    """The lines of Python that README shows, for a sketch `in/a.png`."""
-    text = (ROOT / "README.md").read_text()
-    code = text[text.index("```python\nimport psp\n") :].split("```")[1].removeprefix("python\n")
-    return code.replace("my_sketches/", "in/").replace("my_sketch.png", "in/a.png")
-
-
-@pytest.mark.slow
-def test_pip_installs_and_removes_only_our_two_packages(tmp_path: Path) -> None:
-    source = tmp_path / "source"  # pip leaves build folders in the tree that it builds from
-    for path in everything():
-        if path.split("/")[0] not in ("examples", "docs", ".ci"):
-            (source / path).parent.mkdir(parents=True, exist_ok=True)
-            (source / path).write_bytes((ROOT / path).read_bytes())
-    venv.create(tmp_path / "venv", with_pip=False)
-    (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
-    for package in ("datasets", "criteria", "scripts"):
-        (site / package).mkdir()
-        (site / package / "__init__.py").write_text("whose = 'somebody else'")
-    (site / "here.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
-    before = {path.name for path in site.iterdir()}
-
-    wheel = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
-    subprocess.run([*wheel, str(source)], check=True)
-    (built,) = tmp_path.glob("*.whl")
-    pip = [sys.executable, "-m", "pip", "--python", str(tmp_path / "venv" / "bin" / "python")]
-    subprocess.run([*pip, "install", "-q", "--no-deps", str(built)], check=True)
-    new = {path.name for path in site.iterdir()} - before
-    assert {entry for entry in new if not entry.endswith(".dist-info")} == {"psp", "stylegan2_ops"}
-    shipped = {path.relative_to(site) for top in ("psp", "stylegan2_ops") for path in (site / top).rglob("*.py")}
-    ours = {path.relative_to(ROOT) for path in python_files("psp", "stylegan2_ops")}
-    assert shipped == {path for path in ours if name(ROOT / path.parent).replace("/", ".") != STAYS}
-
-    page = ROOT / "psp" / "studio" / "static"
-    there_too = (site / "psp/studio/static").rglob("*.*")
-    assert {path.name for path in there_too} == {path.name for path in page.rglob("*.*")}
-
-    assert (site / "psp/py.typed").exists() and (site / "stylegan2_ops/py.typed").exists()
-
-    fill_folder(tmp_path / "in", ["a.png"])
-    command, env = tmp_path / "venv" / "bin" / "psp", {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": ""}
-
-    def run(*argv: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([command, *argv], cwd=tmp_path, capture_output=True, text=True, env=env)
-
-    assert "infer " in run("--help").stdout and "--data_path" in run("infer", "--help").stdout
-    for name_of, folder in (("infer", "inference_results"), ("mix", "style_mixing")):
-        made = run(name_of, "--data_path=in", f"--exp_dir={name_of}", "--device=cpu", "--n_outputs_to_generate=2")
-        assert made.returncode == 0 and (tmp_path / name_of / folder / "a.png").exists(), made.stderr
-    missing = run("infer", "--exp_dir=none", "--device=cpu")
-    assert missing.returncode == 2 and missing.stderr.startswith("error: --data_path is missing")
-    assert run("convert", "celebs_sketch_to_face", "own.pt").returncode == 0 and (tmp_path / "own.pt").exists()
-    python = [tmp_path / "venv" / "bin" / "python", "-c", snippet()]
-    done = subprocess.run(python, cwd=tmp_path, capture_output=True, text=True, env=env)
-    assert done.returncode == 0 and (tmp_path / "my_faces/inference_results/a.png").exists(), done.stderr
-
-    subprocess.run([*pip, "uninstall", "-q", "-y", "psp-faces"], check=True)
-    assert {path.name for path in site.iterdir()} == before
-    assert all((site / package / "__init__.py").exists() for package in ("datasets", "criteria", "scripts"))
-    assert os.listdir(source) and not (ROOT / "build").exists()

@@ -60,7 +60,7 @@ def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 def require_finite(value: Tensor | float, whose: str = "the loss") -> None:
     """BadStep, on all ranks at once, when a scalar is NaN or infinite on any of them. Waits for the device."""
-    number = float(value)
+    number = float(value.detach() if isinstance(value, Tensor) else value)
     bad = not math.isfinite(number)
     if largest(int(bad)):
         raise BadStep(f"{whose} is {number}" if bad else f"{whose} is not finite on another rank")

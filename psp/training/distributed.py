@@ -203,7 +203,12 @@ def _sum(part: Tensor) -> Tensor:
 
 
 class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """BatchNorm over the samples of all ranks. torch's own `SyncBatchNorm` does this on GPUs only."""
+    """BatchNorm over the samples of all ranks. torch's own `SyncBatchNorm` does this on GPUs only.
+
+    counts: whether its steps are, as torch's BatchNorm does.
+    """
+
+    counts = True
 
     def _check_input_dim(self, input: Tensor) -> None:
         pass
@@ -223,7 +228,7 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
             with torch.no_grad():
                 self.running_mean.lerp_(centre, self.momentum)
                 self.running_var.lerp_(variance * (n / max(1, n - 1)), self.momentum)
-                if self.num_batches_tracked is not None:
+                if self.counts and self.num_batches_tracked is not None:
                     self.num_batches_tracked += 1
         values = values * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
@@ -238,7 +243,9 @@ def share_batch_norms(networks: Iterable[nn.Module]) -> int:
     """
     found = batch_norms(networks)
     for module in found:
+        counts = getattr(module, "counts", True)
         module.__class__ = SharedBatchNorm
+        module.__dict__["counts"] = counts
     return len(found)
 
 

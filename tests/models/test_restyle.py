@@ -289,7 +289,7 @@ def test_inference_script(flags: list[str], call: Script, tmp_path: Path, capsys
 def test_other_passes_are_other_results(call: Script, tmp_path: Path) -> None:
     """They are remembered with the results, which are not taken for those of another number."""
     assert call("--n_iters_per_batch=2") == 0
-    with pytest.raises(UserError, match="n_iters_per_batch"):
+    with pytest.raises(UserError, match="another number of refinements .2, now 3"):
         call("--n_iters_per_batch=3")
     assert call("--n_iters_per_batch=3", "--overwrite") == 0
     assert np.abs(picture(tmp_path / "out/inference_results/a.png") - expected(0, 3)[1]).max() <= 1

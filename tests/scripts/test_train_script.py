@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import tiny_training as tiny
@@ -16,6 +15,7 @@ from psp_commands import SKETCH_COMMAND, Train, mistake
 from tiny_models import drawing, fill_folder, photo
 from tiny_runs import same
 
+from datasets.loader import loader_processes
 from psp.inference.options import parse as parse_inference
 from psp.inference.run import translate_folder
 from psp.models.psp import PSP
@@ -273,11 +273,11 @@ def test_dry_run_writes_nothing(train: Train, data: Path, tmp_path: Path, capsys
     assert not (tmp_path / "run").exists()
 
 
-def test_no_more_loader_processes_than_cores(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_more_loader_processes_than_cores(capsys: pytest.CaptureFixture[str]) -> None:
     """Without torch's long warning, which every loader gives."""
-    cores = script.loader_processes("workers", 10_000)
+    cores = loader_processes("workers", 10_000)
     assert 1 <= cores < 10_000 and capsys.readouterr().out == f"--workers 10000: {cores} are used, one for each core\n"
-    assert script.loader_processes("workers", 1) == 1 and not capsys.readouterr().out
+    assert loader_processes("workers", 1) == 1 and not capsys.readouterr().out
 
 
 def test_epochs_hold_what_the_weights_say(

@@ -165,7 +165,7 @@ def test_without_augmentation_in_turn(data: Path) -> None:
 
 def test_the_sides_are_mirrored_on_their_own(data: Path) -> None:
     images = UnpairedImages(TASK, data / "sketches", data / "photos", size=32, augment=True, roughen=False)
-    plain = [images.load(k) for k in range(7)]
+    plain = [images.pixels(k) for k in range(7)]
     seen = set()
     for seed in range(40):
         source, target, _ = images[(2, seed)]

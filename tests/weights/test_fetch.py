@@ -219,6 +219,9 @@ def test_list_and_what_is_part_of_the_checkout(capsys: pytest.CaptureFixture[str
     assert fetch_pretrained.main(["--list"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in read_manifest())
+    assert "model_ir_se50.pth                      175 MB  --id_net=ir_se50" in out
+    assert fetch_pretrained.main(["--list", "ffhq.pkl", "moco_v2_800ep_pretrain.pth.tar"]) == 0
+    out = capsys.readouterr().out
     assert "size     not published" in out and "md5 begins with a04e12f8" in out and "CC BY-NC" in out
     assert fetch_pretrained.main(["psp_sketch_to_face"]) == 0
     assert "part of the repository" in capsys.readouterr().out
