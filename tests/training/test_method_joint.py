@@ -274,6 +274,14 @@ def test_average_is_exponential_with_the_asked_half_life() -> None:
     assert (average.weight - start - 1).abs().max() < 1e-5
 
 
+def test_statistics_are_averaged_with_the_weights() -> None:
+    average, present = nn.BatchNorm2d(2), nn.BatchNorm2d(2)
+    present.running_mean.fill_(1.0)  # type: ignore[union-attr]
+    present.num_batches_tracked.fill_(3)  # type: ignore[union-attr]
+    update_average([(average, present)], images=10, step=10**6, half_life_kimg=0.01)
+    assert torch.allclose(average.running_mean, torch.tensor([0.5, 0.5])) and int(average.num_batches_tracked) == 3
+
+
 def test_a_checkpoint_is_a_complete_model(small_bank: None, tmp_path: Path) -> None:
     method = tiny.joint_method()
     for i in range(3):

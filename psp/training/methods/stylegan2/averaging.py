@@ -12,7 +12,9 @@ from torch import nn
 def update_average(
     pairs: Sequence[tuple[nn.Module, nn.Module]], *, images: int, step: int, half_life_kimg: float
 ) -> None:
-    """Move averages towards the present weights, in place; buffers such as BatchNorm's statistics are copied.
+    """Move averages towards the present weights, in place, and BatchNorm's statistics with them.
+
+    The present statistics belong to the present weights: behind averaged ones they draw all codes together.
 
     pairs: (average, present) networks of the same shapes.
     images: seen in this step by all processes.
@@ -24,4 +26,7 @@ def update_average(
     for average, present in pairs:
         torch._foreach_lerp_(list(average.parameters()), list(present.parameters()), 1 - keep)
         for old, new in zip(average.buffers(), present.buffers(), strict=True):
-            old.copy_(new)
+            if old.is_floating_point():
+                old.lerp_(new, 1 - keep)
+            else:
+                old.copy_(new)
