@@ -5,8 +5,10 @@
 
 namespace stylegan2_ops {
 
-// grid.x reaches 2^31 - 1; more blocks than that take turns.
-inline unsigned grid_for(int64_t blocks) { return static_cast<unsigned>(blocks < 0x7fffffff ? blocks : 0x7fffffff); }
+constexpr int64_t kMostBlocks = 0x7fffffff;  // of a grid
+
+// More blocks than a grid can have take turns.
+inline unsigned grid_for(int64_t blocks) { return static_cast<unsigned>(blocks < kMostBlocks ? blocks : kMostBlocks); }
 
 // Adds up `value` over threadIdx.x (kPlanar) or threadIdx.y; the result is right in the first thread. Always the same
 // order, so that results repeat. Ends with a barrier, so that `shared` may be used again.

@@ -1,4 +1,5 @@
 // Launches of the upfirdn2d kernels.
+#include "block_sum.h"
 #include "kernels.h"
 
 namespace stylegan2_ops {
@@ -43,7 +44,7 @@ cudaError_t launch(const FirShape& s, const float* taps, const Epilogue* e, cons
   if (e && !(plan.fast && s.up == 1 && s.down == 1)) return cudaErrorInvalidValue;
   if (plan.threads == 0) return cudaSuccess;
   const int64_t blocks = ceil_div(plan.threads, kThreads);
-  if (blocks > 0x7fffffff) return cudaErrorInvalidConfiguration;
+  if (blocks > kMostBlocks) return cudaErrorInvalidConfiguration;
   const unsigned grid = static_cast<unsigned>(blocks);
   const Epilogue none{};
   if (!plan.fast) {

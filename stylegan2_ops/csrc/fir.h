@@ -57,8 +57,11 @@ HD constexpr int fir_columns(int up, int vector) { return vector == 1 ? 4 : vect
 
 HD int64_t positive_modulo(int64_t a, int64_t b) { return ((a % b) + b) % b; }
 
+// Rows and columns are counted in 32 bits, because registers are short.
 inline bool is_fir4(const FirShape& s) {
-  return s.taps_h == kTaps && s.taps_w == kTaps && s.up * s.down <= 2;
+  constexpr int64_t kLongest = 1 << 29;
+  return s.taps_h == kTaps && s.taps_w == kTaps && s.up * s.down <= 2 && s.h < kLongest && s.w < kLongest &&
+         s.oh < kLongest && s.ow < kLongest;
 }
 
 // Whether a thread may take a whole access of channels: addresses and strides are multiples of it.
@@ -84,7 +87,7 @@ inline FirPlan plan_fir(const FirShape& s, int vector_length, const void* x, con
   FirPlan plan{};
   plan.shape = s;
   plan.channels_first = s.yc == 1 && s.c > 1;
-  plan.fast = s.taps_h == kTaps && s.taps_w == kTaps && s.up * s.down <= 2;
+  plan.fast = is_fir4(s);
   plan.vector = 1;
   plan.rows = 1;
   if (!plan.fast) {
@@ -164,16 +167,17 @@ HD void fir4_strip(const FirPlan& plan, const Epilogue& e, const Taps4& taps, co
   constexpr int kColumns = fir_columns(kUp, V);
   constexpr int kReach = fir_reach(kUp, kDown, kColumns);
   const FirShape& s = plan.shape;
-  const int64_t left = t.unit * kColumns - plan.shift_left;
-  const int64_t top = t.strip * plan.rows - plan.shift_top;
-  const int64_t bottom = top + plan.rows < s.oh ? top + plan.rows : s.oh;  // of the outputs, exclusive
-  const int64_t in_left = (left * kDown - s.pad_left) / kUp;               // exact
-  const int64_t in_top = (top * kDown - s.pad_top + P::kLast) / kUp;       // exact: row of step 0
+  const int h = static_cast<int>(s.h), w = static_cast<int>(s.w), oh = static_cast<int>(s.oh);
+  const int left = static_cast<int>(t.unit) * kColumns - plan.shift_left;
+  const int top = static_cast<int>(t.strip) * plan.rows - plan.shift_top;
+  const int bottom = top + plan.rows < oh ? top + plan.rows : oh;  // of the outputs, exclusive
+  const int in_left = (left * kDown - s.pad_left) / kUp;           // exact
+  const int in_top = (top * kDown - s.pad_top + P::kLast) / kUp;   // exact: row of step 0
   const int64_t c = t.group * V;
   const T* source = x + t.n * s.xn + c * s.xc + in_left * s.xw;
   T* target = y + t.n * s.yn + c * s.yc;
   const Affine<V> affine(e, t.n, c);
-  const bool inside = in_left >= 0 && in_left + kReach <= s.w;
+  const bool inside = in_left >= 0 && in_left + kReach <= w;
 
   float sum[P::kWaiting][kColumns][V];
   UNROLL()
@@ -184,14 +188,14 @@ HD void fir4_strip(const FirPlan& plan, const Epilogue& e, const Taps4& taps, co
       for (int k = 0; k < V; ++k) sum[a][q][k] = 0.0f;
     }
   }
-  const int steps = static_cast<int>(ceil_div(bottom - top, kUp));
+  const int steps = (bottom - top + kUp - 1) / kUp;
   [[maybe_unused]] constexpr int kTurns = P::kTurns;  // unrolled, the sums change places without moving
   UNROLL(kTurns)
   for (int step = -P::kWarmUp; step < steps; ++step) {
     UNROLL()
     for (int d = 0; d < kDown; ++d) {
-      const int64_t row = in_top + int64_t{step} * kDown + d;
-      const bool row_inside = row >= 0 && row < s.h;
+      const int row = in_top + step * kDown + d;
+      const bool row_inside = row >= 0 && row < h;
       const T* line = source + row * s.xh;
       Packed<T, V> part[kReach] = {};
       if (row_inside && inside) {  // nearly always
@@ -205,7 +209,7 @@ HD void fir4_strip(const FirPlan& plan, const Epilogue& e, const Taps4& taps, co
       } else if (row_inside) {
         UNROLL()
         for (int j = 0; j < kReach; ++j) {
-          if (in_left + j >= 0 && in_left + j < s.w) part[j] = load<V>(line + j * s.xw);
+          if (in_left + j >= 0 && in_left + j < w) part[j] = load<V>(line + j * s.xw);
         }
       }
       float in[kReach][V];
@@ -249,7 +253,7 @@ HD void fir4_strip(const FirPlan& plan, const Epilogue& e, const Taps4& taps, co
     }
     UNROLL()
     for (int a = 0; a < kUp; ++a) {
-      const int64_t oy = top + int64_t{step} * kUp + a;
+      const int oy = top + step * kUp + a;
       if (step < 0 || oy < 0 || oy >= bottom) continue;
       if (kEpilogue) {
         const Next<V> next(e, t.n, c);  // loaded for each row: kept, it would not leave registers enough
