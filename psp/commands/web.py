@@ -18,10 +18,11 @@ from psp.errors import UserError, one_line
 if TYPE_CHECKING:
     from psp.models.psp import PSP
     from psp.studio.models import Kind
+    from psp.studio.psp_model import PspModel
 
 RUNTIME = "onnxruntime-web@1.30.0"  # MIT
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-FEATURES = ("seed", "styles", "latent")  # that psp/studio/web/worker.js has
+FEATURES = ("seed", "styles", "latent", "follow")  # that psp/studio/web/worker.js has
 # What browsers are told in place of the server's headers.
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; "
@@ -135,7 +136,8 @@ def write_models(page: Path, dtype: str) -> None:
         shared[digest] = {part: name for part, name in files.items() if part != "encoder"}
         record = {name: value for name, value in entry.record().items() if name not in ("state", "seconds_per_picture")}
         record["features"] = [feature for feature in model.info.features if feature in FEATURES]
-        records.append(record | {"files": files, "style_dim": model.model.style_dim, "band_layers": model.bands})
+        record |= {"files": files, "style_dim": model.model.style_dim, "band_layers": model.bands}
+        records.append(record | {"space": write_space(page, f"models/{key}-codes.npy", model)})
     about = Studio(shelf, Tools(examples=examples)).about()
     paths = [path for kind in examples.values() for path in kind]
     for example, path in zip(about["examples"], paths, strict=True):
@@ -145,6 +147,33 @@ def write_models(page: Path, dtype: str) -> None:
     (page / "about.json").write_text(json.dumps(about), encoding="utf-8")
     (page / "LICENCES.txt").write_text("\n".join(sorted(terms)) + "\n", encoding="utf-8")
     (page / MARK).write_text(json.dumps(records), encoding="utf-8")
+
+
+def write_space(page: Path, name: str, model: PspModel) -> dict[str, Any]:
+    """What is known about the model's codes, for psp/studio/web/space.js: tables of D columns in one .npy of that name.
+
+    Returns what says which rows are which, and the numbers that are no rows.
+    """
+    import numpy as np
+
+    from psp.models.people import FURTHER
+    from psp.models.plausible import RADIUS
+
+    tables = {"average": model.model.latent_avg} | {
+        f"edit.{name}": model.editor.step(name) for name in model.info.edits
+    }
+    record: dict[str, Any] = {"file": name, "further": FURTHER}
+    if "follow" in model.info.features:
+        faces = model.editor.known_faces()
+        tables |= {"mean": faces.mean, "axes": faces.axes.flatten(0, 1)}
+        record["follow"] = {"layers": faces.layers, "deviations": faces.deviations.tolist(), "radius": RADIUS}
+    if model.parts is not None:
+        tables |= {"parts": model.parts.axes, "back": model.parts.back.T}
+    arrays = {table: tensor.detach().cpu().numpy().astype("<f4") for table, tensor in tables.items()}
+    ends = np.cumsum([len(array) for array in arrays.values()]).tolist()
+    rows = {table: [end - len(array), end] for (table, array), end in zip(arrays.items(), ends, strict=True)}
+    np.save(page / name, np.ascontiguousarray(np.concatenate(list(arrays.values()))))
+    return record | {"rows": rows, "count": ends[-1]}
 
 
 def digest_of(model: PSP) -> str:

@@ -27,6 +27,8 @@ class PartsAxes:
     axes [K,D]: rows whose product with a style's difference from the average says how the parts move; K from 1 to 64.
     styles [M,D]: random styles of the model, by which the rest is told: it is what is uncorrelated with that.
     UserError for axes of another shape, and for values that are not finite.
+
+    back [D,K]: from the product with the axes to what moves the parts.
     """
 
     def __init__(self, axes: Tensor, styles: Tensor):
@@ -38,11 +40,11 @@ class PartsAxes:
             raise UserError("axes of the parts have values that are not finite")
         self.axes = axes.float()
         across = torch.cov(styles.double().cpu().T) @ axes.double().cpu().T
-        self._back = (across @ torch.linalg.pinv(axes.double().cpu() @ across)).float()
+        self.back = (across @ torch.linalg.pinv(axes.double().cpu() @ across)).float()
 
     def moving(self, away: Tensor) -> Tensor:
         """Differences from the average style [...,D] -> what in them moves parts; what is left leaves them alone."""
-        moving: Tensor = (away @ self.axes.T.to(away)) @ self._back.T.to(away)
+        moving: Tensor = (away @ self.axes.T.to(away)) @ self.back.T.to(away)
         return moving
 
     def people(self, codes: Tensor, styles: Tensor, average: Tensor) -> Tensor:

@@ -94,6 +94,11 @@ def test_a_drawing_becomes_the_servers_face_and_the_network_can_go(page: Studio)
     assert np.abs(page.face().astype(int) - wanted).mean() <= 2
     other = server_face("celebs_sketch_to_face", drawing, seed=78)
     assert np.abs(page.face().astype(int) - other).mean() > 2  # the comparison can fail
+    page.page.fill('[data-setting="middle"]', "1")
+    page.settle()
+    people = server_face("celebs_sketch_to_face", drawing, seed=77, vary="people", strengths=(0.0, 1.0, 1.0))
+    assert np.abs(page.face().astype(int) - people).mean() <= 2
+    assert np.abs(people.astype(int) - wanted).mean() > 2
     page.context.set_offline(False)
 
 
@@ -147,4 +152,5 @@ def test_the_folder_is_small_and_strict(folder: Path) -> None:
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert total <= 40_000_000
     assert "Content-Security-Policy" in (folder / "index.html").read_text()
-    assert len(list((folder / "models").iterdir())) == 4  # two encoders, one mapping, one generator
+    # two encoders, one mapping, one generator, and what is known about the codes of either task
+    assert len(list((folder / "models").iterdir())) == 6

@@ -18,7 +18,7 @@ import tiny_training as tiny
 import torch
 from PIL import Image
 from tiny_checkpoints import refused
-from tiny_models import drawing, labels, photo
+from tiny_models import drawing, labels, photo, save_tiny, save_tiny_codes
 
 from psp.commands import web
 from psp.export.check import Difference
@@ -26,13 +26,19 @@ from psp.export.write import Written
 from psp.images.labels import COLOURS
 from psp.images.preprocess import described_pixels
 from psp.models.mixing import mix, seeded_noise
+from psp.models.people import PartsAxes
 from psp.studio.inputs import palette_image
+from psp.studio.psp_model import PspModel
 from psp.tasks import get_task
+from psp.weights.load import load_model
 
 NODE = shutil.which("node")
 ROOT = Path(__file__).parents[2]
 STUDIO = ROOT / "psp" / "studio"
 SEEDS = [0, 1, 7, 123456, 2**31 - 10]
+
+
+EDITS, AMOUNT = {"smile": 1.5}, 0.25
 
 
 def thin_lines() -> Image.Image:
@@ -63,7 +69,25 @@ SKETCHES = [
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def model(tmp_path_factory: pytest.TempPathFactory) -> PspModel:
+    """A tiny one with everything that may be known about codes."""
+    path = save_tiny(tmp_path_factory.mktemp("model") / "tiny.pt")
+    save_tiny_codes(path)
+    model, random = PspModel(load_model(path)), torch.Generator().manual_seed(1)
+    dim = model.model.style_dim
+    model.parts = PartsAxes(torch.randn(3, dim, generator=random), torch.randn(50, dim, generator=random))
+    return model
+
+
+@pytest.fixture(scope="module")
+def codes(model: PspModel) -> torch.Tensor:
+    """Those of a drawing, and a style to be mixed in: [2,1,N,D]."""
+    shape = (2, 1, model.model.n_styles, model.model.style_dim)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory, model: PspModel, codes: torch.Tensor) -> dict[str, Any]:
     if NODE is None:
         pytest.skip("no Node.js here")
     folder = tmp_path_factory.mktemp("web")
@@ -78,6 +102,14 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         return {"name": name, "width": image.width, "height": image.height}
 
     cases = {
+        "space": {
+            "known": web.write_space(folder, "space.npy", model),
+            "dim": model.model.style_dim,
+            "edits": EDITS,
+            "amount": AMOUNT,
+            "codes": codes[0].flatten().tolist(),
+            "styles": codes[1].flatten().tolist(),
+        },
         "sketches": [put(f"sketch{k}", image) for k, image in enumerate(SKETCHES)],
         "maps": [
             put(f"map{k}", image) for k, image in enumerate((palette_image(np.asarray(labels(3, 320))), photo(1)))
@@ -128,6 +160,22 @@ def test_codes_are_mixed_and_kept_as_on_the_server(answers: dict[str, Any]) -> N
     assert answers["read"] == [first.flatten().tolist(), None, None]
 
 
+def test_edits_following_and_people_are_those_of_the_server(
+    answers: dict[str, Any], model: PspModel, codes: torch.Tensor
+) -> None:
+    own, random = codes
+    assert model.parts is not None
+    wanted = {
+        "edited": model.editor.edit(own, EDITS),
+        "followed": model.editor.follow(own, AMOUNT),
+        "same": own,
+        "people": model.parts.people(own, random, model.model.latent_avg),
+    }
+    for name, made in wanted.items():
+        np.testing.assert_allclose(answers["space"][name], made.flatten().numpy(), atol=1e-4, err_msg=name)
+    assert all((made - own).abs().mean() > 0.05 for name, made in wanted.items() if name != "same")
+
+
 def test_both_doors_of_the_page_have_the_same_names() -> None:
     names = [
         sorted(re.findall(r"^export (?:async )?(?:function|class|const) (\w+)", path.read_text(), re.M))
@@ -162,7 +210,7 @@ def test_tasks_with_one_generator_share_its_files(tmp_path: Path, monkeypatch: p
     assert len({record["files"]["encoder"] for record in records}) == 2
     assert len({record["files"]["generator"] for record in records}) == 1
     assert {path.name for path in (tmp_path / "models").iterdir()} == {
-        Path(name).name for record in records for name in record["files"].values()
+        Path(name).name for record in records for name in [*record["files"].values(), record["space"]["file"]]
     }
     examples = json.loads((tmp_path / "about.json").read_text())["examples"]
     assert examples and all((tmp_path / example["url"]).is_file() for example in examples)

@@ -5,12 +5,14 @@ import { between, fromNpy, mixed, toNpy } from './codes.js';
 import { noise } from './noise.js';
 import { SIDE, labelNumbers, labelPixels, looksLikePhoto, sketchPixels } from './pictures.js';
 import { palettePng } from './png.js';
+import { CodeSpace } from './space.js';
 
 const MOST_PIXELS = 64e6;
 ort.env.wasm.wasmPaths = new URL('ort/', import.meta.url).href;
 ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
 
 const sessions = new Map();
+const spaces = new Map();
 const cancelled = new Set();
 let queue = Promise.resolve();
 
@@ -33,6 +35,18 @@ function session(address) {
 async function run(address, inputs) {
   const results = await (await session(address)).run(inputs);
   return Object.values(results)[0];
+}
+
+/** The CodeSpace of a model; null where nothing is known about its codes. */
+function spaceOf(model) {
+  if (!model.space) return null;
+  const address = new URL(`../${model.space.file}`, import.meta.url).href;
+  if (!spaces.has(address)) {
+    const read = (async () => new CodeSpace(model.space, new Uint8Array(await (await fetch(address)).arrayBuffer()), model.style_dim))();
+    spaces.set(address, read);
+    read.catch(() => spaces.delete(address));
+  }
+  return spaces.get(address);
 }
 
 const floats = (values, ...shape) => new ort.Tensor('float32', values, shape);
@@ -96,24 +110,32 @@ async function faces(id, model, all) {
 const handlers = {
   async load({ model }) {
     for (const address of Object.values(model.files)) await session(address);
+    await spaceOf(model);
     return { threads: ort.env.wasm.numThreads };
   },
 
-  async generate({ id, model, image, latent, n, seed, style, coarse, middle, fine, truncation }) {
-    const own = latent ? await latentOf(model, latent) : await encoded(model, image);
-    if (style === 'own') return faces(id, model, [{ codes: own, seed }]);
+  async generate({ id, model, image, latent, n, seed, style, coarse, middle, fine, truncation, vary, follow, edits }) {
+    const space = await spaceOf(model);
+    const strengths = edits && space ? JSON.parse(edits) : {};
+    const edited = (codes) => (Object.keys(strengths).length ? space.edited(codes, strengths) : codes);
+    let own = latent ? await latentOf(model, latent) : await encoded(model, image);
+    if (!latent && space) own = space.followed(own, follow ?? 1);
+    if (style === 'own') return faces(id, model, [{ codes: edited(own), seed }]);
+    const people = vary === 'people';
     const seeds = Array.from({ length: n }, (_, k) => seed + k);
     const z = new Float32Array(n * model.style_dim);
     seeds.forEach((one, k) => z.set(noise(one, model.style_dim), k * model.style_dim));
     const wide = model.layers * model.style_dim;
-    const { data } = await run(model.files.mapping, { z: floats(z, n, model.style_dim), truncation: floats([truncation ?? model.truncation], 1) });
-    const strengths = { coarse, middle, fine };
+    const usual = people ? 1 : model.truncation; // people are to differ
+    const { data } = await run(model.files.mapping, { z: floats(z, n, model.style_dim), truncation: floats([truncation ?? usual], 1) });
+    const shares = { coarse, middle, fine };
     return faces(id, model, seeds.map((one, k) => {
-      let codes = own;
+      let [codes, styles] = [own, data.subarray(k * wide, (k + 1) * wide)];
+      if (people && space) styles = space.people(own, styles);
       for (const [band, layers] of Object.entries(model.band_layers)) {
-        if (strengths[band] > 0) codes = mixed(codes, data.subarray(k * wide, (k + 1) * wide), layers, strengths[band], model.style_dim);
+        if (shares[band] > 0) codes = mixed(codes, styles, layers, shares[band], model.style_dim);
       }
-      return { codes, seed: one };
+      return { codes: edited(codes), seed: one };
     }));
   },
 
