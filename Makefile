@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo studio web test test-gpu prove-gpu lint install
+.PHONY: demo studio web test coverage test-gpu prove-gpu lint install
 .DELETE_ON_ERROR:
 
 demo: install
@@ -19,6 +19,10 @@ web: install
 
 test: install
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+# The tests once more, counting the lines that they run; fails below the share that pyproject.toml names.
+coverage: install
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=term:skip-covered
 
 # Where there is a GPU, nvcc and compute-sanitizer: the tests marked gpu, then the kernels alone under the sanitizer.
 # With another Python than .venv's: make test-gpu GPU_PYTHON=python3. The tests named here need torch and pytest alone.
