@@ -47,7 +47,7 @@ def test_rows_follow_one_another_and_fill_the_batch(n: int, structure: bool) -> 
     own, guided, photo, mixed, random = (part.stop - part.start for part in rows)
     assert photo and random and bool(own and guided and mixed) is structure
     assert mixed <= own  # they borrow their drawings
-    assert abs(random - n * (6 if not structure else 3) / 16) <= 1
+    assert abs(random - n * (3 if structure else 5) / 16) <= 1
 
 
 def test_a_batch_that_is_too_small_is_refused() -> None:

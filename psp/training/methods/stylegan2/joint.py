@@ -43,7 +43,7 @@ CODE_NOISE = 0.05  # keeps neighbouring codes looking alike
 PHOTO_SIZE = 32  # px that the photo encoder sees: colours, light and age need no more
 BALANCE_INTERVAL = 8  # steps between comparisons of the two gradients
 CLOSE_UP = 0.4  # share of steps in which the discriminator sees the inner face, enlarged
-COARSE_LAMBDA = 0.01  # weight of the distance of a drawing's coarse styles to its photo's: keeps them where faces are
+COARSE_LAMBDA = 0.03  # weight of the distance of a drawing's coarse styles to its photo's: keeps them where faces are
 FINE_LAMBDA = 0.1  # of its fine styles, which learn from nothing else
 
 

@@ -9,7 +9,7 @@ from psp.errors import UserError
 
 MIN_BATCH = 8  # images of a step
 # shares of a batch, in sixteenths
-OWN, GUIDED, PHOTO, MIXED, RANDOM = 4, 4, 2, 3, 3
+OWN, GUIDED, PHOTO, MIXED, RANDOM = 4, 3, 4, 2, 3
 
 
 class Rows(NamedTuple):
