@@ -35,5 +35,5 @@ def split_rows(n: int, *, structure: bool) -> Rows:
     ends, total = [0], 0
     for share in shares:
         total += share
-        ends.append(round(n * total / 16))
+        ends.append((n * total + 8) // 16)  # rounded, halves up
     return Rows(*(slice(a, b) for a, b in itertools.pairwise(ends)))
