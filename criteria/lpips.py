@@ -95,10 +95,10 @@ def _package(net: Trunk, path: Path) -> Any:
         import lpips
     except ImportError as error:
         raise UserError(f"LPIPS needs the package lpips ({error})", "pip install lpips==0.1.4") from None
+    tensors = {k.removeprefix("features."): v for k, v in read_tensors(path).items() if k.startswith("features.")}
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")  # how lpips calls torchvision
         network = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
     names = {name.partition(".")[2]: name for name in network.net.state_dict()}  # slice2.3.bias is features.3.bias
-    tensors = {k.removeprefix("features."): v for k, v in read_tensors(path).items() if k.startswith("features.")}
     load_strictly(network.net, {names.get(k, k): v for k, v in tensors.items()}, path)
     return network

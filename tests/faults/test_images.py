@@ -21,17 +21,25 @@ from psp.errors import UserError
 GIB = 1 << 30
 
 
+# A process between: at its start a child has the memory of its parent, here of the whole test run.
+MEASURED = """
+import resource, subprocess, sys
+status = subprocess.call(sys.argv[2:])
+open(sys.argv[1], "w").write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(status)
+"""
+
+
 def infer(root: Path, folder: Path, *flags: str) -> tuple[int, str, float, float]:
     """Run the script in `folder`; returns its status, what it wrote to stderr, its largest memory in GiB, seconds."""
-    command = [sys.executable, str(root / "scripts" / "inference.py"), "--data_path=in", "--exp_dir=out"]
+    command = [sys.executable, "-c", MEASURED, "memory.txt"]
+    command += [sys.executable, str(root / "scripts" / "inference.py"), "--data_path=in", "--exp_dir=out"]
     command += ["--checkpoint_path=tiny.pt", "--device=cpu", *flags]
     began = time.monotonic()
     with open(folder / "stderr.txt", "wb") as said, open(folder / "stdout.txt", "wb") as out:
-        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=said)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        status = subprocess.call(command, cwd=folder, stdout=out, stderr=said)
     errors = (folder / "stderr.txt").read_text(errors="replace")
-    return process.returncode, errors, usage.ru_maxrss * 1024 / GIB, time.monotonic() - began
+    return status, errors, int((folder / "memory.txt").read_text()) * 1024 / GIB, time.monotonic() - began
 
 
 def hostile_folder(folder: Path, root: Path, bad: int) -> None:
