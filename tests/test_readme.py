@@ -1,4 +1,4 @@
-"""README.md as it is read: every link leads somewhere, and every command works, line by line, in a fresh checkout.
+"""The pages as they are read: every link leads somewhere; in a fresh checkout every command of RUN works, line by line.
 
 A comment behind a command may end in a mark: [download] and [GPU] are left out here, [server] is started, asked, and
 stopped. What the text calls yours (`my_sketches/`, `raw/`, ...) is made up first, and training is cut to one step.
@@ -27,12 +27,13 @@ from tiny_models import fill_folder, photo, save_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "pretrained/*.md", "examples/*.md")
+RUN = ("README.md", "docs/weights.md", "docs/training.md")
 MARKS = ("download", "GPU", "server")
 ONE_STEP = "--max_steps=1 --batch_size=2 --workers=0"
 
 
 class Command(NamedTuple):
-    """A line of README.md. language: "" for the shell, or "python" for a whole block. mark: one of MARKS, or ""."""
+    """A line of a page. language: "" for the shell, or "python" for a whole block. mark: one of MARKS, or ""."""
 
     language: str
     text: str
@@ -54,8 +55,8 @@ def commands(page: str) -> Iterator[Command]:
 
 def test_every_command_can_be_run_here() -> None:
     """Scripts are there, marks are known, nothing but the shell and Python is shown."""
-    found = list(commands((ROOT / "README.md").read_text(encoding="utf-8")))
-    assert len(found) > 30 and {command.language for command in found} == {"", "python"}
+    found = [command for page in RUN for command in commands((ROOT / page).read_text(encoding="utf-8"))]
+    assert len(found) > 40 and {command.language for command in found} == {"", "python"}
     assert {command.mark for command in found} <= {"", *MARKS}
     scripts = {path for command in found for path in re.findall(r"scripts/\w+\.py", command.text)}
     assert {path for path in scripts if not (ROOT / path).is_file()} == set()
@@ -82,7 +83,7 @@ def test_links_lead_somewhere() -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A clone with the environment that the tests run in, and with everything that README.md calls the reader's own."""
+    """A clone with the environment that the tests run in, and with everything that the pages call the reader's own."""
     here = tmp_path / "checkout"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(here)], check=True)
     (here / ".venv" / "bin").mkdir(parents=True)
@@ -144,7 +145,8 @@ def test_every_command_works_in_a_fresh_clone(checkout: Path) -> None:
     environment["PATH"] = f"{checkout / '.venv' / 'bin'}:{environment['PATH']}"
     environment["PYTEST_ADDOPTS"] = "-k test_tasks"  # of the tests, some
     failed = []
-    for command in commands((checkout / "README.md").read_text(encoding="utf-8")):
+    pages = [(checkout / page).read_text(encoding="utf-8") for page in RUN]
+    for command in dict.fromkeys(command for page in pages for command in commands(page)):
         if command.mark == "download" or (command.mark == "GPU" and not torch.cuda.is_available()):
             print(f"left out ({command.mark}): {command.text}")
             continue
