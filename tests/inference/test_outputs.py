@@ -56,7 +56,7 @@ def test_names_never_collide_whatever_they_are(names: list[str]) -> None:
 def test_many_names_take_no_time() -> None:
     start = time.process_time()
     output_names([f"{k % 7}/{k}.webp" for k in range(50_000)])
-    assert time.process_time() - start < 10  # one name after the other would take minutes
+    assert time.process_time() - start < 3
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG"])

@@ -37,9 +37,8 @@ async function run(address, inputs) {
   return Object.values(results)[0];
 }
 
-/** The CodeSpace of a model; null where nothing is known about its codes. */
+/** The CodeSpace of a model. */
 function spaceOf(model) {
-  if (!model.space) return null;
   const address = new URL(`../${model.space.file}`, import.meta.url).href;
   if (!spaces.has(address)) {
     const read = (async () => new CodeSpace(model.space, new Uint8Array(await (await fetch(address)).arrayBuffer()), model.style_dim))();
@@ -116,10 +115,9 @@ const handlers = {
 
   async generate({ id, model, image, latent, n, seed, style, coarse, middle, fine, truncation, vary, follow, edits }) {
     const space = await spaceOf(model);
-    const strengths = edits && space ? JSON.parse(edits) : {};
-    const edited = (codes) => (Object.keys(strengths).length ? space.edited(codes, strengths) : codes);
-    let own = latent ? await latentOf(model, latent) : await encoded(model, image);
-    if (!latent && space) own = space.followed(own, follow ?? 1);
+    const strengths = edits ? JSON.parse(edits) : {};
+    const edited = (codes) => space.edited(codes, strengths);
+    const own = latent ? await latentOf(model, latent) : space.followed(await encoded(model, image), follow ?? 1);
     if (style === 'own') return faces(id, model, [{ codes: edited(own), seed }]);
     const people = vary === 'people';
     const seeds = Array.from({ length: n }, (_, k) => seed + k);
@@ -131,7 +129,7 @@ const handlers = {
     const shares = { coarse, middle, fine };
     return faces(id, model, seeds.map((one, k) => {
       let [codes, styles] = [own, data.subarray(k * wide, (k + 1) * wide)];
-      if (people && space) styles = space.people(own, styles);
+      if (people) styles = space.people(own, styles);
       for (const [band, layers] of Object.entries(model.band_layers)) {
         if (shares[band] > 0) codes = mixed(codes, styles, layers, shares[band], model.style_dim);
       }
