@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from criteria.crop import resize
 from criteria.weights import how_to_get, hub_weights, load_strictly, local_weights, read_tensors
@@ -88,6 +89,15 @@ def vgg16_trunk(path: Path) -> nn.Module:
     return nn.Sequential(*_package("vgg", path).net.children()).requires_grad_(False).eval()
 
 
+class _NoRandomWeights(TorchFunctionMode):
+    """Inside, new layers are left unfilled: the classifiers behind the trunks have 59 and 124 million weights."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
+
+
 def _package(net: Trunk, path: Path) -> Any:
     """The `lpips` package's network, which comes with its learned heads, with the trunk's weights from a file."""
     prepare_torchvision()
@@ -96,7 +106,7 @@ def _package(net: Trunk, path: Path) -> Any:
     except ImportError as error:
         raise UserError(f"LPIPS needs the package lpips ({error})", "pip install lpips==0.1.4") from None
     tensors = {k.removeprefix("features."): v for k, v in read_tensors(path).items() if k.startswith("features.")}
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+    with warnings.catch_warnings(), _NoRandomWeights():
         warnings.simplefilter("ignore")  # how lpips calls torchvision
         network = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
     names = {name.partition(".")[2]: name for name in network.net.state_dict()}  # slice2.3.bias is features.3.bias

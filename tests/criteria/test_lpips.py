@@ -131,7 +131,7 @@ def test_mistakes_are_said_in_one_line(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
 
     def no_network(*args: object, **kwargs: object) -> None:
-        raise OSError("no route to host")
+        raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(urllib.request.OpenerDirector, "open", no_network)
     with pytest.raises(UserError, match=r"no route to host.*PSP_WEIGHTS_DIR") as caught:
