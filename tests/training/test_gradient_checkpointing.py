@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import tiny_training as tiny
 import torch
 from torch.autograd.graph import saved_tensors_hooks
@@ -29,14 +30,15 @@ def step(*, recompute: bool) -> tuple[dict[str, torch.Tensor], dict[str, torch.T
     parameters = {p.untyped_storage().data_ptr() for p in [*encoder.parameters(), *decoder.parameters()]}
     torch.manual_seed(1)
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        images = decoder.synthesize(encoder(torch.rand(1, 1, 256, 256)), randomize_noise=True)
+        images = decoder.synthesize(encoder(torch.rand(1, 1, 128, 128)), randomize_noise=True)
     size = sum(n for pointer, n in kept.items() if pointer not in parameters)
     images.square().mean().backward()
     gradients = {name: p.grad for name, p in encoder.named_parameters() if p.grad is not None}
     return gradients, {name: b.clone() for name, b in encoder.named_buffers()}, size
 
 
-def test_same_gradients_and_statistics_with_less_memory() -> None:
+def test_same_gradients_and_statistics_with_less_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psp.networks.feature_pyramid.INPUT_SIZE", 128)  # the same layers in a quarter of the time
     plain, statistics, size = step(recompute=False)
     again, others, less = step(recompute=True)
     assert plain.keys() == again.keys() and len(plain) > 200

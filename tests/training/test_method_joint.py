@@ -14,7 +14,7 @@ from psp.batch import Batch
 from psp.errors import UserError
 from psp.networks.widening import widen
 from psp.training.bad_steps import BadStep
-from psp.training.methods.stylegan2 import code_bank
+from psp.training.methods.stylegan2 import code_bank, joint
 from psp.training.methods.stylegan2.averaging import update_average
 from psp.training.methods.stylegan2.code_bank import CodeBank
 from psp.training.methods.stylegan2.joint import JointMethod
@@ -177,6 +177,23 @@ def test_common_detail_is_the_share_that_all_images_have() -> None:
     smooth = torch.ones(4, 3, 32, 32) * torch.arange(4).view(4, 1, 1, 1)
     assert float(common_detail(smooth + 0.1 * own[:4])) == pytest.approx(0, abs=0.05)
     assert float(common_detail(own[:1])) == 0
+
+
+@pytest.mark.parametrize("side", [8, 128])
+@pytest.mark.parametrize("view", list(joint.VIEWS))
+def test_what_is_judged_is_a_part_of_each_image(
+    view: tuple[float, float, float], side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a part is, and how large, is read from images that hold the coordinates of their pixels."""
+    monkeypatch.setattr(joint, "VIEWS", {view: 1.0})
+    across = torch.arange(side, dtype=torch.float32).expand(2, 1, side, side)
+    shown = joint.random_view(torch.cat([across, across.mT, across * 0], 1))
+    assert shown.shape == (2, 3, side, side) and torch.equal(shown[0], shown[1])
+    size, *centre = view
+    for axis, values in zip(centre, (shown[0, 1, :, 0], shown[0, 0, 0])):
+        assert values.diff().min() >= 0 and values[0] >= 0 and values[-1] < side
+        assert values[-1] - values[0] == pytest.approx(round(size * side) - 1, abs=1e-4)
+        assert values.mean() == pytest.approx(axis * side - 0.5, abs=max(1.0, round(size * side) // 8) + 0.6)
 
 
 def test_feature_distance_is_that_of_directions() -> None:

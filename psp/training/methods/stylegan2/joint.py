@@ -42,7 +42,13 @@ SPREAD = 0.75  # share of the codes' deviation that the mapping network of a che
 CODE_NOISE = 0.05  # keeps neighbouring codes looking alike
 PHOTO_SIZE = 32  # px that the photo encoder sees: colours, light and age need no more
 BALANCE_INTERVAL = 8  # steps between comparisons of the two gradients
-CLOSE_UP = 0.4  # share of steps in which the discriminator sees the inner face, enlarged
+VIEWS = {  # what the discriminator sees, enlarged: side and centre (down, across) in FFHQ framing -> share of steps
+    (1.0, 0.5, 0.5): 0.5,
+    (0.56, 0.59, 0.5): 0.2,  # the inner face
+    (0.3, 0.47, 0.38): 0.1,  # the eyes: in the whole picture a pupil is too small to be judged
+    (0.3, 0.47, 0.62): 0.1,
+    (0.36, 0.74, 0.5): 0.1,  # the mouth
+}
 COARSE_LAMBDA = 0.03  # weight of the distance of a drawing's coarse styles to its photo's: keeps them where faces are
 FINE_LAMBDA = 0.1  # of its fine styles, which learn from nothing else
 
@@ -167,8 +173,7 @@ class JointMethod:
             codes, wanted, priors = self._codes(photos, source, rows)
             fake = self.generator.synthesize(codes, randomize_noise=True).float()
             leaf = fake.detach().requires_grad_()
-            close = bool(torch.rand(()) < CLOSE_UP)
-            shown = augment(_seen(torch.cat([leaf, wanted]), close), sets=2)
+            shown = augment(random_view(torch.cat([leaf, wanted])), sets=2)
             with torch.no_grad():
                 maps = self.discriminator.features(shown[len(leaf) :])
             fake_maps = self.discriminator.features(shown[: len(leaf)])
@@ -352,14 +357,18 @@ class JointMethod:
         return content
 
 
-def _seen(images: Tensor, close: bool) -> Tensor:
-    """What the discriminator looks at: [B,3,S,S] as it is, or `close` the inner face in FFHQ framing, enlarged to S."""
-    if not close:
-        return images
+def random_view(images: Tensor) -> Tensor:
+    """One of VIEWS, the same of all images [B,3,S,S] and up to an eighth of it aside, enlarged to S."""
+    view = list(VIEWS)[int(torch.multinomial(torch.tensor(list(VIEWS.values())), 1))]
     side = images.shape[-1]
-    part = round(0.56 * side)
-    reach = max(1, side // 16)
-    top = round(0.31 * side) + int(torch.randint(-reach, reach + 1, ()))
-    left = round(0.22 * side) + int(torch.randint(-reach, reach + 1, ()))
-    inner = images[:, :, top : top + part, left : left + part]
-    return F.interpolate(inner, size=(side, side), mode="bilinear", align_corners=False)
+    part = round(view[0] * side)
+    if part == side:
+        return images
+    reach = max(1, part // 8)
+    top, left = (
+        min(max(0, round(centre * side - part / 2) + int(torch.randint(-reach, reach + 1, ()))), side - part)
+        for centre in view[1:]
+    )
+    return F.interpolate(
+        images[:, :, top : top + part, left : left + part], size=(side, side), mode="bilinear", align_corners=False
+    )
