@@ -95,12 +95,6 @@ def images_at_once(device: torch.device, size: int, pixels: int | None = None) -
     return max(1, (pixels or CHUNK_PIXELS.get(device.type, 1 << 20)) // size**2)
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait for everything that was started on a GPU, so that a clock read afterwards means something."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 @contextlib.contextmanager
 def memory_errors(advice: str) -> Iterator[None]:
     """Turn torch's out-of-memory errors into a UserError that ends with `advice`."""

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from psp.device import autocast, images_at_once, memory_errors, synchronize
+from psp.device import autocast, images_at_once, memory_errors
 from psp.errors import UserError
 from psp.images.decode import open_image
 from psp.images.preprocess import prepare_source, to_network
@@ -102,7 +102,8 @@ class Translator:
         with memory_errors("use a smaller --test_batch_size or --device cpu"):
             if isinstance(self.model, PSP):
                 variants = self.variants(self.encode(source), names)
-                synchronize(self.device)
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)
                 middle = time.perf_counter()
                 chunks = [self.pictures(part) for part in variants.flatten(0, 1).split(self.chunk)]
                 pixels, finite = (np.concatenate(arrays) for arrays in zip(*chunks))

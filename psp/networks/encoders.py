@@ -22,7 +22,7 @@ from psp.networks.feature_pyramid import (
     GradualStyleBlock,
     check_input_size,
     code_and_deltas,
-    upsample_add,
+    top_down,
 )
 from psp.networks.irse import BottleneckIR, IRTrunk, Mode, input_layer, ir_body
 from psp.networks.restyle_encoders import (
@@ -34,7 +34,7 @@ from psp.networks.restyle_encoders import (
 )
 from psp.networks.stylegan2 import EqualLinear
 
-__all__ = ["ENCODERS", "INPUT_SIZE", "GradualStyleBlock", "upsample_add"]
+__all__ = ["ENCODERS", "INPUT_SIZE", "GradualStyleBlock"]
 
 
 class GradualStyleEncoder(IRTrunk, FeaturePyramid):
@@ -181,9 +181,7 @@ class CompactStyleEncoder(nn.Module):
         for stage in self.stages:
             x = stage(x)
             features.append(x)
-        pyramid = [self.laterals[0](features[3])]
-        for lateral, feature in zip(self.laterals[1:], features[2:0:-1], strict=True):
-            pyramid.append(upsample_add(pyramid[-1], lateral(feature)))
+        pyramid = top_down(*(lateral(feature) for lateral, feature in zip(self.laterals, features[:0:-1], strict=True)))
         hidden = [trunk(level) for trunk, level in zip(self.trunks, pyramid, strict=True)]
         return torch.stack([head(hidden[self.level(i)]) for i, head in enumerate(self.heads)], dim=1)
 

@@ -24,9 +24,12 @@ def check_input_size(x: Tensor) -> None:
         )
 
 
-def upsample_add(coarse: Tensor, fine: Tensor) -> Tensor:
-    """Feature pyramid step: bilinear upsampling with aligned corners, as in released models, plus the side branch."""
-    return F.interpolate(coarse, size=fine.shape[2:], mode="bilinear", align_corners=True) + fine
+def top_down(coarsest: Tensor, *sides: Tensor) -> list[Tensor]:
+    """Feature pyramid: each map is the one before, enlarged with aligned corners as in released models, plus a side."""
+    maps = [coarsest]
+    for side in sides:
+        maps.append(F.interpolate(maps[-1], size=side.shape[2:], mode="bilinear", align_corners=True) + side)
+    return maps
 
 
 class GradualStyleBlock(nn.Module):
@@ -119,9 +122,8 @@ class FeaturePyramid(nn.Module):
     def levels(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Maps of 128 x 64 x 64, 256 x 32 x 32 and 512 x 16 x 16 (channels x pixels) -> the map of every style."""
         c1, c2, c3 = features
-        p2 = upsample_add(c3, self.latlayer1(c2))
-        p1 = upsample_add(p2, self.latlayer2(c1))
-        return [c3 if i < self.coarse_ind else p2 if i < self.middle_ind else p1 for i in range(len(self.styles))]
+        p3, p2, p1 = top_down(c3, self.latlayer1(c2), self.latlayer2(c1))
+        return [p3 if i < self.coarse_ind else p2 if i < self.middle_ind else p1 for i in range(len(self.styles))]
 
 
 def code_and_deltas(styles: Heads, maps: Sequence[Tensor], n_deltas: int | None = None) -> Tensor:

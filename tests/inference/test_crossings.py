@@ -12,7 +12,7 @@ from tiny_models import fill_folder, save_tiny
 from psp.inference.options import InferenceOptions
 from psp.inference.run import prepare
 
-MOST = 32
+MOST = 30
 
 
 def file_of(frame: FrameType | None, root: str) -> str | None:

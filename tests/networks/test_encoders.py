@@ -20,7 +20,7 @@ from psp.networks.encoders import (
     GradualStyleEncoder,
     compact_widths,
 )
-from psp.networks.feature_pyramid import GradualStyleBlock, Heads, grouped_codes, upsample_add
+from psp.networks.feature_pyramid import GradualStyleBlock, Heads, grouped_codes, top_down
 from psp.networks.irse import Backbone, BottleneckIR, SEModule, ir_body
 
 
@@ -158,7 +158,8 @@ def test_pyramid_by_hand() -> None:
     p1 = F.interpolate(p2, size=(64, 64), mode="bilinear", align_corners=True) + encoder.latlayer2(c1)
     for i, level in ((0, c3), (2, c3), (3, p2), (6, p2), (7, p1)):
         assert torch.allclose(codes[:, i], encoder.styles[i](level), atol=1e-6)
-    assert torch.equal(upsample_add(c3, torch.zeros(1, 4, 31, 31))[..., -1, -1], c3[..., -1, -1])  # aligned corners
+    enlarged = top_down(c3, torch.zeros(1, 4, 31, 31))[1]
+    assert torch.equal(enlarged[..., -1, -1], c3[..., -1, -1])  # aligned corners
 
 
 @pytest.mark.parametrize("name", ENCODERS)
