@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -82,8 +80,9 @@ class PSP(nn.Module):
             self.config.setdefault("encoder_type", type(encoder).__name__)
         if decoder.conv_clamp is not None:  # nor that layers are clamped
             self.config.setdefault("conv_clamp", decoder.conv_clamp)
-        said = self.config.get("n_iters_per_batch")
-        self.n_iters = check_iters(DEFAULT_ITERS if said is None else said, "n_iters_per_batch") if self.refines else 1
+        saved_iters = self.config.get("n_iters_per_batch")
+        n_iters = DEFAULT_ITERS if saved_iters is None else saved_iters
+        self.n_iters = check_iters(n_iters, "n_iters_per_batch") if self.refines else 1
         decoder.requires_grad_(train_decoder)
         self.train(self.training)
 
@@ -142,9 +141,10 @@ class PSP(nn.Module):
         first: `average_image`, which the first pass sees. encoder, decode: `self.encoder` and `self.decode`, or other
         forms of them, compiled or in half precision.
         """
-        see = functools.partial(image_of, decode=decode, at_once=images_at_once(self.device, self.output_size))
-        passes = refine(source, first, encoder=encoder, see=see, start=self.latent_avg)
-        return next(itertools.islice(passes, self.n_iters - 1, None))
+        return refine(
+            source, first, encoder=encoder, decode=decode, start=self.latent_avg, passes=self.n_iters,
+            at_once=images_at_once(self.device, self.output_size),
+        )  # fmt: skip
 
     def average_image(self, decode: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """What the average latent gives with fixed noise, at 256 px: RGB [1,3,256,256]. ReStyle starts from it."""

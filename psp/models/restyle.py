@@ -6,7 +6,7 @@ in github.com/yuval-alaluf/restyle-encoder (utils/inference_utils.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -39,18 +39,23 @@ def refine(
     first: Tensor,
     *,
     encoder: Callable[[Tensor], Tensor],
-    see: Callable[[Tensor], Tensor],
+    decode: Callable[[Tensor], Tensor],
     start: Tensor,
-) -> Iterator[Tensor]:
-    """The codes [B,N,D], float32, after the first pass, the second, and so on without end.
+    passes: int,
+    at_once: int = 1,
+) -> Tensor:
+    """The codes [B,N,D], float32, after that many passes.
 
-    source: RGB [B,3,256,256] in [-1,1]. start: the first codes [N,D], the average latent; first: the image that they
-    give [1,3,256,256]. encoder: source and present image [B,6,256,256] -> what to add to the codes [B,N,D]. see: codes
-    -> images [B,3,256,256] with fixed noise, `image_of`. No gradient flows from one pass to the one before, as in the
-    original's training.
+    source: RGB [B,3,256,256] in [-1,1].
+    first: the image [1,3,256,256] that `start` gives.
+    encoder: source and present image [B,6,256,256] -> what to add to the codes [B,N,D].
+    decode: codes -> images [B,3,S,S] with fixed noise, `at_once` of them at a time.
+    start: the first codes [N,D], the average latent.
+    No gradient flows from one pass to the one before, as in the original's training.
     """
     codes, image = start.float()[None], first.expand(len(source), -1, -1, -1)
-    while True:
+    for k in range(passes):
+        if k > 0:
+            image = image_of(codes, decode, at_once)
         codes = codes.detach() + encoder(torch.cat([source, image.to(source.dtype)], dim=1)).float()
-        yield codes
-        image = see(codes)
+    return codes
