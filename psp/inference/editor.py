@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from psp.errors import UserError
-from psp.models.editing import check_strengths, edit, find_direction, with_unit
+from psp.models.editing import check_strengths, find_direction, with_unit
 from psp.models.plausible import FaceCodes
 from psp.models.psp import PSP
 from psp.weights.code_space import CodeSpace, beside, check_mark, read_code_space
@@ -32,9 +32,10 @@ class Editor:
 
     def __init__(self, model: PSP, directions: str | Path | None = None):
         self.model, self._space, self.file = model, CodeSpace(), None
-        file = beside(model.path) if model.path is not None else None
-        if directions is not None or (file is not None and file.is_file()):
-            self.file = locate(Path(directions or file).expanduser())  # type: ignore[arg-type]
+        if directions is None and model.path is not None and beside(model.path).is_file():
+            directions = beside(model.path)
+        if directions is not None:
+            self.file = locate(Path(directions).expanduser())
             self._space = read_code_space(self.file, n_styles=model.n_styles, style_dim=model.style_dim)
             check_mark(self._space, model.decoder, self.file)
         self.names = list(self._space.directions)
@@ -59,9 +60,12 @@ class Editor:
     def shift(self, strengths: Mapping[str, float]) -> Tensor | None:
         """What edits add to the codes, [N,D]; None where all strengths are 0. Errors as `edit`."""
         check_strengths(strengths)
-        steps = {name: self.step(name) for name in strengths}
-        nothing = torch.zeros(1, self.model.n_styles, self.model.style_dim, device=self.model.device)
-        return edit(nothing, steps, strengths)[0] if any(strengths.values()) else None
+        shift: Tensor | None = None
+        for name, strength in strengths.items():
+            step = self.step(name)
+            if strength:
+                shift = strength * step if shift is None else shift + strength * step
+        return shift
 
     def edit(self, codes: Tensor, strengths: Mapping[str, float]) -> Tensor:
         """W+ codes [B,N,D] moved along directions: name -> strength, -10 to 10, in deviations of faces' codes.

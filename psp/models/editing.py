@@ -50,26 +50,6 @@ def check_strengths(strengths: Mapping[str, float]) -> None:
             raise UserError(f"edit {name}={strength:g} is out of range", f"allowed are -{MOST:g} to {MOST:g}")
 
 
-def edit(codes: Tensor, directions: Mapping[str, Tensor], strengths: Mapping[str, float]) -> Tensor:
-    """Codes [B,N,D] moved by strength times each direction; with nothing but zeros the same codes, to the bit.
-
-    codes: W+ codes [B,N,D]; they are left alone.
-    directions: name -> step of strength 1, [N,D].
-    strengths: name -> strength, in standard deviations of the codes.
-    Returns [B,N,D]. UserError for a name that `directions` lacks.
-    """
-    moved = codes
-    for name, strength in strengths.items():
-        if name not in directions:
-            raise UserError(f"no direction is called {name}", f"there are: {', '.join(directions) or 'none'}")
-        step = directions[name]
-        if step.shape != codes.shape[1:]:
-            raise ValueError(f"direction {name} has shape {list(step.shape)}, the codes {list(codes.shape)}")
-        if strength:
-            moved = moved + strength * step.to(codes)
-    return moved
-
-
 def in_layers(direction: Tensor, n_styles: int, layers: Sequence[int] | None = None) -> Tensor:
     """A direction as [N,D]: that of one style [D] or [1,D] in each of `layers` (None: all), that of all [N,D] in them.
 

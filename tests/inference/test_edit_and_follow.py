@@ -95,6 +95,12 @@ def test_the_door_edits_and_follows_as_the_flags_do(place: Path) -> None:
     codes = torch.randn(2, model.n_styles, model.style_dim)
     assert editor.edit(codes, {"smile": 0.0}) is codes and editor.follow(codes, 1.0) is codes
     torch.testing.assert_close(editor.edit(codes, {"smile": 1.5}), codes + 3)
+    assert editor.edit(codes, {"smile": 0.0, "sefa0": -0.0}) is codes
+    both = codes + 2 * editor.step("smile") - editor.step("sefa0")
+    torch.testing.assert_close(editor.edit(codes, {"smile": 2.0, "sefa0": -1.0}), both)
+    for strength in (0.0, 1.0):
+        with pytest.raises(UserError, match="no direction is called grin; there are: smile, and sefa0"):
+            editor.edit(codes, {"smile": 1.0, "grin": strength})
     assert not torch.equal(editor.follow(codes, 0.5), codes)
 
 

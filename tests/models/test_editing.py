@@ -7,7 +7,7 @@ import torch
 from tiny_models import tiny_psp
 
 from psp.errors import UserError
-from psp.models.editing import edit, find_direction, in_layers, modulated, parse_edits, sefa
+from psp.models.editing import find_direction, in_layers, modulated, parse_edits, sefa
 
 
 def test_a_list_of_edits() -> None:
@@ -32,16 +32,6 @@ def test_strengths_have_a_range(text: str) -> None:
 def test_a_name_counts_once() -> None:
     with pytest.raises(UserError, match="twice"):
         parse_edits("smile=1,smile=2")
-
-
-def test_codes_move_along_the_directions_and_zero_moves_nothing() -> None:
-    codes = torch.randn(2, 6, 8)
-    directions = {"smile": torch.randn(6, 8), "age": torch.randn(6, 8)}
-    assert edit(codes, directions, {"smile": 0.0, "age": -0.0}) is codes
-    moved = edit(codes, directions, {"smile": 2.0, "age": -1.0})
-    torch.testing.assert_close(moved, codes + 2 * directions["smile"] - directions["age"])
-    with pytest.raises(UserError, match="no direction is called grin; there are: smile, age"):
-        edit(codes, directions, {"grin": 1.0})
 
 
 def test_a_direction_of_one_style_moves_the_chosen_layers() -> None:
