@@ -83,10 +83,15 @@ class ImageSource:
         other.names = list(names)
         return other
 
-    def under(self, folder: str) -> ImageSource:
+    def under(self, folder: str) -> Self:
         """The images below a sub-folder, their names relative to it. "" is everything."""
-        prefix = folder.strip("/") + "/" if folder.strip("/") else ""
-        return Below(self, prefix) if prefix else self
+        folder = folder.strip("/")
+        if not folder:
+            return self
+        below = self.subset([name for name in self.names if name.startswith(f"{folder}/")])
+        below.names = [name.removeprefix(f"{folder}/") for name in below.names]
+        below.path, below.prefix = self.path / folder, f"{self.prefix}{folder}/"
+        return below
 
     def folders(self) -> list[str]:
         """Every folder that holds images, directly or below, as relative names without "" itself."""
@@ -147,8 +152,7 @@ class Zip(ImageSource):
 
     def __init__(self, path: str | Path):
         self._handle: _Opened | None = None
-        self._members: dict[str, str] = {}
-        self.path = Path(path)
+        self._file, self._members = Path(path), dict[str, str]()
         for info in self._archive().file.infolist():
             name = info.filename.replace("\\", "/")
             if name.startswith("/") or ".." in PurePosixPath(name).parts or re.match(r"[A-Za-z]:", name):
@@ -162,16 +166,17 @@ class Zip(ImageSource):
 
     def subset(self, names: Sequence[str]) -> Self:
         other = super().subset(names)
-        other._members = {name: self._members[name] for name in names if name in self._members}
+        chosen = [self.prefix + name for name in names]
+        other._members = {name: self._members[name] for name in chosen if name in self._members}
         return other
 
     def _archive(self) -> _Opened:
         if self._handle is None or self._handle.pid != os.getpid():  # a handle shared over a fork shares its position
             try:
-                status = os.stat(self.path)
-                self._handle = _opened(str(self.path), os.getpid(), status.st_mtime_ns, status.st_size)
+                status = os.stat(self._file)
+                self._handle = _opened(str(self._file), os.getpid(), status.st_mtime_ns, status.st_size)
             except Exception as error:  # damaged directories raise almost anything
-                raise UserError(f"{self.path}: not a zip file that can be read ({brief(error)})") from None
+                raise UserError(f"{self._file}: not a zip file that can be read ({brief(error)})") from None
         return self._handle
 
     def read(self, name: str) -> bytes:
@@ -179,7 +184,7 @@ class Zip(ImageSource):
         with opened.lock:
             archive = opened.file
             try:
-                info = archive.getinfo(self._members[name])
+                info = archive.getinfo(self._members[self.prefix + name])
                 if info.file_size > MAX_MEMBER_BYTES:
                     raise UserError(
                         f"{self.label(name)}: claims {info.file_size} bytes", f"allowed are {MAX_MEMBER_BYTES}"
@@ -201,23 +206,6 @@ class Zip(ImageSource):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._handle = None
-
-
-class Below(ImageSource):
-    """A sub-folder of another source."""
-
-    def __init__(self, parent: ImageSource, prefix: str):
-        self.parent, self.prefix = parent, prefix
-        names = [name[len(prefix) :] for name in parent.names if name.startswith(prefix)]
-        super().__init__(parent.path / prefix.rstrip("/"), names)
-
-    def read(self, name: str) -> bytes:
-        return self.parent.read(self.prefix + name)
-
-    def subset(self, names: Sequence[str]) -> Self:
-        other = super().subset(names)
-        other.parent = self.parent.subset([self.prefix + name for name in names])
-        return other
 
 
 def open_source(path: str | Path) -> ImageSource:
