@@ -158,7 +158,7 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
         ids = label_ids(image, self.label_map, len(LABELS), label)
         if image.width != image.height or photo_size[0] != photo_size[1]:
             way = choose_fit(photo_size, "photo", self.fit)
-            ids = np.asarray(make_square(Image.fromarray(ids), self.target_size, way, nearest=True))
+            ids = np.asarray(make_square(Image.fromarray(ids), self.target_size, way, Image.Resampling.NEAREST))
         return ids
 
     def fill(self, megabytes: int | None = None) -> int:

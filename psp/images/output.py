@@ -25,25 +25,19 @@ def output_names(names: Iterable[str], suffix: str | None = None) -> dict[str, s
     where that is taken. With `suffix` all of them become `<stem><suffix>`, or `<name><suffix>`. A pure function of the
     whole list, so shards and repeated runs agree.
     """
-    names = list(names)
     chosen: dict[str, str] = {}
     taken: set[str] = set()
     ending = suffix or ".png"
-
-    def claim(name: str) -> None:
-        path = PurePosixPath(name)
-        first = name if keeps(name) else str(path.with_suffix(ending))
-        numbered = (f"{name}-{k}{ending}" for k in itertools.count(2))
-        fitting = (_fitting(candidate) for candidate in itertools.chain((first, name + ending), numbered))
-        wanted = next(w for w in fitting if w.casefold() not in taken)
-        chosen[name] = wanted
-        taken.add(wanted.casefold())
 
     def keeps(name: str) -> bool:
         return suffix is None and name.lower().endswith(KEPT_EXTENSIONS)
 
     for name in sorted(names, key=lambda name: not keeps(name)):  # stable: those that keep their name come first
-        claim(name)
+        first = name if keeps(name) else str(PurePosixPath(name).with_suffix(ending))
+        numbered = (f"{name}-{k}{ending}" for k in itertools.count(2))
+        candidates = map(_fitting, itertools.chain((first, name + ending), numbered))
+        chosen[name] = next(candidate for candidate in candidates if candidate.casefold() not in taken)
+        taken.add(chosen[name].casefold())
     return chosen
 
 

@@ -55,8 +55,8 @@ def choose_fit(image_size: tuple[int, int], kind: str, fit: str = "auto") -> str
     return "letterbox" if kind == "sketch" else "crop"
 
 
-def _square(image: Image_, size: int, fit: str, resample: Image.Resampling, ground: Any) -> Image_:
-    """A size x size image of the same mode, by one of the three ways of `choose_fit`."""
+def make_square(image: Image_, size: int, fit: str, resample: Image.Resampling = _BILINEAR, ground: Any = 0) -> Image_:
+    """A size x size image of the same mode, by one of the three ways of `choose_fit`; ground: colour of borders."""
     width, height = image.size
     if fit == "stretch":
         return image.resize((size, size), resample)
@@ -69,11 +69,6 @@ def _square(image: Image_, size: int, fit: str, resample: Image.Resampling, grou
     canvas = Image.new(image.mode, (size, size), ground)
     canvas.paste(image.resize(inner, resample), ((size - inner[0]) // 2, (size - inner[1]) // 2))
     return canvas
-
-
-def make_square(image: Image_, side: int, way: str, *, nearest: bool = False) -> Image_:
-    """A side x side image of the same mode. way: see `choose_fit`, not "auto". nearest: for label maps."""
-    return _square(image, side, way, _NEAREST if nearest else _BILINEAR, 0)
 
 
 def described_pixels(
@@ -99,20 +94,20 @@ def described_pixels(
     """
     way = choose_fit(image.size, task.source, fit)
     resample = Image.Resampling.BICUBIC if bicubic else _BILINEAR
-    words = [] if image.width == image.height else [_FITTED[way]]
+    notes = [] if image.width == image.height else [_FITTED[way]]
     if task.source == "photo":
         image = to_rgb(image)
     elif task.source == "sketch":
         image = to_grey(image)
         if cleanup:
             image, steps = clean_sketch(image, size=size)
-            words += [_CLEANED[step] for step in steps]
+            notes += [_CLEANED[step] for step in steps]
     else:
         if label_resize not in get_args(LabelResize):
             raise UserError(f"label resize {label_resize!r} is not known", "--label_resize takes nearest or bilinear")
         image = Image.fromarray(label_ids(image, get_label_map(label_map), task.label_nc, name))
         resample = _NEAREST if label_resize == "nearest" else _BILINEAR
-    return np.asarray(_square(image, size, way, resample, _GROUND[task.source])), ", ".join(words)
+    return np.asarray(make_square(image, size, way, resample, _GROUND[task.source])), ", ".join(notes)
 
 
 def source_pixels(image: Image_, task: Task, **options: Any) -> np.ndarray:
@@ -169,7 +164,7 @@ def prepare_source(image: Image_, task: Task, **options: Any) -> Tensor:
 
 def target_pixels(image: Image_, *, size: int = 256, fit: str = "auto") -> np.ndarray:
     """The wanted photo as uint8 [size,size,3]. fit "auto" crops what is not square around the centre."""
-    return np.asarray(_square(to_rgb(image), size, choose_fit(image.size, "photo", fit), _BILINEAR, _GROUND["photo"]))
+    return np.asarray(make_square(to_rgb(image), size, choose_fit(image.size, "photo", fit)))
 
 
 def prepare_target(image: Image_, *, size: int = 256, fit: str = "auto") -> Tensor:
