@@ -75,8 +75,6 @@ def sheet(
     rows: Sequence[Sequence[Picture]],
     captions: Sequence[str] = (),
     *,
-    title: str = "",
-    footer: str = "",
     row_labels: Sequence[str] = (),
     breaks: Sequence[int] = (1,),
     cell: int | None = None,
@@ -85,7 +83,7 @@ def sheet(
 ) -> Picture:
     """A contact sheet: one row per example, usually the input on the left and outputs to its right.
 
-    captions: one per column. row_labels: one per row, under its first picture. title above, footer below everything.
+    captions: one per column. row_labels: one per row, under its first picture.
     breaks: columns with a little more room to their left (default: after the input).
     cell: side of the square that every picture is fitted into (default: the largest side, from 96 to 256).
     ValueError when there is nothing to show.
@@ -96,29 +94,25 @@ def sheet(
     if cell is None:
         largest = max(max(picture.size) for row in rows for picture in row)
         cell = largest if margin == 0 else min(256, max(96, largest))
-    big, small = font(max(13, cell // 9)), font(max(10, cell // 14))
+    small = font(max(10, cell // 14))
     lead = [2 * gap * sum(at <= column for at in breaks) for column in range(columns)]
-    title_height = _height(big) + gap * 2 if title else 0
-    caption_height = _height(small) + gap if any(captions) else 0
-    label_height = _height(small) + 2 if any(row_labels) else 0
-    footer_height = _height(small) + gap if footer else 0
+    text_height = math.ceil(small.getbbox("Agpq")[3]) + 2
+    caption_height = text_height + gap if any(captions) else 0
+    label_height = text_height + 2 if any(row_labels) else 0
     step = cell + label_height + gap
     width = 2 * margin + columns * cell + (columns - 1) * gap + lead[-1]
-    height = 2 * margin + title_height + caption_height + len(rows) * step - gap + footer_height
+    height = 2 * margin + caption_height + len(rows) * step - gap
     canvas = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(canvas)
 
     def left(column: int) -> int:
         return margin + column * (cell + gap) + lead[column]
 
-    if title:
-        draw.text((margin, margin), _fitting(title, big, width - 2 * margin), INK, font=big)
     for column, caption in enumerate(captions[:columns]):
-        centre = left(column) + cell / 2
-        y = margin + title_height + _height(small)
-        draw.text((centre, y), _fitting(caption, small, cell), FAINT, font=small, anchor="ms")
+        place = (left(column) + cell / 2, margin + text_height)
+        draw.text(place, _fitting(caption, small, cell), FAINT, font=small, anchor="ms")
     for index, row in enumerate(rows):
-        y = margin + title_height + caption_height + index * step
+        y = margin + caption_height + index * step
         for column, picture in enumerate(row):
             fitted = _fitted(picture, cell)
             x = left(column) + (cell - fitted.width) // 2
@@ -128,18 +122,12 @@ def sheet(
                 draw.rectangle((x, top, x + fitted.width - 1, top + fitted.height - 1), outline=(222, 222, 222))
         if index < len(row_labels) and row_labels[index]:
             draw.text((left(0), y + cell + 1), _fitting(row_labels[index], small, cell), FAINT, font=small)
-    if footer:
-        draw.text((margin, height - margin - _height(small)), _fitting(footer, small, width - 2 * margin), FAINT, small)
     return canvas
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """PIL's own font, so that no system font is needed."""
     return ImageFont.load_default(size)
-
-
-def _height(face: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:
-    return math.ceil(face.getbbox("Agpq")[3]) + 2
 
 
 def _fitting(text: str, face: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:

@@ -68,7 +68,7 @@ def test_grid_places_every_picture() -> None:
 def test_sheet_fits_pictures_of_any_shape() -> None:
     rows = [[colour((9, 9, 9), (300, 10)), colour((9, 9, 9), (10, 300))], [colour((9, 9, 9), (1, 1))]]
     picture = sheet(
-        rows, ["input", "a caption that is much too long for its column"], title="Title", footer="footer",
+        rows, ["input", "a caption that is much too long for its column"],
         row_labels=["first", "second \u2603 \udc80"], cell=100,
     )  # fmt: skip
     dark = (np.asarray(picture) == 9).all(axis=-1)
