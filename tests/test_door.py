@@ -82,6 +82,10 @@ def test_several_styles() -> None:
         ({"direction": "up"}, "--direction 'up' is not known"),
         ({"style_seed": 1, "style_code": "a.npy"}, "only one of them"),
         ({"truncation": 3.0}, "--truncation 3 is out of range"),
+        ({"mix_alpha": -0.1}, "--mix_alpha -0.1 is out of range; allowed are 0 to 1"),
+        ({"mix_alpha": 1.1}, "--mix_alpha 1.1 is out of range"),
+        ({"mix_alpha": float("nan")}, "--mix_alpha nan is out of range"),
+        ({"mix_alpha": float("inf")}, "--mix_alpha inf is out of range"),
     ],
 )
 def test_options_are_checked_where_they_are_made(values: dict[str, object], message: str) -> None:

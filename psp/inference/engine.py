@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from psp.device import autocast
 from psp.errors import UserError
-from psp.inference.frozen_encoder import frozen_encoder
+from psp.inference.frozen_encoder import cast_weights, frozen_encoder
 from psp.models.psp import PSP
 from psp.networks.stylegan2_inference import BatchedGenerator, FrozenGenerator
 
@@ -37,25 +37,23 @@ class Engine:
         autocast(model.device, precision)  # refuses at once what cannot work
         self.model, self.precision, self.compile = model, precision, compile
         self.dtype, self.refines = DTYPES[precision], model.refines
-        self.gpu = gpu = model.device.type == "cuda"
+        self.gpu = model.device.type == "cuda"
         encoder: nn.Module
         decoder: nn.Module
-        if gpu:
+        if self.gpu:
             encoder = frozen_encoder(model.encoder, self.dtype)
             decoder = BatchedGenerator(model.decoder, self.dtype)
         else:
             encoder = model.encoder.eval()
             if self.dtype != torch.float32:
-                encoder = copy.deepcopy(encoder).to(self.dtype)
-                for layer in encoder.modules():  # the running statistics of BatchNorm need their digits
-                    if isinstance(layer, nn.BatchNorm2d):
-                        layer.float()
+                encoder = copy.deepcopy(encoder)
+                cast_weights(encoder, self.dtype)
             encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             decoder = FrozenGenerator(model.decoder, self.dtype)
         forms: list[Callable[[Tensor], Tensor]] = [encoder, decoder]
         if compile:
             forms = [torch.compile(form, dynamic=False) for form in forms]
-        if gpu and graphs:
+        if self.gpu and graphs:
             pool = torch.cuda.graph_pool_handle()  # one for both: they never run at the same time
             forms = [Graphed(form, pool) for form in forms]
         self.encoder, self.decoder = forms
@@ -79,16 +77,14 @@ class Engine:
 
     def _run(self, call: Callable[[], Tensor]) -> Tensor:
         with _tf32(self.precision == "tf32") if self.gpu else contextlib.nullcontext():
-            if not self.compile:
-                return call()
             try:
                 return call()
             except Exception as error:
-                if "Inductor" not in type(error).__name__ and "Compil" not in type(error).__name__:
+                kind = type(error).__name__
+                if not self.compile or ("Inductor" not in kind and "Compil" not in kind):
                     raise
                 reason = str(error).strip().splitlines()[0][:200]
-                message = f"--compile: torch could not compile the model ({reason}); leave the flag out"
-                raise UserError(message) from error
+                raise UserError(f"--compile: torch could not compile the model ({reason})", "leave it out") from error
 
 
 @contextlib.contextmanager
@@ -113,11 +109,6 @@ class Graphed:
     def __init__(self, run: Callable[[Tensor], Tensor], pool: Any):
         self.run, self.pool = run, pool
         self.graphs: dict[tuple[object, ...], tuple[Tensor, torch.cuda.CUDAGraph, Tensor] | None] = {}
-
-    @property
-    def works(self) -> bool:
-        """Whether all shapes so far could be recorded."""
-        return None not in self.graphs.values()
 
     def __call__(self, x: Tensor) -> Tensor:
         key = (x.shape, x.dtype, x.stride())

@@ -97,7 +97,6 @@ class FolderRun:
         self.report, self._lock, self._large = Report(), threading.Lock(), threading.Lock()
         self._pictures, self._arrays = output_names(self.names), output_names(self.names, ".npy")
         self._shown: dict[Item, Image.Image] = {}
-        self._failed_line: Callable[[str], object] = lambda line: print(line, file=sys.stderr)
         self.roots = {kind: folder / name for kind, name in result_folders(options).items()}
         for root in self.roots.values():
             if root.resolve() == source.path.resolve():
@@ -128,7 +127,6 @@ class FolderRun:
         waiting = [item for item in items if not self.is_done(item)]
         self.report.kept += len(items) - len(waiting)
         with tqdm(total=len(waiting), unit="image", disable=True if quiet else None, smoothing=0.1) as bar:
-            self._failed_line = lambda line: tqdm.write(line, file=sys.stderr)
             read_compute_write(
                 waiting, self._read, self._compute, self._write, self._failed,
                 batch_size=self.options.test_batch_size, workers=self.options.test_workers, progress=bar.update,
@@ -210,7 +208,7 @@ class FolderRun:
         reason = str(error) if isinstance(error, UserError) else f"{self.source.label(item.name)}: {error!r}"
         reason = one_line(reason)
         self.report.failed[item.key] = reason
-        self._failed_line(f"failed: {reason}")
+        tqdm.write(f"failed: {reason}", file=sys.stderr)
 
 
 def output_size(translator: Translator, options: InferenceOptions) -> int:

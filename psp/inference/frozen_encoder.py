@@ -31,14 +31,19 @@ def frozen_encoder(encoder: nn.Module, dtype: torch.dtype) -> nn.Module:
     heads = getattr(encoder, "styles", None)
     if isinstance(heads, Heads):
         encoder.styles = nn.Identity()
-    encoder.to(dtype)
-    for layer in encoder.modules():  # the running statistics of BatchNorm need their digits
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.float()
+    cast_weights(encoder, dtype)
     if isinstance(heads, Heads):
         encoder.styles = FrozenHeads(heads, dtype)
     network: nn.Module = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
+
+
+def cast_weights(encoder: nn.Module, dtype: torch.dtype) -> None:
+    """In place: weights in `dtype`, but for the running statistics of BatchNorm, which need their digits."""
+    encoder.to(dtype)
+    for layer in encoder.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.float()
 
 
 class FrozenUnit(nn.Module):

@@ -22,6 +22,7 @@ RANGES = {
     "n_outputs_to_generate": (1, MAX_OUTPUTS), "n_iters_per_batch": (1, MAX_SEED),
     "seed": (-MAX_SEED, MAX_SEED), "style_seed": (-MAX_SEED, MAX_SEED),
 }  # fmt: skip
+STRENGTHS = {"mix_alpha": (0.0, 1.0), "truncation": (0.0, 2.0), "follow": (0.0, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,10 @@ class InferenceOptions:
                 raise UserError(f"--{name} {value} is too small", f"the least is {least}")
             if value is not None and value > most:
                 raise UserError(f"--{name} {value} is too large", f"the most is {most}")
+        for name, (low, high) in STRENGTHS.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:  # NaN is not
+                raise UserError(f"--{name} {value:g} is out of range", f"allowed are {low:g} to {high:g}")
         if self.dataset_type is not None:
             get_task(self.dataset_type)
         for name, allowed in {"enhance": tuple(ENHANCERS), "direction": DIRECTIONS, "vary": VARY}.items():
@@ -93,12 +98,6 @@ class InferenceOptions:
         given = [f"--{name}" for name in ("style_seed", "style_image", "style_code") if getattr(self, name) is not None]
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} were both given", "only one of them can set the style")
-        if not 0.0 <= self.follow <= 1.0:
-            raise UserError(
-                f"--follow {self.follow:g} is out of range", "allowed are 0 (a face above all) to 1 (every line)"
-            )
-        if not 0.0 <= self.truncation <= 2.0:
-            raise UserError(f"--truncation {self.truncation:g} is out of range", "allowed are 0 to 2, 1 is none")
 
 
 def build_parser(*, mixing: bool, prog: str | None = None) -> Parser:

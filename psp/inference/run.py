@@ -74,30 +74,25 @@ def translate_folder(options: InferenceOptions, source: Source | None = None) ->
     source: the images, instead of those at `options.data_path`. What is made already stays. An image that fails is
     reported, and the others are made. UserError: options, weights or folders that do not fit.
     """
-    prepared = prepare(options, source)
-    with prepared.lock:
-        return _run(prepared)
-
-
-def _run(prepared: Prepared) -> Report:
-    options, share = prepared.options, prepared.options.share
+    prepared, share = prepare(options, source), options.share
     folder_run, settings = prepared.folder_run, prepared.settings
-    print("\n".join(prepared.lines), flush=True)
-    report = folder_run.run(prepared.items)
+    with prepared.lock:
+        print("\n".join(prepared.lines), flush=True)
+        report = folder_run.run(prepared.items)
 
-    stats = prepared.file("stats.json")
-    if report.per_image or (
-        share.count > 1 and (report.failed or share.index not in merge_stats(stats, share.count, settings))
-    ):
-        prepared.save_stats(shard_path(stats, share.index, share.count))
-    if share.count > 1:
-        finished = merge_stats(stats, share.count, settings)
-        print(f"stats   {stats}: {len(finished)} of {share.count} shards have finished")
-    grid = shard_path(prepared.file("grid.png"), share.index, share.count)
-    if options.save_grid and save_grid(folder_run, prepared.items, grid):
-        print(f"sheet   {grid}")
-    print_summary(folder_run)
-    wait_for_shards()
+        stats = prepared.file("stats.json")
+        if report.per_image or (
+            share.count > 1 and (report.failed or share.index not in merge_stats(stats, share.count, settings))
+        ):
+            prepared.save_stats(shard_path(stats, share.index, share.count))
+        if share.count > 1:
+            finished = merge_stats(stats, share.count, settings)
+            print(f"stats   {stats}: {len(finished)} of {share.count} shards have finished")
+        grid = shard_path(prepared.file("grid.png"), share.index, share.count)
+        if options.save_grid and save_grid(folder_run, prepared.items, grid):
+            print(f"sheet   {grid}")
+        print_summary(folder_run)
+        wait_for_shards()
     return report
 
 
@@ -153,12 +148,12 @@ def prepare(options: InferenceOptions, source: Source | None = None, *, shared: 
     names = folder_run.names[: options.n_images][share.index :: share.count]
     enhanced = f", then {options.enhance} at {translator.output_size} px" if enhancer else ""
     part = f", shard {share.index} of {share.count}" if share.count > 1 else ""
-    part += f" ({share.said_by})" if share.said_by else ""
+    part += f" ({share.launcher})" if share.launcher else ""
     form = f"{model.output_size} px, {_form(model)}{enhanced}"
     lines = [
         f"model   {path}: {task.name}, {form}, on {device_name(model.device)}",
         f"input   {source.path}: {_images(len(names))}{part}",
-        f"styles  {chosen.words}",
+        f"styles  {chosen.summary}",
         *([f"folder  {about}"] if about else []),
     ]
     items = [Item(name, factor) for factor in factors for name in names]

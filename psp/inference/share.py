@@ -14,13 +14,13 @@ from psp.errors import UserError
 class Share:
     """Every `count`-th image, from `index` on. local: number of this process on its machine, which picks its GPU.
 
-    said_by: where that comes from, for the user; "" when there is nothing to say.
+    launcher: where that comes from, for the user; "" where flags say it, or nothing does.
     """
 
     count: int = 1
     index: int = 0
     local: int | None = None
-    said_by: str = ""
+    launcher: str = ""
 
 
 def find_share(

@@ -19,9 +19,9 @@ from psp.inference.editor import Editor
 from psp.inference.options import InferenceOptions
 from psp.models.editing import parse_edits
 from psp.models.image_to_image import PictureModel
-from psp.models.mixing import VARY, check_alpha, describe_layers, parse_layers
+from psp.models.mixing import VARY, describe_layers, parse_layers
 from psp.models.people import PartsAxes
-from psp.models.plausible import FaceCodes
+from psp.models.plausible import FaceCodes, check_amount
 from psp.models.psp import PSP
 from psp.weights.code_space import parts_of
 from psp.weights.safe_torch import check_stored, load_torch, read_safetensors
@@ -56,11 +56,11 @@ class Styles:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Styles, the part of the settings record that they are, and words for the user."""
+    """Styles, the part of the settings record that they are, and a line about them for the user."""
 
     styles: Styles
     record: dict[str, Any]
-    words: str
+    summary: str
 
 
 def choose_styles(options: InferenceOptions, model: PSP | PictureModel) -> Chosen:
@@ -72,27 +72,26 @@ def choose_styles(options: InferenceOptions, model: PSP | PictureModel) -> Chose
     if not strengths and options.follow == 1.0:
         return chosen
     editor = Editor(model, options.directions)
-    record, words = dict(chosen.record), chosen.words
+    record, summary = dict(chosen.record), chosen.summary
     if editor.file is not None:
         record["directions"] = file_hash(editor.file)
     if strengths:
-        record["edit"], words = options.edit, f"{words}; {options.edit}"
+        record["edit"], summary = options.edit, f"{summary}; {options.edit}"
     if options.follow != 1.0:
-        record["follow"], words = options.follow, f"{words}; drawings followed by {options.follow:g}"
-    return Chosen(edited(chosen.styles, editor, strengths, options.follow), record, words)
+        record["follow"], summary = options.follow, f"{summary}; drawings followed by {options.follow:g}"
+    return Chosen(edited(chosen.styles, editor, strengths, options.follow), record, summary)
 
 
 def edited(styles: Styles, editor: Editor, edits: Mapping[str, float], follow: float) -> Styles:
     """The styles with edits at the end and drawings followed by that much; errors as `Editor.edit` and `follow`."""
-    if not 0 <= follow <= 1:
-        raise UserError(f"--follow {follow:g} is out of range", "allowed are 0 (a face above all) to 1 (every line)")
+    check_amount(follow)
     faces = None if follow == 1 else editor.known_faces()
     return replace(styles, shift=editor.shift(edits), faces=faces, follow=follow)
 
 
 def _mixed(options: InferenceOptions, model: PSP) -> Chosen:
     """Which styles are mixed into which layers."""
-    alpha = check_alpha(options.mix_alpha)
+    alpha = 1.0 if options.mix_alpha is None else float(options.mix_alpha)
     styled = any(value is not None for value in (options.style_seed, options.style_image, options.style_code))
     if options.latent_mask is not None:
         layers = parse_layers(options.latent_mask, model.n_styles)
@@ -100,8 +99,7 @@ def _mixed(options: InferenceOptions, model: PSP) -> Chosen:
         strengths = zip(model.bands().values(), VARY[options.vary or "colours"], strict=True)
         layers = [layer for band, share in strengths if share for layer in band]
     else:
-        words = "each image's own (--latent_mask or --style_seed mixes in another)"
-        return Chosen(Styles(), {"layers": ""}, words)
+        return Chosen(Styles(), {"layers": ""}, "each image's own (--latent_mask or --style_seed mixes in another)")
     n_outputs = options.n_outputs_to_generate if options.mixing else 1
     record: dict[str, Any] = {"layers": describe_layers(layers), "alpha": alpha}
     codes = None
@@ -113,34 +111,32 @@ def _mixed(options: InferenceOptions, model: PSP) -> Chosen:
                 "scripts/style_mixing.py takes all",
             )
         n_outputs = min(n_outputs, len(codes))
-        words = f"from {options.style_code}"
+        summary = f"from {options.style_code}"
         record["style_code"] = file_hash(options.style_code)
     elif options.style_image is not None:
         codes = model.style_of(prepare_target(open_image(options.style_image))[None].to(model.device))
         n_outputs = 1
-        words = f"the photo {options.style_image}'s"
+        summary = f"the photo {options.style_image}'s"
         record["style_image"] = file_hash(options.style_image)
     else:
         random = "1 random style" if n_outputs == 1 else f"{n_outputs} random styles"
         if options.style_seed is not None:
-            words = f"{random} for all images (--style_seed {options.style_seed})"
+            summary = f"{random} for all images (--style_seed {options.style_seed})"
             record["style_seed"] = options.style_seed
         else:
-            words = f"{random} per image (--seed {options.seed})"
+            summary = f"{random} per image (--seed {options.seed})"
             record["seed"] = options.seed
         record["truncation"] = options.truncation
     if options.mixing:
         record["n_outputs"] = n_outputs
-    words += f", in layers {describe_layers(layers)} of 0-{model.n_styles - 1}, strength {alpha:g}"
-    parts = None
+    summary += f", in layers {describe_layers(layers)} of 0-{model.n_styles - 1}, strength {alpha:g}"
     if options.vary is not None:
-        record["vary"], words = options.vary, f"{words}, for other {options.vary}"
-        parts = parts_of(model) if options.vary == "people" else None
+        record["vary"], summary = options.vary, f"{summary}, for other {options.vary}"
+    parts = parts_of(model) if options.vary == "people" else None
     styles = Styles(
-        tuple(layers), alpha, codes, options.style_seed, options.seed, options.truncation, n_outputs=n_outputs,
-        parts=parts,
-    )  # fmt: skip
-    return Chosen(styles, record, words)
+        tuple(layers), alpha, codes, options.style_seed, options.seed, options.truncation, n_outputs, parts=parts
+    )
+    return Chosen(styles, record, summary)
 
 
 def _without_styles(options: InferenceOptions, model: PictureModel) -> Chosen:
@@ -157,8 +153,8 @@ def _without_styles(options: InferenceOptions, model: PictureModel) -> Chosen:
     if not model.noisy:
         hint = "; its own program tests with --test_dropout" if model.public and model.has_dropout else ""
         return Chosen(styles, record, f"none: {model.method} has one answer{hint}")
-    words = f"none; values are dropped at random (--seed {options.seed})"
-    return Chosen(styles, record | {"test_dropout": options.seed}, words)
+    summary = f"none; values are dropped at random (--seed {options.seed})"
+    return Chosen(styles, record | {"test_dropout": options.seed}, summary)
 
 
 def load_codes(path: str | Path, n_styles: int, style_dim: int) -> Tensor:
@@ -171,9 +167,7 @@ def load_codes(path: str | Path, n_styles: int, style_dim: int) -> Tensor:
     if not path.is_file():
         raise UserError(f"style code {path} does not exist", "see --style_code")
     if path.stat().st_size > MAX_CODE_BYTES:
-        raise UserError(
-            f"style code {path}: {path.stat().st_size >> 20} MB are too many for style codes (--style_code)"
-        )
+        raise UserError(f"style code {path}: {path.stat().st_size >> 20} MB are too many", "see --style_code")
     try:
         array = _read_tensor(path)
     except Exception as error:  # numpy has many for a damaged file
@@ -190,7 +184,7 @@ def load_codes(path: str | Path, n_styles: int, style_dim: int) -> Tensor:
         )
     codes = array.float().contiguous()
     if not bool(torch.isfinite(codes).all()):
-        raise UserError(f"style code {path}: holds values that are not finite (--style_code)")
+        raise UserError(f"style code {path}: holds values that are not finite", "see --style_code")
     return codes
 
 

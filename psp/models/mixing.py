@@ -74,17 +74,6 @@ def describe_layers(layers: Sequence[int]) -> str:
     return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
-def check_alpha(alpha: float | None) -> float:
-    """`--mix_alpha` as a number; None means 1, full replacement. UserError outside 0..1."""
-    if alpha is None:
-        return 1.0
-    if not 0.0 <= alpha <= 1.0:
-        raise UserError(
-            f"mix_alpha {alpha:g} is out of range", "allowed are 0 (no mixing) to 1 (full replacement): --mix_alpha"
-        )
-    return float(alpha)
-
-
 def mix(codes: Tensor, styles: Tensor, layers: Iterable[int] | Tensor, alpha: float | None = None) -> Tensor:
     """Replace the given layers of `codes` by alpha * styles + (1 - alpha) * codes; `codes` itself is left alone.
 

@@ -18,6 +18,12 @@ MAX_BYTES = 500_000
 RADIUS = 0.6  # Mahalanobis length over sqrt(K) that is allowed: faces have 1 on average, and so have crude drawings
 
 
+def check_amount(amount: float) -> None:
+    """UserError for an amount of following that is not within 0..1."""
+    if not 0 <= amount <= 1:  # NaN is not
+        raise UserError(f"--follow {amount:g} is out of range", "allowed are 0 (a face above all) to 1 (every line)")
+
+
 class FaceCodes:
     """Mean and principal axes of the structure codes of real faces.
 
@@ -36,9 +42,8 @@ class FaceCodes:
                 f"for {count} layers",
                 "expected [L,D], [K,L,D], [K]",
             )
-        if not all(bool(torch.isfinite(part).all()) for part in (mean, axes, deviations)) or bool(
-            (deviations <= 0).any()
-        ):
+        finite = all(bool(torch.isfinite(part).all()) for part in (mean, axes, deviations))
+        if not finite or bool((deviations <= 0).any()):
             raise UserError("statistics of codes have values that are not finite or deviations that are not positive")
         self.mean, self.axes, self.deviations = mean.float(), axes.float(), deviations.float()
         self.layers = list(layers)
@@ -63,10 +68,7 @@ class FaceCodes:
         amount: 0 to 1.
         radius: the largest Mahalanobis length over sqrt(K).
         """
-        if not 0 <= amount <= 1:
-            raise UserError(
-                f"--follow {amount:g} is out of range", "allowed are 0 (a face above all) to 1 (every line)"
-            )
+        check_amount(amount)
         if amount == 1:
             return codes
         mean, axes, deviations = (part.to(codes) for part in (self.mean, self.axes, self.deviations))
@@ -92,10 +94,10 @@ class FaceCodes:
                 f"statistics of codes hold {', '.join(sorted(tensors))[:80]}", "mean, axes, ... are expected"
             )
         layers = [int(layer) for layer in tensors["layers"].flatten()[:n_styles]]
-        found = cls(tensors["mean"], tensors["axes"], tensors["deviations"], layers)
-        if found.mean.shape[1] != style_dim or not all(0 <= layer < n_styles for layer in layers):
+        faces = cls(tensors["mean"], tensors["axes"], tensors["deviations"], layers)
+        if faces.mean.shape[1] != style_dim or not all(0 <= layer < n_styles for layer in layers):
             raise UserError(
-                f"statistics of codes are of layers {layers} of {found.mean.shape[1]}",
+                f"statistics of codes are of layers {layers} of {faces.mean.shape[1]}",
                 f"this model has {n_styles} styles of {style_dim}",
             )
-        return found
+        return faces

@@ -40,7 +40,7 @@ SRUN = {"SLURM_NTASKS": "3", "SLURM_PROCID": "2", "SLURM_LOCALID": "0"}
 def test_launchers(environ: dict[str, str], found: tuple[int, int]) -> None:
     share = find_share(environ=environ)
     assert (share.count, share.index) == found
-    assert bool(share.said_by) == (share.count > 1)
+    assert bool(share.launcher) == (share.count > 1)
 
 
 def test_flags_come_first() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from psp.errors import UserError
-from psp.models.mixing import check_alpha, describe_layers, fine_layers, mix, parse_layers, seeded_noise
+from psp.models.mixing import describe_layers, fine_layers, mix, parse_layers, seeded_noise
 from psp.tasks import get_task
 
 
@@ -89,12 +89,6 @@ def test_mix_refuses_what_does_not_fit() -> None:
         mix(torch.zeros(2, 6, 4), torch.zeros(3, 6, 4), [0])
     with pytest.raises(ValueError, match="layers"):
         mix(torch.zeros(2, 6, 4), torch.zeros(2, 6, 4), [6])
-
-
-@pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan"), float("inf")])
-def test_strength_out_of_range(alpha: float) -> None:
-    with pytest.raises(UserError, match="mix_alpha"):
-        check_alpha(alpha)
 
 
 def test_noise_depends_on_seed_name_and_number_only() -> None:
