@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 from psp.errors import UserError
 from psp.studio.models import Entry, StudioModel
 from psp.tasks import TASKS
-from psp.weights.places import locate
+from psp.weights.places import BUNDLED, locate
 
 TITLES = {
     "celebs_sketch_to_face": "Sketch to face",
@@ -24,17 +25,11 @@ SMALL = 320 << 20  # bytes; files below it are read soon after the start, so tha
 
 def bundled_entries(device: str) -> list[Entry]:
     """One entry for each bundled file that is there; tasks that share a file count once."""
-    from psp.weights.places import BUNDLED
-
     entries: dict[Path, Entry] = {}
     for task, path in BUNDLED.items():
         if path.exists() and path not in entries:
-            entries[path] = Entry(
-                key=task,
-                title=TITLES.get(task, task),
-                load=lambda task=task: open_bundled(task, device),  # type: ignore[misc]
-                input=TASKS[task].source,
-            )
+            load = functools.partial(open_models, path, device)
+            entries[path] = Entry(task, TITLES.get(task, task), load, input=TASKS[task].source)
     return list(entries.values())
 
 
@@ -49,26 +44,10 @@ def checkpoint_entries(paths: Sequence[str], device: str, task: str | None = Non
         if not path.is_file():
             raise UserError(f"checkpoint {given} does not exist", "check --checkpoint_path")
         name = path.stem if path.stem != "model" else path.parent.name
-        key = f"file-{len(entries) + 1}"
-        entries.append(
-            Entry(
-                key,
-                name,
-                lambda path=path: open_models(path, device, task),  # type: ignore[misc]
-                group="Yours",
-                eager=path.stat().st_size < SMALL,
-            )
-        )
+        load = functools.partial(open_models, path, device, task)
+        eager = path.stat().st_size < SMALL
+        entries.append(Entry(f"file-{len(entries) + 1}", name, load, group="Yours", eager=eager))
     return entries
-
-
-def open_bundled(task: str, device: str) -> StudioModel:
-    """The bundled model of a task."""
-    from psp.device import pick_device
-    from psp.studio.psp_model import PspModel
-    from psp.weights.load import load_model
-
-    return PspModel(load_model(task=task, device=pick_device(device)))
 
 
 def open_models(path: Path, device: str, task: str | None = None) -> list[StudioModel]:
@@ -80,19 +59,17 @@ def open_models(path: Path, device: str, task: str | None = None) -> list[Studio
     from psp.weights.image_to_image import generators_of, is_picture_file, picture_model
     from psp.weights.load import load_model
 
-    chosen = pick_device(device)
+    place = pick_device(device)
     try:
         weights = read_weights(path)
-        said = weights.config.get("dataset_type")
-        task = None if said in TASKS else task
+        task = None if weights.config.get("dataset_type") in TASKS else task
         if is_picture_file(weights):
             names = list(generators_of(weights)[0])
-            directions = [None] if len(names) == 1 else names
             return [
-                PictureStudioModel(picture_model(weights, task=task, direction=direction, device=chosen))
-                for direction in directions
+                PictureStudioModel(picture_model(weights, task=task, direction=direction, device=place))
+                for direction in ([None] if len(names) == 1 else names)
             ]
-        model = load_model(weights, task=task, device=chosen)
+        model = load_model(weights, task=task, device=place)
     except UserError as error:
         raise UserError(str(error).replace(str(path), path.name)) from error
     if model.task is None and model.input_nc in BY_CHANNELS:

@@ -6,7 +6,6 @@ To add a kind of model, write one class with `info`, `generate` and, where "late
 
 from __future__ import annotations
 
-import functools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -104,14 +103,16 @@ State = Literal["cold", "loading", "ready", "failed"]
 
 @dataclass
 class Entry:
-    """A model of the menu. load: reads it; where a file holds several, the first is this one's and the others get
-    entries of their own. info: None until it is known. seconds: what one picture took lately, None before. eager: worth
-    reading before anybody asks.
+    """A model of the menu.
+
+    load: reads the models of a file, of which this one has the given number; the others get entries of their own.
+    info: None until it is known. seconds: what one picture took lately, None before. eager: worth reading before
+    anybody asks.
     """
 
     key: str
     title: str
-    load: Callable[[], StudioModel | Sequence[StudioModel]]
+    load: Callable[[], Sequence[StudioModel]]
     group: str = "Bundled"
     input: Kind | None = None
     info: ModelInfo | None = None
@@ -122,6 +123,7 @@ class Entry:
     model: StudioModel | None = None
     used: float = 0.0
     eager: bool = False
+    number: int = 0
 
     def record(self) -> dict[str, Any]:
         """As `GET /api/models` says it."""
@@ -170,9 +172,8 @@ class Shelf:
             entry.state, entry.since, entry.error = "loading", time.monotonic(), ""
             self.log(f"reading {entry.title}")
             try:
-                loaded = entry.load()
-                several = list(loaded) if isinstance(loaded, Sequence) else [loaded]
-                entry.model = several[0]
+                models = entry.load()
+                entry.model = models[entry.number]
             except UserError as error:
                 entry.state, entry.error = "failed", plain_words(error)
                 self.log(f"error: {one_line(error)}")
@@ -183,7 +184,8 @@ class Shelf:
             entry.info = entry.model.info
             entry.state = "ready"
             self.log(f"ready   {entry.title} after {time.monotonic() - entry.since:.1f} s")
-            self._add_others(entry, several[1:])
+            if entry.number == 0:
+                self._add_others(entry, models[1:])
             self._drop_oldest(entry)
         entry.used = time.monotonic()
         return entry.model
@@ -203,10 +205,10 @@ class Shelf:
         for key, one in self.entries.items():
             entries[key] = one
             if one is entry:
-                for k, model in enumerate(models, start=2):
-                    again = functools.partial(_one_of, entry, k)
-                    other = Entry(f"{key}-{k}", entry.title, again, entry.group, model.info.input, model.info)
-                    entries[other.key] = self.entries.get(other.key, other)
+                for k, model in enumerate(models, start=1):
+                    info, name = model.info, f"{key}-{k + 1}"
+                    other = Entry(name, entry.title, entry.load, entry.group, info.input, info, number=k)
+                    entries[name] = self.entries.get(name, other)
         self.entries = entries
 
     def _drop_oldest(self, newest: Entry) -> None:
@@ -218,12 +220,6 @@ class Shelf:
             if oldest.model is not None:
                 size -= oldest.model.info.bytes
             oldest.model, oldest.state = None, "cold"
-
-
-def _one_of(entry: Entry, number: int) -> StudioModel:
-    """The model of that number, from 1, in the file of an entry."""
-    loaded = entry.load()
-    return loaded[number - 1] if isinstance(loaded, Sequence) else loaded
 
 
 def memory_of(*modules: nn.Module) -> int:

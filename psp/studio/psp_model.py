@@ -29,7 +29,7 @@ class PspModel:
     UserError when it does not say its task, and for a file of directions that is damaged or another model's.
     """
 
-    def __init__(self, model: PSP, *, words: str = ""):
+    def __init__(self, model: PSP):
         self.model = model
         self.translator = Translator(model)  # also asks for the task
         self.task = self.translator.task
@@ -51,7 +51,6 @@ class PspModel:
             bands={name: describe_layers(layers) for name, layers in self.bands.items()},
             truncation=model.default_truncation,
             edits=tuple(self.editor.names),
-            words=words,
             bytes=memory_of(model, *([model.photo_encoder] if model.photo_encoder else [])),
         )
 

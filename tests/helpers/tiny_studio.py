@@ -26,7 +26,7 @@ PICTURES = {"sketch": drawing, "labels": labels, "photo": photo}
 
 def entries() -> list[Entry]:
     return [
-        Entry(kind, f"Tiny {kind}", lambda task=task: PspModel(tiny_psp(task)), input=kind)  # type: ignore[arg-type, misc]
+        Entry(kind, f"Tiny {kind}", lambda task=task: [PspModel(tiny_psp(task))], input=kind)  # type: ignore[arg-type, misc]
         for kind, task in TASKS.items()
     ]
 
@@ -35,7 +35,7 @@ def entry_with_codes(folder: Path) -> Entry:
     """The tiny sketch model with a direction "smile" and statistics of faces beside its file."""
     path = save_tiny(folder / "tiny.pt")
     save_tiny_codes(path)
-    return Entry("codes", "Tiny with codes", lambda: PspModel(load_model(path)), input="sketch")
+    return Entry("codes", "Tiny with codes", lambda: [PspModel(load_model(path))], input="sketch")
 
 
 def tools(folder: Path | None = None) -> Tools:

@@ -169,7 +169,7 @@ def test_few_models_stay_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_model_without_codes_fits_the_same_menu() -> None:
-    client = tiny.client(entries=[Entry("grey", "Grey", tiny.Grey)])
+    client = tiny.client(entries=[Entry("grey", "Grey", lambda: [tiny.Grey()])])
     (made,) = good(client.post("/api/generate", **tiny.form(image=tiny.photo(1))))["pictures"]
     np.testing.assert_array_equal(tiny.picture(made)[..., 0], np.asarray(tiny.photo(1).convert("L")))
     assert "latent" not in made

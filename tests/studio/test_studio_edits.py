@@ -95,7 +95,7 @@ def test_what_is_wrong_is_refused_in_one_sentence(client: Any, fields: dict[str,
 
 
 def test_models_without_codes_or_statistics_say_so(client: Any) -> None:
-    grey = tiny.client(entries=[tiny.Entry("grey", "Grey", tiny.Grey, input="photo")])
+    grey = tiny.client(entries=[tiny.Entry("grey", "Grey", lambda: [tiny.Grey()], input="photo")])
     image = {"image": tiny.photo(1)}
     assert "no codes" in refused(grey.post("/api/generate", **tiny.form(**image, edits='{"smile": 1}')), 409)
     answer = client.post("/api/generate", **tiny.form(image=PICTURE, model="sketch", follow=0.5))

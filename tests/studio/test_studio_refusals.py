@@ -142,7 +142,7 @@ def test_a_crash_is_one_sentence_and_the_next_request_works(capsys: pytest.Captu
         def generate(self, ask: Ask, check: Any) -> list[Made]:
             raise RuntimeError("secret detail")
 
-    client = tiny.client(entries=[*tiny.entries(), Entry("crash", "Crash", Crash)])
+    client = tiny.client(entries=[*tiny.entries(), Entry("crash", "Crash", lambda: [Crash()])])
     sentence = refused(client.post("/api/generate", **tiny.form(model="crash", image=tiny.photo(1))), 500)
     assert "secret" not in sentence and "secret detail" in capsys.readouterr().err
     good(client.post("/api/generate", **tiny.form(image=tiny.drawing(1))))
