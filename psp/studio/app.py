@@ -44,13 +44,18 @@ def create_app(studio: Studio) -> Flask:
 
     app = Flask("studio", static_folder=None, template_folder=None)
     app.request_class = InMemory
+    messages = {
+        400: "The request could not be read.",
+        404: "There is nothing here.",
+        405: "This address takes another method.",
+        413: f"The request is too large: at most {limits.body >> 20} MB and {limits.parts} parts.",
+        415: "Send multipart/form-data or application/json.",
+    }
     pages = {path.relative_to(STATIC).as_posix(): _page(path) for path in sorted(STATIC.rglob("*")) if path.is_file()}
 
     def answer(content: Mapping[str, Any], status: int = 200) -> Response:
         text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-        made = Response(text, status, mimetype="application/json")
-        made.headers["Cache-Control"] = "no-store"
-        return made
+        return Response(text, status, {"Cache-Control": "no-store"}, mimetype="application/json")
 
     def gone() -> Callable[[], bool]:
         return request.environ.get("waitress.client_disconnected") or (lambda: False)
@@ -59,60 +64,45 @@ def create_app(studio: Studio) -> Flask:
         check_host(request.host, studio.allowed_hosts)
         check_sender(request.method, dict(request.headers), request.host)
 
-    def add_headers(made: Response) -> Response:
-        for name, value in HEADERS.items():
-            made.headers[name] = value
-        return made
+    def add_headers(response: Response) -> Response:
+        response.headers.update(HEADERS)
+        return response
 
-    def refused(error: Refused) -> Response:
-        made = answer({"error": error.message}, error.status)
-        if error.retry_after is not None:
-            made.headers["Retry-After"] = str(error.retry_after)
-        return made
-
-    def user_error(error: UserError) -> Response:
-        return answer({"error": plain_words(error)}, 400)
-
-    def superseded(error: Superseded) -> Response:
-        return answer({"error": "A newer request of the same session took its place."}, 409)
-
-    def http_error(error: HTTPException) -> Response:
-        words = {
-            400: "The request could not be read.",
-            404: "There is nothing here.",
-            405: "This address takes another method.",
-            413: f"The request is too large: at most {limits.body >> 20} MB and {limits.parts} parts.",
-            415: "Send multipart/form-data or application/json.",
-        }
-        code = error.code or 500
-        return answer({"error": words.get(code, f"{error.name}.")}, code)
-
-    def crashed(error: Exception) -> Response:
+    def failed(error: Exception) -> Response:
+        """Any exception as a sentence; what is nobody's mistake has its traceback in the terminal."""
+        if isinstance(error, Refused):
+            response = answer({"error": error.message}, error.status)
+            if error.retry_after is not None:
+                response.headers["Retry-After"] = str(error.retry_after)
+            return response
+        if isinstance(error, UserError):
+            return answer({"error": plain_words(error)}, 400)
+        if isinstance(error, Superseded):
+            return answer({"error": "A newer request of the same session took its place."}, 409)
+        if isinstance(error, HTTPException):
+            code = error.code or 500
+            return answer({"error": messages.get(code, f"{error.name}.")}, code)
         traceback.print_exception(error)
         return answer({"error": "Something went wrong here; the terminal of the studio says what."}, 500)
 
-    def page(name: str) -> Response:
-        content, kind, tag = pages[name]
-        made = Response(b"" if request.if_none_match.contains(tag) else content, mimetype=kind)
-        if request.if_none_match.contains(tag):
-            made.status_code = 304
-        made.set_etag(tag)
-        made.headers["Cache-Control"] = "no-cache"
-        return made
-
-    def static_file(name: str) -> Response:
+    def page(name: str = "index.html") -> Response:
         if name not in pages:  # a look-up in what was read at the start, never a path
             raise Refused(404, "There is nothing here.")
-        return page(name)
+        content, kind, tag = pages[name]
+        if request.if_none_match.contains(tag):
+            response = Response(b"", 304, mimetype=kind)
+        else:
+            response = Response(content, mimetype=kind)
+        response.set_etag(tag)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
     def example(kind: str, number: int) -> Response:
         paths = studio.tools.examples.get(kind, ())  # type: ignore[call-overload]
         if not 0 <= number < len(paths):
             raise Refused(404, "There is no such example.")
-        path = paths[number]
-        made = Response(path.read_bytes(), mimetype=mimetypes.guess_type(path.name)[0])
-        made.headers["Cache-Control"] = "max-age=600"
-        return made
+        kept = {"Cache-Control": "max-age=600"}
+        return Response(paths[number].read_bytes(), headers=kept, mimetype=mimetypes.guess_type(paths[number])[0])
 
     def health() -> Response:
         return answer({"status": "ok", "queue": studio.queue.length(), "up": round(time.time() - studio.started)})
@@ -120,30 +110,26 @@ def create_app(studio: Studio) -> Flask:
     def fields() -> Fields:
         return _fields(request, limits.json)
 
-    seen: dict[str, Callable[..., Response]] = {
-        "/": lambda: page("index.html"),
-        "/static/<path:name>": static_file,
+    reading: dict[str, Callable[..., Response]] = {
+        "/": page,
+        "/static/<path:name>": page,
         "/examples/<kind>/<int:number>": example,
         "/healthz": health,
         "/api/about": lambda: answer(studio.about()),
         "/api/models": lambda: answer(studio.models()),
     }
-    asked: dict[str, Callable[..., Response]] = {
+    working: dict[str, Callable[..., Response]] = {
         "/api/load": lambda: answer(studio.load(fields()), 202),
         "/api/generate": lambda: answer(studio.generate(fields(), gone())),
         "/api/interpolate": lambda: answer(studio.interpolate(fields(), gone())),
         "/api/<any(sketch, labels, photo, open):kind>": lambda kind: answer(studio.prepare(kind, fields(), gone())),
     }
-    for methods, views in ((["GET"], seen), (["POST"], asked)):
+    for methods, views in ((["GET"], reading), (["POST"], working)):
         for rule, view in views.items():
             app.add_url_rule(rule, rule, view, methods=methods)
     app.before_request(guard)
     app.after_request(add_headers)
-    app.register_error_handler(Refused, refused)
-    app.register_error_handler(UserError, user_error)
-    app.register_error_handler(Superseded, superseded)
-    app.register_error_handler(HTTPException, http_error)
-    app.register_error_handler(Exception, crashed)
+    app.register_error_handler(Exception, failed)
     return app
 
 
@@ -168,7 +154,7 @@ def _fields(request: Any, most_json: int) -> Fields:
         return Fields(values)
     if request.mimetype != "multipart/form-data":
         raise Refused(415, "Send multipart/form-data or application/json.")
-    repeated = [name for name, found in [*request.form.lists(), *request.files.lists()] if len(found) > 1]
+    repeated = [name for name, values in [*request.form.lists(), *request.files.lists()] if len(values) > 1]
     if repeated:
         raise Refused(400, f"The field {str(repeated[0])[:40]!r} was sent more than once.")
     return Fields(request.form.to_dict(), {name: file.read() for name, file in request.files.items()})
