@@ -24,34 +24,25 @@ DEFLATE_MOST = 1032  # bytes that one byte of a deflate stream can stand for at 
 WAITING_LARGE = 3  # large pictures that may wait for the decoder
 
 
-class Decoder:
-    """Large pictures are decoded one at a time, since 64 megapixels take 256 MB meanwhile; small ones two at a time."""
-
-    def __init__(self) -> None:
-        self._large, self._small = threading.Lock(), threading.BoundedSemaphore(2)
-        self._count = threading.Lock()
-        self._waiting = 0
-
-    @contextlib.contextmanager
-    def turn(self, large: bool) -> Iterator[None]:
-        """Wait for it. Refused with 429 when enough large pictures are waiting already."""
-        if not large:
-            with self._small:
-                yield
-            return
-        with self._count:
-            if self._waiting > WAITING_LARGE:
-                raise Refused(429, "Too many large pictures at once; try again in a moment.", retry_after=1)
-            self._waiting += 1
-        try:
-            with self._large:
-                yield
-        finally:
-            with self._count:
-                self._waiting -= 1
+# Large pictures are decoded one at a time, since 64 megapixels take 256 MB meanwhile; small ones two at a time.
+_small, _large = threading.Semaphore(2), threading.Lock()
+_places = threading.Semaphore(1 + WAITING_LARGE)
 
 
-_decoder = Decoder()
+@contextlib.contextmanager
+def _turn(large: bool) -> Iterator[None]:
+    """Wait for the decoder. Refused with 429 when enough large pictures are waiting already."""
+    if not large:
+        with _small:
+            yield
+        return
+    if not _places.acquire(blocking=False):
+        raise Refused(429, "Too many large pictures at once; try again in a moment.", retry_after=1)
+    try:
+        with _large:
+            yield
+    finally:
+        _places.release()
 
 
 def read_image(data: bytes, limits: Limits, *, name: str = "image") -> Image.Image:
@@ -64,7 +55,7 @@ def read_image(data: bytes, limits: Limits, *, name: str = "image") -> Image.Ima
     if _is_cut_short(data, width * height):
         raise Refused(400, f"The {name} is damaged or incomplete.")
     try:
-        with _decoder.turn(width * height > limits.large):
+        with _turn(width * height > limits.large):
             return open_image(io.BytesIO(data), max_pixels=limits.pixels, name=name)
     except UserError as error:
         raise Refused(400, plain_words(error)) from None
