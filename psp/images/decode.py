@@ -41,17 +41,15 @@ def open_image(
     if name is None:
         name = str(source) if isinstance(source, (str, Path)) else str(getattr(source, "name", "image"))
     if isinstance(source, (str, Path)) and not os.path.isfile(source):
-        what = "is a folder" if os.path.isdir(source) else "is no file" if os.path.exists(source) else "does not exist"
-        raise UserError(f"{name}: {what}", "expected an image file")
+        state = "is a folder" if os.path.isdir(source) else "is no file" if os.path.exists(source) else "does not exist"
+        raise UserError(f"{name}: {state}", "expected an image file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own warnings about large images and broken metadata
             with Image.open(source, formats=FORMATS) as image:
                 if image.width * image.height > max_pixels:
-                    raise UserError(
-                        f"{name}: {image.width}x{image.height} pixels are too many",
-                        f"allowed are {max_pixels // 1_000_000} million: make it smaller first",
-                    )
+                    allowed = f"allowed are {max_pixels // 1_000_000} million"
+                    raise UserError(f"{name}: {image.width}x{image.height} pixels are too many", allowed)
                 if isinstance(image, JpegImageFile) and image.fp is not None:
                     scans = _jpeg_scans(image.fp)
                     if scans > MAX_SCANS or scans * image.width * image.height > MAX_SCANNED:
@@ -84,8 +82,8 @@ def _jpeg_scans(file: IO[bytes]) -> int:
     """How often a JPEG goes over its pixels, without decoding it."""
     file.seek(0)
     data, at, scans = file.read(), 0, 0
-    while found := _MARKER.search(data, at):
-        at, code = found.end(), data[found.end() - 1]
+    while marker := _MARKER.search(data, at):
+        at, code = marker.end(), data[marker.end() - 1]
         scans += code == 0xDA
         if code not in (0x01, 0xD8, 0xD9):  # a segment, which says how long it is
             at += int.from_bytes(data[at : at + 2], "big")

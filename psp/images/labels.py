@@ -60,9 +60,7 @@ def get_label_map(spec: str | LabelMap) -> LabelMap:
     if spec in LABEL_MAPS:
         return LABEL_MAPS[spec]
     if not str(spec).lower().endswith(".json"):
-        raise UserError(
-            f"label map {spec!r} is not known", f"--label_map takes {', '.join(LABEL_MAPS)} or a .json file"
-        )
+        raise UserError(f"--label_map {spec!r} is not known", f"choose one of {', '.join(LABEL_MAPS)} or a .json file")
     name = f"label map {spec} (--label_map)"
     entries = read_json(read_text(spec, name=name), where=name)
     if isinstance(entries, list):
@@ -87,9 +85,7 @@ def _custom(spec: str, entries: dict[str, object]) -> LabelMap:
             else:
                 ids[int(key)] = target
         except ValueError:
-            raise UserError(
-                f"label map {spec}: key {shown(key)} is neither a number nor a colour like #cc0000"
-            ) from None
+            raise UserError(f"label map {spec}: key {shown(key)} is no number and no #rrggbb colour") from None
     return LabelMap(spec, ids or None, colours or _STANDARD, by_colour=bool(colours) and not ids)
 
 

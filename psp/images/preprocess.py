@@ -179,10 +179,8 @@ def parse_factors(text: str | None) -> tuple[int, ...]:
     except ValueError:
         factors = (0,)
     if any(not 1 <= factor <= MAX_FACTOR for factor in factors):
-        raise UserError(
-            f"resize factors {text!r}: expected whole numbers from 1 to {MAX_FACTOR} with commas, as "
-            f"--resize_factors 1,2,4,8"
-        )
+        expected = f"expected whole numbers from 1 to {MAX_FACTOR} with commas, as --resize_factors 1,2,4,8"
+        raise UserError(f"resize factors {text!r}", expected)
     return factors
 
 
@@ -199,9 +197,7 @@ def degrade(pixels: np.ndarray, factor: int) -> np.ndarray:
     height, width = pixels.shape[:2]
     before, after = 3 * factor // 2, 3 * factor - 3 * factor // 2
     if after >= min(height, width):
-        raise UserError(
-            f"a {width}x{height} photo cannot be made {factor} times smaller", "use a lower --resize_factors"
-        )
+        raise UserError(f"a {width}x{height} photo cannot be made {factor} times smaller", "lower --resize_factors")
     image = torch.from_numpy(np.take(_UNIT, np.ascontiguousarray(pixels.transpose(2, 0, 1))))[None]
     taps = _cubic_taps(factor).repeat(3, 1, 1, 1)
     with torch.no_grad():  # rows, then columns, in float32: the order decides which way a level is cut off

@@ -108,19 +108,18 @@ class Folder(ImageSource):
         super().__init__(path, _walk(Path(path)))
 
     def read(self, name: str) -> bytes:
+        label = self.label(name)
         try:
             handle = os.open(self.path / name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
             with open(handle, "rb") as file:  # which may have become a pipe since the folder was listed
                 status = os.fstat(handle)
                 if not stat.S_ISREG(status.st_mode):
-                    raise UserError(f"{self.label(name)}: is no file", "expected an image file")
+                    raise UserError(f"{label}: is no file", "expected an image file")
                 if status.st_size > MAX_MEMBER_BYTES:
-                    raise UserError(
-                        f"{self.label(name)}: has {status.st_size} bytes", f"allowed are {MAX_MEMBER_BYTES}"
-                    )
+                    raise UserError(f"{label}: has {status.st_size} bytes", f"allowed are {MAX_MEMBER_BYTES}")
                 return file.read(MAX_MEMBER_BYTES + 1)
         except OSError as error:
-            raise UserError(f"{self.label(name)}: cannot be read ({error.strerror or error})") from None
+            raise UserError(f"{label}: cannot be read ({error.strerror or error})") from None
 
 
 class SingleFile(Folder):
@@ -180,25 +179,21 @@ class Zip(ImageSource):
         return self._handle
 
     def read(self, name: str) -> bytes:
-        opened = self._archive()
+        opened, label = self._archive(), self.label(name)
         with opened.lock:
             archive = opened.file
             try:
                 info = archive.getinfo(self._members[self.prefix + name])
                 if info.file_size > MAX_MEMBER_BYTES:
-                    raise UserError(
-                        f"{self.label(name)}: claims {info.file_size} bytes", f"allowed are {MAX_MEMBER_BYTES}"
-                    )
+                    raise UserError(f"{label}: claims {info.file_size} bytes", f"allowed are {MAX_MEMBER_BYTES}")
                 if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise UserError(
-                        f"{self.label(name)}: is packed in an unusual way", "pack the zip file with deflate"
-                    )
+                    raise UserError(f"{label}: is packed in an unusual way", "pack the zip file with deflate")
                 with archive.open(info) as stream:  # in pieces, which end where the directory says that the file does
                     return b"".join(iter(lambda: stream.read(PIECE), b""))
             except UserError:
                 raise
             except Exception as error:  # zipfile and zlib have many
-                raise UserError(f"{self.label(name)}: damaged in the zip file ({brief(error)})") from None
+                raise UserError(f"{label}: damaged in the zip file ({brief(error)})") from None
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_handle"}

@@ -49,8 +49,8 @@ class Enhancer:
         if faces.shape[-1] != SIDE:
             faces = F.interpolate(faces, size=(SIDE, SIDE), mode="bicubic", antialias=True).clamp(-1, 1)
         with memory_errors("use --device cpu, or leave --enhance out"):
-            made = torch.cat([self.network(face[None], **self._options)[0].float() for face in faces])
-        return to_pixels(made), torch.isfinite(made).flatten(1).all(dim=1).cpu().numpy()
+            restored = torch.cat([self.network(face[None], **self._options)[0].float() for face in faces])
+        return to_pixels(restored), torch.isfinite(restored).flatten(1).all(dim=1).cpu().numpy()
 
 
 def load_enhancer(name: str, path: str | Path | None, device: torch.device | str = "cpu") -> Enhancer:
@@ -61,17 +61,15 @@ def load_enhancer(name: str, path: str | Path | None, device: torch.device | str
     """
     if path is None or not Path(path).is_file():
         problem = "--enhance_weights is missing" if path is None else f"--enhance_weights {path} does not exist"
-        raise UserError(f"{problem}", f"--enhance {name} takes the file {WEIGHTS_FROM[name]}")
+        raise UserError(problem, f"--enhance {name} takes the file {WEIGHTS_FROM[name]}")
     registry = _registry(name)
     tensors = read_tensors(Path(path), "params_ema", "params", "state_dict")
     state = {key.removeprefix("module."): value for key, value in tensors.items()}
     try:
         model = registry.load(state)
     except Exception as error:  # spandrel's own, and what torch raises for tensors that do not fit
-        found = brief(error)
-        raise UserError(
-            f"{path} holds no {NETWORKS[name]} that spandrel knows ({found})", "see --enhance_weights"
-        ) from None
+        problem = f"{path} holds no {NETWORKS[name]} that spandrel knows ({brief(error)})"
+        raise UserError(problem, "see --enhance_weights") from None
     if model.architecture.id != NETWORKS[name]:
         raise UserError(f"{path} holds a {model.architecture.id}, not a {NETWORKS[name]}", "change --enhance")
     return Enhancer(name, model.model, device)

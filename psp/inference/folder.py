@@ -100,9 +100,7 @@ class FolderRun:
         self.roots = {kind: folder / name for kind, name in result_folders(options).items()}
         for root in self.roots.values():
             if root.resolve() == source.path.resolve():
-                raise UserError(
-                    f"{root} is the folder that is read", "the results would replace it: choose another --exp_dir"
-                )
+                raise UserError(f"{root} is the folder that is read", "results would replace it: change --exp_dir")
 
     def paths(self, item: Item) -> dict[str, Path]:
         """Kind of file -> where it is written for this item."""

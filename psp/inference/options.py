@@ -87,10 +87,9 @@ class InferenceOptions:
         if self.dataset_type is not None:
             get_task(self.dataset_type)
         for name, allowed in {"enhance": tuple(ENHANCERS), "direction": DIRECTIONS, "vary": VARY}.items():
-            if getattr(self, name) not in (None, *allowed):
-                raise UserError(
-                    f"--{name} {getattr(self, name)!r} is not known", f"choose one of: {', '.join(allowed)}"
-                )
+            value = getattr(self, name)
+            if value not in (None, *allowed):
+                raise UserError(f"--{name} {value!r} is not known", f"choose one of: {', '.join(allowed)}")
         if self.enhance_weights is not None and self.enhance is None:
             raise UserError(f"--enhance_weights does nothing without --enhance {'|'.join(ENHANCERS)}")
         if self.vary is not None and self.latent_mask is not None:

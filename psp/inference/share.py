@@ -36,10 +36,7 @@ def find_share(
         if share.count < 1:
             raise UserError(f"--num_shards {share.count} is too small", "the least is 1")
         if not 0 <= share.index < share.count:
-            raise UserError(
-                f"--shard_index {share.index} is out of range",
-                f"with --num_shards {share.count} it goes from 0 to {share.count - 1}",
-            )
+            raise UserError(f"--shard_index {share.index} is out of range", f"allowed are 0 to {share.count - 1}")
         return share
     in_batch_script = "SLURM_JOB_ID" in environ and not {"SLURM_STEP_ID", "SLURM_STEPID"} & set(environ)
     tasks = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environ else "SLURM_NTASKS"
@@ -55,11 +52,8 @@ def find_share(
         except ValueError:
             count, index, local = 0, 0, 0
         if not 0 <= index < count:
-            raise UserError(
-                f"{launcher}'s {count_name}={environ[count_name]!r} and {index_name}={environ[index_name]!r} make no "
-                f"sense",
-                "unset them, or give --num_shards and --shard_index",
-            )
+            given = f"{launcher}'s {count_name}={environ[count_name]!r} and {index_name}={environ[index_name]!r}"
+            raise UserError(f"{given} make no sense", "unset them, or give --num_shards and --shard_index")
         if count > 1:
             return Share(count, index, local, f"from {launcher}'s {count_name} and {index_name}")
     return Share()

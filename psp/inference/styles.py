@@ -106,10 +106,7 @@ def _mixed(options: InferenceOptions, model: PSP) -> Chosen:
     if options.style_code is not None:
         codes = load_codes(options.style_code, model.n_styles, model.style_dim)
         if not options.mixing and len(codes) > 1:
-            raise UserError(
-                f"{options.style_code} holds {len(codes)} codes, here one is needed",
-                "scripts/style_mixing.py takes all",
-            )
+            raise UserError(f"{options.style_code} holds {len(codes)} codes", "scripts/style_mixing.py takes several")
         n_outputs = min(n_outputs, len(codes))
         summary = f"from {options.style_code}"
         record["style_code"] = file_hash(options.style_code)

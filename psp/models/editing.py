@@ -116,10 +116,8 @@ def find_direction(
             raise UserError(f"direction {base}: {error}") from error
     if match := SEFA.fullmatch(base):
         return sefa(generator, int(match[1]), styles(), layers)
-    there = ", ".join(list(known)[:40])
-    raise UserError(
-        f"no direction is called {base}", f"there {f'are: {there}, and' if there else 'is'} sefa0, sefa1, ..."
-    )
+    there = f"are: {', '.join(list(known)[:40])}, and" if known else "is"
+    raise UserError(f"no direction is called {base}", f"there {there} sefa0, sefa1, ...")
 
 
 def with_unit(direction: Tensor, codes: Tensor) -> Tensor:

@@ -20,23 +20,20 @@ def picture_input(source: Tensor, task: Task, device: torch.device | str, *, siz
 
     Sketches go as three equal channels into a network that takes three. UserError for other numbers of channels.
     """
-    if task.source == "labels":
-        if source.shape[-1] != size:  # nearest, so that no class is invented
-            source = F.interpolate(source[:, None].float(), size=(size, size), mode="nearest")[:, 0].byte()
-        pictures = to_network(source, task, device)
-    else:
-        pictures = to_network(source, task, device)
-        if pictures.shape[-1] != size:
-            how = "area" if size < pictures.shape[-1] else "bilinear"
-            pictures = F.interpolate(pictures, size=(size, size), mode=how)
-        if task.source == "sketch":
-            pictures = pictures * 2 - 1
-            if channels == 3:
-                pictures = pictures.expand(-1, 3, -1, -1)
-    if pictures.shape[1] != channels:
-        raise UserError(
-            f"the network takes {channels} channels, {task.name} gives {pictures.shape[1]}", "change --dataset_type"
-        )
+    labels = task.source == "labels"
+    if labels and source.shape[-1] != size:  # nearest, so that no class is invented
+        source = F.interpolate(source[:, None].float(), size=(size, size), mode="nearest")[:, 0].byte()
+    pictures = to_network(source, task, device)
+    if not labels and pictures.shape[-1] != size:
+        mode = "area" if size < pictures.shape[-1] else "bilinear"
+        pictures = F.interpolate(pictures, size=(size, size), mode=mode)
+    if task.source == "sketch":
+        pictures = pictures * 2 - 1
+        if channels == 3:
+            pictures = pictures.expand(-1, 3, -1, -1)
+    given = pictures.shape[1]
+    if given != channels:
+        raise UserError(f"the network takes {channels} channels, {task.name} gives {given}", "change --dataset_type")
     return pictures
 
 

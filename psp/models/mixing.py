@@ -32,18 +32,14 @@ def parse_layers(text: str, n_styles: int) -> list[int]:
     for part in (piece.strip() for piece in text.strip().strip("[]").split(",")):
         match = re.fullmatch(r"(\d{1,3})(?:\s*-\s*(\d{1,3}))?", part)
         if match is None:
-            raise UserError(
-                f"layers {text!r}: {part!r} is not a layer", "write --latent_mask 8,9,10 or --latent_mask 8-17"
-            )
+            raise UserError(f"layers {text!r}: {part!r} is not a layer", "write --latent_mask 8,9,10 or 8-17")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise UserError(f"layers {text!r}: {part!r} runs backwards", f"write --latent_mask {last}-{first}")
         layers.update(range(first, last + 1))
     if max(layers) >= n_styles:
-        raise UserError(
-            f"layer {max(layers)} is out of range: this model has {n_styles} styles, layers 0-{n_styles - 1}"
-            + _advice(sorted(layers), n_styles)
-        )
+        problem = f"layer {max(layers)} is out of range: this model has {n_styles} styles, layers 0-{n_styles - 1}"
+        raise UserError(problem, _advice(sorted(layers), n_styles))
     return sorted(layers)
 
 
@@ -52,9 +48,9 @@ def _advice(layers: list[int], n_styles: int) -> str:
     if n_styles < 18 and layers[-1] < 18:
         here = sorted({min(math.ceil(layer * n_styles / 18), n_styles - 1) for layer in layers})
         meant = f"--latent_mask {describe_layers(here)}"
-        return f"; for what is {describe_layers(layers)} in a 1024 px model of 18 write {meant}"
+        return f"for what is {describe_layers(layers)} in a 1024 px model of 18 write {meant}"
     if layers[0] < n_styles - 1:
-        return f", for instance --latent_mask {layers[0]}-{n_styles - 1}"
+        return f"for instance --latent_mask {layers[0]}-{n_styles - 1}"
     return ""
 
 

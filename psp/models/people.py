@@ -33,9 +33,8 @@ class PartsAxes:
 
     def __init__(self, axes: Tensor, styles: Tensor):
         if axes.dim() != 2 or not 1 <= len(axes) <= MOST_AXES or axes.shape[1] != styles.shape[1]:
-            raise UserError(
-                f"axes of the parts have the shape {list(axes.shape)}", f"[K,{styles.shape[1]}] is expected, K to 64"
-            )
+            expected = f"expected [K,{styles.shape[1]}], K to {MOST_AXES}"
+            raise UserError(f"axes of the parts have the shape {list(axes.shape)}", expected)
         if not torch.isfinite(axes).all():
             raise UserError("axes of the parts have values that are not finite")
         self.axes = axes.float()
@@ -89,8 +88,8 @@ def find_axes(
         change = torch.randn(*seen.shape[:2], PATCHES, PATCHES, generator=generator).to(seen)
         smooth = F.interpolate(change, size=seen.shape[-2:], mode="bicubic")
         gradients.append(torch.autograd.grad((seen * smooth).sum(), step)[0][:, 0])
-    found = torch.cat(gradients).double().cpu()
+    gradient = torch.cat(gradients).double().cpu()
     values, vectors = torch.linalg.eigh(torch.cov(styles[:, 0].double().cpu().T))
     values = values.clamp(min=1e-8 * float(values.max())).sqrt()  # deviations: what one moves counts by how far it goes
-    _, _, axes = torch.linalg.svd(found @ (vectors * values), full_matrices=False)
+    _, _, axes = torch.linalg.svd(gradient @ (vectors * values), full_matrices=False)
     return F.normalize(axes[:count] / values @ vectors.T, dim=1).float()

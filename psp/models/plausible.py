@@ -37,11 +37,8 @@ class FaceCodes:
     def __init__(self, mean: Tensor, axes: Tensor, deviations: Tensor, layers: Sequence[int]):
         k, count = len(deviations), len(layers)
         if mean.dim() != 2 or len(mean) != count or axes.shape != (k, *mean.shape) or k == 0 or deviations.dim() != 1:
-            raise UserError(
-                f"statistics of codes have the shapes {list(mean.shape)}, {list(axes.shape)}, {list(deviations.shape)} "
-                f"for {count} layers",
-                "expected [L,D], [K,L,D], [K]",
-            )
+            given = f"{list(mean.shape)}, {list(axes.shape)}, {list(deviations.shape)} for {count} layers"
+            raise UserError(f"statistics of codes have the shapes {given}", "expected [L,D], [K,L,D], [K]")
         finite = all(bool(torch.isfinite(part).all()) for part in (mean, axes, deviations))
         if not finite or bool((deviations <= 0).any()):
             raise UserError("statistics of codes have values that are not finite or deviations that are not positive")
@@ -90,9 +87,7 @@ class FaceCodes:
     def of_tensors(cls, tensors: Mapping[str, Tensor], n_styles: int, style_dim: int) -> FaceCodes:
         """What `tensors` gave; UserError where it is something else or of another model."""
         if tensors.keys() != {"mean", "axes", "deviations", "layers"}:
-            raise UserError(
-                f"statistics of codes hold {', '.join(sorted(tensors))[:80]}", "mean, axes, ... are expected"
-            )
+            raise UserError(f"statistics of codes hold {', '.join(sorted(tensors))[:80]}", "expected mean, axes, ...")
         layers = [int(layer) for layer in tensors["layers"].flatten()[:n_styles]]
         faces = cls(tensors["mean"], tensors["axes"], tensors["deviations"], layers)
         if faces.mean.shape[1] != style_dim or not all(0 <= layer < n_styles for layer in layers):

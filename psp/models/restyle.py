@@ -22,9 +22,7 @@ DEFAULT_ITERS, MAX_ITERS = 5, 100
 def check_iters(n: object, where: str) -> int:
     """The number of passes, 1 to 100; UserError beginning with `where` for anything else."""
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_ITERS:
-        raise UserError(
-            f"{where} is {str(n)[:40]}", f"ReStyle refines in 1 to {MAX_ITERS} passes, usually {DEFAULT_ITERS}"
-        )
+        raise UserError(f"{where} is {str(n)[:40]}", f"ReStyle refines in 1 to {MAX_ITERS} passes")
     return n
 
 

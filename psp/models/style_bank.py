@@ -34,9 +34,8 @@ class StyleBank:
             kind = str(codes.dtype).removeprefix("torch.")
             raise UserError(f"{where} is a {kind} tensor {list(codes.shape)}", "codes [M,D] are needed, two at least")
         if 2 * codes.numel() > MAX_BYTES:
-            raise UserError(
-                f"{where} holds {len(codes):,} codes of {codes.shape[1]}", f"{MAX_BYTES:,} bytes are allowed"
-            )
+            problem = f"{where} holds {len(codes):,} codes of {codes.shape[1]}"
+            raise UserError(problem, f"{MAX_BYTES:,} bytes are allowed")
         half = codes.detach().to("cpu", torch.float16)
         if not bool(half.isfinite().all()):
             raise UserError(f"{where} has values that are not finite in float16")
@@ -90,8 +89,8 @@ class StyleBank:
         near, far, way = code, self._neighbours[code, which], (step + 0.5) / (2 * STEPS)
         start, end = (1 - way) * self._lengths[near], way * self._lengths[far]
         squared = start * start + end * end + 2 * start * end * self._cosines[code, which]
-        wanted = start + end
-        scale = wanted / squared.clamp(min=0).sqrt().maximum(wanted / 2).clamp(min=1e-12)  # 2 at most
+        length = start + end
+        scale = length / squared.clamp(min=0).sqrt().maximum(length / 2).clamp(min=1e-12)  # 2 at most
         # sums of two products, one operation at a time: vectorised or not, they round alike
         from_mean: Tensor = (
             self._away[near] * ((1 - way) * scale).float()[:, None] + self._away[far] * (way * scale).float()[:, None]
@@ -124,5 +123,5 @@ def _neighbours(away: Tensor) -> tuple[Tensor, Tensor]:
     Angles rather than distances: the nearest in distance are, for many codes, the same few plain ones near the mean.
     """
     directions = F.normalize(away, dim=1)
-    cosines, found = (directions @ directions.T).fill_diagonal_(-2.0).topk(min(NEIGHBOURS, len(away) - 1))
-    return found, cosines
+    cosines, nearest = (directions @ directions.T).fill_diagonal_(-2.0).topk(min(NEIGHBOURS, len(away) - 1))
+    return nearest, cosines

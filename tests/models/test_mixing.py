@@ -34,7 +34,7 @@ def test_what_is_no_list_of_layers_is_refused(text: str) -> None:
 
 
 def test_layers_out_of_range_name_the_allowed_ones() -> None:
-    with pytest.raises(UserError, match=r"layer 99 .* 10 styles, layers 0-9, for instance --latent_mask 8-9$"):
+    with pytest.raises(UserError, match=r"layer 99 .* 10 styles, layers 0-9; for instance --latent_mask 8-9$"):
         parse_layers("8-99", 10)
     with pytest.raises(UserError, match="layer 18"):
         parse_layers("18", 18)
