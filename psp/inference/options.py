@@ -101,40 +101,23 @@ class InferenceOptions:
 
 def build_parser(*, mixing: bool, prog: str | None = None) -> Parser:
     """The parser of `scripts/style_mixing.py` (`mixing`) or `scripts/inference.py`; both know all of pSp's flags."""
-    what = (
-        "Several different faces for every sketch, label map or photo: its own structure, other styles."
-        if mixing
-        else "Sketches, label maps or photos become faces."
-    )
-    parser = Parser(f"{what} Without flags: the bundled model on the example images.", prog=prog)
+    if mixing:
+        purpose = "Several different faces for every sketch, label map or photo: its own structure, other styles."
+        layers = "the task's fine layers"
+    else:
+        purpose = "Sketches, label maps or photos become faces."
+        layers = "none, or the fine layers with a --style flag"
+    parser = Parser(f"{purpose} Without flags: the bundled model on the example images.", prog=prog)
     where = parser.add_argument_group("what and where").add_argument
-    where(
-        "--data_path", metavar="PATH", help="folder (with sub-folders), zip file or one image (default: examples/...)"
-    )
-    where(
-        "--exp_dir",
-        metavar="DIR",
-        help="folder for the results (default: output/<task>, or the next <task>_2, ... without others)",
-    )
+    where("--data_path", metavar="PATH", help="folder with sub-folders, zip file or one image (default: examples/...)")
+    where("--exp_dir", metavar="DIR", help="for the results (default: output/<task>, or <task>_2, ... without others)")
     where("--checkpoint_path", metavar="FILE", help="weights of any format, or a folder with them (default: bundled)")
-    where(
-        "--dataset_type",
-        metavar="TASK",
-        help=f"{', '.join(TASKS)}: where the checkpoint does not say it, or to pick a bundled model",
-    )
+    tasks = f"{', '.join(TASKS)}: where the checkpoint does not say it, or to pick a bundled model"
+    where("--dataset_type", metavar="TASK", help=tasks)
     where("--n_images", type=int, metavar="N", help="only the first N images (default: all)")
 
     mix = parser.add_argument_group("styles").add_argument
-    mix(
-        "--latent_mask",
-        metavar="LAYERS",
-        help="layers to replace, as 8,9,10 or 8-17"
-        + (
-            " (default: the task's fine layers)"
-            if mixing
-            else " (default: none, or the fine layers with a --style flag)"
-        ),
-    )
+    mix("--latent_mask", metavar="LAYERS", help=f"layers to replace, as 8,9,10 or 8-17 (default: {layers})")
     mix("--mix_alpha", type=float, metavar="A", help="strength of the new style, 0 to 1 (default: 1, replaced)")
     mix("--vary", choices=VARY, help="what differs: colours (as without it), or people: who it is")
     mix("--n_outputs_to_generate", type=int, metavar="N", help="style_mixing.py: faces per input")
@@ -175,12 +158,8 @@ def build_parser(*, mixing: bool, prog: str | None = None) -> Parser:
     add = running.add_argument
     add("--test_batch_size", type=int, metavar="N", help="images the network works on at a time")
     add("--test_workers", type=int, metavar="N", help="threads that read images (0: none)")
-    add(
-        "--n_iters_per_batch",
-        type=int,
-        metavar="N",
-        help="ReStyle models: passes that refine a result (default: the checkpoint's, usually 5)",
-    )
+    passes = "ReStyle models: passes that refine a result (default: the checkpoint's, usually 5)"
+    add("--n_iters_per_batch", type=int, metavar="N", help=passes)
     add("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     add("--precision", choices=("fp32", "tf32", "bf16", "fp16"), help="tf32, fp16: on GPUs")
     add_bool(running, "compile", None, "torch.compile: a minute more at the start, faster from then on")

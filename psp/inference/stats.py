@@ -101,13 +101,8 @@ def _as_shard(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _stamps(path: Path, count: int) -> list[int]:
-    stamps = []
-    for index in range(count):
-        try:
-            stamps.append(shard_path(path, index, count).stat().st_mtime_ns)
-        except OSError:
-            stamps.append(0)
-    return stamps
+    paths = (shard_path(path, index, count) for index in range(count))
+    return [part.stat().st_mtime_ns if part.exists() else 0 for part in paths]
 
 
 def write_stats(stats: dict[str, Any], path: Path) -> None:

@@ -144,7 +144,7 @@ class Translator:
         repeated = codes.repeat_interleave(self.n_outputs, dim=0)
         if self.styles.layers:
             styles = self._styles_for(names)
-            if self.styles.parts is not None and isinstance(self.model, PSP):
+            if self.styles.parts is not None:
                 styles = self.styles.parts.people(repeated, styles, self.model.latent_avg)
             repeated = mix(repeated, styles, self.styles.layers, self.styles.alpha)
         if self.styles.shift is not None:

@@ -61,6 +61,9 @@ class PSP(nn.Module):
         # helpers outside the released layout: kept off the module list, so that state_dict stays pSp's
         self._photo_encoder = [photo_encoder.eval().requires_grad_(False)] if photo_encoder is not None else []
         self.n_styles, self.style_dim, self.output_size = decoder.n_styles, decoder.style_dim, decoder.size
+        if style_bank is not None and style_bank.style_dim != decoder.style_dim:
+            problem = f"the style bank has codes of {style_bank.style_dim}"
+            raise UserError(f"{problem}, the generator styles of {decoder.style_dim}")
         self.style_bank = style_bank
         if latent_avg is None and style_bank is not None:
             latent_avg = style_bank.mean()

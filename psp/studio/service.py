@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from psp.cli import VERSION
@@ -83,8 +83,8 @@ class Studio:
         key = fields.text("model", self.shelf.first)
         self.shelf.entry(key)
         ask = self._ask(fields)
-        enhance = fields.flag("enhance")
-        if enhance and self.tools.enhance is None:
+        enhance = self.tools.enhance if fields.flag("enhance") else None
+        if fields.flag("enhance") and enhance is None:
             raise Refused(409, "There is no enhancer here: its weights were not found when the studio was started.")
 
         def work(job: Job) -> tuple[list[Made], dict[str, float]]:
@@ -96,10 +96,11 @@ class Studio:
             made = model.generate(ask, job.check)
             network = time.perf_counter()
             self.shelf.entry(key).seconds = (network - loaded) / max(1, len(made))
-            if enhance and self.tools.enhance is not None:
-                made = [_enhanced(one, self.tools.enhance, job) for one in made]
             seconds = {"waiting": job.waited, "loading": loaded - started, "network": network - loaded}
-            if enhance:
+            if enhance is not None:
+                for k, face in enumerate(made):
+                    job.check()
+                    made[k] = replace(face, image=enhance(face.image))
                 seconds["enhancing"] = time.perf_counter() - network
             return made, seconds
 
@@ -219,8 +220,3 @@ def _check_can(info: ModelInfo, ask: Ask) -> None:
 
 def _session(fields: Fields) -> str | None:
     return fields.text("session", longest=64) if fields.has("session") else None
-
-
-def _enhanced(one: Made, enhance: Callable[[Image], Image], job: Job) -> Made:
-    job.check()
-    return Made(enhance(one.image), one.seed, one.latent)
