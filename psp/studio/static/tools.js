@@ -1,7 +1,7 @@
 // Toolbars under the two canvases, the label palette, the brush's outline and the keys that go with them.
 import { $, fillSlider, icon, make, radios, save } from './dom.js';
 import { SIDE } from './drawing.js';
-import { t } from './words.js';
+import { t, translate } from './words.js';
 
 const WIDTH_STEPS = { sketch: 1, labels: 2 };
 const KEYS = { p: ['pen', 'brush'], d: ['pencil'], e: ['eraser'], v: ['select'], f: ['fill'] };
@@ -11,6 +11,7 @@ export class Tools {
   constructor(kind, pad, kept) {
     Object.assign(this, { kind, pad, kept, guide: 'auto' });
     this.bar = document.querySelector(`[data-tools="${kind}"]`);
+    this.bar.append(sharedTools(kind));
     this.sheet = document.querySelector(`[data-pad="${kind}"]`);
     this.cursorBox = this.sheet.querySelector('.cursor');
     this.setTool = radios(this.bar.querySelector('[data-tool]').parentElement, 'tool', (tool) => this.choose(tool));
@@ -126,6 +127,17 @@ export class Tools {
     else return false;
     return true;
   }
+}
+
+/** What both canvases have behind their own tools: the line's shape, mirror and guide, undo to save. */
+function sharedTools(kind) {
+  const shared = $('canvas-tools').content.cloneNode(true);
+  if (kind === 'labels') {
+    shared.querySelector('[data-smoothing]').parentElement.remove();
+    shared.querySelector('[data-do="save"]').dataset.tTitle = 'save.labels';
+  }
+  translate(shared);
+  return shared;
 }
 
 /** Colour chips with names; the colours are drawn as SVG, since the page's policy allows no style attributes. */
