@@ -82,10 +82,10 @@ def described_pixels(
     cleanup: bool = True,
     bicubic: bool = False,
     name: str = "file",
-) -> tuple[np.ndarray, str]:
+) -> tuple[np.ndarray, list[str]]:
     """The input as uint8 pixels: photo [size,size,3], sketch [size,size] (white 255), labels [size,size] of ids.
 
-    The second value says what was done beyond a plain resize, in words for the user; "" when nothing.
+    The second value says what was done beyond a plain resize, step by step in words for the user.
 
     fit: see `choose_fit`. label_resize: "nearest", or "bilinear" as pSp did (it invents classes along borders).
     label_map: see `psp.images.labels.get_label_map`. cleanup=False takes a sketch's greys as they are (pSp's recipe
@@ -107,7 +107,7 @@ def described_pixels(
             raise UserError(f"label resize {label_resize!r} is not known", "--label_resize takes nearest or bilinear")
         image = Image.fromarray(label_ids(image, get_label_map(label_map), task.label_nc, name))
         resample = _NEAREST if label_resize == "nearest" else _BILINEAR
-    return np.asarray(make_square(image, size, way, resample, _GROUND[task.source])), ", ".join(notes)
+    return np.asarray(make_square(image, size, way, resample, _GROUND[task.source])), notes
 
 
 def source_pixels(image: Image_, task: Task, **options: Any) -> np.ndarray:
@@ -151,7 +151,8 @@ def prepare(image: Image_, task: Task, *, factor: int | None = None, **options: 
 
     factor: how many times smaller it becomes first, see `degrade`.
     """
-    pixels, note = described_pixels(image, task, **options)
+    pixels, notes = described_pixels(image, task, **options)
+    note = ", ".join(notes)
     if factor is None:
         return Prepared(pixels_to_source(pixels, task), None, note)
     return Prepared(pixels_to_source(degrade(pixels, factor), task), pixels, note)

@@ -230,31 +230,22 @@ def _source_at(path: Path) -> ImageSource:
 
 
 def _walk(root: Path) -> list[str]:
+    """The names of images below a folder. Links that lead nowhere, pipes and devices are reported when opened."""
+
+    def refuse(error: OSError) -> None:
+        if isinstance(error, PermissionError):
+            raise UserError(f"{error.filename}: no permission to read this folder") from None
+        raise error
+
     names: list[str] = []
     seen: set[tuple[int, int]] = set()
-
-    def visit(folder: Path, prefix: str) -> None:
-        try:
-            status = folder.stat()
-            if (status.st_dev, status.st_ino) in seen:
-                return
-            seen.add((status.st_dev, status.st_ino))
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except PermissionError:
-            raise UserError(f"{folder}: no permission to read this folder") from None
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name == "__MACOSX":
-                continue
-            try:
-                mode = entry.stat().st_mode
-            except OSError:  # a dangling link: reported when it is named like an image and opened
-                if is_image_name(entry.name):
-                    names.append(prefix + entry.name)
-                continue
-            if stat.S_ISDIR(mode):
-                visit(Path(entry.path), f"{prefix}{entry.name}/")
-            elif is_image_name(entry.name):  # a pipe or a device, too: reported when it is opened
-                names.append(prefix + entry.name)
-
-    visit(root, "")
+    for place, folders, files in os.walk(root, onerror=refuse, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:  # a link back
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        below = Path(place).relative_to(root).as_posix()
+        names += [name if below == "." else f"{below}/{name}" for name in files if is_image_name(name)]
     return names

@@ -50,7 +50,6 @@ class Prepared:
     is closed.
     """
 
-    options: InferenceOptions
     folder_run: FolderRun
     items: list[Item]
     settings: dict[str, Any]
@@ -59,12 +58,13 @@ class Prepared:
 
     def file(self, name: str) -> Path:
         """A file of this run beside the results, `style_mixing_<name>` where styles are mixed."""
-        return self.folder_run.folder / (f"style_mixing_{name}" if self.options.mixing else name)
+        return self.folder_run.folder / (f"style_mixing_{name}" if self.folder_run.options.mixing else name)
 
     def save_stats(self, path: Path, **more: Any) -> None:
         """Write stats.json; see `psp.inference.stats.save_stats`."""
-        script = "style_mixing" if self.options.mixing else "inference"
-        extra = {"script": script, "seed": self.options.seed, **more, "settings": self.settings}
+        options = self.folder_run.options
+        script = "style_mixing" if options.mixing else "inference"
+        extra = {"script": script, "seed": options.seed, **more, "settings": self.settings}
         save_stats(self.folder_run, path, extra)
 
 
@@ -157,7 +157,7 @@ def prepare(options: InferenceOptions, source: Source | None = None, *, shared: 
         *([f"folder  {about}"] if about else []),
     ]
     items = [Item(name, factor) for factor in factors for name in names]
-    return Prepared(options, folder_run, items, settings, lines, lock)
+    return Prepared(folder_run, items, settings, lines, lock)
 
 
 def print_summary(run: FolderRun) -> None:

@@ -63,7 +63,7 @@ class PictureModel:
         self.has_dropout = any(isinstance(module, nn.Dropout) for module in network.modules())
         self.config = dict(config or {})
         self.network = (noisy_copy(network) if noisy else network.eval()).to(self.device)
-        self.channels = input_channels(network)
+        self.channels = next(module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d))
 
     @torch.no_grad()
     def translate(self, source: Tensor, seed: int = 0) -> Tensor:
@@ -82,10 +82,6 @@ class PictureModel:
 def as_rgb(images: Tensor) -> Tensor:
     """Float [B,3,S,S] of grey or colour images."""
     return images.float().expand(-1, 3, -1, -1)
-
-
-def input_channels(network: nn.Module) -> int:
-    return next(module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d))
 
 
 # ---- running a generator as it was trained -----------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Collection, Mapping
@@ -87,7 +88,7 @@ class Fields:
         return {key: _number(number, f"{name}: {key}", low, high) for key, number in value.items()}
 
     def data(self, name: str) -> bytes | None:
-        """An uploaded file or, in JSON and text fields, base64; None when there is nothing of that name."""
+        """An uploaded file or base64, with or without `data:...;base64,` before it; None where there is nothing."""
         if name in self.files:
             return self.files[name]
         value = self.values.get(name)
@@ -95,9 +96,11 @@ class Fields:
             return None
         if not isinstance(value, str):
             raise Refused(400, f"The field {name!r} should be a file or base64 text.")
-        from psp.studio.uploads import from_text
-
-        return from_text(value, name=name)
+        head, comma, tail = value.partition(",")
+        try:
+            return base64.b64decode(tail if comma and head.startswith("data:") else value, validate=True)
+        except ValueError:
+            raise Refused(400, f"The {name} is not base64.") from None
 
 
 def _number(value: Any, name: str, low: float, high: float, *, kind: str = "a number") -> float:

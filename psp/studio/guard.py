@@ -48,12 +48,13 @@ def address_for_others(host: str) -> str | None:
     For 0.0.0.0 and :: it is that of the interface which leads outside. Nothing is sent.
     """
     try:
-        found = socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return None  # no address of this machine; the server says so
-    if all(ipaddress.ip_address(entry[4][0]).is_loopback for entry in found):
+    addresses = [ipaddress.ip_address(entry[4][0]) for entry in entries]
+    if all(address.is_loopback for address in addresses):
         return None
-    address = ipaddress.ip_address(found[0][4][0])
+    address = addresses[0]
     if not address.is_unspecified:
         return f"[{host}]" if ":" in host else host
     six = address.version == 6

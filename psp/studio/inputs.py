@@ -68,8 +68,8 @@ def tell(image: Picture, tools: Tools) -> tuple[Kind, bool]:
     if is_label_map(image):
         return "labels", True
     likely = drawn(image)
-    if abs(likely) < DOUBT and tools.cut_face is not None and (found := tools.cut_face(image, SIDE)) is not None:
-        likely = (likely + drawn(found[0])) / 2
+    if abs(likely) < DOUBT and tools.cut_face is not None and (cut := tools.cut_face(image, SIDE)) is not None:
+        likely = (likely + drawn(cut[0])) / 2
     return "sketch" if likely > 0 else "photo", abs(likely) >= DOUBT
 
 
@@ -84,8 +84,8 @@ def is_label_map(image: Picture) -> bool:
         packed = numbers[..., 0].astype(np.int32) << 16 | numbers[..., 1].astype(np.int32) << 8 | numbers[..., 2]
         colours = set(np.unique(packed).tolist())
         return len(colours) >= 2 and colours <= set(LABEL_MAPS["celebamask"].colours)
-    found = np.unique(numbers)
-    if len(found) < 2 or int(found.min()) < 0 or int(found.max()) >= LABELS.label_nc:
+    ids = np.unique(numbers)
+    if len(ids) < 2 or int(ids.min()) < 0 or int(ids.max()) >= LABELS.label_nc:
         return False
     if image.mode == "P" and _is_grey_on_white(small):
         return False  # a drawing that was saved with few colours
@@ -124,8 +124,7 @@ def prepare(
         return canvas, to_labels(image, tools, read_as=read_as, align=align)
     if read_as == "auto":
         read_as = "drawing" if kind == "sketch" else "photo"
-    made = to_sketch(image, tools, read_as=read_as, style=style, align=align)
-    return canvas, replace(made, sure=sure)
+    return canvas, replace(to_sketch(image, tools, read_as=read_as, style=style, align=align), sure=sure)
 
 
 def _canvas(kind: str, tools: Tools, prefer: str) -> str:
@@ -136,21 +135,19 @@ def _canvas(kind: str, tools: Tools, prefer: str) -> str:
 
 def to_photo(image: Picture, tools: Tools, *, align: bool = True) -> Prepared:
     """The largest face cut out as FFHQ cuts faces; the middle square where there is none or `align` is off."""
-    if not align or tools.cut_face is None:
-        return Prepared(Image.fromarray(target_pixels(image, size=SIDE)), "photo", [])
-    found = tools.cut_face(image, SIDE)
-    if found is None:
-        notes = ["no face was found: the middle of the picture is used"]
-        return Prepared(Image.fromarray(target_pixels(image, size=SIDE)), "photo", notes)
-    face, count = found
-    return Prepared(face, "photo", ["face aligned" if count == 1 else f"the largest of {count} faces, aligned"])
+    cut = tools.cut_face(image, SIDE) if align and tools.cut_face is not None else None
+    if cut is not None:
+        face, count = cut
+        return Prepared(face, "photo", ["face aligned" if count == 1 else f"the largest of {count} faces, aligned"])
+    notes = ["no face was found: the middle of the picture is used"] if align and tools.cut_face is not None else []
+    return Prepared(Image.fromarray(target_pixels(image, size=SIDE)), "photo", notes)
 
 
 def to_sketch(image: Picture, tools: Tools, *, read_as: str, style: str, align: bool) -> Prepared:
     """A drawing is cleaned (paper made white, chalk inverted); a photo is aligned and drawn in one of the styles."""
     if read_as == "drawing":
-        pixels, words = described_pixels(image, SKETCH, size=SIDE)
-        return Prepared(Image.fromarray(pixels), "drawing", words.split(", ") if words else [])
+        pixels, notes = described_pixels(image, SKETCH, size=SIDE)
+        return Prepared(Image.fromarray(pixels), "drawing", notes)
     if not tools.sketch_styles:
         raise Refused(422, "Photos become sketches only in a checkout of the project; drop a drawing instead.")
     face = to_photo(image, tools, align=align)
@@ -160,8 +157,7 @@ def to_sketch(image: Picture, tools: Tools, *, read_as: str, style: str, align: 
 def to_labels(image: Picture, tools: Tools, *, read_as: str, align: bool) -> Prepared:
     """A label map (ids, or CelebAMask-HQ's colours) at 256 px; a photo by the face parser where there is one."""
     if read_as == "map":
-        ids, words = described_pixels(image, LABELS, size=SIDE, name="image")
-        notes = words.split(", ") if words else []
+        ids, notes = described_pixels(image, LABELS, size=SIDE, name="image")
     elif tools.parse_face is None:
         raise Refused(422, "There is no face parser here, so a photo cannot become a label map; drop a map instead.")
     else:

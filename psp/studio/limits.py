@@ -43,10 +43,10 @@ def plain_words(error: UserError) -> str:
     """A UserError as a sentence, without the advice about command-line flags, which a page's visitor does not have."""
     message = one_line(error)
     clauses = [clause for clause in message.split("; ") if "--" not in clause]
-    words = "; ".join(clauses) or message
-    while "--" in words and "(" in words and ")" in words[words.rindex("(") :]:
-        start = words.rindex("(")
-        words = (words[:start].rstrip() + words[words.index(")", start) + 1 :]).strip()
-    first = words.partition(" ")[0]  # a file's name stays as it is
-    words = words[:1].upper() + words[1:] if first.isalpha() else words
-    return words + ("" if words.endswith(".") else ".")
+    sentence = "; ".join(clauses) or message
+    while "--" in sentence and "(" in sentence and ")" in sentence[sentence.rindex("(") :]:
+        start = sentence.rindex("(")
+        sentence = (sentence[:start].rstrip() + sentence[sentence.index(")", start) + 1 :]).strip()
+    if sentence.partition(" ")[0].isalpha():  # a file's name stays as it is
+        sentence = sentence[:1].upper() + sentence[1:]
+    return sentence.removesuffix(".") + "."

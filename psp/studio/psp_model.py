@@ -77,14 +77,14 @@ class PspModel:
             for layers, strength in zip(self.bands.values(), ask.strengths, strict=True):
                 if layers and strength > 0:
                     mixed = mix(mixed, styles, layers, strength)
-        return self._made(self.editor.edit(mixed, ask.edits), seeds, check)
+        return self._faces(self.editor.edit(mixed, ask.edits), seeds, check)
 
     @torch.inference_mode()
     def interpolate(self, first: np.ndarray, second: np.ndarray, at: Sequence[float], check: Check) -> list[Made]:
         """See `StudioModel.interpolate`: straight lines in W+."""
         start, end = self._code(first), self._code(second)
         codes = torch.cat([start.lerp(end, position) for position in at])
-        return self._made(codes, [0] * len(at), check)
+        return self._faces(codes, [0] * len(at), check)
 
     def _styles(self, ask: Ask, seeds: Sequence[int]) -> Tensor:
         """[K,N,D], one per seed."""
@@ -100,21 +100,21 @@ class PspModel:
         return torch.cat([photo, photo.lerp(random[1:], PHOTO_SPREAD)])  # the first is the photo's own
 
     def _code(self, latent: np.ndarray) -> Tensor:
-        wanted = (self.model.n_styles, self.model.style_dim)
-        if latent.shape != wanted:
-            raise UserError(f"the latent has the shape {list(latent.shape)}", f"this model takes {list(wanted)}")
+        shape = (self.model.n_styles, self.model.style_dim)
+        if latent.shape != shape:
+            raise UserError(f"the latent has the shape {list(latent.shape)}", f"this model takes {list(shape)}")
         return torch.from_numpy(np.ascontiguousarray(latent, dtype=np.float32))[None].to(self.model.device)
 
-    def _made(self, codes: Tensor, seeds: Sequence[int], check: Check) -> list[Made]:
-        made: list[Made] = []
+    def _faces(self, codes: Tensor, seeds: Sequence[int], check: Check) -> list[Made]:
+        faces: list[Made] = []
         for k in range(0, len(codes), self.translator.chunk):
             check()
             with memory_errors("this model is too large for this machine"):
                 pixels, finite = self.translator.pictures(codes[k : k + self.translator.chunk])
             if not finite.all():
                 raise UserError("the model's output is not finite: the picture cannot be shown")
-            made += [
+            faces += [
                 Made(Image.fromarray(picture), seeds[k + i], codes[k + i].cpu().numpy())
                 for i, picture in enumerate(pixels)
             ]
-        return made
+        return faces

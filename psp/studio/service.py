@@ -93,16 +93,16 @@ class Studio:
             loaded = time.perf_counter()
             job.check()
             _check_can(model.info, ask)
-            made = model.generate(ask, job.check)
+            faces = model.generate(ask, job.check)
             network = time.perf_counter()
-            self.shelf.entry(key).seconds = (network - loaded) / max(1, len(made))
+            self.shelf.entry(key).seconds = (network - loaded) / max(1, len(faces))
             seconds = {"waiting": job.waited, "loading": loaded - started, "network": network - loaded}
             if enhance is not None:
-                for k, face in enumerate(made):
+                for k, face in enumerate(faces):
                     job.check()
-                    made[k] = replace(face, image=enhance(face.image))
+                    faces[k] = replace(face, image=enhance(face.image))
                 seconds["enhancing"] = time.perf_counter() - network
-            return made, seconds
+            return faces, seconds
 
         return self._answer(key, *self.queue.run(work, session=_session(fields), gone=gone))
 
@@ -123,8 +123,8 @@ class Studio:
                 raise Refused(409, "This model has no codes to interpolate between.")
             job.check()
             started = time.perf_counter()
-            made = model.interpolate(first, second, at, job.check)
-            return made, {"waiting": job.waited, "network": time.perf_counter() - started}
+            faces = model.interpolate(first, second, at, job.check)
+            return faces, {"waiting": job.waited, "network": time.perf_counter() - started}
 
         return self._answer(key, *self.queue.run(work, session=_session(fields), gone=gone))
 
@@ -159,8 +159,8 @@ class Studio:
                 align=align,
             )  # fmt: skip
 
-        canvas, made = self.queue.run(work, session=_session(fields), gone=gone)
-        return {"kind": canvas, "png": to_text(png_bytes(made.image)), **made.record()}
+        canvas, prepared = self.queue.run(work, session=_session(fields), gone=gone)
+        return {"kind": canvas, "png": to_text(png_bytes(prepared.image)), **prepared.record()}
 
     def _image(self, fields: Fields, name: str) -> Image | None:
         data = fields.data(name)
@@ -193,13 +193,13 @@ class Studio:
             follow=fields.number("follow", 1.0, 0.0, 1.0),
         )
 
-    def _answer(self, key: str, made: list[Made], seconds: Mapping[str, float]) -> dict[str, Any]:
+    def _answer(self, key: str, faces: list[Made], seconds: Mapping[str, float]) -> dict[str, Any]:
         pictures = []
-        for one in made:
-            record: dict[str, Any] = {"seed": one.seed, "png": to_text(png_bytes(one.image))}
-            if one.latent is not None:
-                record["latent"] = to_text(latent_bytes(one.latent))
-            pictures.append(record | {"size": one.image.width})
+        for face in faces:
+            record: dict[str, Any] = {"seed": face.seed, "png": to_text(png_bytes(face.image))}
+            if face.latent is not None:
+                record["latent"] = to_text(latent_bytes(face.latent))
+            pictures.append(record | {"size": face.image.width})
         rounded = {name: round(value, 4) for name, value in seconds.items()}
         return {"model": key, "device": self.device, "seconds": rounded, "pictures": pictures}
 

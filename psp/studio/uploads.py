@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import io
 import threading
@@ -93,17 +92,6 @@ def png_bytes(image: Image.Image) -> bytes:
 
 def to_text(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
-
-
-def from_text(text: str, *, name: str) -> bytes:
-    """base64, with or without `data:...;base64,` before it. Refused with 400 for anything else."""
-    head, comma, tail = text.partition(",")
-    if comma and head.startswith("data:"):
-        text = tail
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise Refused(400, f"The {name} is not base64.") from None
 
 
 def latent_bytes(latent: np.ndarray) -> bytes:

@@ -132,10 +132,10 @@ def pixels_of(text: str) -> np.ndarray:
 def test_drawings_are_prepared_to_the_bit(answers: dict[str, Any]) -> None:
     notes = set[str]()
     for image, (text, said) in zip(SKETCHES, answers["sketches"], strict=True):
-        pixels, words = described_pixels(image, get_task("celebs_sketch_to_face"))
+        pixels, steps = described_pixels(image, get_task("celebs_sketch_to_face"))
         np.testing.assert_array_equal(pixels_of(text), pixels)
-        assert said == words
-        notes |= set(words.split(", "))
+        assert said == ", ".join(steps)
+        notes |= set(said.split(", "))
     assert notes == {"", "stretched", "letterboxed", "light on dark inverted", "thin lines kept"}
 
 
