@@ -1,7 +1,7 @@
 """What the studio asks of a model, and the shelf of models that are read when they are first needed.
 
 To add a kind of model, write one class with `info`, `generate` and, where "latent" is among its features,
-`interpolate`, and hand a `Shelf` an entry whose `load` builds it.
+`interpolate`, and hand a `Shelf` an entry whose `load` gives a list with it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Made:
+class Result:
     """A picture, the seed that it was made with, and its code [N,D], edits included, where the model has codes."""
 
     image: Image.Image
@@ -89,11 +89,11 @@ Check = Callable[[], None]
 class StudioModel(Protocol):
     info: ModelInfo
 
-    def generate(self, ask: Ask, check: Check) -> list[Made]:
+    def generate(self, ask: Ask, check: Check) -> list[Result]:
         """The pictures that were asked for. UserError or Refused for what this model cannot do."""
         ...
 
-    def interpolate(self, first: np.ndarray, second: np.ndarray, at: Sequence[float], check: Check) -> list[Made]:
+    def interpolate(self, first: np.ndarray, second: np.ndarray, at: Sequence[float], check: Check) -> list[Result]:
         """Pictures between two codes [N,D], at positions from 0 (the first) to 1 (the second)."""
         ...
 

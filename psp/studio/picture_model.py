@@ -13,7 +13,7 @@ from psp.errors import UserError
 from psp.images.preprocess import prepare_source
 from psp.images.sheets import to_image
 from psp.models.image_to_image import PictureModel
-from psp.studio.models import Ask, Check, Made, ModelInfo, memory_of
+from psp.studio.models import Ask, Check, ModelInfo, Result, memory_of
 
 
 class PictureStudioModel:
@@ -31,7 +31,7 @@ class PictureStudioModel:
             bytes=memory_of(model.network),
         )
 
-    def generate(self, ask: Ask, check: Check) -> list[Made]:
+    def generate(self, ask: Ask, check: Check) -> list[Result]:
         """One picture, whatever `ask.n` is: there is only one. UserError when it is asked to vary a latent."""
         if ask.source is None:
             raise UserError(f"{self.info.words} has no latents to start from", "send an image")
@@ -41,7 +41,7 @@ class PictureStudioModel:
             picture = self.model.translate(source[None])[0]
         if not bool(torch.isfinite(picture).all()):
             raise UserError("the model's output is not finite: the picture cannot be shown")
-        return [Made(to_image(picture), ask.seed)]
+        return [Result(to_image(picture), ask.seed)]
 
     def interpolate(self, first: np.ndarray, second: np.ndarray, at: Sequence[float], check: Check) -> NoReturn:
         raise UserError(f"{self.info.words} has no latents to interpolate between")

@@ -16,7 +16,7 @@ from psp.inference.editor import Editor
 from psp.inference.translator import Translator
 from psp.models.mixing import describe_layers, mix, seeded_noise
 from psp.models.psp import PSP
-from psp.studio.models import Ask, Check, Made, ModelInfo, memory_of
+from psp.studio.models import Ask, Check, ModelInfo, Result, memory_of
 from psp.weights.code_space import parts_of
 
 PHOTO_SPREAD = 0.35  # how far the styles of further pictures go from that of a photo towards random ones
@@ -55,7 +55,7 @@ class PspModel:
         )
 
     @torch.inference_mode()
-    def generate(self, ask: Ask, check: Check) -> list[Made]:
+    def generate(self, ask: Ask, check: Check) -> list[Result]:
         """See `StudioModel.generate`. Seed S, first picture: as `scripts/inference.py --style_seed S` makes it."""
         if ask.latent is not None:
             codes = self._code(ask.latent)
@@ -80,7 +80,7 @@ class PspModel:
         return self._faces(self.editor.edit(mixed, ask.edits), seeds, check)
 
     @torch.inference_mode()
-    def interpolate(self, first: np.ndarray, second: np.ndarray, at: Sequence[float], check: Check) -> list[Made]:
+    def interpolate(self, first: np.ndarray, second: np.ndarray, at: Sequence[float], check: Check) -> list[Result]:
         """See `StudioModel.interpolate`: straight lines in W+."""
         start, end = self._code(first), self._code(second)
         codes = torch.cat([start.lerp(end, position) for position in at])
@@ -105,8 +105,8 @@ class PspModel:
             raise UserError(f"the latent has the shape {list(latent.shape)}", f"this model takes {list(shape)}")
         return torch.from_numpy(np.ascontiguousarray(latent, dtype=np.float32))[None].to(self.model.device)
 
-    def _faces(self, codes: Tensor, seeds: Sequence[int], check: Check) -> list[Made]:
-        faces: list[Made] = []
+    def _faces(self, codes: Tensor, seeds: Sequence[int], check: Check) -> list[Result]:
+        faces: list[Result] = []
         for k in range(0, len(codes), self.translator.chunk):
             check()
             with memory_errors("this model is too large for this machine"):
@@ -114,7 +114,7 @@ class PspModel:
             if not finite.all():
                 raise UserError("the model's output is not finite: the picture cannot be shown")
             faces += [
-                Made(Image.fromarray(picture), seeds[k + i], codes[k + i].cpu().numpy())
+                Result(Image.fromarray(picture), seeds[k + i], codes[k + i].cpu().numpy())
                 for i, picture in enumerate(pixels)
             ]
         return faces

@@ -13,7 +13,7 @@ from psp.models.mixing import VARY
 from psp.studio import inputs
 from psp.studio.fields import MAX_SEED, Fields
 from psp.studio.limits import Limits, Refused
-from psp.studio.models import FIRST_LOOK, Ask, Made, ModelInfo, Shelf
+from psp.studio.models import FIRST_LOOK, Ask, ModelInfo, Result, Shelf
 from psp.studio.uploads import latent_bytes, png_bytes, read_image, read_latent, to_text
 from psp.studio.work import Job, WorkQueue
 
@@ -87,7 +87,7 @@ class Studio:
         if fields.flag("enhance") and enhance is None:
             raise Refused(409, "There is no enhancer here: its weights were not found when the studio was started.")
 
-        def work(job: Job) -> tuple[list[Made], dict[str, float]]:
+        def work(job: Job) -> tuple[list[Result], dict[str, float]]:
             started = time.perf_counter()
             model = self.shelf.model(key)
             loaded = time.perf_counter()
@@ -117,7 +117,7 @@ class Studio:
             raise Refused(400, "Two latents are needed, as a and b.")
         first, second = read_latent(ends[0], name="latent a"), read_latent(ends[1], name="latent b")
 
-        def work(job: Job) -> tuple[list[Made], dict[str, float]]:
+        def work(job: Job) -> tuple[list[Result], dict[str, float]]:
             model = self.shelf.model(key)
             if "latent" not in model.info.features:
                 raise Refused(409, "This model has no codes to interpolate between.")
@@ -193,7 +193,7 @@ class Studio:
             follow=fields.number("follow", 1.0, 0.0, 1.0),
         )
 
-    def _answer(self, key: str, faces: list[Made], seconds: Mapping[str, float]) -> dict[str, Any]:
+    def _answer(self, key: str, faces: list[Result], seconds: Mapping[str, float]) -> dict[str, Any]:
         pictures = []
         for face in faces:
             record: dict[str, Any] = {"seed": face.seed, "png": to_text(png_bytes(face.image))}

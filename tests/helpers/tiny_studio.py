@@ -15,7 +15,7 @@ from tiny_models import drawing, labels, photo, save_tiny, save_tiny_codes, tiny
 
 from psp.studio.inputs import Tools
 from psp.studio.limits import Limits
-from psp.studio.models import Ask, Entry, Made, ModelInfo, Shelf
+from psp.studio.models import Ask, Entry, ModelInfo, Result, Shelf
 from psp.studio.psp_model import PspModel
 from psp.studio.service import Studio
 from psp.weights.load import load_model
@@ -137,11 +137,11 @@ class Grey:
 
     info = ModelInfo("photo", 64, "made up", output="grey")
 
-    def generate(self, ask: Ask, check: Any) -> list[Made]:
+    def generate(self, ask: Ask, check: Any) -> list[Result]:
         assert ask.source is not None
-        return [Made(ask.source.convert("L").convert("RGB"), ask.seed)]
+        return [Result(ask.source.convert("L").convert("RGB"), ask.seed)]
 
-    def interpolate(self, first: Any, second: Any, at: Any, check: Any) -> list[Made]:
+    def interpolate(self, first: Any, second: Any, at: Any, check: Any) -> list[Result]:
         raise NotImplementedError
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from tiny_studio import good, refused
 
 from psp.studio.limits import Limits
-from psp.studio.models import Ask, Entry, Made
+from psp.studio.models import Ask, Entry, Result
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_positions_between_two_faces(client: Any, at: str) -> None:
 
 def test_a_crash_is_one_sentence_and_the_next_request_works(capsys: pytest.CaptureFixture[str]) -> None:
     class Crash(tiny.Grey):
-        def generate(self, ask: Ask, check: Any) -> list[Made]:
+        def generate(self, ask: Ask, check: Any) -> list[Result]:
             raise RuntimeError("secret detail")
 
     client = tiny.client(entries=[*tiny.entries(), Entry("crash", "Crash", lambda: [Crash()])])
