@@ -52,7 +52,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Ask:
-    """One request. source: the drawing, map or photo; or latent [N,D]: a picture to be varied. n: how many pictures.
+    """One request. source: the drawing, map or photo; else latent [N,D]: a picture to be varied. n: how many pictures.
 
     Picture k has the seed `seed + k`. style: "random", "own" (what the input itself suggests) or the photo of a face,
     cut out. strengths: of the new style in the coarse, middle and fine layers, 0 to 1. truncation: None is the model's.
@@ -168,6 +168,7 @@ class Shelf:
     def model(self, key: str) -> StudioModel:
         """The model, read now if need be; for the worker's thread only. Refused with 409 when it cannot be read."""
         entry = self.entry(key)
+        entry.used = time.monotonic()
         if entry.model is None:
             entry.state, entry.since, entry.error = "loading", time.monotonic(), ""
             self.log(f"reading {entry.title}")
@@ -186,8 +187,7 @@ class Shelf:
             self.log(f"ready   {entry.title} after {time.monotonic() - entry.since:.1f} s")
             if entry.number == 0:
                 self._add_others(entry, models[1:])
-            self._drop_oldest(entry)
-        entry.used = time.monotonic()
+            self._drop_oldest()
         return entry.model
 
     def look_ahead(self) -> None:
@@ -211,14 +211,11 @@ class Shelf:
                     entries[name] = self.entries.get(name, other)
         self.entries = entries
 
-    def _drop_oldest(self, newest: Entry) -> None:
-        held = [entry for entry in self.entries.values() if entry.model is not None and entry is not newest]
+    def _drop_oldest(self) -> None:
+        held = [entry for entry in self.entries.values() if entry.model is not None]
         held.sort(key=lambda entry: entry.used)
-        size = sum(entry.model.info.bytes for entry in (*held, newest) if entry.model is not None)
-        while held and (len(held) + 1 > KEPT or size > KEPT_BYTES):
+        while len(held) > 1 and (len(held) > KEPT or sum(one.info.bytes for one in held if one.info) > KEPT_BYTES):
             oldest = held.pop(0)
-            if oldest.model is not None:
-                size -= oldest.model.info.bytes
             oldest.model, oldest.state = None, "cold"
 
 

@@ -59,11 +59,10 @@ class PspModel:
         """See `StudioModel.generate`. Seed S, first picture: as `scripts/inference.py --style_seed S` makes it."""
         if ask.latent is not None:
             codes = self._code(ask.latent)
-        elif ask.source is not None:
+        else:
+            assert ask.source is not None
             codes = self.translator.encode(prepare_source(ask.source, self.task, name="image")[None])
             codes = self.editor.follow(codes, ask.follow)
-        else:
-            raise UserError("nothing to start from: send an image or a latent")
         check()
         seeds = [ask.seed + k for k in range(ask.n)]
         if ask.style == "own":
@@ -94,8 +93,7 @@ class PspModel:
         random = torch.cat([self.model.map(z, truncation=truncation).float() for z in noise])  # none sees the others
         if ask.style != "photo":
             return random
-        if ask.style_photo is None:
-            raise UserError("the style is to come from a photo, and there is none")
+        assert ask.style_photo is not None
         photo = self.model.style_of(prepare_target(ask.style_photo)[None].to(self.model.device)).float()
         return torch.cat([photo, photo.lerp(random[1:], PHOTO_SPREAD)])  # the first is the photo's own
 

@@ -3,8 +3,6 @@
 // A picture is {width, height, data}: RGBA, or one byte a pixel where it is said to be grey or label numbers.
 export const SIDE = 256;
 const DARK = 96;
-const WHITE_CELL = 240;
-const CELLS_NEEDED = 11;
 
 /** RGBA on white -> grey, as Pillow's alpha_composite and convert("L") round. */
 export function toGrey({ width, height, data }) {
@@ -49,23 +47,6 @@ function lightOnDark({ width, height, data }) {
   const dark = (values) => values.reduce((sum, value) => sum + (value < DARK), 0) / values.length;
   const brightest = counts.findLastIndex((count) => count > 0);
   return dark(data) > 0.6 && dark(rim) > 0.6 && brightest - Math.trunc(percentile(counts, data.length, 0.5)) > 60;
-}
-
-/** Whether most cells of a 4 x 4 grid have white in them. */
-export function whiteGround({ width, height, data }) {
-  if (height < 8 || width < 8) return true;
-  const ends = (length) => Array.from({ length: 5 }, (_, k) => Math.trunc(k * length / 4));
-  const [rows, columns] = [ends(height), ends(width)];
-  let white = 0;
-  for (let i = 0; i < 4; i += 1) {
-    for (let j = 0; j < 4; j += 1) {
-      const counts = new Uint32Array(256);
-      for (let y = rows[i]; y < rows[i + 1]; y += 1) for (let x = columns[j]; x < columns[j + 1]; x += 1) counts[data[y * width + x]] += 1;
-      const size = (rows[i + 1] - rows[i]) * (columns[j + 1] - columns[j]);
-      white += percentile(counts, size, 0.9) >= WHITE_CELL || percentile(counts, size, 0.98) >= 252;
-    }
-  }
-  return white >= CELLS_NEEDED;
 }
 
 /** Dark ink, of which hardly any would be left at the networks' size. */
