@@ -90,8 +90,8 @@ def _jpeg_scans(file: IO[bytes]) -> int:
     return scans
 
 
-def to_rgb(image: Image.Image, *, background: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
-    """Any mode -> RGB. Transparency is composited on `background`; 16-bit and float values are scaled to 8 bits."""
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode -> RGB. Transparency is composited on white; 16-bit and float values are scaled to 8 bits."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if _is_deep(image):
@@ -100,7 +100,7 @@ def to_rgb(image: Image.Image, *, background: tuple[int, int, int] = (255, 255, 
         opaque = Image.new("RGB", image.size)
         for top in range(0, image.height, ROWS_AT_A_TIME):  # three copies of some rows, not of all
             rgba = image.crop((0, top, image.width, min(image.height, top + ROWS_AT_A_TIME))).convert("RGBA")
-            canvas = Image.new("RGBA", rgba.size, (*background, 255))
+            canvas = Image.new("RGBA", rgba.size, "white")
             opaque.paste(Image.alpha_composite(canvas, rgba).convert("RGB"), (0, top))
         return opaque
     return image.convert("RGB")

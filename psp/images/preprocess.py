@@ -168,9 +168,9 @@ def target_pixels(image: Image_, *, size: int = 256, fit: str = "auto") -> np.nd
     return np.asarray(make_square(to_rgb(image), size, choose_fit(image.size, "photo", fit)))
 
 
-def prepare_target(image: Image_, *, size: int = 256, fit: str = "auto") -> Tensor:
+def prepare_target(image: Image_, *, size: int = 256) -> Tensor:
     """The wanted photo as a float tensor [3,size,size] in [-1,1]."""
-    return photo_tensor(target_pixels(image, size=size, fit=fit))
+    return photo_tensor(target_pixels(image, size=size))
 
 
 def parse_factors(text: str | None) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 from psp.studio.limits import Refused
 
 MAX_SEED = 2**31 - 1
+MAX_AMOUNTS = 50
 
 
 @dataclass
@@ -73,7 +74,7 @@ class Fields:
             raise Refused(400, f"{name} should be 1 to {most} numbers.")
         return [_number(item, name, low, high) for item in value]
 
-    def amounts(self, name: str, low: float, high: float, *, most: int = 50) -> dict[str, float]:
+    def amounts(self, name: str, low: float, high: float) -> dict[str, float]:
         """A JSON object of numbers by short names, also as text; empty where there is none."""
         value = self.values.get(name, {})
         if isinstance(value, str):
@@ -81,8 +82,8 @@ class Fields:
                 value = json.loads(value) if value else {}
             except (ValueError, RecursionError):
                 value = None
-        if not isinstance(value, dict) or len(value) > most:
-            raise Refused(400, f"{name} should be a JSON object of at most {most} numbers.")
+        if not isinstance(value, dict) or len(value) > MAX_AMOUNTS:
+            raise Refused(400, f"{name} should be a JSON object of at most {MAX_AMOUNTS} numbers.")
         if any(len(key) > 60 or not key.isprintable() for key in value):
             raise Refused(400, f"The names in {name} should be short.")
         return {key: _number(number, f"{name}: {key}", low, high) for key, number in value.items()}

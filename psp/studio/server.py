@@ -61,7 +61,7 @@ def _tell_glibc(function: str, *args: int) -> None:
         getattr(ctypes.CDLL(None), function)(*args)
 
 
-def make_server(app: Flask, *, host: str, port: int, limits: Limits, threads: int = 24) -> Any:
+def make_server(app: Flask, *, host: str, port: int, limits: Limits) -> Any:
     """A waitress server, bound but not running. UserError in one line when the address cannot be used."""
     from waitress.channel import HTTPChannel
     from waitress.parser import HTTPRequestParser
@@ -122,7 +122,7 @@ def make_server(app: Flask, *, host: str, port: int, limits: Limits, threads: in
             map=servers,
             host=host,
             port=port,
-            threads=threads,
+            threads=24,
             ident="",
             connection_limit=900,  # below the 1024 open files that most systems allow
             backlog=512,
