@@ -135,11 +135,12 @@ def _canvas(kind: str, tools: Tools, prefer: str) -> str:
 
 def to_photo(image: Picture, tools: Tools, *, align: bool = True) -> Prepared:
     """The largest face cut out as FFHQ cuts faces; the middle square where there is none or `align` is off."""
-    cut = tools.cut_face(image, SIDE) if align and tools.cut_face is not None else None
+    cut_face = tools.cut_face if align else None
+    cut = None if cut_face is None else cut_face(image, SIDE)
     if cut is not None:
         face, count = cut
         return Prepared(face, "photo", ["face aligned" if count == 1 else f"the largest of {count} faces, aligned"])
-    notes = ["no face was found: the middle of the picture is used"] if align and tools.cut_face is not None else []
+    notes = [] if cut_face is None else ["no face was found: the middle of the picture is used"]
     return Prepared(Image.fromarray(target_pixels(image, size=SIDE)), "photo", notes)
 
 
