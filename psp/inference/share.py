@@ -36,7 +36,8 @@ def find_share(
         if share.count < 1:
             raise UserError(f"--num_shards {share.count} is too small", "the least is 1")
         if not 0 <= share.index < share.count:
-            raise UserError(f"--shard_index {share.index} is out of range", f"allowed are 0 to {share.count - 1}")
+            allowed = f"with --num_shards {share.count} it goes from 0 to {share.count - 1}"
+            raise UserError(f"--shard_index {share.index} is out of range", allowed)
         return share
     in_batch_script = "SLURM_JOB_ID" in environ and not {"SLURM_STEP_ID", "SLURM_STEPID"} & set(environ)
     tasks = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environ else "SLURM_NTASKS"

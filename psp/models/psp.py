@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -212,11 +212,9 @@ class PSP(nn.Module):
             )
         return codes
 
-    def decode(
-        self, codes: Tensor, *, randomize_noise: bool = False, noise: Sequence[Tensor | None] | None = None
-    ) -> Tensor:
+    def decode(self, codes: Tensor, *, randomize_noise: bool = False) -> Tensor:
         """W+ codes [B,N,D] -> images [B,3,S,S], not clipped, about [-1,1]. Noise: the fixed one unless asked."""
-        return self.decoder.synthesize(codes, noise, randomize_noise=randomize_noise)
+        return self.decoder.synthesize(codes, randomize_noise=randomize_noise)
 
     def resize(self, images: Tensor) -> Tensor:
         """Average-pool to 256 px, where pSp compares and trains; smaller images stay as they are."""
