@@ -181,7 +181,7 @@ def parse_factors(text: str | None) -> tuple[int, ...]:
         factors = (0,)
     if any(not 1 <= factor <= MAX_FACTOR for factor in factors):
         expected = f"expected whole numbers from 1 to {MAX_FACTOR} with commas, as --resize_factors 1,2,4,8"
-        raise UserError(f"resize factors {text!r}", expected)
+        raise UserError(f"resize factors {text!r} are not possible", expected)
     return factors
 
 

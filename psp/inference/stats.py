@@ -101,8 +101,13 @@ def _as_shard(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _stamps(path: Path, count: int) -> list[int]:
-    paths = (shard_path(path, index, count) for index in range(count))
-    return [part.stat().st_mtime_ns if part.exists() else 0 for part in paths]
+    stamps = []
+    for index in range(count):
+        try:
+            stamps.append(shard_path(path, index, count).stat().st_mtime_ns)
+        except OSError:
+            stamps.append(0)
+    return stamps
 
 
 def write_stats(stats: dict[str, Any], path: Path) -> None:
