@@ -11,13 +11,11 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 CSRC = Path(__file__).parent / "csrc"
@@ -33,10 +31,10 @@ class BuildError(RuntimeError):
 
 def sources() -> list[Path]:
     """The files of csrc; BuildError if there are none."""
-    found = sorted(path for path in CSRC.glob("*") if path.suffix in (".cpp", ".cu", ".h"))
-    if not any(path.suffix == ".cu" for path in found):
+    paths = sorted(path for path in CSRC.glob("*") if path.suffix in (".cpp", ".cu", ".h"))
+    if not any(path.suffix == ".cu" for path in paths):
         raise BuildError("no kernel sources in stylegan2_ops/csrc")
-    return found
+    return paths
 
 
 def fingerprint(archs: Sequence[str]) -> dict[str, object]:
@@ -116,8 +114,8 @@ def build(folder: Path, archs: Sequence[str], timeout: float) -> None:
 
 
 def _run(command: list[str], timeout: float, log: Path) -> None:
-    """Run a build; at the time limit kill it with everything that it started."""
-    process = subprocess.Popen(
+    """Run ninja, which ends its compilers when it is ended; at the time limit, and when this process is interrupted."""
+    with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -125,46 +123,20 @@ def _run(command: list[str], timeout: float, log: Path) -> None:
         text=True,
         errors="replace",
         start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=timeout)
-    except BaseException as error:
-        _kill_session(process.pid)
-        process.kill()
-        process.wait()
-        if isinstance(error, subprocess.TimeoutExpired):
-            raise BuildError(f"compiling took longer than {timeout:g} s (PSP_OPS_BUILD_TIMEOUT)") from None
-        raise
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        except BaseException as error:
+            process.terminate()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise BuildError(f"compiling took longer than {timeout:g} s (PSP_OPS_BUILD_TIMEOUT)") from None
+            raise
     if process.returncode:
         log.write_text(output, encoding="utf-8")
-        telling = [line for line in output.splitlines() if "error" in line.lower() or "not found" in line]
-        lines = telling or output.splitlines() or [f"exit status {process.returncode}"]
-        raise BuildError(f"compiling failed: {' '.join(lines[0].split())[:200]} (all of it: {log})")
-
-
-def _kill_session(leader: int) -> None:
-    """Kill the leader and all that it started; ninja puts each compiler into a process group of its own."""
-    for _ in range(200):  # until nothing that was being started meanwhile is left
-        alive = [pid for pid, session in _sessions() if session == leader]
-        for pid in alive:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        if not alive:
-            return
-        time.sleep(0.02)
-
-
-def _sessions() -> Iterator[tuple[int, int]]:
-    """Process id and session of everything that lives here."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
-        except (OSError, ValueError):
-            continue  # it ended by itself
-        if state not in "ZX":
-            yield int(stat.parent.name), int(session)
+        lines = output.splitlines() or [f"exit status {process.returncode}"]
+        telling = [line for line in lines if "error" in line.lower() or "not found" in line]
+        line = " ".join((telling or lines)[0].split())
+        raise BuildError(f"compiling failed: {line[:200]} (all of it: {log})")
 
 
 def _ninja_file(archs: Sequence[str]) -> str:
@@ -200,28 +172,25 @@ def _ninja_file(archs: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _quote(words: Sequence[str]) -> str:
-    return shlex.join(words).replace("$", "$$")
+def _quote(arguments: Sequence[str]) -> str:
+    return shlex.join(arguments).replace("$", "$$")
 
 
 def _find_nvcc() -> str:
-    for home in (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")):
-        if home:
-            if os.access(Path(home) / "bin" / "nvcc", os.X_OK):
-                return str(Path(home) / "bin" / "nvcc")
-            raise BuildError(f"no nvcc in CUDA_HOME={home}")
-    found = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
-    if found is None:
+    if home := os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH"):
+        if os.access(f"{home}/bin/nvcc", os.X_OK):
+            return f"{home}/bin/nvcc"
+        raise BuildError(f"no nvcc in CUDA_HOME={home}")
+    nvcc = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+    if nvcc is None:
         raise BuildError("nvcc not found: install the CUDA toolkit and set CUDA_HOME")
-    return found
+    return nvcc
 
 
 def _find_ninja() -> str:
     # pip puts it beside python, which PATH names only in an activated environment
-    path = os.pathsep.join(
-        [os.environ.get("PATH", ""), sysconfig.get_path("scripts"), str(Path(sys.executable).parent)]
-    )
-    found = shutil.which("ninja", path=path)
-    if found is None:
+    folders = (os.environ.get("PATH", ""), sysconfig.get_path("scripts"), str(Path(sys.executable).parent))
+    ninja = shutil.which("ninja", path=os.pathsep.join(folders))
+    if ninja is None:
         raise BuildError("ninja not found: pip install ninja")
-    return found
+    return ninja

@@ -37,34 +37,25 @@ def layer_epilogue(
     under autocast too. Differentiable twice in every tensor; at exactly 0 the slope is `negative_slope`.
     Errors: TypeError (not floating point), ValueError (wrong shape, device or number).
     """
-    height, width = x.shape[2:] if x.ndim == 4 else (0, 0)
+    check_rank(x)
+    height, width = x.shape[2:]
     if fir is not None:
         left, right, top, bottom = checked_box(x, fir, 1, 1, pad)
         height, width = height + top + bottom - fir.shape[0] + 1, width + left + right - fir.shape[1] + 1
     check_parts(x, demodulation, noise, strength, bias, (height, width), next_scale)
-    if not (negative_slope >= 0 and gain > 0 and (clamp is None or clamp > 0)):
-        raise ValueError(
-            "layer_epilogue: needs negative_slope >= 0, gain > 0 and clamp > 0, "
-            f"got {negative_slope}, {gain} and {clamp}"
-        )
+    check_numbers(negative_slope, gain, clamp)
     parts = (demodulation, noise, strength, bias, negative_slope, gain, clamp)
     kernels = loader.use_kernels(x)
+    scaled_later = next_scale if kernels and wants_gradient(x, next_scale, *parts[:4]) else None
+    fused_scale = next_scale if scaled_later is None else None
     result: Tensor
-    if kernels and next_scale is not None and wants_gradient(x, next_scale, *parts[:4]):
-        result = layer_epilogue(
-            x, fir=fir, pad=pad, demodulation=demodulation, noise=noise, strength=strength, bias=bias,
-            negative_slope=negative_slope, gain=gain, clamp=clamp,
-        )  # fmt: skip
-        return scale_channels(result, next_scale)
-    if fir is not None:
-        if kernels and fir.shape == (4, 4) and not fir.requires_grad:
-            result = torch.ops.stylegan2_ops.blur_epilogue(x, fir, left, right, top, bottom, *parts, next_scale)
-            return result
-        x = upfirdn2d(x, fir, pad=pad)
-    if kernels:
-        result = torch.ops.stylegan2_ops.epilogue(x, *parts, next_scale)
-        return result
-    return layer_epilogue_reference(x, *parts, next_scale)
+    if kernels and fir is not None and fir.shape == (4, 4) and not fir.requires_grad:
+        result = torch.ops.stylegan2_ops.blur_epilogue(x, fir, left, right, top, bottom, *parts, fused_scale)
+    else:
+        x = x if fir is None else upfirdn2d(x, fir, pad=pad)
+        epilogue = torch.ops.stylegan2_ops.epilogue if kernels else layer_epilogue_reference
+        result = epilogue(x, *parts, fused_scale)
+    return result if scaled_later is None else scale_channels(result, scaled_later)
 
 
 def scale_channels(x: Tensor, scale: Tensor) -> Tensor:
@@ -94,7 +85,7 @@ def layer_epilogue_reference(
     clamp: float | None,
     next_scale: Tensor | None = None,
 ) -> Tensor:
-    """`layer_epilogue` after the blur in plain torch, for arguments that it has checked.
+    """`layer_epilogue` after the blur in plain torch, for checked arguments; with a bias alone x may have any rank.
 
     gain > 0, so it may go in front of the leaky ReLU, into numbers of which there are few. One new tensor, one to three
     passes over memory; what is done in place keeps no result that a gradient needs.
@@ -104,7 +95,7 @@ def layer_epilogue_reference(
     if noise is not None and strength is not None:
         shifts.append(noise.to(value.dtype) * (strength.to(value.dtype) * gain))
     if bias is not None:
-        shifts.append((bias.to(value.dtype) * gain).view(-1, 1, 1))
+        shifts.append((bias.to(value.dtype) * gain).view(-1, *[1] * (x.ndim - 2)))
     if demodulation is not None:
         factor = (demodulation.to(value.dtype) * gain)[:, :, None, None]
         value = torch.addcmul(shifts.pop(0), value, factor) if shifts else value * factor
@@ -129,29 +120,35 @@ def check_parts(
     size: tuple[int, int],
     next_scale: Tensor | None = None,
 ) -> None:
-    """Refuse what `layer_epilogue` cannot compute. size: height and width of its result."""
-    if x.ndim != 4:
-        raise ValueError(f"layer_epilogue: x must be [B, C, H, W], got shape {tuple(x.shape)}")
+    """Refuse tensors that `layer_epilogue` cannot compute with. size: height and width of its result."""
     batch, channels = x.shape[:2]
-    tensors = {"x": x, "demodulation": demodulation, "noise": noise, "strength": strength, "bias": bias}
-    tensors["next_scale"] = next_scale
-    shapes: dict[str, list[tuple[int, ...]]] = {
-        "demodulation": [(batch, channels)],
-        "next_scale": [(batch, channels)],
-        "noise": [(1, 1, *size), (batch, 1, *size)],
-        "bias": [(channels,)],
+    tensors: dict[str, tuple[Tensor | None, list[tuple[int, ...]]]] = {
+        "x": (x, []),
+        "demodulation": (demodulation, [(batch, channels)]),
+        "next_scale": (next_scale, [(batch, channels)]),
+        "noise": (noise, [(1, 1, *size), (batch, 1, *size)]),
+        "strength": (strength, []),
+        "bias": (bias, [(channels,)]),
     }
-    for name, tensor in tensors.items():
+    for name, (tensor, shapes) in tensors.items():
         if tensor is None:
             continue
         if not tensor.is_floating_point():
-            raise TypeError(f"layer_epilogue: {name} must be floating point, got {tensor.dtype}")
+            raise TypeError(f"{name} must be floating point, got {tensor.dtype}")
         if tensor.device != x.device:
-            raise ValueError(f"layer_epilogue: x is on {x.device}, {name} on {tensor.device}")
-        if name in shapes and tensor.shape not in shapes[name]:
-            allowed = " or ".join(str(list(shape)) for shape in shapes[name])
-            raise ValueError(
-                f"layer_epilogue: {name} must be {allowed} for x {tuple(x.shape)}, got {tuple(tensor.shape)}"
-            )
+            raise ValueError(f"x is on {x.device}, {name} on {tensor.device}")
+        if shapes and tensor.shape not in shapes:
+            allowed = " or ".join(str(list(shape)) for shape in shapes)
+            raise ValueError(f"{name} must be {allowed} for x {tuple(x.shape)}, got {tuple(tensor.shape)}")
     if (noise is None) != (strength is None) or (strength is not None and strength.numel() != 1):
-        raise ValueError("layer_epilogue: noise comes with a strength, one number")
+        raise ValueError("noise comes with a strength, one number")
+
+
+def check_rank(x: Tensor) -> None:
+    if x.ndim != 4:
+        raise ValueError(f"x must be [B, C, H, W], got shape {tuple(x.shape)}")
+
+
+def check_numbers(negative_slope: float, gain: float, clamp: float | None = None) -> None:
+    if not (negative_slope >= 0 and gain > 0 and (clamp is None or clamp > 0)):
+        raise ValueError(f"needs negative_slope >= 0, gain > 0 and clamp > 0, got {negative_slope}, {gain} and {clamp}")

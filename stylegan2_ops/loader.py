@@ -82,9 +82,9 @@ _decide._dynamo_marked_constant = True  # type: ignore[attr-defined]
 def load_kernels() -> tuple[bool, str]:
     """Load the kernels, once per process. Returns (True, "") or (False, why not: one line)."""
     reasons = []
-    for find in (_prebuilt, _cached):
+    for library_for in (_prebuilt, _cached):
         try:
-            _load(find(device_capabilities()))
+            _load(library_for(device_capabilities()))
             return True, ""
         except Exception as error:  # a compiler, a driver or a linker can fail in any way: the reference still works
             reasons.append(" ".join(str(error).split())[:400])
@@ -131,23 +131,18 @@ def _cached(capabilities: list[Capability]) -> Path:
         raise BuildError("no CUDA device")
     archs = [f"{major}.{minor}" for major, minor in capabilities]
     key = hashlib.sha256(json.dumps(build.fingerprint(archs)).encode()).hexdigest()[:16]
-    root = cache_folder()
+    root, limit, begun = cache_folder(), _timeout(), time.time()
     folder = root / key
-    limit = _timeout()
-    begun = time.time()
-    try:
+    with contextlib.suppress(BuildError):
         return build.check(folder, capabilities)
-    except BuildError:
-        pass
     with only_compiler(root / f"{key}.lock", limit):
         for left in root.glob(f"{key}-building-*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
         failure = root / f"{key}.failed"
-        try:
+        with contextlib.suppress(BuildError):
             return build.check(folder, capabilities)  # another process was quicker
-        except BuildError:
-            if folder.exists():
-                shutil.rmtree(folder)  # half of a build, or not for here in spite of its name
+        if folder.exists():
+            shutil.rmtree(folder)  # half of a build, or not for here in spite of its name
         if failure.exists() and failure.stat().st_mtime >= begun:  # and another tried while this one waited
             raise BuildError(failure.read_text(encoding="utf-8"))
         logging.getLogger("stylegan2_ops").warning(

@@ -263,16 +263,15 @@ def _blur_epilogue_backward(ctx: Any, grad: Tensor) -> Gradients:
     return (dx, None, None, None, None, None, dscale, *others, *[None] * 4)
 
 
-for _name, _signature in SIGNATURES.items():
-    library.define(f"stylegan2_ops::{_name}", _signature)
-    library.register_fake(f"stylegan2_ops::{_name}", globals()[f"_{_name}_fake"])
-    library.impl(f"stylegan2_ops::{_name}", "CPU", globals()[f"_{_name}_cpu"])
-for _name, _backward, _setup in (
-    ("epilogue", _epilogue_backward, _epilogue_setup),
-    ("epilogue_slope", _epilogue_slope_backward, _epilogue_slope_setup),
-    ("epilogue_backward", _not_again, None),
-    ("upfirdn2d", _upfirdn2d_backward, _upfirdn2d_setup),
-    ("blur_epilogue", _blur_epilogue_backward, _blur_epilogue_setup),
-    ("epilogue_to_rgb", _not_again, _to_rgb_setup),
+for _name, _fake, _cpu, _backward, _setup in (
+    ("epilogue", _epilogue_fake, _epilogue_cpu, _epilogue_backward, _epilogue_setup),
+    ("epilogue_slope", _epilogue_slope_fake, _epilogue_slope_cpu, _epilogue_slope_backward, _epilogue_slope_setup),
+    ("epilogue_backward", _epilogue_backward_fake, _epilogue_backward_cpu, _not_again, None),
+    ("upfirdn2d", _upfirdn2d_fake, _upfirdn2d_cpu, _upfirdn2d_backward, _upfirdn2d_setup),
+    ("blur_epilogue", _blur_epilogue_fake, _blur_epilogue_cpu, _blur_epilogue_backward, _blur_epilogue_setup),
+    ("epilogue_to_rgb", _epilogue_to_rgb_fake, _epilogue_to_rgb_cpu, _not_again, _to_rgb_setup),
 ):
+    library.define(f"stylegan2_ops::{_name}", SIGNATURES[_name])
+    library.register_fake(f"stylegan2_ops::{_name}", _fake)
+    library.impl(f"stylegan2_ops::{_name}", "CPU", _cpu)
     library.register_autograd(f"stylegan2_ops::{_name}", _backward, setup_context=_setup)

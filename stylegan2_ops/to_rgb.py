@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from stylegan2_ops import loader
-from stylegan2_ops.epilogue import check_parts, layer_epilogue_reference, wants_gradient
+from stylegan2_ops.epilogue import check_parts, check_rank, layer_epilogue_reference, wants_gradient
 from stylegan2_ops.upfirdn2d import upfirdn2d_reference
 
 SKIP_PAD = (2, 1, 2, 1)  # around the image below, which is enlarged by two and filtered with 4 by 4 taps
@@ -39,7 +39,8 @@ def epilogue_to_rgb(
     The image is made from y before it is rounded. Differentiable twice in every tensor.
     Errors: TypeError (not floating point), ValueError (wrong shape, device or number).
     """
-    check_parts(x, demodulation, noise, strength, bias, (x.shape[2], x.shape[3]) if x.ndim == 4 else (0, 0), next_scale)
+    check_rank(x)
+    check_parts(x, demodulation, noise, strength, bias, (x.shape[2], x.shape[3]), next_scale)
     below = (x.shape[0], 3, x.shape[2] // 2, x.shape[3] // 2)
     if weight.shape != (x.shape[0], 3, x.shape[1]) or rgb_bias.shape != (3,) or kernel.shape != (4, 4):
         raise ValueError(
