@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from torch.utils.data import DataLoader, Sampler
 from datasets.sample_weights import epoch_length
 from psp.batch import Batch
 from psp.files import name_number
+from psp.read_compute_write import cores
 from psp.signals import leave_signals_to_the_parent
 
 if TYPE_CHECKING:
@@ -129,12 +129,12 @@ def collate(items: Sequence[tuple[Any, ...]]) -> Batch:
     return Batch(torch.stack(source), torch.stack(target), list(names), torch.stack(labels[0]) if labels else None)
 
 
-def loader_processes(name: str, wanted: int) -> int:
+def loader_processes(name: str, workers: int) -> int:
     """`--workers` as far as there are cores for them; the batches are the same for any number."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if wanted > cores:
-        print(f"--{name} {wanted}: {cores} are used, one for each core")
-    return min(wanted, cores)
+    most = cores()
+    if workers > most:
+        print(f"--{name} {workers}: {most} are used, one for each core")
+    return min(workers, most)
 
 
 def train_loader(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from psp.images.decode import to_grey, to_rgb
 from psp.images.labels import LABELS, LabelMap, get_label_map
 from psp.images.preprocess import choose_fit, label_ids, make_square, source_pixels, target_pixels
 from psp.images.sources import ImageSource, open_source
+from psp.read_compute_write import cores
 
 if TYPE_CHECKING:
     from psp.tasks import Task
@@ -174,7 +174,7 @@ class PixelPairs(Dataset[tuple[Any, ...]]):
             with contextlib.suppress(UserError):  # named when it is its turn
                 self.pixels(index)
 
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool, counted(None, "decoding", len(rows)) as bar:
+        with ThreadPoolExecutor(cores()) as pool, counted(None, "decoding", len(rows)) as bar:
             for start in range(0, len(rows), CHUNK):
                 before = len(self.store)
                 if self.store.left:

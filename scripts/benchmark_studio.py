@@ -31,6 +31,7 @@ from typing import Any
 
 from psp.cli import Parser
 from psp.errors import UserError, run_main
+from psp.read_compute_write import cores
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 SKETCH = ROOT / "examples" / "sketches" / "female_1.jpg"
@@ -72,7 +73,7 @@ def main() -> int:
         threading.Thread(target=lambda: [None for _ in process.stdout or ()], daemon=True).start()
         port = int(line.split("localhost:")[1].split()[0])
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-        record: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(),
+        record: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "cores": cores(),
                                   "load_before": load, "threads": flags.threads}  # fmt: skip
         started = time.perf_counter()
         status, _, _ = send(port, *form({"image": SKETCH.read_bytes()}))

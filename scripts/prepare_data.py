@@ -20,15 +20,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import argparse
-import os
 from collections.abc import Callable
 from typing import Any
 
 from psp.cli import Parser
 from psp.errors import run_main
+from psp.read_compute_write import cores
 
 SHOWN = 20
-WORKERS = min(8, os.cpu_count() or 1)
+WORKERS = min(8, cores())
 FORMAT: Any = {"dest": "extension", "default": "png", "choices": ("png", "jpg", "webp")}
 
 

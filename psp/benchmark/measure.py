@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import statistics
 import time
@@ -13,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+
+from psp.read_compute_write import cores
 
 Run = Callable[[], object]
 
@@ -137,7 +138,7 @@ def machine(device: torch.device) -> dict[str, object]:
     record: dict[str, object] = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "tf32_convolutions": torch.backends.cudnn.allow_tf32,
         "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
     }
