@@ -9,10 +9,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 
 from psp.cli import Parser, add_bool
 from psp.errors import UserError, run_main
@@ -25,8 +24,8 @@ def parser() -> Parser:
     parser = Parser("Times of this project's networks beside pSp's structure, taken in turns; random weights.")
     add = parser.add_argument
     add("--cases", default=",".join(CASES), metavar="LIST", help=f"which of {', '.join(CASES)}")
-    add("--sizes", default="256,1024", metavar="LIST", help="output sides of the generator")
-    add("--batches", default="1", metavar="LIST", help="batch sizes for inference")
+    add("--sizes", type=numbers, default="256,1024", metavar="LIST", help="output sides of the generator")
+    add("--batches", type=numbers, default="1", metavar="LIST", help="batch sizes for inference")
     add("--train_batch", type=int, default=2, metavar="N", help="batch size of the training step")
     add("--precisions", default="fp32,bf16", metavar="LIST", help="fp32, bf16, and on GPUs tf32, fp16")
     add("--n_outputs", type=int, default=5, metavar="N", help="outputs of style mixing")
@@ -35,26 +34,17 @@ def parser() -> Parser:
     add("--threads", type=int, metavar="N", help="CPU threads (default: torch's)")
     add_bool(parser, "compile", False, "torch.compile as well (minutes)")
     add_bool(parser, "tf32", True, "on GPUs: pSp's structure and training may use TF32 (ours: see --precisions)")
-    add_bool(
-        parser, "count", False, "measure nothing: count what would run on a GPU, and predict its time by data sheets"
-    )
+    add_bool(parser, "count", False, "measure nothing: count what a GPU would run, and predict its time by data sheets")
     add_bool(parser, "profile", False, "on a GPU: which kernels take how long, in fp16, instead of comparing")
-    add(
-        "--out",
-        metavar="DIR",
-        help="where benchmark.json, .md and .png go (default: output/benchmark, or the next free)",
-    )
+    add("--out", metavar="DIR", help="for benchmark.json, .md and .png (default: output/benchmark, or the next free)")
     add_bool(parser, "overwrite", False, "replace results of other settings or of another device")
     return parser
 
 
-def numbers(text: str, flag: str) -> list[int]:
-    try:
-        values = [int(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if not values or min(values) < 1:
-        raise UserError(f"{flag} {text!r}: a list of whole numbers like 1,8 is needed")
+def numbers(text: str) -> list[int]:
+    values = [int(part) for part in text.split(",") if part.isdecimal()]
+    if 0 in values or len(values) != len(text.split(",")):
+        raise ArgumentTypeError(f"{text!r} is no list of whole numbers like 1,8")
     return values
 
 
@@ -63,8 +53,6 @@ def main() -> int:
     unknown = [name for name in options.cases.split(",") if name not in CASES]
     if unknown:
         raise UserError(f"--cases {unknown[0]!r} is not known", f"choose from {','.join(CASES)}")
-    for flag in ("sizes", "batches"):
-        setattr(options, flag, numbers(getattr(options, flag), f"--{flag}"))
     options.out = folder_for(options)
     if options.profile:
         return show_profile(options)
@@ -86,16 +74,31 @@ def folder_for(options: Namespace) -> Path:
 
 
 def show_profile(options: Namespace) -> int:
-    from psp.benchmark import cases, profiled
+    """Which kernels of encoder and generator take how long, in fp16, without graphs."""
+    from functools import partial
+
+    from psp.benchmark.cases import random_model, sketches
+    from psp.benchmark.measure import kernels_of
     from psp.device import pick_device
     from psp.files import make_folder, write_text
+    from psp.inference.engine import Engine
 
     device = pick_device(options.device)
     if device.type != "cuda":
         raise UserError("--profile shows the kernels of a GPU", "there is none here, or --device asks for another")
-    tables = [profiled.inference(cases.random_model(size, device), options.batches) for size in options.sizes]
-    write_text(make_folder(options.out) / "profile.md", "\n".join(tables))
-    print("\n".join(tables))
+    text = ""
+    for size in options.sizes:
+        engine = Engine(random_model(size, device), precision="fp16", graphs=False)
+        for batch in options.batches:
+            source = sketches(batch, device)
+            codes = engine.encode(source)
+            for name, way in (
+                ("encoder", partial(engine.encode, source)),
+                ("generator", partial(engine.decode, codes)),
+            ):
+                text += f"{name}, batch {batch}\n\n```\n{kernels_of(way)}\n```\n\n"
+    write_text(make_folder(options.out) / "profile.md", text)
+    print(text)
     return 0
 
 
@@ -127,12 +130,13 @@ def count(options: Namespace) -> int:
 
 def run(options: Namespace) -> int:
     import json
+    from dataclasses import asdict
 
     import torch
 
     from psp.benchmark import cases
     from psp.benchmark.measure import ceilings, gflop, in_turns, machine, relative_error
-    from psp.benchmark.report import Row, markdown, plot, record, rows_of
+    from psp.benchmark.report import Row, markdown, plot, rows_of
     from psp.device import device_name, pick_device
     from psp.files import make_folder, write_text
 
@@ -147,16 +151,16 @@ def run(options: Namespace) -> int:
     print(f"{device_name(device)}: matrix products reach {reached}, a copy {limits.copy_gb:.3g} GB/s", flush=True)
     rows: list[Row] = []
 
-    def measure(case: cases.Case, *, work: bool = True) -> None:
+    def measure(case: cases.Case) -> None:
         reference, *others = case.ways
         grad = case.name.startswith("training")
         with torch.inference_mode(not grad):
             results = {name: case.ways[name]() for name in case.ways}
             errors = {n: relative_error(results[n], results[reference]) for n in others}  # type: ignore[arg-type]
             del results
-            arithmetic = gflop(case.plain or case.ways[others[0]]) if work and case.moved is None else None
+            arithmetic = gflop(case.plain or case.ways[others[0]]) if case.moved is None else None
             timings = in_turns(case.ways, device, rounds=options.rounds)
-        case_rows = rows_of(case, timings, dict(errors), arithmetic, limits)
+        case_rows = rows_of(case, timings, errors, arithmetic, limits)
         rows.extend(case_rows)
         print(markdown(case_rows, cpu=device.type == "cpu"), flush=True)
 
@@ -181,8 +185,11 @@ def run(options: Namespace) -> int:
             measure(cases.training(model, options.train_batch, objective, [p for p in precisions if p != "fp16"]))
         del model
     info = machine(device)
-    command = "python scripts/benchmark.py " + " ".join(sys.argv[1:])
-    write_text(out / "benchmark.json", json.dumps(record(rows, info, limits, command), indent=1) + "\n")
+    record = {
+        "command": "python scripts/benchmark.py " + " ".join(sys.argv[1:]), "machine": info,
+        "ceilings": asdict(limits), "rows": [asdict(row) for row in rows],
+    }  # fmt: skip
+    write_text(out / "benchmark.json", json.dumps(record, indent=1) + "\n")
     write_text(out / "benchmark.md", markdown(rows, cpu=device.type == "cpu"))
     plot(rows, out / "benchmark.png", f"{info['device']}, torch {torch.__version__}, {info['threads']} threads")
     print(f"written to {out}")

@@ -71,13 +71,9 @@ def inference(model: PSP, batch: int, precisions: Sequence[str], *, compiled: bo
     plain = original.encoder(model.encoder)
     average = model.latent_avg
     encoder = Case("encoder", batch, {REFERENCE: lambda: plain(source) + average})
-    decoder = Case(
-        f"generator {model.output_size}", batch, {REFERENCE: lambda: original.synthesize(model.decoder, codes)}
-    )
-    both = Case(
-        f"end to end {model.output_size}", batch,
-        {REFERENCE: lambda: original.synthesize(model.decoder, plain(source) + average)},
-    )  # fmt: skip
+    size, synthesize = model.output_size, partial(original.synthesize, model.decoder)
+    decoder = Case(f"generator {size}", batch, {REFERENCE: lambda: synthesize(codes)})
+    both = Case(f"end to end {size}", batch, {REFERENCE: lambda: synthesize(plain(source) + average)})
     for precision in precisions:
         for compile in (False, True) if compiled else (False,):
             engine = Engine(model, precision=precision, compile=compile)
@@ -96,19 +92,14 @@ def mixing(model: PSP, outputs: int, precisions: Sequence[str]) -> Case:
     plain = copy.copy(model)
     plain._modules = dict(model._modules) | {"encoder": original.encoder(model.encoder)}
     z = torch.randn(outputs, model.style_dim, generator=torch.Generator().manual_seed(2)).to(model.device)
-    case = Case(
-        f"mixing, {outputs} outputs, {model.output_size}",
-        outputs,
-        {REFERENCE: lambda: original.mix(plain, source, z, layers)},
-    )
+    ways: dict[str, Run] = {REFERENCE: lambda: original.mix(plain, source, z, layers)}
 
     def ours(engine: Engine) -> Tensor:
         return engine.decode(mix(engine.encode(source).repeat(outputs, 1, 1), model.map(z), layers))
 
-    for precision in precisions:
-        case.ways[f"ours, {precision}"] = partial(ours, Engine(model, precision=precision))
-    case.plain = lambda: model.decode(model.encode(source).repeat(outputs, 1, 1))
-    return case
+    ways |= {f"ours, {precision}": partial(ours, Engine(model, precision=precision)) for precision in precisions}
+    name = f"mixing, {outputs} outputs, {model.output_size}"
+    return Case(name, outputs, ways, plain=lambda: model.decode(model.encode(source).repeat(outputs, 1, 1)))
 
 
 def trainer(model: PSP, objective: Objective, precision: str = "fp32") -> Callable[[Tensor, Tensor], Tensor]:

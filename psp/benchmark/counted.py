@@ -13,6 +13,7 @@ from torch import Tensor
 from psp.benchmark import original
 from psp.benchmark.cases import REFERENCE, Objective, random_model, sketches, trainer
 from psp.benchmark.count import CARDS, Count, counted
+from psp.benchmark.report import table
 from psp.inference.frozen_encoder import frozen_encoder
 from psp.networks.stylegan2_inference import BatchedGenerator
 
@@ -36,17 +37,9 @@ class Row:
 
 
 def row(what: str, way: str, precision: str, images: int, count: Count) -> Row:
-    return Row(
-        what,
-        way,
-        precision,
-        images,
-        count.total,
-        count.blocking,
-        1e3 * count.gigabytes / images,
-        count.gflop / images,
-        {card.name: count.predicted_ms(card, precision) / images for card in CARDS},
-    )
+    predicted = {card.name: count.predicted_ms(card, precision) / images for card in CARDS}
+    megabytes, gflop = 1e3 * count.gigabytes / images, count.gflop / images
+    return Row(what, way, precision, images, count.total, count.blocking, megabytes, gflop, predicted)
 
 
 @torch.no_grad()
@@ -57,16 +50,15 @@ def inference(size: int, batch: int, precision: str) -> list[Row]:
     plain, ours = original.encoder(model.encoder), frozen_encoder(model.encoder, dtype)
     batched, average = BatchedGenerator(model.decoder, dtype), model.latent_avg
 
-    def pictures() -> Tensor:
-        return original.synthesize(model.decoder, codes)
-
-    def encode() -> Tensor:
-        images: Tensor = (ours(source.to(dtype)) + average.to(dtype)).float()
-        return images
-
     ways = {
-        (REFERENCE, "tf32"): (lambda: plain(source) + average, pictures),
-        ("ours", precision): (encode, lambda: batched(codes)),
+        (REFERENCE, "tf32"): (
+            lambda: plain(source) + average,
+            lambda: original.synthesize(model.decoder, codes),
+        ),
+        ("ours", precision): (
+            lambda: (ours(source.to(dtype)) + average.to(dtype)).float(),
+            lambda: batched(codes),
+        ),
     }
     rows = []
     for (way, used), (to_codes, to_images) in ways.items():
@@ -114,16 +106,11 @@ def step_and_backward(step: Callable[[], object]) -> tuple[Count, Count]:
 
 def markdown(rows: list[Row]) -> str:
     """A table; times are predicted."""
-    names = [card.name for card in CARDS]
+    titles = ["what", "batch", "way", "launches", "blocking reads", "MB / image", "GFLOP / image"]
+    titles += [f"{card.name}, predicted ms / image" for card in CARDS]
     lines = [
-        "| what | batch | way | launches | blocking reads | MB / image | GFLOP / image | "
-        + " | ".join(f"{name}, predicted ms / image" for name in names) + " |",
-        "|---|---|---|---|---|---|---|" + "---|" * len(names),
+        (r.what, r.images, f"{r.way}, {r.precision}", r.launches, r.blocking, f"{r.mb_per_image:.0f}",
+         f"{r.gflop_per_image:.0f}", *(f"{ms:.2f}" for ms in r.predicted_ms.values()))
+        for r in rows
     ]  # fmt: skip
-    for r in rows:
-        times = " | ".join(f"{r.predicted_ms[name]:.2f}" for name in names)
-        lines.append(
-            f"| {r.what} | {r.images} | {r.way}, {r.precision} | {r.launches} | {r.blocking} | {r.mb_per_image:.0f} | "
-            f"{r.gflop_per_image:.0f} | {times} |"
-        )
-    return "\n".join(lines) + "\n"
+    return table(titles, lines)

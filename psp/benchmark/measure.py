@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import resource
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from psp.read_compute_write import cores
@@ -72,22 +74,19 @@ def _reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts at what is in use now
-    except OSError:
-        pass
 
 
 def _peak_mb(device: torch.device) -> float | None:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM"):
-                return int(line.split()[1]) / 1024
-    except OSError:
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else memory_mb("VmHWM")
+
+
+def memory_mb(field: str, process: int | str = "self") -> float | None:
+    """Megabytes of a process: "VmRSS", which it has, or "VmHWM", its peak; None where the system does not tell."""
+    status = Path(f"/proc/{process}/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(field)), None)
 
 
 def gflop(run: Run) -> float:
@@ -154,10 +153,17 @@ def machine(device: torch.device) -> dict[str, object]:
 
 
 def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return "CPU"
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    return names[0] if names else "CPU"
+
+
+def kernels_of(run: Run, most: int = 25) -> str:
+    """A table of the GPU kernels of one run, the `most` that take longest."""
+    for _ in range(3):
+        run()
+    with profile(activities=[ProfilerActivity.CUDA]) as record:
+        run()
+        torch.cuda.synchronize()
+    averages = record.key_averages()
+    return str(averages.table(sort_by="self_device_time_total", row_limit=most, max_name_column_width=100))

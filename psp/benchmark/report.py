@@ -1,10 +1,10 @@
-"""Results of the benchmark as records, as a Markdown table and as a picture."""
+"""Results of the benchmark as rows, as a Markdown table and as a picture."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from psp.benchmark.cases import Case
 from psp.benchmark.measure import Ceilings, Timing
@@ -34,7 +34,7 @@ class Row:
 
 
 def rows_of(
-    case: Case, timings: dict[str, Timing], errors: dict[str, float | None], gflop: float | None, limits: Ceilings
+    case: Case, timings: dict[str, Timing], errors: dict[str, float], gflop: float | None, limits: Ceilings
 ) -> list[Row]:
     """The figures of one case. gflop: arithmetic of one run of ours, the least that is needed."""
     reference = next(iter(timings.values())).median
@@ -69,27 +69,24 @@ def rows_of(
 def markdown(rows: list[Row], *, cpu: bool) -> str:
     """A table; on a CPU the time is CPU time, which other programs disturb less than the clock on the wall."""
     unit = "CPU ms / image" if cpu else "ms / image"
-    lines = [
-        f"| case | images | way | {unit} | ratio | largest difference | of the ceiling | peak memory |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    before = ""
+    titles = ("case", "images", "way", unit, "ratio", "largest difference", "of the ceiling", "peak memory")
+    lines: list[Sequence[object]] = []
+    before = None
     for row in rows:
-        case = row.case if row.case + str(row.images) != before else ""
-        before = row.case + str(row.images)
+        case = (row.case, row.images)
         error = "" if row.error is None else f"{row.error:.0e}"
         share = "" if row.share is None else f"{100 * row.share:.0f} % of {row.bound}"
         memory = "" if row.peak_mb is None else f"{row.peak_mb:.0f} MB"
-        lines.append(
-            f"| {case} | {row.images if case else ''} | {row.way} | {row.ms_per_image:.4g} | "
-            f"{row.ratio:.2f}x | {error} | {share} | {memory} |"
-        )
-    return "\n".join(lines) + "\n"
+        figures = (row.way, f"{row.ms_per_image:.4g}", f"{row.ratio:.2f}x", error, share, memory)
+        lines.append((*(("", "") if case == before else case), *figures))
+        before = case
+    return table(titles, lines)
 
 
-def record(rows: list[Row], machine: dict[str, object], limits: Ceilings, command: str) -> dict[str, Any]:
-    """Everything, for a JSON file."""
-    return {"command": command, "machine": machine, "ceilings": asdict(limits), "rows": [asdict(row) for row in rows]}
+def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table in Markdown."""
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "".join(f"| {' | '.join(map(str, cells))} |\n" for cells in lines)
 
 
 def plot(rows: list[Row], path: Path, title: str) -> None:
