@@ -6,17 +6,16 @@ Needs a running studio, Playwright and a Chromium (CHROMIUM=/path/to/it where it
 from __future__ import annotations
 
 import io
-import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 HERE = Path(__file__).resolve().parent
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+sys.path.insert(0, str(HERE.parent))
+
+from scripts.benchmark_studio import chromium_browser  # noqa: E402
 
 
 def rest(page: Any) -> None:
@@ -71,9 +70,7 @@ SHOTS = (
 
 def main() -> None:
     address = sys.argv[1] if len(sys.argv) > 1 else "http://localhost:5000"
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, headless=True, args=FLAGS)
+    with chromium_browser() as chromium:
         for name, act, options in SHOTS:
             context = chromium.new_context(reduced_motion="reduce", **options)
             context.add_init_script('localStorage.setItem(\'studio-hints\', \'["draw", "more", "choose"]\')')
@@ -85,7 +82,6 @@ def main() -> None:
             picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
             picture.save(HERE / name, "JPEG", quality=82, optimize=True, progressive=True)
             print(name, picture.size, (HERE / name).stat().st_size // 1000, "kB")
-        chromium.close()
 
 
 if __name__ == "__main__":

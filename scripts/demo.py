@@ -40,9 +40,8 @@ def main() -> int:
     started = time.perf_counter()
     place = Path(flags.exp_dir or "output/demo")
     common = {"device": flags.device, "resize_outputs": True, "overwrite": flags.exp_dir is None}
-    own = InferenceOptions(data_path=ROOT / "examples" / "sketches", exp_dir=place / "faces", **common)
-    status = translate_folder(own).status
-    sheets = [place / "faces.png"]
+    faces = InferenceOptions(data_path=ROOT / "examples" / "sketches", exp_dir=place / "faces", **common)
+    status, sheets = translate_folder(faces).status, [place / "faces.png"]
     for folder, task in SHEETS:
         options = InferenceOptions(
             mixing=True, dataset_type=task, data_path=ROOT / "examples" / folder, exp_dir=place / folder,
@@ -65,11 +64,11 @@ def first_look(place: Path) -> Image:
     from psp.images.sheets import sheet
 
     rows: list[list[Image.Image]] = [[], [], []]
-    for own in sorted((place / "faces" / "inference_results").iterdir())[::2][:FACES]:
-        with Image.open(place / "sketches" / "style_mixing" / own.name) as strip:
+    for face in sorted((place / "faces" / "inference_results").iterdir())[::2][:FACES]:
+        with Image.open(place / "sketches" / "style_mixing" / face.name) as strip:
             side = strip.height
             rows[0].append(strip.crop((0, 0, side, side)))
-            rows[1].append(Image.open(own).convert("RGB"))
+            rows[1].append(Image.open(face).convert("RGB"))
             rows[2].append(strip.crop((side, 0, 2 * side, side)))
     return sheet(rows, row_labels=["sketch", "face", "random colours"], breaks=(), cell=136)
 

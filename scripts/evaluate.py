@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT))
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psp.cli import Parser, add_bool
 from psp.errors import UserError, run_main
@@ -44,9 +44,7 @@ def build_parser() -> Parser:
     what("--results", metavar="PATH", help="folder or zip of results, whoever made them")
     what("--ground_truth", metavar="PATH", help="folder or zip of the wanted photos, matched by name")
     what("--sources", metavar="PATH", help="folder or zip of the sketches or label maps, matched by name")
-    what(
-        "--real", metavar="PATH", help="photos of any names, for the metrics of whole sets (default: the ground truth)"
-    )
+    what("--real", metavar="PATH", help="photos of any names, for metrics of whole sets (default: the ground truth)")
     what("--mixed", metavar="PATH", help="folder or zip of strips that style_mixing.py wrote, for the diversity")
     make = parser.add_argument_group("results that are made first, by the code of inference.py").add_argument
     make("--checkpoint_path", metavar="FILE", help="a checkpoint of any method (default: the bundled model)")
@@ -67,19 +65,12 @@ def build_parser() -> Parser:
     add = judge.add_argument
     add("--metrics", metavar="LIST", help="names with commas; --metrics help lists them (default: all that can be had)")
     kinds = ("auto", "inception_fid", "inception_torchvision", "vgg16")
-    add(
-        "--features", choices=kinds, default="auto", help="network for the metrics of whole sets; auto: the first there"
-    )
+    add("--features", choices=kinds, default="auto", help="network for metrics of whole sets; auto: the first there")
     add("--size", type=int, metavar="N", help="compare at N x N (default: the results' own size, at most 256)")
-    add(
-        "--exp_dir",
-        metavar="DIR",
-        help="folder for the report (default: output/evaluation/<name>, or <name>_2, ... where others lie there)",
-    )
+    add("--exp_dir", metavar="DIR", help="folder for the report (default: output/evaluation/<name>, or <name>_2, ...)")
     add("--name", metavar="TEXT", help="what the row is called (default: from the results or the checkpoint)")
     add_bool(judge, "psp_scores", False, "also write what pSp's metric scripts write (compares at 256 px, as they do)")
-    looks = "instead: what the studio could show first, and how far colours and people differ; one table"
-    add_bool(judge, "looks", False, looks)
+    add_bool(judge, "looks", False, "instead: what the studio could show first, and how far colours and people differ")
     add_bool(judge, "overwrite", False, "results and reports of other settings are made again")
     run = parser.add_argument_group("running").add_argument
     run("--test_batch_size", type=int, default=4, metavar="N", help="images at a time; changes no number on a CPU")
@@ -91,7 +82,11 @@ def build_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     flags = build_parser().parse_args(argv)
     if flags.metrics == "help":
-        return list_metrics()
+        from criteria.evaluation.registry import METRICS
+
+        for name, metric in METRICS.items():
+            print(f"{name:14s} {metric.better} is better: {metric.definition}")
+        return 0
     check(flags)
     if flags.looks:
         return looks(flags)
@@ -105,23 +100,23 @@ def main(argv: list[str] | None = None) -> int:
     from psp.files import check_settings, free_folder
 
     names, device, label = parse_metrics(flags.metrics), pick_device(flags.device), flags.name or label_of(flags)
-    folder = re.sub(r"[^\w.-]+", "_", label).strip("._") or "results"
     settings = settings_of(vars(flags))
     if flags.exp_dir:
         exp_dir = Path(flags.exp_dir).expanduser()
     else:
-        exp_dir, about = free_folder(Path("output") / "evaluation" / folder, RECORD, settings, REPORT)
+        folder = re.sub(r"[^\w.-]+", "_", label).strip("._") or "results"
+        exp_dir, about = free_folder(Path("output/evaluation") / folder, RECORD, settings, REPORT)
         if about:
             print(f"folder  {about}")
     images: dict[str, Images]
     problems: list[str] = []
     if flags.results:
-        given = {"result": flags.results, "target": flags.ground_truth, "source": flags.sources, "mixed": flags.mixed}
-        images = {role: open_source(path) for role, path in given.items() if path}
+        paths = {"result": flags.results, "target": flags.ground_truth, "source": flags.sources, "mixed": flags.mixed}
+        images = {role: open_source(path) for role, path in paths.items() if path}
         kind = get_task(flags.dataset_type).source if flags.dataset_type else kind_of(images.get("source"))
         label_map = flags.label_map
     else:
-        images, kind, problems = made_first(flags, exp_dir, with_mixed="diversity" in names)
+        images, kind, problems = translate_pairs(flags, exp_dir, with_mixed="diversity" in names)
         label_map = "celebamask"
     if flags.real:
         images["real"] = open_source(flags.real)
@@ -179,9 +174,7 @@ def report(order: Order, problems: Sequence[str] = (), *, n_images: int | None =
     for line in verdict.left_out[:SHOWN]:
         print(f"left out: {line}", file=sys.stderr)
     if len(verdict.left_out) > SHOWN:
-        print(
-            f"... all {len(verdict.left_out)} of them are listed in {order.exp_dir / 'metrics.json'}", file=sys.stderr
-        )
+        print(f"... all {len(verdict.left_out)} are listed in {order.exp_dir / 'metrics.json'}", file=sys.stderr)
     kept = f", {measured.kept} of them measured before" if measured.kept else ""
     n = len(measured.names)
     print(f"report  {order.exp_dir}: {n} image{'' if n == 1 else 's'}{kept}")
@@ -200,9 +193,7 @@ def check(flags: Namespace) -> None:
     if not flags.results and (flags.sources or flags.mixed):
         raise UserError("--sources and --mixed go with --results", "a checkpoint takes --data_root or --data_path")
     if flags.data_root and (flags.data_path or flags.ground_truth):
-        raise UserError(
-            "--data_root holds inputs and photos", "leave --data_path and --ground_truth out, or --data_root"
-        )
+        raise UserError("--data_root holds inputs and photos", "leave --data_path and --ground_truth out, or it")
     if flags.ground_truth and not (flags.results or flags.data_path):
         raise UserError("--ground_truth needs --results, or --data_path with the inputs")
     if flags.dataset_type:
@@ -213,14 +204,6 @@ def check(flags: Namespace) -> None:
         value = getattr(flags, name)
         if value is not None and value < least:
             raise UserError(f"--{name} {value} is too small", f"the least is {least}")
-
-
-def list_metrics() -> int:
-    from criteria.evaluation.registry import METRICS
-
-    for name, metric in METRICS.items():
-        print(f"{name:14s} {metric.better} is better: {metric.definition}")
-    return 0
 
 
 def label_of(flags: Namespace) -> str:
@@ -249,7 +232,7 @@ def kind_of(source: Images | None) -> str:
     return "labels" if labels else "sketch"
 
 
-def made_first(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tuple[dict[str, Images], str, list[str]]:
+def translate_pairs(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tuple[dict[str, Images], str, list[str]]:
     """The checkpoint's results on the pairs, as inference.py makes them: images by role, kind of input, problems."""
     from datasets import open_source
     from datasets.prepared import PreparedSide
@@ -260,34 +243,28 @@ def made_first(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tuple[di
     task = get_task(flags.dataset_type or task_of(flags.checkpoint_path))
     pairs = pairs_of(flags, task)
     problems = [line for line in pairs.report.lines()[1:] if line not in pairs.report.notes]
-    inputs = PreparedSide(pairs, "source", flags.n_images)
-    where = str(flags.data_path or flags.data_root or EXAMPLES)
+    inputs, photos = PreparedSide(pairs, "source", flags.n_images), PreparedSide(pairs, "target", flags.n_images)
     one_by_one = pick_device(flags.device).type == "cpu"  # there the pictures are then the same to the bit
-    batch = 1 if one_by_one else flags.test_batch_size
     options = InferenceOptions(
         exp_dir=exp_dir, checkpoint_path=flags.checkpoint_path, dataset_type=task.name, fit="stretch", cleanup=False,
         precision=flags.precision, device=flags.device, seed=flags.seed, enhance=flags.enhance,
-        enhance_weights=flags.enhance_weights, test_batch_size=batch, test_workers=flags.test_workers,
-        overwrite=flags.overwrite,
+        enhance_weights=flags.enhance_weights, test_batch_size=1 if one_by_one else flags.test_batch_size,
+        test_workers=flags.test_workers, overwrite=flags.overwrite,
     )  # fmt: skip
 
-    def made(folder: str) -> Images:
-        """What was made for these pairs; results of earlier runs with more images stay where they are."""
+    def results(folder: str, **more: Any) -> Images:
+        """Of these pairs alone; results of earlier runs with more images stay where they are."""
+        translate_folder(replace(options, **more), inputs)
         if not (exp_dir / folder).is_dir():
-            raise UserError(f"{where}: no result could be made from any of its pairs")
-        there = open_source(exp_dir / folder)
-        return there.subset([name for name in there.names if name in set(inputs.names)])
+            raise UserError(f"{inputs.path}: no result could be made from any of its pairs")
+        source = open_source(exp_dir / folder)
+        return source.subset([name for name in source.names if name in set(inputs.names)])
 
-    translate_folder(options, inputs)
-    images: dict[str, Images] = {
-        "result": made("inference_results"), "target": PreparedSide(pairs, "target", flags.n_images),
-        "source": inputs,
-    }  # fmt: skip
+    images: dict[str, Images] = {"result": results("inference_results"), "target": photos, "source": inputs}
     if with_mixed and task.fine_from is not None:
         try:
             outputs = {"n_outputs_to_generate": flags.n_outputs_to_generate, "truncation": flags.truncation}
-            translate_folder(replace(options, mixing=True, **outputs), inputs)
-            images["mixed"] = made("style_mixing")
+            images["mixed"] = results("style_mixing", mixing=True, **outputs)
         except UserError as error:
             print(f"no diversity: {error}", file=sys.stderr)
     return images, task.source, problems
@@ -322,12 +299,11 @@ def looks(flags: Namespace) -> int:
     from psp.device import pick_device
     from psp.files import make_folder, write_text
     from psp.images.preprocess import to_network
-    from psp.weights.load import bundled, load_model
-    from psp.weights.places import locate
+    from psp.weights.load import load_model
 
     task = get_task(flags.dataset_type or task_of(flags.checkpoint_path))
-    path = locate(flags.checkpoint_path) if flags.checkpoint_path else bundled(task.name)
-    model = load_model(path, task=task.name, device=pick_device(flags.device))
+    model = load_model(flags.checkpoint_path, task=task.name, device=pick_device(flags.device))
+    assert model.path is not None
     pairs = pairs_of(flags, task, model.output_size)
     drawings = []
     for k in spread(range(len(pairs.pairs)), flags.n_images):
@@ -345,10 +321,16 @@ def looks(flags: Namespace) -> int:
         rows[name] = row
         print(f"{name:24s}" + "".join(f"{row[c]:16.3f}" if c in row else f"{'-':>16s}" for c in COLUMNS), flush=True)
     features = extractor.name if extractor else "no network for it here"
-    for column, words in COLUMNS.items():
-        print(f"{column}: {words.format(features=features, n_faces=n_faces)}")
-    exp_dir = make_folder(Path(flags.exp_dir or Path("output") / "evaluation" / label_of(flags)).expanduser())
-    record = {"model": path.name, "features": features, "n_drawings": len(drawings), "n_faces": n_faces, "looks": rows}
+    for column, definition in COLUMNS.items():
+        print(f"{column}: {definition.format(features=features, n_faces=n_faces)}")
+    exp_dir = make_folder(Path(flags.exp_dir or f"output/evaluation/{label_of(flags)}").expanduser())
+    record = {
+        "model": model.path.name,
+        "features": features,
+        "n_drawings": len(drawings),
+        "n_faces": n_faces,
+        "looks": rows,
+    }
     write_text(exp_dir / "looks.json", json.dumps(record | {"seed": flags.seed}, indent=2) + "\n")
     print(f"report  {exp_dir / 'looks.json'}: {len(drawings)} drawings")
     return 0
@@ -372,23 +354,23 @@ def match(images: Mapping[str, Images], n_images: int | None) -> tuple[list[Exam
     from datasets.prepared import spread
 
     results = images["result"]
-    words = {"target": "ground truth", "source": "input", "mixed": "strip of variants"}
+    titles = {"target": "ground truth", "source": "input", "mixed": "strip of variants"}
     partners: dict[str, dict[str, str]] = {}
     problems: list[str] = []
-    for role in [role for role in images if role in words]:
+    for role in [role for role in images if role in titles]:
         pairing = match_names(results.names, images[role].names)
         partners[role] = dict(pairing.pairs)
-        problems += pairing.without_partner(results, images[role], source="result", target=words[role])
+        problems += pairing.without_partner(results, images[role], source="result", target=titles[role])
     complete = [name for name in results.names if all(name in partner_of for partner_of in partners.values())]
     if not complete:
         other = next(images[role] for role in partners)
         raise UserError(
             f"no names match: {results.path} has {results.names[0]}, ..., {other.path} {other.names[0]}, ..."
         )
-    return [
-        {"result": name, **{role: partner_of[name] for role, partner_of in partners.items()}}
-        for name in spread(complete, n_images)
-    ], problems
+    examples = []
+    for name in spread(complete, n_images):
+        examples.append({"result": name, **{role: partner_of[name] for role, partner_of in partners.items()}})
+    return examples, problems
 
 
 if __name__ == "__main__":

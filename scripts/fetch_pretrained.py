@@ -9,12 +9,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import difflib
 import os
-from typing import Any
+from argparse import Namespace
 
 from psp.cli import Parser
 from psp.errors import UserError, one_line, run_main
@@ -23,39 +22,35 @@ from psp.weights.places import DOWNLOADS, Published, find_weights, read_manifest
 
 def build_parser() -> Parser:
     parser = Parser("Fetch published weights: pSp, e4e, ReStyle, StyleGAN2 generators, and the losses' networks.")
-    parser.add_argument("names", metavar="NAME", nargs="*", help="files to fetch, with or without their ending")
-    parser.add_argument(
-        "--list", action="store_true", help="what there is; with names: their sources, sizes, hashes, licences"
-    )
-    parser.add_argument("--out", metavar="DIR", help="where to (default: $PSP_WEIGHTS_DIR, or pretrained/downloads)")
-    parser.add_argument(
-        "--from", dest="mirror", metavar="DIR", help="take the files from this folder, not from the web"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="fetch again what is there")
-    parser.add_argument("--timeout", type=float, default=30.0, metavar="S", help="seconds that a server may be silent")
-    parser.add_argument("--attempts", type=int, default=5, metavar="N", help="connections without progress, then stop")
+    add = parser.add_argument
+    add("names", metavar="NAME", nargs="*", help="files to fetch, with or without their ending")
+    add("--list", action="store_true", help="what there is; with names: their sources, sizes, hashes, licences")
+    add("--out", metavar="DIR", help="where to (default: $PSP_WEIGHTS_DIR, or pretrained/downloads)")
+    add("--from", dest="mirror", type=Path, metavar="DIR", help="take the files from this folder, not from the web")
+    add("--overwrite", action="store_true", help="fetch again what is there")
+    add("--timeout", type=float, default=30.0, metavar="S", help="seconds that a server may be silent")
+    add("--attempts", type=int, default=5, metavar="N", help="connections without progress, then stop")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     flags = build_parser().parse_args(argv)
     known = read_manifest()
+    entries = list(dict.fromkeys(choose(name, known) for name in flags.names))
     if flags.list:
-        for entry in [choose(name, known) for name in flags.names]:
+        for entry in entries:
             show(entry)
-        if not flags.names:
+        if not entries:
             show_table(known)
         return 0
-    if not flags.names:
+    if not entries:
         raise UserError("name what to fetch", "--list shows what there is")
     if flags.timeout <= 0 or flags.attempts < 1:
         raise UserError(f"--timeout {flags.timeout} --attempts {flags.attempts} must be positive")
-    entries = list(dict.fromkeys(choose(name, known) for name in flags.names))
-    folder = Path(flags.out or os.environ.get("PSP_WEIGHTS_DIR") or DOWNLOADS).expanduser()
     failed = 0
     for entry in entries:
         try:
-            get(entry, folder, flags)
+            get(entry, flags)
         except UserError as error:
             if len(entries) == 1:
                 raise
@@ -77,7 +72,7 @@ def choose(name: str, known: dict[str, Published]) -> Published:
     return entry
 
 
-def get(entry: Published, folder: Path, flags: Any) -> None:
+def get(entry: Published, flags: Namespace) -> None:
     """Fetch one file and say how to use it."""
     if entry.committed:
         print(f"{entry.name} is part of the repository: {find_weights(entry.name) or 'but missing here'}")
@@ -86,20 +81,15 @@ def get(entry: Published, folder: Path, flags: Any) -> None:
 
     from psp.weights.download.published import fetch
     from psp.weights.download.transfer import Patience
+    from psp.weights.formats import read_weights
 
+    folder = Path(flags.out or os.environ.get("PSP_WEIGHTS_DIR") or DOWNLOADS).expanduser()
     path = fetch(
-        entry, folder, mirror=Path(flags.mirror).expanduser() if flags.mirror else None, overwrite=flags.overwrite,
-        patience=Patience(timeout=flags.timeout, attempts=flags.attempts), read=read,
+        entry, folder, mirror=flags.mirror and flags.mirror.expanduser(), overwrite=flags.overwrite,
+        patience=Patience(timeout=flags.timeout, attempts=flags.attempts), read=read_weights,
         say=lambda line: print(f"  {line}", flush=True),
     )  # fmt: skip
     print(f"  {path}")
-
-
-def read(path: Path) -> None:
-    """Open the file as weights; UserError when it is none."""
-    from psp.weights.formats import read_weights
-
-    read_weights(path)
 
 
 def show_table(known: dict[str, Published]) -> None:
@@ -115,20 +105,17 @@ def show(entry: Published) -> None:
     """What is known of a file, and what is not."""
     here = "  (here)" if find_weights(entry.name) else ""
     size = f"{entry.size:,} bytes" if entry.size else "not published"
+    if entry.sha256:
+        known_hash = f"sha256 {entry.sha256}"
+    elif entry.prefixes:
+        known_hash = ", ".join(f"{name} begins with {value}" for name, value in entry.prefixes)
+    else:
+        other = f" (one other copy: {entry.seen[0]}, {entry.seen[1]:,} bytes)" if entry.seen else ""
+        known_hash = f"sha256 not published{other}"
     print(f"{entry.name}{here}\n  for      {entry.use}\n  from     {entry.source}\n  licence  {entry.licence}")
-    print(f"  size     {size}\n  hash     {hash_words(entry)}")
+    print(f"  size     {size}\n  hash     {known_hash}")
     for url in entry.urls:
         print(f"  url      {url}")
-
-
-def hash_words(entry: Published) -> str:
-    if entry.sha256:
-        return f"sha256 {entry.sha256}"
-    if entry.prefixes:
-        return ", ".join(f"{name} begins with {value}" for name, value in entry.prefixes)
-    return "sha256 not published" + (
-        f" (one other copy: {entry.seen[0]}, {entry.seen[1]:,} bytes)" if entry.seen else ""
-    )
 
 
 if __name__ == "__main__":

@@ -11,18 +11,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from psp.cli import Parser
 from psp.errors import UserError, run_main
-from psp.tasks import DEFAULT_TASK
 
 
 def build_parser() -> Parser:
-    parser = Parser(
-        "Learn which styles move the parts of a face, for --vary people; writes <checkpoint>_codes.safetensors."
-    )
+    parser = Parser("Learn which styles move the parts of a face; writes <checkpoint>_codes.safetensors.")
     add = parser.add_argument
     add("--checkpoint_path", metavar="FILE", help="a pSp checkpoint (default: the bundled one)")
     add("--dataset_type", metavar="TASK", help="where the checkpoint does not say it, or to pick a bundled model")
@@ -45,12 +41,10 @@ def main(argv: list[str] | None = None) -> int:
     from psp.networks.face_parser import faces_at_input_size
     from psp.weights.code_space import CodeSpace, beside, read_code_space, save_code_space
     from psp.weights.face_parser import load_face_parser
-    from psp.weights.load import bundled, load_model
-    from psp.weights.places import locate
+    from psp.weights.load import load_model
 
-    task = flags.dataset_type or (None if flags.checkpoint_path else DEFAULT_TASK)
-    path = locate(flags.checkpoint_path) if flags.checkpoint_path else bundled(task or DEFAULT_TASK)
-    model = load_model(path, task=task, device=pick_device(flags.device))
+    model = load_model(flags.checkpoint_path, task=flags.dataset_type, device=pick_device(flags.device))
+    assert model.path is not None
     parser = load_face_parser().to(model.device)
     z = torch.randn(2 * flags.n_faces, model.style_dim, generator=torch.Generator().manual_seed(flags.seed))
     with torch.no_grad():
@@ -63,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     bands = model.bands()
     layers = bands["middle"] + bands["fine"][: len(bands["fine"]) // 2]  # the last ones hardly move anything
     axes = find_axes(model.decode, parse, styles, layers, seed=flags.seed)
-    out = Path(flags.out).expanduser() if flags.out else beside(path)
+    out = Path(flags.out).expanduser() if flags.out else beside(model.path)
     space = read_code_space(out, n_styles=model.n_styles, style_dim=model.style_dim) if out.is_file() else CodeSpace()
     space.parts = axes
     save_code_space(space, out)

@@ -86,7 +86,7 @@ def memory_mb(field: str, process: int | str = "self") -> float | None:
     """Megabytes of a process: "VmRSS", which it has, or "VmHWM", its peak; None where the system does not tell."""
     status = Path(f"/proc/{process}/status")
     lines = status.read_text().splitlines() if status.exists() else []
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(field)), None)
+    return next((round(int(line.split()[1]) / 1024, 1) for line in lines if line.startswith(field)), None)
 
 
 def gflop(run: Run) -> float:

@@ -11,7 +11,7 @@ from psp.errors import UserError, run_main
 from psp.inference.options import parse
 
 
-def infer(argv: Sequence[str], *, prog: str, mixing: bool = False) -> int:
+def infer(argv: Sequence[str] | None = None, *, prog: str | None = None, mixing: bool = False) -> int:
     """One face for every sketch, label map or photo; `mixing`: several, with other styles. Returns the exit status."""
     options = parse(argv, mixing=mixing, prog=prog)  # torch is only imported once the flags are right
     from psp.inference.run import translate_folder
@@ -19,7 +19,7 @@ def infer(argv: Sequence[str], *, prog: str, mixing: bool = False) -> int:
     return translate_folder(options).status
 
 
-def mix(argv: Sequence[str], *, prog: str) -> int:
+def mix(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     return infer(argv, prog=prog, mixing=True)
 
 
