@@ -17,13 +17,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 METRICS = {
     "mse": ("MSE ↓", 0), "psnr": ("PSNR ↑", 2), "ssim": ("SSIM ↑", 3), "l2_norm": ("L2 norm ↓", 0),
@@ -48,7 +51,7 @@ def with_table(page: str, name: str, text: str) -> str:
     """The page with another text between the marks of that table."""
     begin, end = f"<!-- table {name} -->\n", "<!-- end -->"
     before, after = page.split(begin, 1)
-    return before + begin + text + "\n" + after[after.index(end) :]
+    return before + begin + text + after[after.index(end) :]
 
 
 class Row:
@@ -64,24 +67,24 @@ class Row:
     def checkpoint(self) -> Path | None:
         if self.folder is None:
             return ROOT / self.entry["checkpoint"]
-        checkpoints = list((self.folder / "checkpoints").glob("iteration_*.pt"))
+        checkpoints = (self.folder / "checkpoints").glob("iteration_*.pt")
         return max(checkpoints, key=lambda path: int(path.stem.split("_")[1]), default=None)
 
-    def evaluate(self) -> None:
-        again = ["--overwrite"] * (self.report / "metrics.json").exists()  # of an earlier checkpoint
-        options = ["--checkpoint_path", self.checkpoint, "--name", self.name, *self.table["evaluate"], *again]
-        evaluate(self.report, *options)
-
-    def is_evaluated(self) -> bool:
-        """Whether the report is of the newest checkpoint."""
+    def evaluation(self) -> dict[str, Any]:
+        """The report, empty where there is none."""
         path = self.report / "metrics.json"
-        if not path.exists() or self.checkpoint is None:
-            return False
-        return (ROOT / json.loads(path.read_text())["checkpoint"]).resolve() == self.checkpoint.resolve()
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def evaluate(self) -> None:
+        """Make the report, unless it is of the newest checkpoint."""
+        earlier = self.evaluation()
+        if earlier and (ROOT / earlier["checkpoint"]).resolve() == self.checkpoint.resolve():
+            return
+        options = ["--checkpoint_path", self.checkpoint, "--name", self.name, *self.table["evaluate"]]
+        evaluate(self.report, *options, *["--overwrite"] * bool(earlier))
 
     def values(self) -> dict[str, float | None]:
-        path = self.report / "metrics.json"
-        metrics = json.loads(path.read_text())["metrics"] if path.exists() else {}
+        metrics = self.evaluation().get("metrics", {})
         return {metric: metrics.get(metric, {}).get("value") for metric in METRICS}
 
     def cost(self) -> str:
@@ -119,34 +122,36 @@ def seconds_per_image(models: dict[str, Any]) -> dict[str, float]:
     return {name: timing.median for name, timing in timings.items()}
 
 
-def table(rows: list[Row], models: dict[str, Any]) -> str:
+def table_of(rows: list[Row], models: dict[str, Any]) -> str:
     """Metrics down, methods across; the best value of each metric is bold."""
+    from psp.benchmark.report import table
+
     seconds = seconds_per_image(models)
-    values = {row.name: row.values() for row in rows}
-    lines = ["| | " + " | ".join(row.name for row in rows) + " |", "|---|" + "---|" * len(rows)]
-    lines.append("| trained | " + " | ".join(row.entry["trained"] for row in rows) + " |")
-    lines.append("| training cost | " + " | ".join(row.cost() for row in rows) + " |")
-    lines.append("| result, px | " + " | ".join(str(models[row.name].output_size) for row in rows) + " |")
-    lines.append("| parameters in use | " + " | ".join(parameters(models[row.name]) for row in rows) + " |")
-    lines.append("| CPU seconds per image | " + " | ".join(f"{seconds[row.name]:.2f}" for row in rows) + " |")
-    return "\n".join([*lines, *metric_lines(list(values.values()))])
+    facts = [
+        ("trained", *(row.entry["trained"] for row in rows)),
+        ("training cost", *(row.cost() for row in rows)),
+        ("result, px", *(models[row.name].output_size for row in rows)),
+        ("parameters in use", *(parameters(models[row.name]) for row in rows)),
+        ("CPU seconds per image", *(f"{seconds[row.name]:.2f}" for row in rows)),
+    ]
+    return table(["", *(row.name for row in rows)], [*facts, *metric_rows([row.values() for row in rows])])
 
 
-def metric_lines(
+def metric_rows(
     columns: Sequence[Mapping[str, float | None]], metrics: Sequence[str] = tuple(METRICS), *, bold: bool = True
-) -> list[str]:
-    """A line of Markdown for each metric that a column has; bold: the best value is."""
-    lines = []
+) -> list[list[str]]:
+    """Title and cells of each metric that a column has; bold: the best value is."""
+    rows = []
     for metric in metrics:
         title, digits = METRICS[metric]
         scores = [column.get(metric) for column in columns]
-        there = {score for score in scores if score is not None}
-        best = None if len(there) < 2 or not bold else min(there) if "↓" in title else max(there)
+        measured = {score for score in scores if score is not None}
+        best = None if len(measured) < 2 or not bold else min(measured) if "↓" in title else max(measured)
         cells = ["–" if score is None else f"{score:.{digits}f}" for score in scores]
-        cells = [f"**{cell}**" if score in there & {best} else cell for cell, score in zip(cells, scores)]
-        if there:
-            lines.append("| " + " | ".join([title, *cells]) + " |")
-    return lines
+        cells = [f"**{cell}**" if score in measured & {best} else cell for cell, score in zip(cells, scores)]
+        if measured:
+            rows.append([title, *cells])
+    return rows
 
 
 def pictures(name: str, rows: list[Row], models: dict[str, Any], entry: dict[str, Any]) -> None:
@@ -164,22 +169,20 @@ def pictures(name: str, rows: list[Row], models: dict[str, Any], entry: dict[str
     cells: list[list[Image.Image]] = []
     for path in (ROOT / place for place in entry["inputs"]):
         source = prepare_source(open_image(path), task)[None]
-        line = [
-            source_to_image(source[0], task),
-            *(Image.fromarray(translate(source, [path.name]).pixels[0, 0]) for translate in translators),
-        ]
+        results = [Image.fromarray(translate(source, [path.name]).pixels[0, 0]) for translate in translators]
         photo = ROOT / entry["photos"] / f"{path.stem}.jpg"
-        if photo.exists():
-            line.append(open_image(photo).convert("RGB"))
-        cells.append([image.resize((192, 192), Image.Resampling.BICUBIC) for image in line])
-    captions = ["input", *(row.entry.get("short", row.name) for row in rows), *(["photo"] if photo.exists() else [])]
+        photos = [open_image(photo).convert("RGB")] if photo.exists() else []
+        cells.append([cell(image) for image in (source_to_image(source[0], task), *results, *photos)])
+    captions = ["input", *(row.entry.get("short", row.name) for row in rows), *["photo"] * photo.exists()]
     sheet(cells, captions, cell=192).save(HERE / f"benchmark_{name}.jpg", quality=88)
+
+
+def cell(image: Image.Image) -> Image.Image:
+    return image.convert("RGB").resize((192, 192))
 
 
 def there_and_back(checkpoint: Path, entry: dict[str, Any]) -> None:
     """Photos, the sketches that a CycleGAN makes of them, and the photos that it makes of those."""
-    from PIL import Image
-
     from psp.images.decode import open_image
     from psp.images.preprocess import prepare_source
     from psp.images.sheets import sheet, to_image
@@ -187,19 +190,15 @@ def there_and_back(checkpoint: Path, entry: dict[str, Any]) -> None:
 
     to_sketch = load_any_model(str(checkpoint), direction="photo_to_sketch")
     to_photo = load_any_model(str(checkpoint))
-    assert to_sketch.task is not None and to_photo.task is not None
-    columns: list[list[Image.Image]] = []
+    columns = []
     for path in (ROOT / place for place in entry["photos"]):
         photo = open_image(path).convert("RGB")
         drawn = to_image(to_sketch.translate(prepare_source(photo, to_sketch.task)[None], 0)[0])
         back = to_image(to_photo.translate(prepare_source(drawn, to_photo.task, cleanup=False)[None], 0)[0])
-        columns.append(
-            [image.convert("RGB").resize((192, 192), Image.Resampling.BICUBIC) for image in (photo, drawn, back)]
-        )
+        columns.append([cell(image) for image in (photo, drawn, back)])
     rows = [list(row) for row in zip(*columns)]
-    sheet(rows, row_labels=["photo", "sketch of it", "photo of that"], breaks=(), cell=192).save(
-        HERE / "benchmark_cycle.jpg", quality=88
-    )
+    labels = ["photo", "sketch of it", "photo of that"]
+    sheet(rows, row_labels=labels, breaks=(), cell=192).save(HERE / "benchmark_cycle.jpg", quality=88)
 
 
 def main() -> None:
@@ -216,11 +215,10 @@ def main() -> None:
         for row in [row for row in rows if row.checkpoint is None]:
             print(f"{entry['name']}: {row.name} has no checkpoint in {row.folder}, left out", file=sys.stderr)
             rows.remove(row)
-        for row in rows:
-            if flags.evaluate and not row.is_evaluated():
-                row.evaluate()
+        for row in rows if flags.evaluate else ():
+            row.evaluate()
         models = {row.name: load_any_model(str(row.checkpoint), task=entry["task"]) for row in rows}
-        page = with_table(page, entry["name"], table(rows, models))
+        page = with_table(page, entry["name"], table_of(rows, models))
         if "pictures" in entry:
             pictures(entry["name"], rows, models, entry["pictures"])
         for row in rows:

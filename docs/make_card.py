@@ -21,7 +21,7 @@ ROOT = HERE.parent
 CARD = ROOT / "pretrained" / "README.md"
 sys.path.insert(0, str(ROOT))
 
-from make_benchmark import evaluate, metric_lines, with_table  # noqa: E402
+from make_benchmark import evaluate, metric_rows, with_table  # noqa: E402
 
 SKETCH, LABELS = "celebs_sketch_to_face", "celebs_seg_to_face"
 SHOWN = (
@@ -74,9 +74,10 @@ def photos_of(root: Path, task: str, folder: Path, results: Path) -> list[str]:
     return sorted(names)
 
 
-def table(columns: dict[str, dict[str, float]]) -> str:
-    lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    return "\n".join([*lines, *metric_lines(list(columns.values()), SHOWN, bold=False)])
+def table_of(columns: dict[str, dict[str, float]]) -> str:
+    from psp.benchmark.report import table
+
+    return table(["", *columns], metric_rows(list(columns.values()), SHOWN, bold=False))
 
 
 def pictures(model: Any, worst: Path) -> None:
@@ -133,8 +134,8 @@ def main() -> None:
         for strength in STRENGTHS
     }  # fmt: skip
     (CARD.parent / "evaluation.json").write_text(json.dumps({**columns, **strengths}, indent=1) + "\n")
-    page = with_table(CARD.read_text(encoding="utf-8"), "quality", table(columns))
-    CARD.write_text(with_table(page, "mixing", table(strengths)), encoding="utf-8")
+    page = with_table(CARD.read_text(encoding="utf-8"), "quality", table_of(columns))
+    CARD.write_text(with_table(page, "mixing", table_of(strengths)), encoding="utf-8")
     pictures(load_model(task=SKETCH), work / f"portraits_{BUNDLED[SKETCH].stem}" / "worst_and_best.png")
 
 
