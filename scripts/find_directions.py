@@ -78,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"--{name} {getattr(flags, name)} is too small", f"the least is {least}")
     if flags.labels and not flags.photos:
         raise UserError("--labels are of photos", "give --photos as well")
+    import torch
 
     from criteria.evaluation.face_probe import FaceProbe
     from psp.device import pick_device
@@ -95,12 +96,10 @@ def main(argv: list[str] | None = None) -> int:
     out = Path(flags.out).expanduser() if flags.out else beside(model.path)
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out} does not end in .safetensors", "change it")
-    known = CodeSpace()
-    if out.exists():
-        known = read_code_space(out, n_styles=model.n_styles, style_dim=model.style_dim)
+    known = read_code_space(out, n_styles=model.n_styles, style_dim=model.style_dim) if out.exists() else CodeSpace()
     if (known.directions or known.faces is not None) and not flags.overwrite:
         raise UserError(f"{out} has directions or statistics already", "--overwrite replaces them")
-    folder = make_folder(flags.exp_dir or Path("output") / "directions" / model.path.stem)
+    folder = make_folder(flags.exp_dir or f"output/directions/{model.path.stem}")
     translator, probe, unread = Translator(model), FaceProbe(model.device), list[str]()
     space = CodeSpace(parts=known.parts, mark=mark_of(model.decoder))
     if flags.photos:
@@ -109,14 +108,15 @@ def main(argv: list[str] | None = None) -> int:
         fine = model.bands()["fine"]
         space.faces = FaceCodes.of(faces.encoded, [layer for layer in range(model.n_styles) if layer not in fine])
     else:
-        faces = random_faces(model, flags)
-
+        z = torch.randn(flags.n_images, model.style_dim, generator=torch.Generator().manual_seed(flags.seed))
+        with torch.inference_mode():
+            faces = Faces(model.map(z.to(model.device), truncation=model.default_truncation).float().cpu())
     rows, pictures = learn(translator, probe, faces, space, flags)
     if not space.directions and space.faces is None:
         raise UserError("no direction moves its own measure enough", "give --photos, or a larger --n_images")
     save_code_space(space, out)
     save_json({"model": model.path.name, "faces": len(faces.codes), "directions": rows}, folder / "directions.json")
-    save_bytes(table(rows).encode(), folder / "directions.md")
+    save_bytes(table_of(rows).encode(), folder / "directions.md")
     save_image(pictures, folder / "strips.png")
     for line in unread[:SHOWN]:
         print(f"left out: {line}", file=sys.stderr)
@@ -124,15 +124,6 @@ def main(argv: list[str] | None = None) -> int:
     print(f"wrote   {out} ({out.stat().st_size >> 10} kB): {len(space.directions)} directions{also}")
     print(f"report  {folder}")
     return 1 if unread else 0
-
-
-def random_faces(model: PSP, flags: Namespace) -> Faces:
-    """Faces of the model's own random styles."""
-    import torch
-
-    z = torch.randn(flags.n_images, model.style_dim, generator=torch.Generator().manual_seed(flags.seed))
-    with torch.inference_mode():
-        return Faces(model.map(z.to(model.device), truncation=model.default_truncation).float().cpu())
 
 
 def faces_of_photos(translator: Translator, probe: FaceProbe, flags: Namespace, unread: list[str]) -> Faces:
@@ -149,8 +140,8 @@ def faces_of_photos(translator: Translator, probe: FaceProbe, flags: Namespace, 
 
     model: PSP = translator.model  # type: ignore[assignment]
     sources = [open_source(path) for path in flags.photos]
-    names = [(source, name) for source in sources for name in source.names]
-    order = np.random.default_rng(flags.seed).permutation(len(names))[: flags.n_images]
+    images = [(source, name) for source in sources for name in source.names]
+    order = np.random.default_rng(flags.seed).permutation(len(images))[: flags.n_images]
     encoded: list[Tensor] = []
     codes: list[Tensor] = []
     seen: list[Seen] = []
@@ -159,7 +150,7 @@ def faces_of_photos(translator: Translator, probe: FaceProbe, flags: Namespace, 
         inputs: list[Tensor] = []
         photos: list[Tensor] = []
         for number in order[start : start + BATCH]:
-            source, name = names[number]
+            source, name = images[number]
             try:
                 photo = source.open(name)
                 inputs.append(network_input(photo, translator, int(number)))
@@ -172,11 +163,10 @@ def faces_of_photos(translator: Translator, probe: FaceProbe, flags: Namespace, 
             continue
         with torch.inference_mode():
             batch = torch.stack(photos).to(model.device)
-            encoded.append(translator.encode(torch.stack(inputs)).cpu())
-            own = model.photo_encoder is not None
-            codes.append(
-                mix(encoded[-1], model.style_of(batch).float().cpu(), model.bands()["fine"]) if own else encoded[-1]
-            )
+            encoded.append(code := translator.encode(torch.stack(inputs)).cpu())
+            if model.photo_encoder is not None:
+                code = mix(code, model.style_of(batch).float().cpu(), model.bands()["fine"])
+            codes.append(code)
             seen.append(probe.look(batch))
     if len(stems) < 20:
         raise UserError(f"{len(stems)} photos could be read", "give 20 at least, better thousands")
@@ -215,7 +205,7 @@ def read_labels(path: str, stems: list[str]) -> dict[str, Numbers]:
     titles = [title.strip() for title in header[1:]]
     if not titles or len(set(titles)) < len(titles) or any(not NAME.fullmatch(title) for title in titles):
         raise UserError(f"{path}: its first line is {','.join(header)[:80]!r}", "expected: file,smile,age or the like")
-    known: dict[str, list[float]] = {}
+    labels: dict[str, list[float]] = {}
     for line in filter(None, lines):
         try:
             values = [float(cell) if cell.strip() else math.nan for cell in line[1:]]
@@ -223,10 +213,10 @@ def read_labels(path: str, stems: list[str]) -> dict[str, Numbers]:
             values = []
         if len(values) != len(titles) or any(map(math.isinf, values)):
             raise UserError(f"{path}: {','.join(line)[:80]!r} is no name and {len(titles)} numbers")
-        known[Path(line[0].strip()).stem] = values
-    if not known.keys() & set(stems):
+        labels[Path(line[0].strip()).stem] = values
+    if not labels.keys() & set(stems):
         raise UserError(f"{path} names none of the photos", f"their names are like {stems[0]}")
-    table = np.array([known.get(stem, [math.nan] * len(titles)) for stem in stems])
+    table = np.array([labels.get(stem, [math.nan] * len(titles)) for stem in stems])
     return dict(zip(titles, table.T, strict=True))
 
 
@@ -239,9 +229,9 @@ def learn(
 
     from criteria.evaluation.directions import deviations, effect, find_steps, shortcoming
 
-    told: dict[str, float] = {}
+    correlations: dict[str, float] = {}
     if faces.photos is not None:
-        told = probe.learn(faces.photos.descriptors, faces.labels)
+        correlations = probe.learn(faces.photos.descriptors, faces.labels)
         faces.photos = probe.complete(faces.photos)
 
     @torch.inference_mode()
@@ -265,36 +255,36 @@ def learn(
 
     rows: list[dict[str, Any]] = []
     before = look(judged)
-    for own, (name, step) in enumerate(zip(probe.names, steps, strict=True)):
+    for number, (name, step) in enumerate(zip(probe.names, steps, strict=True)):
         result = effect(look, judged, before, step, spread)
-        problem = shortcoming(result.moved, own, probe.names)
+        problem = shortcoming(result.moved, number, probe.names)
         moved = {name: round(float(by), 3) for name, by in zip(probe.names, result.moved, strict=True)}
         lengths = step.norm(dim=1) / step.norm().clamp(min=1e-12)
         rows.append({
             "name": name, "kept": not problem, "problem": problem, "moved": moved,
             "identity": round(result.identity, 3), "layers": [round(float(part), 2) for part in lengths],
-            **({"label_correlation": round(told[name], 2)} if name in told else {}),
+            **({"label_correlation": round(correlations[name], 2)} if name in correlations else {}),
         })  # fmt: skip
-        words = problem or f"moves it by {moved[name]:+.1f} deviations at 2, identity by {result.identity:.2f}"
-        print(f"{'left ' if problem else 'found'}   {name}: {words}", flush=True)
+        about = problem or f"moves it by {moved[name]:+.1f} deviations at 2, identity by {result.identity:.2f}"
+        print(f"{'left ' if problem else 'found'}   {name}: {about}", flush=True)
         if not problem:
-            space.directions[name], space.about[name] = step, words
+            space.directions[name], space.about[name] = step, about
     return rows, strips(translator, steps, probe.names, judged[[0, count // 2]])
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table_of(rows: list[dict[str, Any]]) -> str:
     """The rows as Markdown."""
-    lines = ["| direction | moves it by | moves along | identity | |", "|---|---|---|---|---|"]
+    from psp.benchmark.report import table
+
+    lines = []
     for row in rows:
-        others = sorted(
-            ((by, name) for name, by in row["moved"].items() if name != row["name"]), key=lambda x: -abs(x[0])
-        )
-        along = ", ".join(f"{name} {by:+.2f}" for by, name in others[:3])
+        moved = dict(row["moved"])
+        own = moved.pop(row["name"])
+        most = sorted(moved, key=lambda name: -abs(moved[name]))[:3]
+        along = ", ".join(f"{name} {moved[name]:+.2f}" for name in most)
         remark = "" if row["kept"] else f"left out: {row['problem']}"
-        lines.append(
-            f"| {row['name']} | {row['moved'][row['name']]:+.2f} | {along} | {row['identity']:.2f} | {remark} |"
-        )
-    return "\n".join(lines) + "\n"
+        lines.append((row["name"], f"{own:+.2f}", along, f"{row['identity']:.2f}", remark))
+    return table(("direction", "moves it by", "moves along", "identity", ""), lines)
 
 
 def strips(translator: Translator, steps: Tensor, names: list[str], codes: Tensor) -> Image.Image:

@@ -34,9 +34,8 @@ FORMAT: Any = {"dest": "extension", "default": "png", "choices": ("png", "jpg", 
 
 def build_parser() -> Parser:
     parser = Parser(__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="{align,masks,sketches,labels,merge,weights}"
-    )
+    names = "{align,masks,sketches,labels,merge,weights}"
+    commands = parser.add_subparsers(dest="command", required=True, metavar=names)
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
@@ -45,44 +44,25 @@ def build_parser() -> Parser:
         sub.add_argument("--overwrite", action="store_true", help="make results again that are there already")
         return sub
 
-    align = command(
-        "align",
-        "find the largest face of each photo and cut it out as FFHQ does; a sketch or label map is cut with its photo",
-    )
+    align = command("align", "cut the largest face out of each photo as FFHQ does, its sketch or label map with it")
     align.add_argument("--photos", help="folder, zip file or one image")
     align.add_argument("--root", help="instead: one folder or zip file with photos/ and sketches/ or labels/ in it")
-    align.add_argument(
-        "--split",
-        type=Path,
-        help="JSON file with two lists of names, as datasets/cufs_split.json: results go to OUT/train and OUT/test",
-    )
-    align.add_argument(
-        "--sketches", help="drawings with the photos' names: cut alike; results go to OUT/photos and OUT/sketches"
-    )
-    align.add_argument(
-        "--labels",
-        help="label maps with the photos' names: cut alike, ids kept; results go to OUT/photos and OUT/labels",
-    )
+    split = "JSON file with two lists of names, as datasets/cufs_split.json: results go to OUT/train and OUT/test"
+    align.add_argument("--split", type=Path, help=split)
+    align.add_argument("--sketches", help="drawings with the photos' names, cut alike: to OUT/photos and OUT/sketches")
+    align.add_argument("--labels", help="label maps with the photos' names, cut alike: to OUT/photos and OUT/labels")
     align.add_argument("--size", type=int, default=256, help="side of the results in pixels (default: %(default)s)")
-    align.add_argument(
-        "--detector",
-        default="auto",
-        choices=("auto", "dlib", "mtcnn"),
-        help="auto: dlib, then MTCNN where it finds no face",
-    )
+    detector = "auto: dlib, then MTCNN where it finds no face"
+    align.add_argument("--detector", default="auto", choices=("auto", "dlib", "mtcnn"), help=detector)
     align.add_argument("--format", **FORMAT, help="of photos and sketches (default: %(default)s)")
 
     masks = command(
-        "masks", "CelebAMask-HQ part masks to one 19-class palette PNG per face; with --mapping in the official split"
+        "masks", "CelebAMask-HQ part masks to one palette PNG per face; with --mapping in the official split"
     )
     masks.add_argument("--parts", required=True, help="CelebAMask-HQ-mask-anno: folder or zip file")
-    masks.add_argument(
-        "--mapping", type=Path, help="CelebA-HQ-to-CelebA-mapping.txt: results go to OUT/{train,val,test}/labels"
-    )
+    masks.add_argument("--mapping", type=Path, help="CelebA-HQ-to-CelebA-mapping.txt: to OUT/{train,val,test}/labels")
     masks.add_argument("--photos", help="CelebA-HQ-img: the photos are put beside the label maps, in .../photos")
-    masks.add_argument(
-        "--size", type=int, default=0, help="side of label maps and photos in pixels (default: as they are)"
-    )
+    masks.add_argument("--size", type=int, default=0, help="side of the results in pixels (default: as they are)")
 
     sketches = command("sketches", "draw a sketch from every photo: dark lines on white, same name, deterministic")
     sketches.add_argument("--photos", required=True, help="folder, zip file or one image")
@@ -93,7 +73,7 @@ def build_parser() -> Parser:
         "as people draw, in pen strokes",
     )
     sketches.add_argument(
-        "--labels", help="for --style drawing: label maps with the photos' names (default: by the face parser)"
+        "--labels", help="for drawing: label maps with the photos' names (default: the face parser's)"
     )
     sketches.add_argument("--suffix", default="", help="added to the name, for instance _edges (default: none)")
     sketches.add_argument("--size", type=int, default=0, help="side in pixels (default: as the photo)")
@@ -101,32 +81,23 @@ def build_parser() -> Parser:
 
     labels = command("labels", "the bundled face parser's label map of every photo: 128 px palette PNG, same name")
     labels.add_argument("--photos", required=True, help="folder, zip file or one image")
-    labels.add_argument(
-        "--mirror", action="store_true", help="mean of each photo and its mirror image: better edges, twice the time"
-    )
+    mirror = "mean of each photo and its mirror image: better edges, twice the time"
+    labels.add_argument("--mirror", action="store_true", help=mirror)
     next(a for a in labels._actions if a.dest == "out").help = "folder or zip file for the results"
 
     merge = commands.add_parser("merge", help="aligned faces of several folders or zips become one data root, a zip")
-    merge.add_argument(
-        "--photos", dest="collections", required=True, nargs="+", metavar="PATH", help="folders or zip files"
-    )
+    paths: Any = {"nargs": "+", "metavar": "PATH", "help": "folders or zip files"}
+    merge.add_argument("--photos", dest="collections", required=True, **paths)
     merge.add_argument("--out", required=True, type=Path, metavar="ZIP", help="gets train/ and test/; images unchanged")
     merge.add_argument(
         "--labels", nargs="*", metavar="PATH",
         help="take label maps along: without PATH those beside the photos, otherwise a folder or zip for all of "
         "--photos, or one for each",
     )  # fmt: skip
-    merge.add_argument(
-        "--held_out",
-        dest="share",
-        type=float,
-        default=13 / 256,
-        help="share of the people for test/, by a hash of their names",
-    )
+    held_out = "share of the people for test/, by a hash of their names"
+    merge.add_argument("--held_out", dest="share", type=float, default=13 / 256, help=held_out)
 
-    weights = commands.add_parser(
-        "weights", help="how often training sees each photo: JSON for train.py --sample_weights"
-    )
+    weights = commands.add_parser("weights", help="how often train.py --sample_weights sees each photo, as JSON")
     weights.add_argument("--photos", required=True, help="folder or zip file; of one with train/ in it, that part")
     weights.add_argument("--labels", help="label maps with the photos' names (default: those beside the photos)")
     weights.add_argument("--out", required=True, type=Path, metavar="JSON", help="file for the weights")
@@ -137,13 +108,8 @@ def build_parser() -> Parser:
     weights.add_argument(
         "--dark", type=float, default=1.0, help="weight of dark faces (default: %(default)s, as others)"
     )
-    weights.add_argument(
-        "--dark_below",
-        dest="below",
-        type=float,
-        default=100.0,
-        help="cheeks below this luma, 0..255, are dark (default: %(default)s)",
-    )
+    below = "cheeks below this luma, 0..255, are dark (default: %(default)s)"
+    weights.add_argument("--dark_below", dest="below", type=float, default=100.0, help=below)
     weights.add_argument("--workers", type=int, default=WORKERS, help="processes")
     for one_file in (merge, weights):
         one_file.add_argument("--overwrite", action="store_true", help="replace a file of other settings")
