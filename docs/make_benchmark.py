@@ -9,24 +9,33 @@ the rest stays.
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import yaml
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 
-if TYPE_CHECKING:
-    from PIL import Image
+import argparse
+import json
+import statistics
+import subprocess
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import yaml
+from PIL import Image
+
+from psp.benchmark.measure import in_turns
+from psp.benchmark.report import table
+from psp.images.decode import open_image
+from psp.images.preprocess import prepare_source
+from psp.images.sheets import sheet, source_to_image, to_image
+from psp.inference.translator import Translator
+from psp.tasks import get_task
+from psp.weights.load import load_any_model
 
 METRICS = {
     "mse": ("MSE ↓", 0), "psnr": ("PSNR ↑", 2), "ssim": ("SSIM ↑", 3), "l2_norm": ("L2 norm ↓", 0),
@@ -107,11 +116,6 @@ def parameters(model: Any) -> str:
 
 def seconds_per_image(models: dict[str, Any]) -> dict[str, float]:
     """CPU seconds, medians over images in turn, in one process on one thread, by the code of inference.py."""
-    import torch
-
-    from psp.benchmark.measure import in_turns
-    from psp.inference.translator import Translator
-
     torch.set_num_threads(1)
     ways = {}
     for name, model in models.items():
@@ -124,8 +128,6 @@ def seconds_per_image(models: dict[str, Any]) -> dict[str, float]:
 
 def table_of(rows: list[Row], models: dict[str, Any]) -> str:
     """Metrics down, methods across; the best value of each metric is bold."""
-    from psp.benchmark.report import table
-
     seconds = seconds_per_image(models)
     facts = [
         ("trained", *(row.entry["trained"] for row in rows)),
@@ -156,14 +158,6 @@ def metric_rows(
 
 def pictures(name: str, rows: list[Row], models: dict[str, Any], entry: dict[str, Any]) -> None:
     """One line per input of `entry["inputs"]`: the input, what each method makes of it, the photo."""
-    from PIL import Image
-
-    from psp.images.decode import open_image
-    from psp.images.preprocess import prepare_source
-    from psp.images.sheets import sheet, source_to_image
-    from psp.inference.translator import Translator
-    from psp.tasks import get_task
-
     task = get_task(rows[0].table["task"])
     translators = [Translator(model) for model in models.values()]
     cells: list[list[Image.Image]] = []
@@ -183,11 +177,6 @@ def cell(image: Image.Image) -> Image.Image:
 
 def there_and_back(checkpoint: Path, entry: dict[str, Any]) -> None:
     """Photos, the sketches that a CycleGAN makes of them, and the photos that it makes of those."""
-    from psp.images.decode import open_image
-    from psp.images.preprocess import prepare_source
-    from psp.images.sheets import sheet, to_image
-    from psp.weights.load import load_any_model
-
     to_sketch = load_any_model(str(checkpoint), direction="photo_to_sketch")
     to_photo = load_any_model(str(checkpoint))
     columns = []
@@ -207,8 +196,6 @@ def main() -> None:
     parser.add_argument("--evaluate", action="store_true")
     flags = parser.parse_args()
     page = (HERE / "benchmark.md").read_text(encoding="utf-8")
-    from psp.weights.load import load_any_model
-
     listed = yaml.safe_load((HERE / "benchmark.yaml").read_text(encoding="utf-8"))
     for entry in listed["tables"]:
         rows = [Row(name, about, entry, flags.experiments) for name, about in entry["rows"].items()]

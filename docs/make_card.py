@@ -10,19 +10,31 @@ is replaced.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-CARD = ROOT / "pretrained" / "README.md"
 sys.path.insert(0, str(ROOT))
 
-from make_benchmark import evaluate, metric_rows, with_table  # noqa: E402
+import argparse
+import json
+from typing import Any
 
+import torch
+from make_benchmark import evaluate, metric_rows, with_table
+from PIL import Image
+
+from datasets.pairs import PairedImages
+from datasets.roots import open_data_root
+from psp.benchmark.report import table
+from psp.images.sheets import grid, to_image
+from psp.models.psp import PSP
+from psp.tasks import get_task
+from psp.weights.load import load_model
+from psp.weights.places import BUNDLED
+
+CARD = ROOT / "pretrained" / "README.md"
 SKETCH, LABELS = "celebs_sketch_to_face", "celebs_seg_to_face"
 SHOWN = (
     "lpips_alex", "id_distance", "ssim", "edge_f1", "parser_miou", "fid", "precision", "recall", "diversity",
@@ -37,32 +49,23 @@ def measure(folder: Path, *options: Any) -> dict[str, float]:
     return {name: metrics[name]["value"] for name in SHOWN if name in metrics}
 
 
-def truncation(model: Any) -> float:
+def truncation(model: PSP) -> float:
     """Of the random samples: what pulls them towards the average would take from a style bank what is rare."""
     return 0.7 if model.style_bank is None else 1.0
 
 
-def random_samples(model: Any, names: list[str], folder: Path) -> None:
+@torch.no_grad()
+def random_samples(model: PSP, names: list[str], folder: Path) -> None:
     """One sample per name, as PNG."""
-    import torch
-
-    from psp.images.sheets import to_image
-
     folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(0)
     for name in names:
-        with torch.no_grad():
-            image = model.decode(model.map(torch.randn(1, model.style_dim, generator=generator), truncation(model)))
+        image = model.decode(model.map(torch.randn(1, model.style_dim, generator=generator), truncation(model)))
         to_image(image[0]).save(folder / f"{name}.png")
 
 
 def photos_of(root: Path, task: str, folder: Path, results: Path) -> list[str]:
     """Those test photos of a data root that were evaluated, as files; their names."""
-    from datasets.pairs import PairedImages
-    from datasets.roots import open_data_root
-    from psp.images.sheets import to_image
-    from psp.tasks import get_task
-
     names = {path.stem for path in results.glob("*.png")}
     opened = open_data_root(str(root), get_task(task))
     pairs = PairedImages(get_task(task), opened.test_source, opened.test_target)
@@ -75,23 +78,15 @@ def photos_of(root: Path, task: str, folder: Path, results: Path) -> list[str]:
 
 
 def table_of(columns: dict[str, dict[str, float]]) -> str:
-    from psp.benchmark.report import table
-
     return table(["", *columns], metric_rows(list(columns.values()), SHOWN, bold=False))
 
 
-def pictures(model: Any, worst: Path) -> None:
+@torch.no_grad()
+def pictures(model: PSP, worst: Path) -> None:
     """64 random samples, not chosen; the worst and the best of the portraits."""
-    import torch
-    from PIL import Image
-
-    from psp.images.sheets import grid, to_image
-
     generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        noise = [torch.randn(8, model.style_dim, generator=generator) for _ in range(8)]
-        images = [model.decode(model.map(z, truncation(model))) for z in noise]
-    rows = [[to_image(image) for image in row] for row in images]
+    noise = torch.randn(8, 8, model.style_dim, generator=generator)
+    rows = [[to_image(image) for image in model.decode(model.map(z, truncation(model)))] for z in noise]
     grid(rows, cell=128).convert("RGB").save(HERE / "card_samples.jpg", quality=85)
     Image.open(worst).convert("RGB").save(HERE / "card_worst_and_best.jpg", quality=85)
 
@@ -102,9 +97,6 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=ROOT / "experiments")
     flags = parser.parse_args()
-    from psp.weights.load import load_model
-    from psp.weights.places import BUNDLED
-
     work = flags.work / "evaluation"
     places: dict[str, tuple[str, list[Any], str]] = {
         "portraits": (SKETCH, ["--data_path", flags.portraits], "sketches of 180 CC0 portraits"),

@@ -5,17 +5,18 @@ Needs a running studio, Playwright and a Chromium (CHROMIUM=/path/to/it where it
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
-from typing import Any
-
-from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from scripts.benchmark_studio import chromium_browser  # noqa: E402
+import io
+from typing import Any
+
+from PIL import Image
+
+from scripts.benchmark_studio import chromium_browser
 
 
 def rest(page: Any) -> None:

@@ -1,7 +1,5 @@
 """pSp's name for `prepare_data.py align`: crops of --root_path go to the folder <root_path>_crops."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

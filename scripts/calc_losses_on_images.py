@@ -3,8 +3,6 @@
 The scores go to inference_metrics/ beside --data_path, in pSp's files.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -5,8 +5,6 @@ python scripts/convert_checkpoint.py IN OUT [--to safetensors|psp|stylegan2] [--
 python scripts/convert_checkpoint.py IN --info
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -4,8 +4,6 @@ python scripts/export_onnx.py celebs_sketch_to_face faces.onnx [--dtype fp32|fp1
 python scripts/export_onnx.py CHECKPOINT FOLDER
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -4,8 +4,6 @@ pSp's script has its folders written inside and needs the weights sketch_gan.t7 
 left out here.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

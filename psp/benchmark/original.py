@@ -77,11 +77,6 @@ def synthesize(generator: Generator, codes: Tensor, *, randomize_noise: bool = F
     return image
 
 
-def forward(model: PSP, x: Tensor, *, randomize_noise: bool = False) -> Tensor:
-    """Network input [B,C,256,256] -> images [B,3,S,S]."""
-    return synthesize(model.decoder, model.encoder(x) + model.latent_avg, randomize_noise=randomize_noise)
-
-
 def mix(model: PSP, x: Tensor, z: Tensor, layers: list[int]) -> Tensor:
     """pSp's style mixing of one input [1,C,256,256] with noise z [n,D] -> [n,3,S,S].
 
