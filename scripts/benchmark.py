@@ -11,7 +11,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import json
 from argparse import ArgumentTypeError, Namespace
+from dataclasses import asdict
+from functools import partial
 
 from psp.cli import Parser, add_bool
 from psp.errors import UserError, run_main
@@ -75,8 +78,6 @@ def folder_for(options: Namespace) -> Path:
 
 def show_profile(options: Namespace) -> int:
     """Which kernels of encoder and generator take how long, in fp16, without graphs."""
-    from functools import partial
-
     from psp.benchmark.cases import random_model, sketches
     from psp.benchmark.measure import kernels_of
     from psp.device import pick_device
@@ -103,9 +104,6 @@ def show_profile(options: Namespace) -> int:
 
 
 def count(options: Namespace) -> int:
-    import json
-    from dataclasses import asdict
-
     from criteria.objective import PspObjective
     from psp.benchmark import counted
     from psp.benchmark.count import CARDS
@@ -129,9 +127,6 @@ def count(options: Namespace) -> int:
 
 
 def run(options: Namespace) -> int:
-    import json
-    from dataclasses import asdict
-
     import torch
 
     from psp.benchmark import cases

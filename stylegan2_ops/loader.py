@@ -55,15 +55,15 @@ def use_kernels(x: Tensor) -> bool:
     return _decide(x.device.type, x.dtype in DTYPES)
 
 
-def _decide(device: str, known: bool) -> bool:
+def _decide(device: str, supported: bool) -> bool:
     mode = os.environ.get("PSP_OPS", "auto")
     if mode not in MODES:
         raise OpsError(f"PSP_OPS={mode}: allowed are {', '.join(MODES)}")
-    if mode == "ref" or device not in ("cuda", "meta") or (mode == "auto" and not known):
+    if mode == "ref" or device not in ("cuda", "meta") or (mode == "auto" and not supported):
         return False
     if device == "meta":
-        return known
-    if not known:
+        return supported
+    if not supported:
         raise OpsError("PSP_OPS=cuda, but there are no kernels for float64: PSP_OPS=auto computes it without them")
     loaded, reason = load_kernels()
     if not loaded:

@@ -142,11 +142,9 @@ def machine(device: torch.device) -> dict[str, object]:
         "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
     }
     if device.type == "cuda":
-        record |= {"device": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
-        try:
+        record |= {"device": torch.cuda.get_device_name(device), "cuda": torch.version.cuda, "clock_mhz": None}
+        with suppress(Exception):  # needs NVIDIA's management library
             record["clock_mhz"] = torch.cuda.clock_rate(device)
-        except Exception:  # needs NVIDIA's management library
-            record["clock_mhz"] = None
     else:
         record["device"] = _processor()
     return record
