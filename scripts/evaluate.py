@@ -40,12 +40,12 @@ def build_parser() -> Parser:
         "Measure results against ground truth, inputs and each other. Without flags: the bundled model on the example "
         "pairs. The same command again continues where it stopped."
     )
-    what = parser.add_argument_group("results that are there already").add_argument
-    what("--results", metavar="PATH", help="folder or zip of results, whoever made them")
-    what("--ground_truth", metavar="PATH", help="folder or zip of the wanted photos, matched by name")
-    what("--sources", metavar="PATH", help="folder or zip of the sketches or label maps, matched by name")
-    what("--real", metavar="PATH", help="photos of any names, for metrics of whole sets (default: the ground truth)")
-    what("--mixed", metavar="PATH", help="folder or zip of strips that style_mixing.py wrote, for the diversity")
+    judged = parser.add_argument_group("results that are there already").add_argument
+    judged("--results", metavar="PATH", help="folder or zip of results, whoever made them")
+    judged("--ground_truth", metavar="PATH", help="folder or zip of the wanted photos, matched by name")
+    judged("--sources", metavar="PATH", help="folder or zip of the sketches or label maps, matched by name")
+    judged("--real", metavar="PATH", help="photos of any names, for metrics of whole sets (default: the ground truth)")
+    judged("--mixed", metavar="PATH", help="folder or zip of strips that style_mixing.py wrote, for the diversity")
     make = parser.add_argument_group("results that are made first, by the code of inference.py").add_argument
     make("--checkpoint_path", metavar="FILE", help="a checkpoint of any method (default: the bundled model)")
     make("--data_root", metavar="PATH", help="folder or zip as for training: its test pairs are used")

@@ -35,13 +35,13 @@ def build_parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> int:
     flags = build_parser().parse_args(argv)
-    known = read_manifest()
-    entries = list(dict.fromkeys(choose(name, known) for name in flags.names))
+    manifest = read_manifest()
+    entries = list(dict.fromkeys(choose(name, manifest) for name in flags.names))
     if flags.list:
         for entry in entries:
             show(entry)
         if not entries:
-            show_table(known)
+            show_table(manifest)
         return 0
     if not entries:
         raise UserError("name what to fetch", "--list shows what there is")
@@ -61,12 +61,12 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def choose(name: str, known: dict[str, Published]) -> Published:
+def choose(name: str, manifest: dict[str, Published]) -> Published:
     """The entry of a file name or of its stem; UserError naming near ones."""
-    stems = {entry.name.split(".")[0]: entry for entry in reversed(known.values())}  # the first of a stem counts
-    entry = known.get(name) or stems.get(name)
+    stems = {entry.name.split(".")[0]: entry for entry in reversed(manifest.values())}  # the first of a stem counts
+    entry = manifest.get(name) or stems.get(name)
     if entry is None:
-        near = difflib.get_close_matches(name, [*known, *stems], n=1)
+        near = difflib.get_close_matches(name, [*manifest, *stems], n=1)
         hint = f"did you mean {near[0]}?" if near else "--list shows what there is"
         raise UserError(f"{name!r} is no file that is known here", hint)
     return entry
@@ -92,10 +92,10 @@ def get(entry: Published, flags: Namespace) -> None:
     print(f"  {path}")
 
 
-def show_table(known: dict[str, Published]) -> None:
+def show_table(manifest: dict[str, Published]) -> None:
     """One line for each file."""
-    width = max(map(len, known))
-    for entry in known.values():
+    width = max(map(len, manifest))
+    for entry in manifest.values():
         size = "here" if find_weights(entry.name) else f"{entry.size / 1e6:,.0f} MB" if entry.size else ""
         print(f"{entry.name:{width}s} {size:>8s}  {entry.use}")
     print("\n--list NAME: where from, licence, hash. Without a connection: --from DIR takes the files from there.")

@@ -43,15 +43,15 @@ SHOWN = 20
 
 def build_parser() -> Parser:
     parser = Parser(__doc__)
-    what = parser.add_argument_group("from what").add_argument
-    what("--photos", nargs="+", metavar="PATH", help="folders or zips of photos of faces, cut out as the examples are")
-    what("--labels", metavar="FILE", help="CSV: file name, then a column of numbers for each direction; empty: unknown")
-    what("--checkpoint_path", metavar="FILE", help="a pSp model of any kind (default: the bundled one)")
-    what("--dataset_type", metavar="TASK", help=f"{', '.join(TASKS)}: where the checkpoint does not say it")
-    what("--n_images", type=int, default=2000, metavar="N", help="faces to learn from, of photos or else random ones")
-    what("--tries", type=int, default=24, metavar="N", help="faces that parts of directions are tried on")
-    what("--n_judged", type=int, default=200, metavar="N", help="further faces that the report is about")
-    what("--seed", type=int, default=0, metavar="SEED", help="which photos, or which random faces")
+    data = parser.add_argument_group("from what").add_argument
+    data("--photos", nargs="+", metavar="PATH", help="folders or zips of photos of faces, cut out as the examples are")
+    data("--labels", metavar="FILE", help="CSV: file name, then a column of numbers for each direction; empty: unknown")
+    data("--checkpoint_path", metavar="FILE", help="a pSp model of any kind (default: the bundled one)")
+    data("--dataset_type", metavar="TASK", help=f"{', '.join(TASKS)}: where the checkpoint does not say it")
+    data("--n_images", type=int, default=2000, metavar="N", help="faces to learn from, of photos or else random ones")
+    data("--tries", type=int, default=24, metavar="N", help="faces that parts of directions are tried on")
+    data("--n_judged", type=int, default=200, metavar="N", help="further faces that the report is about")
+    data("--seed", type=int, default=0, metavar="SEED", help="which photos, or which random faces")
     where = parser.add_argument_group("where to").add_argument
     where("--out", metavar="FILE", help="file to write (default: <checkpoint>_codes.safetensors beside the checkpoint)")
     where("--exp_dir", metavar="DIR", help="folder for the report (default: output/directions/<checkpoint>)")
@@ -247,8 +247,8 @@ def learn(
         spread = deviations(faces.photos.measures)[1]
         for name, values in faces.labels.items():
             column = probe.names.index(name)
-            known = values[count:]
-            measures[:, column] = np.where(np.isfinite(known), known, faces.photos.measures[count:, column])
+            labels = values[count:]
+            measures[:, column] = np.where(np.isfinite(labels), labels, faces.photos.measures[count:, column])
     print(f"faces   {len(learned)} to learn from, {count} to judge by", flush=True)
     bands = list(translator.model.bands().values())  # type: ignore[union-attr]
     steps = find_steps(learned, measures, bands, look, spread, flags.tries)

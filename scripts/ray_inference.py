@@ -18,17 +18,16 @@ from psp.inference.options import parse
 def main() -> int:
     parser = Parser("Inference on a Ray cluster. Takes all flags of scripts/inference.py, and these:")
     add_bool(parser, "style_mixing", False, "several faces per input, with the flags of scripts/style_mixing.py")
-    parser.add_argument(
-        "--ray_workers", type=int, metavar="N", help="processes (default: one per GPU, or two CPU cores)"
-    )
-    parser.add_argument("--ray_address", metavar="ADDRESS", help="a running cluster, or auto (default: start one here)")
-    own, others = parser.parse_known_args()
-    if own.ray_workers is not None and own.ray_workers < 1:
-        raise UserError(f"--ray_workers {own.ray_workers} is too small", "the least is 1")
-    options = parse(others, mixing=own.style_mixing)  # torch is only imported once the flags are right
+    add = parser.add_argument
+    add("--ray_workers", type=int, metavar="N", help="processes (default: one per GPU, or two CPU cores)")
+    add("--ray_address", metavar="ADDRESS", help="a running cluster, or auto (default: start one here)")
+    flags, others = parser.parse_known_args()
+    if flags.ray_workers is not None and flags.ray_workers < 1:
+        raise UserError(f"--ray_workers {flags.ray_workers} is too small", "the least is 1")
+    options = parse(others, mixing=flags.style_mixing)  # torch is only imported once the flags are right
     from psp.inference.ray_data import translate_folder
 
-    return translate_folder(options, workers=own.ray_workers, address=own.ray_address).status
+    return translate_folder(options, workers=flags.ray_workers, address=flags.ray_address).status
 
 
 if __name__ == "__main__":

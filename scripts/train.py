@@ -29,16 +29,15 @@ if TYPE_CHECKING:
 
     from psp.batch import Batch
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-EXAMPLES = CHECKOUT / "examples" / "train_data"
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "train_data"
 
 
 def main() -> int:
-    given = parse()
-    if note := ignored(given):
+    flags = parse()
+    if note := ignored(flags):
         print(note)
-    examples = "data_root" not in given
-    config, options = resolve({"data_root": str(EXAMPLES), **given}, examples=examples)
+    examples = "data_root" not in flags
+    config, options = resolve({"data_root": str(EXAMPLES), **flags}, examples=examples)
 
     from psp.device import allow_tf32, autocast, pick_device, warn_of_slow_precision
     from psp.training.distributed import local_rank, process_group
@@ -66,8 +65,7 @@ def train(config: Config, options: MethodOptions, device: torch.device, *, examp
     if not config.dry_run:
         make_folder(config.exp_dir)
     if examples:
-        where = EXAMPLES.relative_to(CHECKOUT)
-        print(f"no --data_root: training on the {where} portraits")
+        print("no --data_root: training on the examples/train_data portraits")
     training, test = open_data(config, options.data(config))
     weights = training_weights(config, training)
     n_images = epoch_length(weights) if weights is not None else len(training)

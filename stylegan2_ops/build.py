@@ -79,8 +79,8 @@ def check(folder: Path, capabilities: Sequence[Capability]) -> Path:
         if record.get(key) != value:
             raise BuildError(f"{folder} was built for {key} {str(record.get(key))[:40]}, this is {str(value)[:40]}")
     if missing:
-        here = ", ".join(f"{major}.{minor}" for major, minor in missing)
-        raise BuildError(f"{folder} was built for compute capability {', '.join(archs)}, a device here has {here}")
+        devices = ", ".join(f"{major}.{minor}" for major, minor in missing)
+        raise BuildError(f"{folder} was built for compute capability {', '.join(archs)}, a device here has {devices}")
     return folder / LIBRARY
 
 

@@ -178,9 +178,8 @@ def only_compiler(path: Path, seconds: float) -> Iterator[None]:
 
 def cache_folder() -> Path:
     """The folder of builds, made if need be; BuildError where others could put code into it."""
-    given = os.environ.get("PSP_OPS_CACHE")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    root = Path(given) if given else cache / "psp-faces" / "ops"
+    root = Path(os.environ.get("PSP_OPS_CACHE") or cache / "psp-faces" / "ops")
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -191,11 +190,11 @@ def cache_folder() -> Path:
 
 
 def _timeout() -> float:
-    given = os.environ.get("PSP_OPS_BUILD_TIMEOUT", "600")
+    text = os.environ.get("PSP_OPS_BUILD_TIMEOUT", "600")
     try:
-        seconds = float(given)
+        seconds = float(text)
     except ValueError:
         seconds = -1.0
     if not seconds > 0:
-        raise BuildError(f"PSP_OPS_BUILD_TIMEOUT={given}: must be a number of seconds")
+        raise BuildError(f"PSP_OPS_BUILD_TIMEOUT={text}: must be a number of seconds")
     return seconds

@@ -100,8 +100,8 @@ class Counting(TorchDispatchMode):
         inputs, outputs = tensors_of((args, kwargs)), tensors_of(result)
         if name.startswith(("empty", "new_empty", "_assert", "detach", "set_")):
             return
-        here = {t.untyped_storage()._cdata for t in inputs}
-        if not func._schema.is_mutable and all(t.untyped_storage()._cdata in here for t in outputs):
+        storages = {t.untyped_storage()._cdata for t in inputs}
+        if not func._schema.is_mutable and all(t.untyped_storage()._cdata in storages for t in outputs):
             return  # a view, or nothing at all
         if not any(t.device.type == "meta" for t in (*inputs, *outputs)):
             return
