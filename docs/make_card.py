@@ -26,6 +26,7 @@ from make_benchmark import evaluate, metric_rows, with_table
 from PIL import Image
 
 from datasets.pairs import PairedImages
+from datasets.prepared import PreparedSide
 from datasets.roots import open_data_root
 from psp.benchmark.report import table
 from psp.images.sheets import grid, to_image
@@ -64,17 +65,13 @@ def random_samples(model: PSP, names: list[str], folder: Path) -> None:
         to_image(image[0]).save(folder / f"{name}.png")
 
 
-def photos_of(root: Path, task: str, folder: Path, results: Path) -> list[str]:
-    """Those test photos of a data root that were evaluated, as files; their names."""
-    names = {path.stem for path in results.glob("*.png")}
+def save_photos(root: Path, task: str, folder: Path, names: list[str]) -> None:
+    """The test photos of a data root that have these names, as PNG."""
     opened = open_data_root(str(root), get_task(task))
-    pairs = PairedImages(get_task(task), opened.test_source, opened.test_target)
+    photos = PreparedSide(PairedImages(get_task(task), opened.test_source, opened.test_target), "target")
     folder.mkdir(parents=True, exist_ok=True)
-    for i in range(len(pairs)):
-        _, photo, name = pairs[i]
-        if Path(name).stem in names:
-            to_image(photo).resize((128, 128)).save(folder / f"{Path(name).stem}.png")
-    return sorted(names)
+    for name in names:
+        photos.open(f"{name}.png").resize((128, 128)).save(folder / f"{name}.png")
 
 
 def table_of(columns: dict[str, dict[str, float]]) -> str:
@@ -113,7 +110,7 @@ def main() -> None:
         names = sorted(path.stem for path in (folder / "inference_results").glob("*.png"))
         if name != "portraits":
             photos = work / f"{name}_random" / "photos"
-            names = photos_of(data[1], task, photos, folder / "inference_results")
+            save_photos(data[1], task, photos, names)
         random_samples(model, names, samples)
         columns[f"random samples, {name}"] = measure(
             work / f"{name}_random", "--results", samples, "--ground_truth", photos, "--size", 128

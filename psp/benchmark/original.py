@@ -8,7 +8,7 @@ their own; resampling inserts zeros and filters. Nothing is fused, frozen or kep
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -91,36 +91,16 @@ def mix(model: PSP, x: Tensor, z: Tensor, layers: list[int]) -> Tensor:
     return torch.cat(images)
 
 
-class Unit(nn.Module):
-    """An IR unit step by step, its pixels picked by max-pooling over one of them."""
-
-    def __init__(self, unit: BottleneckIR):
-        super().__init__()
-        self.res_layer, shortcut = unit.res_layer, unit.shortcut_layer
-        self.shortcut_layer = nn.MaxPool2d(1, shortcut.stride) if isinstance(shortcut, Subsample) else shortcut
-
-    def forward(self, x: Tensor) -> Tensor:
-        images: Tensor = self.res_layer(x) + self.shortcut_layer(x)
-        return images
-
-
-class OneByOne(Heads):
-    """map2style blocks one after another on every device."""
-
-    def codes(self, maps: Sequence[Tensor]) -> Tensor:
-        return self.one_by_one(maps)
-
-
 def encoder(net: nn.Module) -> nn.Module:
-    """A copy of an encoder that runs as pSp's does, in torch's default memory layout."""
+    """A copy of an encoder that runs as pSp's does: in torch's default memory layout, its map2style blocks one after
+    another on every device, pixels picked by max-pooling over one of them."""
     net = copy.deepcopy(net).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    heads = getattr(net, "styles", None)
-    if isinstance(heads, Heads):
-        net.styles = OneByOne(heads)
-    if hasattr(net, "body"):
-        net.body = nn.Sequential(*(Unit(unit) if isinstance(unit, BottleneckIR) else unit for unit in net.body))  # type: ignore[union-attr]
-    for module in net.modules():
-        if isinstance(module, BatchNorm2d):
+    for module in list(net.modules()):
+        if isinstance(module, Heads):
+            module.codes = module.one_by_one  # type: ignore[method-assign]
+        elif isinstance(module, BottleneckIR) and isinstance(module.shortcut_layer, Subsample):
+            module.shortcut_layer = nn.MaxPool2d(1, module.shortcut_layer.stride)
+        elif isinstance(module, BatchNorm2d):
             module.__class__ = nn.BatchNorm2d  # type: ignore[assignment]  # which counts its steps
     return net
 
