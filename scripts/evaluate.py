@@ -291,13 +291,11 @@ def pairs_of(flags: Namespace, task: Task, target_size: int | None = None) -> Pa
 
 def looks(flags: Namespace) -> int:
     """`--looks`: a row for each look, and looks.json in the folder of the report."""
-    import json
-
     from criteria.evaluation.looks import COLUMNS, Drawing, compare_looks
     from criteria.extractors import open_extractor
     from datasets.prepared import spread
     from psp.device import pick_device
-    from psp.files import make_folder, write_text
+    from psp.files import save_json
     from psp.images.preprocess import to_network
     from psp.weights.load import load_model
 
@@ -323,16 +321,10 @@ def looks(flags: Namespace) -> int:
     features = extractor.name if extractor else "no network for it here"
     for column, definition in COLUMNS.items():
         print(f"{column}: {definition.format(features=features, n_faces=n_faces)}")
-    exp_dir = make_folder(Path(flags.exp_dir or f"output/evaluation/{label_of(flags)}").expanduser())
-    record = {
-        "model": model.path.name,
-        "features": features,
-        "n_drawings": len(drawings),
-        "n_faces": n_faces,
-        "looks": rows,
-    }
-    write_text(exp_dir / "looks.json", json.dumps(record | {"seed": flags.seed}, indent=2) + "\n")
-    print(f"report  {exp_dir / 'looks.json'}: {len(drawings)} drawings")
+    path = Path(flags.exp_dir or f"output/evaluation/{label_of(flags)}").expanduser() / "looks.json"
+    record = {"model": model.path.name, "features": features, "n_drawings": len(drawings), "n_faces": n_faces}
+    save_json(record | {"looks": rows, "seed": flags.seed}, path)
+    print(f"report  {path}: {len(drawings)} drawings")
     return 0
 
 

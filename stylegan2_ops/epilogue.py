@@ -46,6 +46,7 @@ def layer_epilogue(
     check_numbers(negative_slope, gain, clamp)
     parts = (demodulation, noise, strength, bias, negative_slope, gain, clamp)
     kernels = loader.use_kernels(x)
+    # fused with the next layer's style, the kernels have no gradient
     scaled_later = next_scale if kernels and wants_gradient(x, next_scale, *parts[:4]) else None
     fused_scale = next_scale if scaled_later is None else None
     result: Tensor
