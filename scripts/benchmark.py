@@ -18,6 +18,7 @@ from functools import partial
 
 from psp.cli import Parser, add_bool
 from psp.errors import UserError, run_main
+from psp.files import check_settings, free_folder, make_folder, write_text
 
 CASES = ("ops", "inference", "mixing", "training")
 DEFAULT = Path("output/benchmark")
@@ -65,7 +66,6 @@ def main() -> int:
 def folder_for(options: Namespace) -> Path:
     """The folder of the results; UserError where it holds those of other settings or of another device."""
     from psp.device import device_name, pick_device
-    from psp.files import check_settings, free_folder
 
     kind = "profile" if options.profile else "count" if options.count else "benchmark"
     record, result = f"{kind}.settings.json", "profile.md" if options.profile else f"{kind}.json"
@@ -81,7 +81,6 @@ def show_profile(options: Namespace) -> int:
     from psp.benchmark.cases import random_model, sketches
     from psp.benchmark.measure import kernels_of
     from psp.device import pick_device
-    from psp.files import make_folder, write_text
     from psp.inference.engine import Engine
 
     device = pick_device(options.device)
@@ -107,7 +106,6 @@ def count(options: Namespace) -> int:
     from criteria.objective import PspObjective
     from psp.benchmark import counted
     from psp.benchmark.count import CARDS
-    from psp.files import make_folder, write_text
 
     cases, out = options.cases.split(","), make_folder(options.out)
     rows: list[counted.Row] = []
@@ -133,7 +131,6 @@ def run(options: Namespace) -> int:
     from psp.benchmark.measure import ceilings, gflop, in_turns, machine, relative_error
     from psp.benchmark.report import Row, markdown, plot, rows_of
     from psp.device import device_name, pick_device
-    from psp.files import make_folder, write_text
 
     device = pick_device(options.device)
     if options.threads:

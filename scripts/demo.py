@@ -12,13 +12,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import time
-from typing import TYPE_CHECKING
+
+from PIL import Image
 
 from psp.cli import Parser
 from psp.errors import run_main
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from psp.images.output import save_image
+from psp.images.sheets import sheet
+from psp.inference.options import InferenceOptions
 
 FACES = 6  # of the first sheet
 SHEETS = (("sketches", "celebs_sketch_to_face"), ("drawn", "celebs_sketch_to_face"), ("labels", "celebs_seg_to_face"))
@@ -32,8 +33,6 @@ def main() -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     flags = parser.parse_args()
 
-    from psp.images.output import save_image
-    from psp.inference.options import InferenceOptions
     from psp.inference.run import translate_folder
     from psp.weights.load import load_model
 
@@ -52,17 +51,13 @@ def main() -> int:
         sheets.append(place / folder / "style_mixing_grid.png")
     save_image(first_look(place), sheets[0])
     print(f"\n{len(sheets)} contact sheets in {time.perf_counter() - started:.0f} s; look at")
-    for sheet in sheets:
-        print(f"  {sheet}")
+    for path in sheets:
+        print(f"  {path}")
     return status
 
 
-def first_look(place: Path) -> Image:
+def first_look(place: Path) -> Image.Image:
     """Every other example sketch, above its face in the encoder's own colours and above one in random colours."""
-    from PIL import Image
-
-    from psp.images.sheets import sheet
-
     rows: list[list[Image.Image]] = [[], [], []]
     for face in sorted((place / "faces" / "inference_results").iterdir())[::2][:FACES]:
         with Image.open(place / "sketches" / "style_mixing" / face.name) as strip:

@@ -17,9 +17,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from datasets.matching import match_names
+from datasets.prepared import PreparedSide, spread
+from datasets.roots import open_data_root, open_pair_folders
 from psp.cli import Parser, add_bool
 from psp.errors import UserError, run_main
-from psp.tasks import DEFAULT_TASK, TASKS, get_task
+from psp.files import check_settings, free_folder, save_json
+from psp.images.sources import open_source
+from psp.inference.options import InferenceOptions
+from psp.tasks import DEFAULT_TASK, TASKS, Task, get_task
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -27,7 +35,6 @@ if TYPE_CHECKING:
     from criteria.evaluation.examples import Example, Images
     from criteria.evaluation.judge import Order
     from datasets.pairs import PairedImages
-    from psp.tasks import Task
 
 EXAMPLES = ROOT / "examples" / "train_data"
 SHOWN = 20
@@ -95,9 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     from criteria.evaluation.judge import Order
     from criteria.evaluation.registry import parse_metrics
     from criteria.evaluation.settings import RECORD, REPORT, settings_of
-    from datasets import open_source
     from psp.device import pick_device
-    from psp.files import check_settings, free_folder
 
     names, device, label = parse_metrics(flags.metrics), pick_device(flags.device), flags.name or label_of(flags)
     settings = settings_of(vars(flags))
@@ -141,7 +146,6 @@ def psp_scores(results: str, ground_truth: str, metric: str, *, workers: int, ba
     from criteria.evaluation.examples import Reader
     from criteria.evaluation.judge import Order
     from criteria.evaluation.registry import parse_metrics
-    from datasets import open_source
     from psp.device import pick_device
 
     if workers < 0 or batch_size < 1:
@@ -225,8 +229,6 @@ def kind_of(source: Images | None) -> str:
     """What the inputs are, judged by the first one: label maps are palette or grey images of ids below 19."""
     if source is None:
         return "sketch"
-    import numpy as np
-
     image = source.open(source.names[0])
     labels = image.mode == "P" or (image.mode == "L" and np.asarray(image).max(initial=0) < 19)
     return "labels" if labels else "sketch"
@@ -234,10 +236,7 @@ def kind_of(source: Images | None) -> str:
 
 def translate_pairs(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tuple[dict[str, Images], str, list[str]]:
     """The checkpoint's results on the pairs, as inference.py makes them: images by role, kind of input, problems."""
-    from datasets import open_source
-    from datasets.prepared import PreparedSide
     from psp.device import pick_device
-    from psp.inference.options import InferenceOptions
     from psp.inference.run import translate_folder
 
     task = get_task(flags.dataset_type or task_of(flags.checkpoint_path))
@@ -272,9 +271,7 @@ def translate_pairs(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tup
 
 def pairs_of(flags: Namespace, task: Task, target_size: int | None = None) -> PairedImages:
     """The pairs that the flags name."""
-    from datasets import open_source
     from datasets.pairs import PairedImages
-    from datasets.roots import open_data_root, open_pair_folders
 
     if flags.data_path and flags.ground_truth:
         source, target = open_source(flags.data_path), open_source(flags.ground_truth)
@@ -293,9 +290,7 @@ def looks(flags: Namespace) -> int:
     """`--looks`: a row for each look, and looks.json in the folder of the report."""
     from criteria.evaluation.looks import COLUMNS, Drawing, compare_looks
     from criteria.extractors import open_extractor
-    from datasets.prepared import spread
     from psp.device import pick_device
-    from psp.files import save_json
     from psp.images.preprocess import to_network
     from psp.weights.load import load_model
 
@@ -342,9 +337,6 @@ def task_of(checkpoint: str | None) -> str:
 
 def match(images: Mapping[str, Images], n_images: int | None) -> tuple[list[Example], list[str]]:
     """Results with what belongs to them by name, and a line for everything that has no partner."""
-    from datasets.matching import match_names
-    from datasets.prepared import spread
-
     results = images["result"]
     titles = {"target": "ground truth", "source": "input", "mixed": "strip of variants"}
     partners: dict[str, dict[str, str]] = {}

@@ -19,14 +19,21 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
 from psp.cli import Parser
 from psp.errors import UserError, run_main
+from psp.files import make_folder, read_text, save_bytes, save_json
+from psp.images.output import save_image
+from psp.images.sheets import sheet
+from psp.images.sources import open_source
 from psp.tasks import TASKS
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from PIL import Image
     from torch import Tensor
 
     from criteria.evaluation.face_probe import FaceProbe, Numbers, Seen
@@ -82,8 +89,6 @@ def main(argv: list[str] | None = None) -> int:
 
     from criteria.evaluation.face_probe import FaceProbe
     from psp.device import pick_device
-    from psp.files import make_folder, save_bytes, save_json
-    from psp.images.output import save_image
     from psp.inference.translator import Translator
     from psp.models.plausible import FaceCodes
     from psp.models.psp import PSP
@@ -129,12 +134,9 @@ def main(argv: list[str] | None = None) -> int:
 def faces_of_photos(translator: Translator, probe: FaceProbe, flags: Namespace, unread: list[str]) -> Faces:
     """Faces that the model makes of photos: each is drawn or parsed as its task needs, and keeps its own colours where
     the model has a photo encoder. What cannot be read joins `unread`."""
-    import numpy as np
     import torch
-    from tqdm import tqdm
 
     from criteria.evaluation.face_probe import FEWEST
-    from datasets import open_source
     from psp.images.preprocess import prepare_target
     from psp.models.mixing import mix
 
@@ -179,8 +181,6 @@ def faces_of_photos(translator: Translator, probe: FaceProbe, flags: Namespace, 
 
 def network_input(photo: Image.Image, translator: Translator, number: int) -> Tensor:
     """A photo as the model's task takes it: itself, a sketch in one of the filters, or the parser's label map."""
-    from PIL import Image
-
     from datasets.sketches import STYLES, sketch_from_photo
     from psp.images.preprocess import prepare_source, prepare_target
     from psp.weights.face_parser import parse_faces
@@ -196,10 +196,6 @@ def network_input(photo: Image.Image, translator: Translator, number: int) -> Te
 
 def read_labels(path: str, stems: list[str]) -> dict[str, Numbers]:
     """The columns of a CSV by their names, for photos by their stems, NaN where it says nothing."""
-    import numpy as np
-
-    from psp.files import read_text
-
     rows = list(csv.reader(io.StringIO(read_text(path))))
     header, *lines = rows if rows else [[]]
     titles = [title.strip() for title in header[1:]]
@@ -224,7 +220,6 @@ def learn(
     translator: Translator, probe: FaceProbe, faces: Faces, space: CodeSpace, flags: Namespace
 ) -> tuple[list[dict[str, Any]], Image.Image]:
     """Fill `space` with the directions that deserve their names; returns the report's rows, and strips of all."""
-    import numpy as np
     import torch
 
     from criteria.evaluation.directions import deviations, effect, find_steps, shortcoming
@@ -290,9 +285,6 @@ def table_of(rows: list[dict[str, Any]]) -> str:
 def strips(translator: Translator, steps: Tensor, names: list[str], codes: Tensor) -> Image.Image:
     """A row of faces from -3 to 3 for each step [K,N,D] and each of the codes [F,N,D]."""
     import torch
-    from PIL import Image
-
-    from psp.images.sheets import sheet
 
     rows, labels = [], []
     with torch.inference_mode():
@@ -306,8 +298,6 @@ def strips(translator: Translator, steps: Tensor, names: list[str], codes: Tenso
 
 
 def joined(parts: list[Seen]) -> Seen:
-    import numpy as np
-
     from criteria.evaluation.face_probe import Seen
 
     return Seen(np.concatenate([part.measures for part in parts]), np.concatenate([part.descriptors for part in parts]))
