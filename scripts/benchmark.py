@@ -112,7 +112,7 @@ def count(options: Namespace) -> int:
     for size in options.sizes:
         if "inference" in cases:
             for batch in options.batches:
-                rows += counted.inference(size, batch, "fp16")
+                rows += counted.inference(size, batch)
         if "training" in cases:
             objective = PspObjective({"l2_lambda": 1.0, "lpips_lambda": 0.8}, device=counted.META)
             rows += counted.training(size, options.train_batch, objective)

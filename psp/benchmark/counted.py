@@ -18,7 +18,6 @@ from psp.inference.frozen_encoder import frozen_encoder
 from psp.networks.stylegan2_inference import BatchedGenerator
 
 META = torch.device("meta")
-DTYPES = {"fp16": torch.float16, "tf32": torch.float32}
 
 
 @dataclass
@@ -43,29 +42,23 @@ def row(what: str, way: str, precision: str, images: int, count: Count) -> Row:
 
 
 @torch.no_grad()
-def inference(size: int, batch: int, precision: str) -> list[Row]:
-    """Encoder, generator and picture: pSp's structure in TF32, and ours in `precision`."""
-    model, dtype = random_model(size, META), DTYPES[precision]
+def inference(size: int, batch: int) -> list[Row]:
+    """Encoder, generator and picture: pSp's structure in TF32, and ours in fp16."""
+    model = random_model(size, META)
+    average = model.latent_avg
     source, codes = sketches(batch, META), torch.empty(batch, model.n_styles, 512, device=META)
-    plain, ours = original.encoder(model.encoder), frozen_encoder(model.encoder, dtype)
-    batched, average = BatchedGenerator(model.decoder, dtype), model.latent_avg
-
-    ways = {
-        (REFERENCE, "tf32"): (
-            lambda: plain(source) + average,
-            lambda: original.synthesize(model.decoder, codes),
-        ),
-        ("ours", precision): (
-            lambda: (ours(source.to(dtype)) + average.to(dtype)).float(),
-            lambda: batched(codes),
-        ),
-    }
+    plain, ours = original.encoder(model.encoder), frozen_encoder(model.encoder, torch.float16)
+    batched = BatchedGenerator(model.decoder, torch.float16)
+    ways = [
+        (REFERENCE, "tf32", lambda: plain(source) + average, lambda: original.synthesize(model.decoder, codes)),
+        ("ours", "fp16", lambda: (ours(source.half()) + average.half()).float(), lambda: batched(codes)),
+    ]
     rows = []
-    for (way, used), (to_codes, to_images) in ways.items():
-        parts = [counted(to_codes), counted(to_images)]
-        both = Count(parts[0].launches + parts[1].launches, parts[0].work + parts[1].work)
-        names = ("encoder", f"generator {size}", f"picture {size}")
-        rows += [row(name, way, used, batch, part) for name, part in zip(names, [*parts, both], strict=True)]
+    for way, precision, to_codes, to_images in ways:
+        encoder, generator = counted(to_codes), counted(to_images)
+        picture = Count(encoder.launches + generator.launches, encoder.work + generator.work)
+        for name, part in (("encoder", encoder), (f"generator {size}", generator), (f"picture {size}", picture)):
+            rows.append(row(name, way, precision, batch, part))
     return rows
 
 

@@ -81,7 +81,7 @@ def test_predictions() -> None:
 
 
 def test_what_a_picture_of_1024_px_costs() -> None:
-    rows = {(row.what, row.way): row for row in cases.inference(1024, 8, "fp16")}
+    rows = {(row.what, row.way): row for row in cases.inference(1024, 8)}
     assert rows["picture 1024", "ours"].launches <= 420
     assert rows["generator 1024", "ours"].mb_per_image <= 1150
     assert rows["picture 1024", "pSp's structure"].launches > 1000
