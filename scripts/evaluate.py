@@ -351,7 +351,7 @@ def match(images: Mapping[str, Images], n_images: int | None) -> tuple[list[Exam
         raise UserError(
             f"no names match: {results.path} has {results.names[0]}, ..., {other.path} {other.names[0]}, ..."
         )
-    examples = []
+    examples: list[Example] = []
     for name in spread(complete, n_images):
         examples.append({"result": name, **{role: partner_of[name] for role, partner_of in partners.items()}})
     return examples, problems

@@ -20,7 +20,7 @@ from psp.errors import UserError, one_line, run_main
 from psp.weights.places import DOWNLOADS, Published, find_weights, read_manifest
 
 
-def build_parser() -> Parser:
+def main(argv: list[str] | None = None) -> int:
     parser = Parser("Fetch published weights: pSp, e4e, ReStyle, StyleGAN2 generators, and the losses' networks.")
     add = parser.add_argument
     add("names", metavar="NAME", nargs="*", help="files to fetch, with or without their ending")
@@ -30,11 +30,7 @@ def build_parser() -> Parser:
     add("--overwrite", action="store_true", help="fetch again what is there")
     add("--timeout", type=float, default=30.0, metavar="S", help="seconds that a server may be silent")
     add("--attempts", type=int, default=5, metavar="N", help="connections without progress, then stop")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    flags = build_parser().parse_args(argv)
+    flags = parser.parse_args(argv)
     manifest = read_manifest()
     entries = list(dict.fromkeys(choose(name, manifest) for name in flags.names))
     if flags.list:

@@ -17,7 +17,7 @@ from psp.cli import Parser
 from psp.errors import UserError, run_main
 
 
-def build_parser() -> Parser:
+def main(argv: list[str] | None = None) -> int:
     parser = Parser("Learn which styles move the parts of a face; writes <checkpoint>_codes.safetensors.")
     add = parser.add_argument
     add("--checkpoint_path", metavar="FILE", help="a pSp checkpoint (default: the bundled one)")
@@ -26,11 +26,7 @@ def build_parser() -> Parser:
     add("--out", metavar="FILE", help="file to write (default: beside the checkpoint)")
     add("--seed", type=int, default=0, metavar="SEED", help="which random faces")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    flags = build_parser().parse_args(argv)
+    flags = parser.parse_args(argv)
     if flags.n_faces < 16:
         raise UserError(f"--n_faces {flags.n_faces} are too few", "16 is the least")
     import torch
@@ -45,13 +41,13 @@ def main(argv: list[str] | None = None) -> int:
 
     model = load_model(flags.checkpoint_path, task=flags.dataset_type, device=pick_device(flags.device))
     assert model.path is not None
-    parser = load_face_parser().to(model.device)
+    face_parser = load_face_parser().to(model.device)
     z = torch.randn(2 * flags.n_faces, model.style_dim, generator=torch.Generator().manual_seed(flags.seed))
     with torch.no_grad():
         styles = model.map(z.to(model.device)).float()
 
     def parse(faces: Tensor) -> Tensor:
-        shares: Tensor = parser(faces_at_input_size(faces.clamp(-1, 1))).softmax(1)
+        shares: Tensor = face_parser(faces_at_input_size(faces.clamp(-1, 1))).softmax(1)
         return shares
 
     bands = model.bands()
