@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stylegan2_ops import loader
-from stylegan2_ops.epilogue import check_numbers, check_parts, layer_epilogue_reference
+from stylegan2_ops.epilogue import check_numbers, check_part, layer_epilogue_reference
 
 
 def bias_act(
@@ -28,7 +28,8 @@ def bias_act(
     """
     if x.ndim < 2:
         raise ValueError(f"bias_act: x must be [B, C, ...], got shape {tuple(x.shape)}")
-    check_parts(x, None, None, None, bias, (0, 0))
+    check_part("x", x, x)
+    check_part("bias", bias, x, (x.shape[1],))
     check_numbers(negative_slope, gain)
     if loader.use_kernels(x):
         image = x if x.ndim == 4 else x.reshape(*x.shape[:2], math.prod(x.shape[2:]), 1)

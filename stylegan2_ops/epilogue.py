@@ -42,9 +42,8 @@ def layer_epilogue(
     if fir is not None:
         left, right, top, bottom = checked_box(x, fir, 1, 1, pad)
         height, width = height + top + bottom - fir.shape[0] + 1, width + left + right - fir.shape[1] + 1
-    check_parts(x, demodulation, noise, strength, bias, (height, width), next_scale)
-    check_numbers(negative_slope, gain, clamp)
     parts = (demodulation, noise, strength, bias, negative_slope, gain, clamp)
+    check(x, (height, width), *parts, next_scale)
     kernels = loader.use_kernels(x)
     # fused with the next layer's style, the kernels have no gradient
     scaled_later = next_scale if kernels and wants_gradient(x, next_scale, *parts[:4]) else None
@@ -112,42 +111,47 @@ def layer_epilogue_reference(
     return value.to(x.dtype)
 
 
-def check_parts(
+def check_rank(x: Tensor) -> None:
+    if x.ndim != 4:
+        raise ValueError(f"x must be [B, C, H, W], got shape {tuple(x.shape)}")
+
+
+def check(
     x: Tensor,
+    size: tuple[int, ...],
     demodulation: Tensor | None,
     noise: Tensor | None,
     strength: Tensor | None,
     bias: Tensor | None,
-    size: tuple[int, int],
+    negative_slope: float,
+    gain: float,
+    clamp: float | None,
     next_scale: Tensor | None = None,
 ) -> None:
-    """Refuse tensors that `layer_epilogue` cannot compute with. size: height and width of its result."""
+    """Refuse what `layer_epilogue` cannot compute. size: height and width of its result."""
     batch, channels = x.shape[:2]
-    tensors: dict[str, tuple[Tensor | None, list[tuple[int, ...]]]] = {
-        "x": (x, []),
-        "demodulation": (demodulation, [(batch, channels)]),
-        "next_scale": (next_scale, [(batch, channels)]),
-        "noise": (noise, [(1, 1, *size), (batch, 1, *size)]),
-        "strength": (strength, []),
-        "bias": (bias, [(channels,)]),
-    }
-    for name, (tensor, shapes) in tensors.items():
-        if tensor is None:
-            continue
-        if not tensor.is_floating_point():
-            raise TypeError(f"{name} must be floating point, got {tensor.dtype}")
-        if tensor.device != x.device:
-            raise ValueError(f"x is on {x.device}, {name} on {tensor.device}")
-        if shapes and tensor.shape not in shapes:
-            allowed = " or ".join(str(list(shape)) for shape in shapes)
-            raise ValueError(f"{name} must be {allowed} for x {tuple(x.shape)}, got {tuple(tensor.shape)}")
+    check_part("x", x, x)
+    check_part("demodulation", demodulation, x, (batch, channels))
+    check_part("noise", noise, x, (1, 1, *size), (batch, 1, *size))
+    check_part("strength", strength, x)
+    check_part("bias", bias, x, (channels,))
+    check_part("next_scale", next_scale, x, (batch, channels))
     if (noise is None) != (strength is None) or (strength is not None and strength.numel() != 1):
         raise ValueError("noise comes with a strength, one number")
+    check_numbers(negative_slope, gain, clamp)
 
 
-def check_rank(x: Tensor) -> None:
-    if x.ndim != 4:
-        raise ValueError(f"x must be [B, C, H, W], got shape {tuple(x.shape)}")
+def check_part(name: str, tensor: Tensor | None, x: Tensor, *shapes: tuple[int, ...]) -> None:
+    """Refuse a tensor that is not floating point, not on the device of x, or of none of the shapes, where some are."""
+    if tensor is None:
+        return
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {tensor.dtype}")
+    if tensor.device != x.device:
+        raise ValueError(f"x is on {x.device}, {name} on {tensor.device}")
+    if shapes and tensor.shape not in shapes:
+        allowed = " or ".join(str(list(shape)) for shape in shapes)
+        raise ValueError(f"{name} must be {allowed} for x {tuple(x.shape)}, got {tuple(tensor.shape)}")
 
 
 def check_numbers(negative_slope: float, gain: float, clamp: float | None = None) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from stylegan2_ops import loader
-from stylegan2_ops.epilogue import check_parts, check_rank, layer_epilogue_reference, wants_gradient
+from stylegan2_ops.epilogue import check, check_rank, layer_epilogue_reference, wants_gradient
 from stylegan2_ops.upfirdn2d import upfirdn2d_reference
 
 SKIP_PAD = (2, 1, 2, 1)  # around the image below, which is enlarged by two and filtered with 4 by 4 taps
@@ -40,7 +40,8 @@ def epilogue_to_rgb(
     Errors: TypeError (not floating point), ValueError (wrong shape, device or number).
     """
     check_rank(x)
-    check_parts(x, demodulation, noise, strength, bias, (x.shape[2], x.shape[3]), next_scale)
+    parts = (demodulation, noise, strength, bias, negative_slope, gain, clamp, next_scale)
+    check(x, x.shape[2:], *parts)
     below = (x.shape[0], 3, x.shape[2] // 2, x.shape[3] // 2)
     if weight.shape != (x.shape[0], 3, x.shape[1]) or rgb_bias.shape != (3,) or kernel.shape != (4, 4):
         raise ValueError(
@@ -49,7 +50,6 @@ def epilogue_to_rgb(
         )
     if skip is not None and (skip.shape != below or x.shape[2] % 2 or x.shape[3] % 2):
         raise ValueError(f"epilogue_to_rgb: skip must be half of x {tuple(x.shape)}, got {tuple(skip.shape)}")
-    parts = (demodulation, noise, strength, bias, negative_slope, gain, clamp, next_scale)
     rest = (*parts, keep, weight, rgb_bias, rgb_clamp, skip, kernel)
     if loader.use_kernels(x) and not wants_gradient(x, *parts[:4], next_scale, weight, rgb_bias, skip, kernel):
         y, image = torch.ops.stylegan2_ops.epilogue_to_rgb(x, *rest)

@@ -50,7 +50,9 @@ def in_turns(ways: Mapping[str, Run], device: torch.device, *, rounds: int, warm
                 _reset_peak(device)
             _one(run, device, timings[name])
             if number == 0:
-                timings[name].peak_mb = _peak_mb(device)
+                cuda = device.type == "cuda"
+                peak = torch.cuda.max_memory_allocated(device) / 2**20 if cuda else memory_mb("VmHWM")
+                timings[name].peak_mb = peak
     return timings
 
 
@@ -76,10 +78,6 @@ def _reset_peak(device: torch.device) -> None:
         return
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts at what is in use now
-
-
-def _peak_mb(device: torch.device) -> float | None:
-    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else memory_mb("VmHWM")
 
 
 def memory_mb(field: str, process: int | str = "self") -> float | None:
@@ -146,14 +144,10 @@ def machine(device: torch.device) -> dict[str, object]:
         with suppress(Exception):  # needs NVIDIA's management library
             record["clock_mhz"] = torch.cuda.clock_rate(device)
     else:
-        record["device"] = _processor()
+        cpuinfo = Path("/proc/cpuinfo")
+        names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+        record["device"] = names[0] if names else "CPU"
     return record
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
-    return names[0] if names else "CPU"
 
 
 def kernels_of(run: Run, most: int = 25) -> str:
