@@ -1,8 +1,7 @@
 """The operations that compiled kernels implement, as torch knows them: `torch.ops.stylegan2_ops.*`.
 
-Here are their signatures, their results' shapes (for torch.compile), their gradients, and on the CPU their values by
-the references: the CPU implementation is what a kernel has to compute, and lets tests check the gradients without a
-GPU. The CUDA implementation is csrc/binding.cpp. Nothing decides here which one runs, and nothing is checked: the
+Here are their results' shapes (for torch.compile) and their gradients; their values are computed by csrc/binding.cpp
+and, without a GPU, by a helper of the tests. Nothing decides here whether they run, and nothing is checked: the
 functions `bias_act`, `layer_epilogue` and `upfirdn2d` do that.
 
     epilogue            clamp(gain * leaky_relu(x * scale + strength * noise + bias)) * next
@@ -29,10 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor, library
 
-from stylegan2_ops.epilogue import layer_epilogue_reference
 from stylegan2_ops.signatures import SIGNATURES
-from stylegan2_ops.to_rgb import epilogue_to_rgb_reference
-from stylegan2_ops.upfirdn2d import upfirdn2d_reference
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -42,7 +38,7 @@ def layout(x: Tensor) -> torch.memory_format:
     return torch.channels_last if x.stride(1) == 1 and not x.is_contiguous() else torch.contiguous_format
 
 
-def _wide(x: Tensor) -> torch.dtype:
+def wide(x: Tensor) -> torch.dtype:
     """What sums over x are kept in."""
     return torch.promote_types(x.dtype, torch.float32)
 
@@ -62,9 +58,9 @@ def _epilogue_backward_fake(grad: Tensor, saved: Tensor, *rest: Any) -> tuple[Te
     want_scale, want_strength, want_bias = rest[-3:]
     batch, channels = saved.shape[:2]
     dx = torch.empty_like(saved, memory_format=layout(saved))
-    dscale = saved.new_empty((batch, channels) if want_scale else (0,), dtype=_wide(saved))
-    dstrength = saved.new_empty((1,) if want_strength else (0,), dtype=_wide(saved))
-    return dx, dscale, dstrength, saved.new_empty((channels,) if want_bias else (0,), dtype=_wide(saved))
+    dscale = saved.new_empty((batch, channels) if want_scale else (0,), dtype=wide(saved))
+    dstrength = saved.new_empty((1,) if want_strength else (0,), dtype=wide(saved))
+    return dx, dscale, dstrength, saved.new_empty((channels,) if want_bias else (0,), dtype=wide(saved))
 
 
 def _upfirdn2d_fake(
@@ -84,64 +80,6 @@ def _epilogue_to_rgb_fake(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return y, x.new_empty((x.shape[0], 3, *x.shape[2:]), dtype=torch.float32)
 
 
-# ---- values on the CPU ----------------------------------------------------------------------------
-
-
-def _epilogue_cpu(x: Tensor, *parts: Any) -> Tensor:
-    return layer_epilogue_reference(x, *parts).contiguous(memory_format=layout(x))
-
-
-def _slope(saved: Tensor, parts: tuple[Any, ...], saved_is_output: bool) -> Tensor:
-    """The derivative of leaky ReLU, gain and clamp, in fp32 for half precision."""
-    scale, noise, strength, bias, slope, gain, clamp = parts
-    u = saved.to(_wide(saved))
-    if not saved_is_output:
-        u = layer_epilogue_reference(u, scale, noise, strength, bias, 1.0, 1.0, None)
-    derivative = torch.where(u > 0, gain, gain * slope)
-    if clamp is None:
-        return derivative
-    if saved_is_output:  # what was clamped lies on the limit, as the output's precision can hold it
-        return derivative.masked_fill(u.abs() >= torch.tensor(clamp).to(saved.dtype).to(u.dtype), 0.0)
-    return derivative.masked_fill((u * derivative).abs() > clamp, 0.0)
-
-
-def _epilogue_slope_cpu(grad: Tensor, saved: Tensor, *rest: Any) -> Tensor:
-    du = grad * _slope(saved, rest[:7], rest[7])
-    return du.to(saved.dtype).contiguous(memory_format=layout(saved))
-
-
-def _epilogue_backward_cpu(grad: Tensor, saved: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    parts, (saved_is_output, want_scale, want_strength, want_bias) = rest[:7], rest[7:]
-    scale, noise = parts[:2]
-    du = grad * _slope(saved, parts, saved_is_output)
-    dx = du if scale is None else du * scale[:, :, None, None]
-    none = du.new_empty(0)
-    sums = (
-        (du * saved).sum((2, 3)) if want_scale else none,
-        (du * noise).sum().reshape(1) if want_strength else none.clone(),
-        du.sum((0, 2, 3)) if want_bias else none.clone(),
-    )
-    dscale, dstrength, dbias = (total.to(_wide(saved)) for total in sums)
-    return dx.to(saved.dtype).contiguous(memory_format=layout(saved)), dscale, dstrength, dbias
-
-
-def _upfirdn2d_cpu(
-    x: Tensor, kernel: Tensor, up: int, down: int, left: int, right: int, top: int, bottom: int, flip: bool
-) -> Tensor:
-    y = upfirdn2d_reference(x, kernel if flip else kernel.flip(0, 1), up, down, (left, right, top, bottom))
-    return y.contiguous(memory_format=layout(x))
-
-
-def _blur_epilogue_cpu(x: Tensor, kernel: Tensor, left: int, right: int, top: int, bottom: int, *parts: Any) -> Tensor:
-    wide = _upfirdn2d_cpu(x.to(_wide(x)), kernel, 1, 1, left, right, top, bottom, True)
-    return layer_epilogue_reference(wide, *parts).to(x.dtype).contiguous(memory_format=layout(x))
-
-
-def _epilogue_to_rgb_cpu(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    y, image = epilogue_to_rgb_reference(x, *rest)
-    return (x.new_empty(0) if y is None else y.contiguous(memory_format=torch.channels_last)), image
-
-
 # ---- gradients ------------------------------------------------------------------------------------
 
 
@@ -156,11 +94,11 @@ def _epilogue_gradients(
     du: Any = ops.epilogue_slope(grad, saved, *parts, saved_is_output) if again or need_noise else None
     dx: Any
     if again:
-        wide = du.to(_wide(du))
-        dx = du if scale is None else (wide * scale[:, :, None, None]).to(du.dtype)
-        dscale: Any = (wide * saved).sum((2, 3)) if need_scale else None
-        dstrength: Any = (wide * noise).sum() if need_strength else None
-        dbias: Any = wide.sum((0, 2, 3)) if need_bias else None
+        wide_du = du.to(wide(du))
+        dx = du if scale is None else (wide_du * scale[:, :, None, None]).to(du.dtype)
+        dscale: Any = (wide_du * saved).sum((2, 3)) if need_scale else None
+        dstrength: Any = (wide_du * noise).sum() if need_strength else None
+        dbias: Any = wide_du.sum((0, 2, 3)) if need_bias else None
     else:
         dx, dscale, dstrength, dbias = ops.epilogue_backward(
             grad, saved, *parts, saved_is_output, need_scale, need_strength, need_bias
@@ -168,7 +106,7 @@ def _epilogue_gradients(
     dnoise = None
     if need_noise:
         over = (1,) if noise.shape[0] == saved.shape[0] else (0, 1)
-        dnoise = (du.sum(over, dtype=_wide(du)).view_as(noise) * strength).to(noise.dtype)
+        dnoise = (du.sum(over, dtype=wide(du)).view_as(noise) * strength).to(noise.dtype)
     return (
         dx,
         dscale.to(scale.dtype) if need_scale else None,
@@ -263,15 +201,14 @@ def _blur_epilogue_backward(ctx: Any, grad: Tensor) -> Gradients:
     return (dx, None, None, None, None, None, dscale, *others, *[None] * 4)
 
 
-for _name, _fake, _cpu, _backward, _setup in (
-    ("epilogue", _epilogue_fake, _epilogue_cpu, _epilogue_backward, _epilogue_setup),
-    ("epilogue_slope", _epilogue_slope_fake, _epilogue_slope_cpu, _epilogue_slope_backward, _epilogue_slope_setup),
-    ("epilogue_backward", _epilogue_backward_fake, _epilogue_backward_cpu, _not_again, None),
-    ("upfirdn2d", _upfirdn2d_fake, _upfirdn2d_cpu, _upfirdn2d_backward, _upfirdn2d_setup),
-    ("blur_epilogue", _blur_epilogue_fake, _blur_epilogue_cpu, _blur_epilogue_backward, _blur_epilogue_setup),
-    ("epilogue_to_rgb", _epilogue_to_rgb_fake, _epilogue_to_rgb_cpu, _not_again, _to_rgb_setup),
+for _name, _fake, _backward, _setup in (
+    ("epilogue", _epilogue_fake, _epilogue_backward, _epilogue_setup),
+    ("epilogue_slope", _epilogue_slope_fake, _epilogue_slope_backward, _epilogue_slope_setup),
+    ("epilogue_backward", _epilogue_backward_fake, _not_again, None),
+    ("upfirdn2d", _upfirdn2d_fake, _upfirdn2d_backward, _upfirdn2d_setup),
+    ("blur_epilogue", _blur_epilogue_fake, _blur_epilogue_backward, _blur_epilogue_setup),
+    ("epilogue_to_rgb", _epilogue_to_rgb_fake, _not_again, _to_rgb_setup),
 ):
     library.define(f"stylegan2_ops::{_name}", SIGNATURES[_name])
     library.register_fake(f"stylegan2_ops::{_name}", _fake)
-    library.impl(f"stylegan2_ops::{_name}", "CPU", _cpu)
     library.register_autograd(f"stylegan2_ops::{_name}", _backward, setup_context=_setup)

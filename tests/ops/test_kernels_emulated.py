@@ -17,6 +17,7 @@ import kernel_cases
 import kernels_emulator as emulator
 import pytest
 import torch
+from cpu_operators import slope_of
 from kernel_cases import BINOMIAL, DTYPES, difference
 from kernels_emulator import Parts
 from torch import Tensor
@@ -25,7 +26,6 @@ from torch.utils.cpp_extension import library_paths
 from stylegan2_ops import loader
 from stylegan2_ops.build import CSRC
 from stylegan2_ops.epilogue import layer_epilogue_reference
-from stylegan2_ops.operators import _slope
 from stylegan2_ops.to_rgb import epilogue_to_rgb_reference
 from stylegan2_ops.upfirdn2d import upfirdn2d_reference
 
@@ -101,7 +101,7 @@ def test_epilogue_backward(seed: int) -> None:
         keep_du = rng.random() < 0.3
         emulator.knobs(rounds=rng.choice([0, 2, 8]))
         dx, sums = emulator.epilogue_backward(grad, saved, parts, is_output=is_output, keep_du=keep_du)
-        du = grad.double() * _slope(saved if is_output else saved.double(), parts.reference()[:7], is_output)
+        du = grad.double() * slope_of(saved if is_output else saved.double(), parts.reference()[:7], is_output)
         context = (seed, case, x.shape, x.stride(), x.dtype)
         wanted = du if scale is None or keep_du else du * scale.double()[:, :, None, None]
         assert difference(dx, wanted) < TOLERANCE[x.dtype], context

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import cpu_operators  # noqa: F401  # registers them
 import pytest
 import torch
 from torch import Tensor, library
