@@ -8,8 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from psp.commands.main import infer
+from psp.commands.main import infer as main
 from psp.errors import run_main
 
 if __name__ == "__main__":
-    run_main(infer)
+    run_main(main)

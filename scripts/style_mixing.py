@@ -8,8 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from psp.commands.main import mix
+from psp.commands.main import mix as main
 from psp.errors import run_main
 
 if __name__ == "__main__":
-    run_main(mix)
+    run_main(main)
