@@ -74,15 +74,16 @@ def main() -> int:
             raise UserError("scripts/studio.py did not start", f"run it by itself: {' '.join(command)}")
         threading.Thread(target=lambda: [None for _ in process.stdout or ()], daemon=True).start()
         port = int(line.split("localhost:")[1].split()[0])
+        load = getattr(os, "getloadavg", lambda: (None,))
         record: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "cores": cores(),
-                                  "load_before": os.getloadavg()[0], "threads": flags.threads}  # fmt: skip
+                                  "load_before": load()[0], "threads": flags.threads}  # fmt: skip
         status, seconds = send(port, *form({"image": SKETCH.read_bytes()}))
         record["first_face"] = {"status": status, "seconds": round(seconds, 2)}
         if flags.strokes:
             record["stroke_to_face_ms"] = strokes(port, flags.strokes)
         if flags.uploads:
             record["bad_uploads"] = bad_uploads(port, process.pid, flags.uploads)
-        record["load_after"] = os.getloadavg()[0]
+        record["load_after"] = load()[0]
     finally:
         process.terminate()
         process.wait(20)
@@ -127,9 +128,9 @@ def chromium_browser() -> Iterator[Any]:
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        raise UserError("Playwright is missing", "pip install playwright, or --strokes 0") from None
+        raise UserError("Playwright is missing", "pip install playwright") from None
     if path is None:
-        raise UserError("there is no Chromium here", "install one, set CHROMIUM to its path, or --strokes 0")
+        raise UserError("there is no Chromium here", "install one, or set CHROMIUM to its path")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, headless=True, args=FLAGS)
         yield chromium
