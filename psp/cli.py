@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from psp.errors import UserError
@@ -60,6 +61,18 @@ def parse_bool(text: str) -> bool:
     if word not in _TRUE + _FALSE:
         raise argparse.ArgumentTypeError(f"expected true or false, not {text!r}")
     return word in _TRUE
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """What argparse reads a whole number by that is not below `least`."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is too small, {least} is the least")
+        return value
+
+    return number
 
 
 def add_bool(parser: argparse._ActionsContainer, name: str, default: bool | None, help: str) -> argparse.Action:

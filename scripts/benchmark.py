@@ -16,7 +16,7 @@ from argparse import ArgumentTypeError, Namespace
 from dataclasses import asdict
 from functools import partial
 
-from psp.cli import Parser, add_bool
+from psp.cli import Parser, add_bool, at_least
 from psp.errors import UserError, run_main
 from psp.files import check_settings, free_folder, make_folder, write_text
 
@@ -30,12 +30,12 @@ def parser() -> Parser:
     add("--cases", default=",".join(CASES), metavar="LIST", help=f"which of {', '.join(CASES)}")
     add("--sizes", type=numbers, default="256,1024", metavar="LIST", help="output sides of the generator")
     add("--batches", type=numbers, default="1", metavar="LIST", help="batch sizes for inference")
-    add("--train_batch", type=int, default=2, metavar="N", help="batch size of the training step")
+    add("--train_batch", type=at_least(1), default=2, metavar="N", help="batch size of the training step")
     add("--precisions", default="fp32,bf16", metavar="LIST", help="fp32, bf16, and on GPUs tf32, fp16")
-    add("--n_outputs", type=int, default=5, metavar="N", help="outputs of style mixing")
-    add("--rounds", type=int, default=5, metavar="N", help="how often everything runs; medians are reported")
+    add("--n_outputs", type=at_least(1), default=5, metavar="N", help="outputs of style mixing")
+    add("--rounds", type=at_least(1), default=5, metavar="N", help="how often everything runs; medians are reported")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
-    add("--threads", type=int, metavar="N", help="CPU threads (default: torch's)")
+    add("--threads", type=at_least(1), metavar="N", help="CPU threads (default: torch's)")
     add_bool(parser, "compile", False, "torch.compile as well (minutes)")
     add_bool(parser, "tf32", True, "on GPUs: pSp's structure and training may use TF32 (ours: see --precisions)")
     add_bool(parser, "count", False, "measure nothing: count what a GPU would run, and predict its time by data sheets")

@@ -22,7 +22,7 @@ import numpy as np
 from datasets.matching import match_names
 from datasets.prepared import PreparedSide, spread
 from datasets.roots import open_data_root, open_pair_folders
-from psp.cli import Parser, add_bool
+from psp.cli import Parser, add_bool, at_least
 from psp.errors import UserError, run_main
 from psp.files import check_settings, free_folder, save_json
 from psp.images.sources import open_source
@@ -58,8 +58,8 @@ def build_parser() -> Parser:
     make("--data_root", metavar="PATH", help="folder or zip as for training: its test pairs are used")
     make("--data_path", metavar="PATH", help="folder or zip of pairs, all used; or of inputs, with --ground_truth")
     make("--dataset_type", metavar="TASK", help=f"{', '.join(TASKS)}: where the checkpoint does not say it")
-    make("--n_images", type=int, metavar="N", help="only N of the pairs, taken evenly from their list (default: all)")
-    make("--n_outputs_to_generate", type=int, default=5, metavar="N", help="faces per input, for the diversity")
+    make("--n_images", type=at_least(1), metavar="N", help="only N pairs, taken evenly from their list (default: all)")
+    make("--n_outputs_to_generate", type=at_least(2), default=5, metavar="N", help="faces per input, for the diversity")
     make("--truncation", type=float, default=1.0, metavar="T", help="of the random styles, for the diversity")
     make("--resize_factors", metavar="F", help="super-resolution: shrink the inputs first")
     make("--enhance", metavar="NAME", help="as inference.py's: gfpgan, codeformer or restoreformer on the results")
@@ -80,8 +80,8 @@ def build_parser() -> Parser:
     add_bool(judge, "looks", False, "instead: what the studio could show first, and how far colours and people differ")
     add_bool(judge, "overwrite", False, "results and reports of other settings are made again")
     run = parser.add_argument_group("running").add_argument
-    run("--test_batch_size", type=int, default=4, metavar="N", help="images at a time; changes no number on a CPU")
-    run("--test_workers", type=int, default=2, metavar="N", help="threads that read images")
+    run("--test_batch_size", type=at_least(1), default=4, metavar="N", help="images at a time (same numbers on a CPU)")
+    run("--test_workers", type=at_least(0), default=2, metavar="N", help="threads that read images")
     run("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     return parser
 
@@ -148,8 +148,6 @@ def psp_scores(results: str, ground_truth: str, metric: str, *, workers: int, ba
     from criteria.evaluation.registry import parse_metrics
     from psp.device import pick_device
 
-    if workers < 0 or batch_size < 1:
-        raise UserError(f"{workers} threads and batches of {batch_size} are not possible")
     images: dict[str, Images] = {"result": open_source(results), "target": open_source(ground_truth)}
     exp_dir, label, device = Path(results).expanduser().parent, folder_label(results), pick_device("auto")
     order = Order(
@@ -204,10 +202,6 @@ def check(flags: Namespace) -> None:
         get_task(flags.dataset_type)
     if flags.size is not None and not 16 <= flags.size <= 4096:
         raise UserError(f"--size {flags.size} is not possible", "it goes from 16 to 4096")
-    for name, least in (("n_images", 1), ("n_outputs_to_generate", 2), ("test_batch_size", 1), ("test_workers", 0)):
-        value = getattr(flags, name)
-        if value is not None and value < least:
-            raise UserError(f"--{name} {value} is too small", f"the least is {least}")
 
 
 def label_of(flags: Namespace) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from psp.cli import Parser
+from psp.cli import Parser, at_least
 from psp.errors import UserError, run_main
 from psp.files import make_folder, read_text, save_bytes, save_json
 from psp.images.output import save_image
@@ -55,9 +55,9 @@ def build_parser() -> Parser:
     data("--labels", metavar="FILE", help="CSV: file name, then a column of numbers for each direction; empty: unknown")
     data("--checkpoint_path", metavar="FILE", help="a pSp model of any kind (default: the bundled one)")
     data("--dataset_type", metavar="TASK", help=f"{', '.join(TASKS)}: where the checkpoint does not say it")
-    data("--n_images", type=int, default=2000, metavar="N", help="faces to learn from, of photos or else random ones")
-    data("--tries", type=int, default=24, metavar="N", help="faces that parts of directions are tried on")
-    data("--n_judged", type=int, default=200, metavar="N", help="further faces that the report is about")
+    data("--n_images", type=at_least(20), default=2000, metavar="N", help="faces to learn from, of photos or random")
+    data("--tries", type=at_least(2), default=24, metavar="N", help="faces that parts of directions are tried on")
+    data("--n_judged", type=at_least(4), default=200, metavar="N", help="further faces that the report is about")
     data("--seed", type=int, default=0, metavar="SEED", help="which photos, or which random faces")
     where = parser.add_argument_group("where to").add_argument
     where("--out", metavar="FILE", help="file to write (default: <checkpoint>_codes.safetensors beside the checkpoint)")
@@ -80,9 +80,6 @@ class Faces:
 
 def main(argv: list[str] | None = None) -> int:
     flags = build_parser().parse_args(argv)
-    for name, least in (("n_images", 20), ("tries", 2), ("n_judged", 4)):
-        if getattr(flags, name) < least:
-            raise UserError(f"--{name} {getattr(flags, name)} is too small", f"the least is {least}")
     if flags.labels and not flags.photos:
         raise UserError("--labels are of photos", "give --photos as well")
     import torch

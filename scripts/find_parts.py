@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from psp.cli import Parser
-from psp.errors import UserError, run_main
+from psp.cli import Parser, at_least
+from psp.errors import run_main
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,13 +22,11 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     add("--checkpoint_path", metavar="FILE", help="a pSp checkpoint (default: the bundled one)")
     add("--dataset_type", metavar="TASK", help="where the checkpoint does not say it, or to pick a bundled model")
-    add("--n_faces", type=int, default=192, metavar="N", help="random faces to learn from, 16 at least")
+    add("--n_faces", type=at_least(16), default=192, metavar="N", help="random faces to learn from")
     add("--out", metavar="FILE", help="file to write (default: beside the checkpoint)")
     add("--seed", type=int, default=0, metavar="SEED", help="which random faces")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     flags = parser.parse_args(argv)
-    if flags.n_faces < 16:
-        raise UserError(f"--n_faces {flags.n_faces} are too few", "16 is the least")
     import torch
     from torch import Tensor
 

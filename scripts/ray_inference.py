@@ -10,8 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from psp.cli import Parser, add_bool
-from psp.errors import UserError, run_main
+from psp.cli import Parser, add_bool, at_least
+from psp.errors import run_main
 from psp.inference.options import parse
 
 
@@ -19,11 +19,9 @@ def main() -> int:
     parser = Parser("Inference on a Ray cluster. Takes all flags of scripts/inference.py, and these:")
     add_bool(parser, "style_mixing", False, "several faces per input, with the flags of scripts/style_mixing.py")
     add = parser.add_argument
-    add("--ray_workers", type=int, metavar="N", help="processes (default: one per GPU, or two CPU cores)")
+    add("--ray_workers", type=at_least(1), metavar="N", help="processes (default: one per GPU, or two CPU cores)")
     add("--ray_address", metavar="ADDRESS", help="a running cluster, or auto (default: start one here)")
     flags, others = parser.parse_known_args()
-    if flags.ray_workers is not None and flags.ray_workers < 1:
-        raise UserError(f"--ray_workers {flags.ray_workers} is too small", "the least is 1")
     options = parse(others, mixing=flags.style_mixing)  # torch is only imported once the flags are right
     from psp.inference.ray_data import translate_folder
 

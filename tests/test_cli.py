@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from psp.cli import Parser, add_bool
+from psp.cli import Parser, add_bool, at_least
 from psp.errors import UserError
 from psp.inference.options import parse
 
@@ -14,6 +14,7 @@ def parser() -> Parser:
     add_bool(made, "--flag", False, "a flag")
     add_bool(made, "other", None, "another")
     made.add_argument("--couple_outputs", type=int, default=3, help="100%% of them")
+    made.add_argument("--rounds", type=at_least(1))
     return made
 
 
@@ -40,6 +41,8 @@ def test_a_boolean_that_was_not_given() -> None:
         (["--couple-outputs=1"], "did you mean --couple_outputs?"),
         (["stray"], "unknown argument stray"),
         (["--couple_outputs", "x"], "invalid int value"),
+        (["--rounds", "0"], "--rounds: 0 is too small, 1 is the least"),
+        (["--rounds", "x"], "--rounds: invalid number value"),
     ],
 )
 def test_mistakes_are_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

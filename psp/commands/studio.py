@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from psp.cli import Parser
+from psp.cli import Parser, at_least
 from psp.errors import UserError
 from psp.files import checkout
 from psp.inference.options import ENHANCERS
@@ -44,7 +44,7 @@ def build_parser(prog: str | None = None) -> Parser:
     add("--port", type=int, default=5000, metavar="N", help="0 takes any that is free")
     add("--allow_host", nargs="+", default=[], metavar="NAME", help="names that a proxy calls this machine by")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
-    add("--threads", type=int, default=None, metavar="N", help="CPU threads of the network (default: torch's choice)")
+    add("--threads", type=at_least(1), metavar="N", help="CPU threads of the network (default: torch's choice)")
     add(
         "--enhance",
         choices=ENHANCERS,
@@ -67,8 +67,6 @@ def main(
     flags = build_parser(prog).parse_args(argv)
     if not 0 <= flags.port <= 65535:
         raise UserError(f"--port {flags.port} is out of range", "allowed are 0 to 65535")
-    if flags.threads is not None and flags.threads < 1:
-        raise UserError(f"--threads {flags.threads} is too small", "the least is 1")
     if missing := [name for name in ("flask", "waitress") if importlib.util.find_spec(name) is None]:
         raise UserError(f"the studio needs {' and '.join(missing)}: pip install {' '.join(missing)}")
     from psp.studio.catalogue import bundled_entries, checkpoint_entries

@@ -216,7 +216,10 @@ def test_mistakes_are_one_line(folders: Path) -> None:
         ([*results, *truth, "--metrics", "beauty"], "beauty is no metric"),
         ([*results, *truth, "--features", "resnet", "--metrics", "fid"], "resnet"),
         ([*results, "--ground_truth", str(folders / "none")], "does not exist"),
-        ([*results, "--ground_truth", str(folders / "sketches" / "0_edges.png"), "--test_batch_size", "0"], "batch"),
+        (
+            [*results, "--ground_truth", str(folders / "sketches" / "0_edges.png"), "--test_batch_size", "0"],
+            "--test_batch_size: 0 is too small",
+        ),
     ):
         with pytest.raises(UserError, match=words):
             main([*flags, "--exp_dir", str(folders / "out")])

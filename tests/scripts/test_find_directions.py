@@ -88,7 +88,7 @@ def test_without_photos_random_faces_are_learned_from(place: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--n_images=3"], "--n_images 3 is too small"),
+        (["--n_images=3"], "--n_images: 3 is too small, 20 is the least"),
         (["--labels=labels.csv"], "give --photos as well"),
         (["--out=a.pt"], "does not end in .safetensors"),
         (["--out=there.safetensors"], "has directions or statistics already"),
