@@ -150,12 +150,12 @@ def machine(device: torch.device) -> dict[str, object]:
     return record
 
 
-def kernels_of(run: Run, most: int = 25) -> str:
-    """A table of the GPU kernels of one run, the `most` that take longest."""
+def kernels_of(run: Run) -> str:
+    """A table of the GPU kernels of one run, the 25 that take longest."""
     for _ in range(3):
         run()
     with profile(activities=[ProfilerActivity.CUDA]) as record:
         run()
         torch.cuda.synchronize()
     averages = record.key_averages()
-    return str(averages.table(sort_by="self_device_time_total", row_limit=most, max_name_column_width=100))
+    return str(averages.table(sort_by="self_device_time_total", row_limit=25, max_name_column_width=100))
