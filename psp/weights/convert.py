@@ -26,7 +26,6 @@ from psp.weights.image_to_image import build_generator, generators_of, is_pictur
 from psp.weights.load import GeneratorFile, load_generator, load_model
 from psp.weights.save import psp_layout, save_safetensors, save_torch
 
-LAYOUTS = ("safetensors", "psp", "stylegan2")
 PSP_ENCODERS = (
     "GradualStyleEncoder",
     "BackboneEncoderUsingLastLayerIntoW",
@@ -35,6 +34,7 @@ PSP_ENCODERS = (
 PSP_TASKS = (
     "ffhq_encode", "ffhq_frontalize", "celebs_sketch_to_face", "celebs_seg_to_face", "celebs_super_resolution",
 )  # fmt: skip
+BANK_IS_IGNORED = "other code ignores the style bank: there, random styles come from the mapping network"
 Notes = list[str]
 Holder = TypeVar("Holder", PSP, GeneratorFile)
 
@@ -86,7 +86,7 @@ def convert(
 ) -> tuple[str, Notes]:
     """Write what `source` holds to `target`, atomically. Returns the layout, and what is lost or will not load.
 
-    layout: one of LAYOUTS; None: safetensors where `target` ends so, else stylegan2 for generators and psp for others.
+    layout: safetensors, psp or stylegan2; None: by the ending of `target`, else psp, and stylegan2 for generators.
     half: matrices and convolutions in fp16 (vectors keep fp32). bank_of: makes the style bank that goes beside the
     generator, in place of one that is there, with the photo encoder of the file. UserError in one line: not readable,
     does not fit together, the layout cannot hold it, or the target cannot be written. The source is never the target.
@@ -101,9 +101,7 @@ def convert(
     if reason := weights.config.get("discriminator_left_out"):  # of a NVIDIA pickle
         notes.append(f"left out: the discriminator ({reason})")
     if bank_of is not None and kind not in ("model", "generator"):
-        raise UserError(
-            f"{source} holds no StyleGAN2 generator, so it can have no style bank", "leave --style_bank out"
-        )
+        raise UserError(f"{source} holds no StyleGAN2 generator for a style bank", "leave --style_bank out")
     if kind == "model":
         content, more = _model(_with_bank(load_model(weights), bank_of, weights.path), weights, layout)
     elif kind == "generator":
@@ -113,8 +111,8 @@ def convert(
     elif kind == "pictures":
         content, more = _pictures(weights, layout)
     else:
-        what = "a discriminator alone" if kind == "discriminator" else f"tensors like {sorted(weights.tensors)[:3]}"
-        raise UserError(f"{source} holds {what}", "a model, a generator or an IR-SE50 backbone can be converted")
+        holds = "a discriminator alone" if kind == "discriminator" else f"tensors like {sorted(weights.tensors)[:3]}"
+        raise UserError(f"{source} holds {holds}", "a model, a generator or an IR-SE50 backbone can be converted")
     _refuse_the_source(target, weights)
     if half:
         content = lowered(content, torch.float16, where=source)
@@ -137,9 +135,7 @@ def _with_bank(holder: Holder, bank_of: Callable[[PhotoEncoder], StyleBank] | No
     if bank_of is None:
         return holder
     if holder.photo_encoder is None:
-        raise UserError(
-            f"{path} has no photo encoder to make a style bank with", "generators trained with --guide have one"
-        )
+        raise UserError(f"{path} has no photo encoder for a style bank", "generators trained with --guide have one")
     holder.style_bank = bank_of(holder.photo_encoder)
     return holder
 
@@ -153,8 +149,9 @@ def _pictures(weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
     parts = generators_of(weights)[0]
     tensors = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}
     notes = [] if weights.config.get("dataset_type") else ["it does not say its task: use it with --dataset_type"]
-    critics = [name for name in ("discriminator", "photo_discriminator") if weights.part(name)]
-    return {"tensors": tensors, "config": weights.config}, notes + (["left out: discriminators"] if critics else [])
+    if weights.part("discriminator") or weights.part("photo_discriminator"):
+        notes.append("left out: discriminators")
+    return {"tensors": tensors, "config": weights.config}, notes
 
 
 # ---- a model -------------------------------------------------------------------------------------------
@@ -171,8 +168,9 @@ def _model(model: PSP, weights: Weights, layout: str) -> tuple[dict[str, Any], N
         return content | ({"d": critic} if critic else {}), [*notes, "left out: the encoder and its options"]
     content = psp_layout(model)
     notes = limits_of_psp(model, content["opts"])
-    notes += _bank_is_ours("pSp's", model.style_bank)
-    return content, notes + (["left out: the discriminator"] if critic else [])
+    if critic:
+        notes.append("left out: the discriminator")
+    return content, notes
 
 
 def model_tensors(model: PSP) -> dict[str, Tensor]:
@@ -199,6 +197,8 @@ def limits_of_psp(model: PSP, options: Mapping[str, Any]) -> Notes:
     if task not in PSP_TASKS:
         reason = f"has dataset_type {task}, none of pSp's own" if task else "does not say its dataset_type"
         notes.append(f"the file {reason}; pSp's scripts look it up in configs/data_configs.py")
+    if model.style_bank is not None:
+        notes.append(BANK_IS_IGNORED)
     return notes
 
 
@@ -226,7 +226,7 @@ def _generator(file: GeneratorFile, weights: Weights, layout: str) -> tuple[dict
 def _rosinality(file: GeneratorFile, config: Mapping[str, Any]) -> tuple[dict[str, Any], Notes]:
     """rosinality's layout: g_ema, d, latent_avg [D]; beside them our photo encoder, style bank and options, which it
     ignores."""
-    notes = _bank_is_ours("rosinality's", file.style_bank)
+    notes = []
     content: dict[str, Any] = {"g_ema": file.generator.state_dict()}
     if file.discriminator is not None:
         content["d"] = file.discriminator.state_dict()
@@ -239,19 +239,12 @@ def _rosinality(file: GeneratorFile, config: Mapping[str, Any]) -> tuple[dict[st
         content["photo_encoder"] = file.photo_encoder.state_dict()
     if file.style_bank is not None:
         content["style_bank"] = file.style_bank.tensors()
+        notes.append(BANK_IS_IGNORED)
     if options := {name: value for name, value in config.items() if name != "kind"}:
         content["opts"] = options
     if not _is_standard(file.generator, multipliers=(1, 2)):
-        notes.append(
-            "rosinality's scripts build 8 mapping layers, styles of 512 and two sets of widths; this one differs"
-        )
+        notes.append("rosinality's scripts build 8 mapping layers, styles of 512, two sets of widths; this one differs")
     return content, notes
-
-
-def _bank_is_ours(whose: str, bank: StyleBank | None) -> Notes:
-    if bank is None:
-        return []
-    return [f"{whose} code ignores the style bank: there, random styles come from the mapping network"]
 
 
 def _backbone(weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
