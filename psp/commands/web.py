@@ -102,10 +102,9 @@ def write_page(page: Path, runtime: Path) -> None:
 
 def write_models(page: Path, dtype: str) -> None:
     """The bundled models, what the page asks about them and about the studio, and the examples."""
-    from psp.commands.studio import EXAMPLES
+    from psp.commands.studio import example_files
     from psp.export.graphs import PARTS
     from psp.export.write import export
-    from psp.files import checkout
     from psp.studio.catalogue import bundled_entries
     from psp.studio.inputs import Tools
     from psp.studio.models import Shelf
@@ -113,11 +112,8 @@ def write_models(page: Path, dtype: str) -> None:
     from psp.studio.service import Studio
     from psp.weights.places import BUNDLED, read_manifest
 
-    examples: dict[Kind, Sequence[Path]] = {
-        kind: [path for folder in folders for path in sorted((checkout() / "examples" / folder).glob("*.[jp][pn]g"))]
-        for kind, folders in EXAMPLES.items()
-        if kind != "photo"
-    }
+    kinds: tuple[Kind, ...] = ("sketch", "labels")
+    examples = {kind: example_files(kind) for kind in kinds}
     shelf, records = Shelf(bundled_entries("cpu")), list[dict[str, Any]]()
     manifest, terms = read_manifest(), {f"{RUNTIME}: MIT"}
     shared: dict[str, dict[str, str]] = {}
@@ -130,8 +126,8 @@ def write_models(page: Path, dtype: str) -> None:
         files = dict(shared.get(digest := digest_of(model.model), {}))
         for part in [part for part in PARTS if part not in files]:
             path = page / "models" / f"{key}-{part}.onnx"
-            for written in export(model.model, path, part=part, dtype=dtype, name=file.name, licence=licence):
-                print(f"export  {path.name}, differs by {written.difference.words()}", flush=True)
+            for _, error in export(model.model, path, part=part, dtype=dtype, name=file.name, licence=licence):
+                print(f"export  {path.name}, differs by {error.words()}", flush=True)
             files[part] = path.relative_to(page).as_posix()
         shared[digest] = {part: name for part, name in files.items() if part != "encoder"}
         record = {name: value for name, value in entry.record().items() if name not in ("state", "seconds_per_picture")}
