@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 T = TypeVar("T")
 
 
@@ -29,8 +29,8 @@ class _Inline(Executor):
 def read_compute_write(
     items: Sequence[Item],
     read: Callable[[Item], Read],
-    compute: Callable[[Sequence[Item], Sequence[Read]], Sequence[Made | Exception]],
-    write: Callable[[Item, Read, Made], None],
+    compute: Callable[[Sequence[Item], Sequence[Read]], Sequence[Result | Exception]],
+    write: Callable[[Item, Read, Result], None],
     failed: Callable[[Item, Exception], None],
     *,
     batch_size: int,
@@ -57,11 +57,11 @@ def read_compute_write(
     try:
         for batch, inputs in _batches(items, read, readers, unread, batch_size, batch_size + workers):
             if batch:
-                for item, value, made in zip(batch, inputs, compute(batch, inputs), strict=True):
-                    if isinstance(made, Exception):
-                        failed(item, made)
+                for item, value, result in zip(batch, inputs, compute(batch, inputs), strict=True):
+                    if isinstance(result, Exception):
+                        failed(item, result)
                     else:
-                        writing.append(writers.submit(write, item, value, made))
+                        writing.append(writers.submit(write, item, value, result))
                 progress(len(batch))
             while len(writing) > batch_size:
                 writing.popleft().result()

@@ -140,9 +140,6 @@ def _with_bank(holder: Holder, bank_of: Callable[[PhotoEncoder], StyleBank] | No
     return holder
 
 
-# ---- pix2pix, CycleGAN, cGAN -----------------------------------------------------------------------------
-
-
 def _pictures(weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
     if layout != "safetensors":
         raise UserError(f"{weights.path} holds a picture-to-picture network, which --to {layout} cannot hold")
@@ -152,9 +149,6 @@ def _pictures(weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
     if weights.part("discriminator") or weights.part("photo_discriminator"):
         notes.append("left out: discriminators")
     return {"tensors": tensors, "config": weights.config}, notes
-
-
-# ---- a model -------------------------------------------------------------------------------------------
 
 
 def _model(model: PSP, weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
@@ -207,9 +201,6 @@ def _is_standard(generator: Generator, *, multipliers: tuple[int, ...]) -> bool:
     return generator.channels in widths and (generator.style_dim, generator.n_mlp) == (512, 8)
 
 
-# ---- a generator, a backbone ---------------------------------------------------------------------------
-
-
 def _generator(file: GeneratorFile, weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
     if layout == "psp":
         raise UserError(f"{weights.path} holds a generator without an encoder", "use --to stylegan2")
@@ -256,9 +247,6 @@ def _backbone(weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
     load_strictly(backbone, weights.tensors, where=f"the IR-SE50 backbone in {weights.path}")
     tensors = dict(backbone.state_dict())
     return ({"tensors": tensors, "config": {"kind": "ir_se50"}} if layout == "safetensors" else tensors), []
-
-
-# ---- tensors -------------------------------------------------------------------------------------------
 
 
 def _prefixed(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

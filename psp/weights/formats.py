@@ -20,7 +20,7 @@ from psp.files import read_json, read_text
 from psp.tasks import TASKS, get_task
 from psp.weights.nvidia import looks_like_nvidia_pickle, read_nvidia_pickle
 from psp.weights.places import FOLDER_WEIGHTS, config_beside, is_published, locate
-from psp.weights.safe_torch import check_stored, plain_options, read_safetensors, read_torch
+from psp.weights.safe_torch import below, check_stored, plain_options, read_safetensors, read_torch
 
 Content = Mapping[str, Any]
 Tensors = dict[str, Tensor]
@@ -42,7 +42,7 @@ class Weights:
 
     def part(self, name: str) -> Tensors:
         """Tensors below `name.`, without the prefix."""
-        return {key[len(name) + 1 :]: value for key, value in self.tensors.items() if key.startswith(name + ".")}
+        return below(self.tensors, name)
 
     def wrong_option(self, name: str, needed: str) -> UserError:
         """The error of an option that cannot be meant, to be raised."""

@@ -27,8 +27,8 @@ def is_picture_file(weights: Weights) -> bool:
 
 def generators_of(weights: Weights) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """State dict of each generator in a file for which `is_picture_file` holds, and what else building them takes."""
-    if own := _own_generators(weights):
-        return own, {}
+    if generators := _own_generators(weights):
+        return generators, {}
     converted = from_public(weights.tensors, where=weights.path)
     assert converted is not None, "not a picture file"
     return {"generator": converted[0]}, converted[1]

@@ -46,32 +46,27 @@ def load_generator(path: str | Path | Weights) -> GeneratorFile:
     """Generator of any supported file (StyleGAN2, pSp, ours), on the CPU; size and widths are read from its tensors."""
     weights = path if isinstance(path, Weights) else read_weights(path)
     state, file = weights.part("decoder"), weights.path
+    critic, style, bank = weights.part("discriminator"), weights.part("photo_encoder"), weights.part("style_bank")
     if "input.input" not in state:
         raise UserError(f"{file} holds no StyleGAN2 generator")
+    photo_encoder: PhotoEncoder | None = None
     try:
         config = generator_config(state)
         with torch.device("meta"):
             generator = Generator(**config, conv_clamp=_conv_clamp(weights))
-            style = weights.part("photo_encoder")
-            body = discriminator_config(weights.part("photo_encoder.body")) if style else config
-            photo_encoder = PhotoEncoder(body["size"], config["style_dim"], channels=body["channels"])
-            critic = weights.part("discriminator")
             discriminator = Discriminator(**discriminator_config(critic)) if critic else None
+            if style:
+                body = discriminator_config(weights.part("photo_encoder.body"))
+                photo_encoder = PhotoEncoder(body["size"], config["style_dim"], channels=body["channels"])
     except (KeyError, ValueError, IndexError, RuntimeError, ArithmeticError) as error:
         raise UserError(f"{file}: its generator has an unknown structure ({error})") from error
     load_strictly(generator, _with_buffers(generator, state, file), where=f"the generator in {file}")
     if discriminator is not None:
         load_strictly(discriminator, critic, where=f"the discriminator in {file}")
-    if style:
+    if photo_encoder is not None:
         load_strictly(photo_encoder, style, where=f"the photo encoder in {file}")
-    bank = weights.part("style_bank")
-    return GeneratorFile(
-        generator,
-        weights.tensors.get("latent_avg"),
-        discriminator,
-        photo_encoder if style else None,
-        StyleBank.of_tensors(bank, generator.style_dim, where=f"the style bank in {file}") if bank else None,
-    )
+    style_bank = StyleBank.of_tensors(bank, generator.style_dim, where=f"the style bank in {file}") if bank else None
+    return GeneratorFile(generator, weights.tensors.get("latent_avg"), discriminator, photo_encoder, style_bank)
 
 
 def _conv_clamp(weights: Weights) -> float | None:
@@ -84,14 +79,14 @@ def _conv_clamp(weights: Weights) -> float | None:
 
 def _with_buffers(generator: Generator, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The state with what old conversions leave out and training never changes: filter kernels, fixed noise."""
-    own = dict(generator.named_buffers())
-    missing = [key for key in own if key not in state]
+    buffers = dict(generator.named_buffers())
+    missing = [key for key in buffers if key not in state]
     kernels = {key: fir_kernel(4.0) for key in missing if key.endswith(".kernel")}
     noises = [key for key in missing if key.startswith("noises.")]
     if len(noises) == generator.n_noises:
         warnings.warn(f"{path} has no fixed noise images; new ones are used, the same for every run", stacklevel=2)
         random = torch.Generator().manual_seed(0)
-        kernels |= {key: torch.randn(own[key].shape, generator=random) for key in noises}
+        kernels |= {key: torch.randn(buffers[key].shape, generator=random) for key in noises}
     return {**state, **kernels}
 
 
