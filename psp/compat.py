@@ -27,9 +27,7 @@ def prepare_torchvision() -> None:
     if _torchvision_library is not None or torch.version.cuda is not None or torch.version.hip is not None:
         return
     spec = importlib.util.find_spec("torchvision")
-    if spec is None or spec.origin is None:
-        return
-    if _compiled_half_loads(Path(spec.origin).parent):
+    if spec is None or spec.origin is None or _compiled_half_loads(Path(spec.origin).parent):
         return
     library = registry.Library("torchvision", "FRAGMENT")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -45,9 +43,7 @@ def prepare_torchvision() -> None:
 def _compiled_half_loads(package: Path) -> bool:
     import torch
 
-    for path in [*package.glob("_C.*"), *package.glob("_C_stable.*")]:
-        if path.suffix not in (".so", ".pyd", ".dylib"):
-            continue
+    for path in (path for ending in ("so", "pyd", "dylib") for path in package.glob(f"_C*.{ending}")):
         try:
             torch.ops.load_library(str(path))
             return True

@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """What fails on the disk inside the block becomes a UserError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
 def atomic_open(
     path: str | Path,
     *,
@@ -365,10 +374,8 @@ def only_process_in(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     path = folder / ".lock"
-    try:
+    with writing(path):
         path.touch()
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     try:
         lock: AbstractContextManager[object] = FileLock(path, fallback_to_soft=False).acquire(timeout=0)
     except Timeout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 
@@ -19,13 +20,9 @@ def infer(argv: Sequence[str], *, prog: str, mixing: bool = False) -> int:
     return translate_folder(options).status
 
 
-def mix(argv: Sequence[str], *, prog: str) -> int:
-    return infer(argv, prog=prog, mixing=True)
-
-
 COMMANDS: dict[str, tuple[Callable[..., int], str]] = {
     "infer": (infer, "a face for every sketch, label map or photo"),
-    "mix": (mix, "several faces for each, in other styles"),
+    "mix": (functools.partial(infer, mixing=True), "several faces for each, in other styles"),
     "convert": (convert.main, "weights from one layout into another"),
     "export": (export.main, "models as ONNX files"),
     "studio": (studio.main, "draw in the browser, and see faces as you draw"),
@@ -40,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"psp {VERSION}")
         return 0
     if name in ("--help", "-h"):
-        lines = "\n".join(f"  {command:9}{words}" for command, (_, words) in COMMANDS.items())
+        lines = "\n".join(f"  {command:9}{use}" for command, (_, use) in COMMANDS.items())
         print(f"usage: psp COMMAND ... | --version\n\n{lines}\n\npsp COMMAND --help lists its flags.")
         return 0
     if name not in COMMANDS:
