@@ -69,9 +69,10 @@ def _read(file: IO[bytes], size: int) -> tuple[dict[str, Tensor], dict[str, Any]
     config |= {"network": generator.label, "conv_clamp": generator.number("synthesis.b4.conv1", "conv_clamp")}
     critic = first_network(content, "D")
     if critic is not None:
-        reason = _unfit_discriminator(critic, config["size"])
-        if reason:
-            config["discriminator_left_out"] = reason
+        try:
+            _check_discriminator(critic, config["size"])
+        except Refused as error:
+            config["discriminator_left_out"] = str(error)
         else:
             plan += [step.below("discriminator") for step in _discriminator_plan(critic, config["size"])]
             critic.nothing_left()
@@ -300,18 +301,13 @@ def _learning_rate(part: _Network, module: str) -> float:
     return float(rate)
 
 
-def _unfit_discriminator(part: _Network, size: int) -> str | None:
-    """Why a discriminator that is whole cannot be used here, or None."""
+def _check_discriminator(part: _Network, size: int) -> None:
+    """Refused where a discriminator that is whole cannot be used here."""
     for module in ("", "b4", f"b{size}"):
-        for name, expected in (("c_dim", 0), ("cmap_dim", 0), ("architecture", "resnet"), ("img_channels", 3)):
-            given = part.option(module, name)
-            if given is not None and given != expected:
-                return f"its {name} is {printable(repr(given))} instead of {expected!r}"
+        part.expect(module, c_dim=0, cmap_dim=0, architecture="resnet", img_channels=3)
     if "b4.mbstd" not in part.options:
-        return "it has no minibatch deviation"
-    if part.option("b4.mbstd", "num_channels") not in (None, 1):
-        return f"its minibatch deviation has {part.option('b4.mbstd', 'num_channels')} channels instead of 1"
-    return None
+        part.refuse("it has no minibatch deviation")
+    part.expect("b4.mbstd", num_channels=1)
 
 
 def _discriminator_plan(part: _Network, size: int) -> Iterator[Step]:
