@@ -72,13 +72,9 @@ def fetch_runtime(folder: Path) -> Path:
     if done.returncode or packed is None:
         raise UserError(f"npm could not fetch {RUNTIME} ({one_line(done.stderr)[-200:]})", "is there a network?")
     with tarfile.open(packed) as archive:
-        for name in (*(f"dist/{name}" for name in RUNTIME_FILES), "package.json"):
-            source = archive.extractfile(f"package/{name}")
-            assert source is not None
-            path = folder / "runtime" / Path(name).name
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(source.read())
-    return folder / "runtime"
+        for name in RUNTIME_FILES:
+            archive.extract(f"package/dist/{name}", folder, filter="data")
+    return folder / "package" / "dist"
 
 
 def write_page(page: Path, runtime: Path) -> None:

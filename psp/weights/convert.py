@@ -6,7 +6,6 @@ cannot build, is said in notes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -113,7 +112,9 @@ def convert(
     else:
         holds = "a discriminator alone" if kind == "discriminator" else f"tensors like {sorted(weights.tensors)[:3]}"
         raise UserError(f"{source} holds {holds}", "a model, a generator or an IR-SE50 backbone can be converted")
-    _refuse_the_source(target, weights)
+    beside = weights.path.parent / str(weights.config.get("generator") or "")  # that an encoder names
+    if target.exists() and any(path.exists() and target.samefile(path) for path in (weights.path, beside)):
+        raise UserError(f"{target} is the file that is read", "give another name")
     if half:
         content = lowered(content, torch.float16, where=source)
     if layout == "safetensors":
@@ -121,14 +122,6 @@ def convert(
     else:
         save_torch(content, target)
     return layout, notes + more
-
-
-def _refuse_the_source(target: Path, weights: Weights) -> None:
-    """UserError where `target` is what was read, or the generator that it names beside itself."""
-    beside = weights.path.parent / str(weights.config.get("generator") or "")
-    read = [path for path in (weights.path, beside) if os.path.exists(path)]
-    if target.exists() and any(path.samefile(target) for path in read):
-        raise UserError(f"{target} is the file that is read", "give another name")
 
 
 def _with_bank(holder: Holder, bank_of: Callable[[PhotoEncoder], StyleBank] | None, path: Path) -> Holder:

@@ -108,9 +108,6 @@ def _look(path: Path) -> tuple[bytes, int]:
         raise UserError(f"cannot read {str(path)[:200]!r}: {getattr(error, 'strerror', None) or error}") from error
 
 
-# ---- PyTorch files -------------------------------------------------------------------------------------
-
-
 def _below(content: Content, name: str, prefix: str = "") -> dict[str, Any]:
     """The entries of the dict `name` as `prefix + key`; a DistributedDataParallel wrapper's `module.` is dropped."""
     entries = content.get(name)
@@ -152,9 +149,6 @@ def _from_torch(path: Path, content: Content) -> Weights:
         program = PSP_FAMILY.get(str(config.get("encoder_type")), program)
     left_out = tuple(str(key)[:80] for key in content if str(key) not in read)
     return Weights(path, in_float32(tensors), config, program, dtypes_of(tensors), left_out)
-
-
-# ---- number formats ------------------------------------------------------------------------------------
 
 
 def dtypes_of(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:

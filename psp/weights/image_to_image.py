@@ -63,10 +63,10 @@ def picture_model(
     method = str(config.get("method") or ("pix2pix" if isinstance(network, UNet) else "cyclegan"))
     if method not in IMAGE_GANS:
         raise weights.wrong_option("method", " or ".join(IMAGE_GANS))
-    if noisy is None:
-        noisy = config.get("test_dropout", False)
-    if not isinstance(noisy, bool):
+    tested_noisy = config.get("test_dropout", False)
+    if not isinstance(tested_noisy, bool):
         raise weights.wrong_option("test_dropout", "true or false")
+    noisy = tested_noisy if noisy is None else noisy
     label = f"{method} {name}" if two_ways else method
     chosen = get_task(PHOTO_TASK) if direction == "photo_to_sketch" else _task(weights, task)
     return PictureModel(

@@ -191,9 +191,6 @@ class _Transfer:
             raise Broken(network_reason(error)) from error
 
 
-# ---- the disk ------------------------------------------------------------------------------------------
-
-
 def record_of(part: Path) -> Path:
     """Where the record about a part file lies."""
     return part.with_name(part.name + ".json")
