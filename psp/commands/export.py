@@ -56,5 +56,5 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     make_folder(target.parent if one else target)
     files = export(model, target, part=flags.part, dtype=flags.dtype, name=file.name, licence=licence, seed=flags.seed)
     for path, error in files:
-        print(f"wrote   {path} ({size(path.stat().st_size)}), differs by {error.words()}")
+        print(f"wrote   {path} ({size(path.stat().st_size)}), differs by {error}")
     return 0

@@ -123,7 +123,7 @@ def write_models(page: Path, dtype: str) -> None:
         for part in [part for part in PARTS if part not in files]:
             path = page / "models" / f"{key}-{part}.onnx"
             for _, error in export(model.model, path, part=part, dtype=dtype, name=file.name, licence=licence):
-                print(f"export  {path.name}, differs by {error.words()}", flush=True)
+                print(f"export  {path.name}, differs by {error}", flush=True)
             files[part] = path.relative_to(page).as_posix()
         shared[digest] = {part: name for part, name in files.items() if part != "encoder"}
         record = {name: value for name, value in entry.record().items() if name not in ("state", "seconds_per_picture")}

@@ -23,7 +23,7 @@ class Difference:
     relative: float
     levels: float | None
 
-    def words(self) -> str:
+    def __str__(self) -> str:
         text = f"{self.relative:.1e} of the largest value"
         return text if self.levels is None else f"{text}, {self.levels:.3f} of 255 on average"
 

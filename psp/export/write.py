@@ -52,7 +52,7 @@ def export(
             trial.write_bytes(data)
             error = difference(trial, graph_of(model, one, rows=rows, seed=seed))
         if not error.within(dtype):
-            raise UserError(f"{path} as {dtype} is {error.words()} away from the model", "--dtype fp32 is more exact")
+            raise UserError(f"{path} as {dtype} is {error} away from the model", "--dtype fp32 is more exact")
         save_bytes(data, path)
         yield path, error
 
