@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +35,6 @@ PSP_TASKS = (
 )  # fmt: skip
 BANK_IS_IGNORED = "other code ignores the style bank: there, random styles come from the mapping network"
 Notes = list[str]
-Holder = TypeVar("Holder", PSP, GeneratorFile)
 
 
 def kind_of(weights: Weights) -> str:
@@ -99,12 +98,19 @@ def convert(
     notes = [f"left out: {', '.join(weights.left_out)}"] if weights.left_out else []
     if reason := weights.config.get("discriminator_left_out"):  # of a NVIDIA pickle
         notes.append(f"left out: the discriminator ({reason})")
-    if bank_of is not None and kind not in ("model", "generator"):
+    if kind in ("model", "generator"):
+        holder = load_model(weights) if kind == "model" else load_generator(weights)
+        if bank_of is not None:
+            if holder.photo_encoder is None:
+                advice = "generators trained with --guide have one"
+                raise UserError(f"{source} has no photo encoder to make a style bank with", advice)
+            holder.style_bank = bank_of(holder.photo_encoder)
+        if isinstance(holder, PSP):
+            content, more = _model(holder, weights, layout)
+        else:
+            content, more = _generator(holder, weights, layout)
+    elif bank_of is not None:
         raise UserError(f"{source} holds no StyleGAN2 generator for a style bank", "leave --style_bank out")
-    if kind == "model":
-        content, more = _model(_with_bank(load_model(weights), bank_of, weights.path), weights, layout)
-    elif kind == "generator":
-        content, more = _generator(_with_bank(load_generator(weights), bank_of, weights.path), weights, layout)
     elif kind == "backbone":
         content, more = _backbone(weights, layout)
     elif kind == "pictures":
@@ -122,15 +128,6 @@ def convert(
     else:
         save_torch(content, target)
     return layout, notes + more
-
-
-def _with_bank(holder: Holder, bank_of: Callable[[PhotoEncoder], StyleBank] | None, path: Path) -> Holder:
-    if bank_of is None:
-        return holder
-    if holder.photo_encoder is None:
-        raise UserError(f"{path} has no photo encoder for a style bank", "generators trained with --guide have one")
-    holder.style_bank = bank_of(holder.photo_encoder)
-    return holder
 
 
 def _pictures(weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
