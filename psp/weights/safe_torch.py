@@ -5,7 +5,6 @@ PyTorch's files go through `psp.weights.pickled_tensors`, and never through torc
 
 from __future__ import annotations
 
-import argparse
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -130,8 +129,6 @@ def plain_options(options: Any, *, where: str) -> dict[str, Any]:
         left -= 1
         if depth > 8 or left < 0:
             raise UserError(f"{where}: its options are nested or repeated absurdly ({name[:80]})")
-        if isinstance(value, argparse.Namespace):
-            value = vars(value)
         if value is None or isinstance(value, (bool, float)):
             return value
         if isinstance(value, int) and abs(value) < 1 << 64:
@@ -148,7 +145,7 @@ def plain_options(options: Any, *, where: str) -> dict[str, Any]:
 
     if options is None:
         return {}
-    if not isinstance(options, (Mapping, argparse.Namespace)):
+    if not isinstance(options, Mapping):
         raise UserError(f"{where}: its options are a {type(options).__name__}, not a record of names and values")
     return dict(plain(options, "opts", 0))
 
