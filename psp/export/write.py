@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from psp.cli import VERSION
 from psp.errors import UserError
 from psp.export.check import Difference, difference
-from psp.export.graphs import PARTS, graph_of
+from psp.export.graphs import PARTS, Graph, graph_of
 from psp.export.onnx_file import needed, onnx_model
 from psp.files import save_bytes
 from psp.images.labels import LABELS
@@ -43,18 +44,22 @@ def export(
     rows = 3 if model.output_size <= LARGE else 1
     for one in parts:
         path = target if target.suffix == ".onnx" else target / f"{one}.onnx"
-        traced = graph_of(model, one, seed=seed)
         facts = {**facts_of(model), "part": one, "weights": dtype, "model": name, "licence": licence}
-        facts |= {"inputs": ",".join(traced.inputs), "outputs": traced.output}
-        data = onnx_model(traced, dtype=dtype, facts=facts).SerializeToString()
-        with tempfile.TemporaryDirectory() as folder:
-            trial = Path(folder) / path.name
-            trial.write_bytes(data)
-            error = difference(trial, graph_of(model, one, rows=rows, seed=seed))
-        if not error.within(dtype):
-            raise UserError(f"{path} as {dtype} is {error} away from the model", "--dtype fp32 is more exact")
-        save_bytes(data, path)
-        yield path, error
+        yield path, _write(path, functools.partial(graph_of, model, one, seed=seed), rows, dtype, facts)
+
+
+def _write(path: Path, graph: Callable[..., Graph], rows: int, dtype: str, facts: dict[str, str]) -> Difference:
+    traced = graph()
+    facts |= {"inputs": ",".join(traced.inputs), "outputs": traced.output}
+    data = onnx_model(traced, dtype=dtype, facts=facts).SerializeToString()
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / path.name
+        trial.write_bytes(data)
+        error = difference(trial, graph(rows=rows))
+    if not error.within(dtype):
+        raise UserError(f"{path} as {dtype} is {error} away from the model", "--dtype fp32 is more exact")
+    save_bytes(data, path)
+    return error
 
 
 def facts_of(model: PSP | PictureModel) -> dict[str, str]:
