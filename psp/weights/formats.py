@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psp.errors import UserError, shown
+from psp.errors import UserError
 from psp.files import read_json, read_text
 from psp.tasks import TASKS, get_task
 from psp.weights.nvidia import looks_like_nvidia_pickle, read_nvidia_pickle
@@ -46,7 +46,7 @@ class Weights:
 
     def wrong_option(self, name: str, needed: str) -> UserError:
         """The error of an option that cannot be meant, to be raised."""
-        return UserError(f"{self.path} says {name} {shown(self.config.get(name))}", f"{needed} is needed there")
+        return UserError(f"{self.path} says {name} {str(self.config.get(name))[:40]!r}", f"{needed} is needed there")
 
     def check_task(self, task: str | None) -> None:
         """UserError where the file was trained for another task; sketch models serve every sketch task."""

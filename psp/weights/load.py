@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psp.errors import UserError, shown
+from psp.errors import UserError
 from psp.models.image_to_image import PictureModel
 from psp.models.psp import PSP, build_encoder
 from psp.models.restyle import INPUT_NC
@@ -214,7 +214,7 @@ def encoder_kind(
         raise UserError(f"unknown encoder with tensors like {sorted(state)[:3]}", f"known ones: {', '.join(ENCODERS)}")
     kinds, stated = fitting[0], config.get("encoder_type")
     if stated not in (None, *kinds):
-        raise UserError(f"{where} says encoder_type {shown(stated)}, its tensors are {' or '.join(kinds)}'s")
+        raise UserError(f"{where} says encoder_type {str(stated)[:80]!r}, its tensors are {' or '.join(kinds)}'s")
     kind = kinds[0] if stated is None else str(stated)
     if config.get("learn_in_w") and kind != "BackboneEncoderUsingLastLayerIntoW":
         raise UserError(f"{where} says learn_in_w, one w for all layers, but its tensors are those of {kind}")
