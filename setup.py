@@ -1,10 +1,7 @@
-"""Installs the two library packages, and only those; what is said about them stands in pyproject.toml.
+"""Compiles the CUDA kernels where that is asked for; everything else about the packages stands in pyproject.toml.
 
-`criteria`, `datasets` and `scripts` are plain folders of the checkout: PyPI has packages of those names, so installing
-ours would overwrite a user's copy. Hence the list by hand, never find_packages().
-
-`PSP_BUILD_OPS=1 pip install --no-build-isolation .` also compiles the CUDA kernels, for TORCH_CUDA_ARCH_LIST or else
-Ampere to Hopper; without it they are compiled when a GPU first needs them. Only then is torch imported here.
+`PSP_BUILD_OPS=1 pip install --no-build-isolation .` compiles them, for TORCH_CUDA_ARCH_LIST or else Ampere to Hopper;
+without it they are compiled when a GPU first needs them. Only then is torch imported here.
 """
 
 import os
@@ -42,33 +39,6 @@ class Binary(Distribution):
 
 COMPILE = os.environ.get("PSP_BUILD_OPS", "0") not in ("", "0")
 setup(
-    packages=[
-        "psp",
-        "psp.commands",
-        "psp.export",
-        "psp.images",
-        "psp.inference",
-        "psp.models",
-        "psp.networks",
-        "psp.pretrained",
-        "psp.pretrained.auxiliary",
-        "psp.studio",
-        "psp.training",
-        "psp.training.methods",
-        "psp.training.methods.stylegan2",
-        "psp.weights",
-        "psp.weights.download",
-        "stylegan2_ops",
-    ],
-    package_dir={"psp.pretrained": "pretrained", "psp.pretrained.auxiliary": "pretrained/auxiliary"},
-    package_data={
-        "psp": ["py.typed"],
-        "psp.pretrained": ["*.safetensors", "manifest.json"],
-        "psp.pretrained.auxiliary": ["face_parser.safetensors"],
-        "psp.studio": ["static/*", "static/words/*", "web/*"],
-        "stylegan2_ops": ["py.typed", "csrc/*"],
-    },
-    include_package_data=False,
     cmdclass={"build_py": WithKernels} if COMPILE else {},
     distclass=Binary if COMPILE else Distribution,
 )

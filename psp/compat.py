@@ -2,58 +2,39 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 _torchvision_library: Any = None  # torch forgets the operators when their Library is collected
 
 
 def prepare_torchvision() -> None:
-    """Make `import torchvision` work when its compiled half does not fit the installed torch; call it before.
+    """Import torchvision, also where its compiled half does not fit the installed torch; call it before others do.
 
     The torchvision wheel on PyPI is a CUDA build. Beside a CPU build of torch its library cannot be loaded, and the
     import dies with "operator torchvision::nms does not exist", as do lpips and facenet_pytorch, which import it.
-    Here the two operators that torchvision registers shapes for are declared, `nms` with a CPU implementation. After
+    Then the two operators that torchvision registers shapes for are declared, `nms` with a CPU implementation. After
     that transforms, models and `torchvision.ops.nms` work; `torchvision.io` does not (read and write with PIL).
 
-    Does nothing where torch has CUDA or ROCm, where the library loads, or where torchvision is not installed.
-    Calling it again costs nothing.
+    Does nothing where torchvision is not installed. Calling it again costs nothing.
     """
     global _torchvision_library
-    import torch
-    from torch import library as registry
-
-    if _torchvision_library is not None or torch.version.cuda is not None or torch.version.hip is not None:
+    try:
+        import torchvision  # noqa: F401
+    except ImportError:
         return
-    spec = importlib.util.find_spec("torchvision")
-    if spec is None or spec.origin is None:
-        return
-    if _compiled_half_loads(Path(spec.origin).parent):
-        return
-    library = registry.Library("torchvision", "FRAGMENT")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.impl("nms", _nms, "CPU")
-    _torchvision_library = library
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        from torch import library as registry
 
-    import torchvision.ops.boxes as boxes
+        _torchvision_library = registry.Library("torchvision", "FRAGMENT")
+        _torchvision_library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _torchvision_library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _torchvision_library.impl("nms", _nms, "CPU")
 
-    boxes._assert_has_ops = lambda: None
+        import torchvision.ops.boxes as boxes
 
-
-def _compiled_half_loads(package: Path) -> bool:
-    import torch
-
-    for path in [*package.glob("_C.*"), *package.glob("_C_stable.*")]:
-        if path.suffix not in (".so", ".pyd", ".dylib"):
-            continue
-        try:
-            torch.ops.load_library(str(path))
-            return True
-        except OSError:
-            continue
-    return False
+        boxes._assert_has_ops = lambda: None
 
 
 def _nms(dets: Any, scores: Any, iou_threshold: float) -> Any:

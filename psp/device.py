@@ -49,8 +49,7 @@ def device_name(device: torch.device) -> str:
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bfloat16 is quicker than float32 there. CPUs without AMX or AVX512-BF16 imitate it, 15 times slower."""
     if device.type == "cuda":
-        answer: bool = torch.cuda.is_bf16_supported(including_emulation=False)
-        return answer
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 

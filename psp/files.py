@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """What fails on the disk inside the block becomes a UserError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
 def atomic_open(
     path: str | Path,
     *,
@@ -252,11 +261,11 @@ def _recorded(record: Path) -> dict[str, Any] | None:
 
 
 def _other(key: str, before: Any, now: Any) -> str:
-    what = OTHER.get(key, f"{'other' if key.endswith('s') else 'another'} {key.replace('_', ' ')}")
+    setting = OTHER.get(key, f"{'other' if key.endswith('s') else 'another'} {key.replace('_', ' ')}")
     before, now = _plain(before), _plain(now)
     if not before or not now:
-        return what
-    return f"{what} of the same name ({now})" if before == now else f"{what} ({before}, now {now})"
+        return setting
+    return f"{setting} of the same name ({now})" if before == now else f"{setting} ({before}, now {now})"
 
 
 def _plain(value: Any) -> str:
@@ -310,14 +319,14 @@ def free_folder(default: Path, record: str, settings: Mapping[str, Any], results
 
     record, results: names of files and folders in it, see `other_results`.
     """
-    names, line = list(results), ""
-    numbered = (default.with_name(f"{default.name}_{k}") for k in itertools.count(2))
-    for folder in itertools.chain([default], numbered):
+    names, reason, folder = list(results), "", default
+    for k in itertools.count(2):
         other = other_results(folder / record, settings, [folder / name for name in names])
         if not other:
             break
-        line = line or f", as {default} holds results of {other}"
-    return folder, line and f"{folder}{line}"
+        reason = reason or f", as {default} holds results of {other}"
+        folder = default.with_name(f"{default.name}_{k}")
+    return folder, reason and f"{folder}{reason}"
 
 
 def file_hash(path: str | Path, algorithm: str = "sha256") -> str:
@@ -365,10 +374,8 @@ def only_process_in(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     path = folder / ".lock"
-    try:
+    with writing(path):
         path.touch()
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     try:
         lock: AbstractContextManager[object] = FileLock(path, fallback_to_soft=False).acquire(timeout=0)
     except Timeout:

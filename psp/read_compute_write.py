@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 T = TypeVar("T")
 
 
@@ -35,8 +35,8 @@ class _Inline(Executor):
 def read_compute_write(
     items: Sequence[Item],
     read: Callable[[Item], Read],
-    compute: Callable[[Sequence[Item], Sequence[Read]], Sequence[Made | Exception]],
-    write: Callable[[Item, Read, Made], None],
+    compute: Callable[[Sequence[Item], Sequence[Read]], Sequence[Result | Exception]],
+    write: Callable[[Item, Read, Result], None],
     failed: Callable[[Item, Exception], None],
     *,
     batch_size: int,
@@ -54,20 +54,34 @@ def read_compute_write(
     """
     readers: Executor = ThreadPoolExecutor(workers, "read") if workers else _Inline()
     writers: Executor = ThreadPoolExecutor(min(2, workers), "write") if workers else _Inline()
+    reading: deque[tuple[Item, Future[Read]]] = deque()
     writing: deque[Future[None]] = deque()
+    waiting = iter(items)
 
-    def unread(item: Item, error: Exception) -> None:
-        failed(item, error)
-        progress(1)
+    def start_reading(n: int) -> None:
+        for item in itertools.islice(waiting, n):
+            reading.append((item, readers.submit(read, item)))
 
     try:
-        for batch, inputs in _batches(items, read, readers, unread, batch_size, batch_size + workers):
+        start_reading(batch_size + workers)
+        while reading:
+            batch: list[Item] = []
+            inputs: list[Read] = []
+            while reading and len(batch) < batch_size:
+                item, future = reading.popleft()
+                try:
+                    inputs.append(future.result())
+                    batch.append(item)
+                except Exception as error:
+                    failed(item, error)
+                    progress(1)
+                start_reading(1)
             if batch:
-                for item, value, made in zip(batch, inputs, compute(batch, inputs), strict=True):
-                    if isinstance(made, Exception):
-                        failed(item, made)
+                for item, value, result in zip(batch, inputs, compute(batch, inputs), strict=True):
+                    if isinstance(result, Exception):
+                        failed(item, result)
                     else:
-                        writing.append(writers.submit(write, item, value, made))
+                        writing.append(writers.submit(write, item, value, result))
                 progress(len(batch))
             while len(writing) > batch_size:
                 writing.popleft().result()
@@ -76,35 +90,3 @@ def read_compute_write(
     finally:
         readers.shutdown(wait=True, cancel_futures=True)
         writers.shutdown(wait=True, cancel_futures=True)
-
-
-def _batches(
-    items: Sequence[Item],
-    read: Callable[[Item], Read],
-    readers: Executor,
-    failed: Callable[[Item, Exception], None],
-    size: int,
-    ahead: int,
-) -> Iterator[tuple[list[Item], list[Read]]]:
-    """Batches of `size` items that could be read, with `ahead` of them being read at a time."""
-    waiting = iter(items)
-    reading: deque[tuple[Item, Future[Read]]] = deque()
-
-    def look_ahead() -> None:
-        for item in itertools.islice(waiting, ahead - len(reading)):
-            reading.append((item, readers.submit(read, item)))
-
-    batch: list[Item] = []
-    inputs: list[Read] = []
-    look_ahead()
-    while reading:
-        item, future = reading.popleft()
-        try:
-            inputs.append(future.result())
-            batch.append(item)
-        except Exception as error:
-            failed(item, error)
-        look_ahead()
-        if len(batch) == size or not reading:
-            yield batch, inputs
-            batch, inputs = [], []

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import FrameType
 
 EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -16,18 +17,17 @@ GRACE_SECONDS = 60
 ECHO_SECONDS = 3.0
 
 
+@dataclass
 class StopRequest:
-    """True once a signal has asked to stop; `exit_status` is then the one that shells expect."""
+    """True once a signal has asked to stop.
 
-    def __init__(self) -> None:
-        self.number: int | None = None
+    exit_status: then the one that shells expect, else 0.
+    """
+
+    exit_status: int = 0
 
     def __bool__(self) -> bool:
-        return self.number is not None
-
-    @property
-    def exit_status(self) -> int:
-        return 0 if self.number is None else EXIT_STATUS[signal.Signals(self.number)]
+        return self.exit_status != 0
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def stop_on_signals(message: str) -> Iterator[StopRequest]:
                 raise KeyboardInterrupt
             return
         began = time.monotonic()
-        request.number = number
+        request.exit_status = EXIT_STATUS[signal.Signals(number)]
         # not print: the signal may have come in the middle of one, which is not allowed to nest
         os.write(2, f"\n{signal.Signals(number).name}: {message}\n".encode())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from psp.errors import UserError
@@ -29,17 +29,16 @@ DIRECTIONS = ("sketch_to_photo", "photo_to_sketch")  # of CycleGAN, which learns
 class Task:
     """What distinguishes one image-to-face task from another.
 
-    source: kind of input. input_nc: channels the encoder sees. label_nc: 0 photo, 1 sketch, >1 number of classes (pSp's
-    flag). losses: pSp's lambda names and weights, used where the command line says nothing. source_dir, target_dir:
-    sub-folders of `--data_root`, below `train/` and `test/`. fine_from: W+ layer, counted in a 1024 px model of 18
-    layers, from which style mixing replaces codes; None where mixing is not the custom. resize_factors: random
-    down-sampling of the source (super-resolution). frontalize: the encoder sees a randomly mirrored face (pSp, 4.2).
+    source: kind of input. label_nc: 0 photo, 1 sketch, >1 number of classes (pSp's flag). losses: pSp's lambda names
+    and weights, used where the command line says nothing. source_dir, target_dir: sub-folders of `--data_root`, below
+    `train/` and `test/`. fine_from: W+ layer, counted in a 1024 px model of 18 layers, from which style mixing replaces
+    codes; None where mixing is not the custom. resize_factors: random down-sampling of the source (super-resolution).
+    frontalize: the encoder sees a randomly mirrored face (pSp, 4.2).
     """
 
     name: str
     description: str
     source: SourceKind
-    input_nc: int
     label_nc: int
     losses: Mapping[str, float]
     source_dir: str = "photos"
@@ -48,6 +47,11 @@ class Task:
     augment_flip: bool = True
     resize_factors: str | None = None
     frontalize: bool = False
+
+    @property
+    def input_nc(self) -> int:
+        """Channels that the encoder sees: of RGB, of a sketch, one for each class."""
+        return self.label_nc or 3
 
     def mixing_layers(self, n_styles: int) -> list[int]:
         """The W+ layers that style mixing replaces, for a model with `n_styles` layers; [] where the task does not mix.
@@ -62,62 +66,40 @@ class Task:
 
 _SKETCH_LOSSES = {"l2_lambda": 1.0, "lpips_lambda": 0.8, "w_norm_lambda": 0.005}
 _PHOTO_LOSSES = {"l2_lambda": 1.0, "lpips_lambda": 0.8, "id_lambda": 0.1}
+_TURN_LOSSES = {
+    "l2_lambda": 0.001,
+    "lpips_lambda": 0.08,
+    "l2_lambda_crop": 0.01,
+    "lpips_lambda_crop": 0.8,
+    "id_lambda": 1.0,
+    "w_norm_lambda": 0.005,
+}
+_SKETCH = Task(
+    DEFAULT_TASK, "sketch or drawing -> face", "sketch", 1, _SKETCH_LOSSES, source_dir="sketches", fine_from=8
+)
 
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        Task(
-            DEFAULT_TASK,
-            "sketch or drawing -> face",
-            "sketch",
-            1,
-            1,
-            _SKETCH_LOSSES,
-            source_dir="sketches",
-            fine_from=8,
-        ),
+        _SKETCH,
         Task(
             "celebs_seg_to_face",
             "CelebAMask-HQ label map (19 classes) -> face",
             "labels",
             19,
-            19,
             _SKETCH_LOSSES,
             source_dir="labels",
             fine_from=8,
         ),
+        replace(_SKETCH, name="cufs_sketch_to_face", description="artist's pencil sketch (CUFS) -> face"),
+        Task("ffhq_encode", "photo -> its own W+ code (inversion)", "photo", 0, _PHOTO_LOSSES),
         Task(
-            "cufs_sketch_to_face",
-            "artist's pencil sketch (CUFS) -> face",
-            "sketch",
-            1,
-            1,
-            _SKETCH_LOSSES,
-            source_dir="sketches",
-            fine_from=8,
-        ),
-        Task("ffhq_encode", "photo -> its own W+ code (inversion)", "photo", 3, 0, _PHOTO_LOSSES),
-        Task(
-            "ffhq_frontalize",
-            "photo -> the same face seen from the front",
-            "photo",
-            3,
-            0,
-            {
-                "l2_lambda": 0.001,
-                "lpips_lambda": 0.08,
-                "l2_lambda_crop": 0.01,
-                "lpips_lambda_crop": 0.8,
-                "id_lambda": 1.0,
-                "w_norm_lambda": 0.005,
-            },
-            frontalize=True,
+            "ffhq_frontalize", "photo -> the same face seen from the front", "photo", 0, _TURN_LOSSES, frontalize=True
         ),
         Task(
             "celebs_super_resolution",
             "low-resolution photo -> face",
             "photo",
-            3,
             0,
             {**_PHOTO_LOSSES, "w_norm_lambda": 0.005},
             resize_factors="1,2,4,8,16,32",

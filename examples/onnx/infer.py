@@ -77,11 +77,6 @@ def opened(path: Path) -> tuple[onnxruntime.InferenceSession, Facts]:
     return session, session.get_modelmeta().custom_metadata_map
 
 
-def first_array(path: str) -> np.ndarray:
-    content = np.load(path, allow_pickle=False)
-    return np.asarray(content if isinstance(content, np.ndarray) else content[content.files[0]], np.float32)
-
-
 def faces_of_file(path: Path, drawing: str, n: int, seed: int) -> np.ndarray:
     session, facts = opened(path)
     inputs = {"image": picture(drawing, facts["source"])}
@@ -102,7 +97,8 @@ def faces_of_folder(folder: Path, drawing: str, n: int, seed: int, styles: str |
         z, truncation = noise(seed, n, int(facts["style_dim"])), np.array([facts["truncation"]], np.float32)
         new = opened(folder / "mapping.onnx")[0].run(None, {"z": z, "truncation": truncation})[0]
     else:
-        new = first_array(styles)[:n]
+        content = np.load(styles, allow_pickle=False)
+        new = np.asarray(content if isinstance(content, np.ndarray) else content[content.files[0]], np.float32)[:n]
         new = new if new.ndim == 3 else np.repeat(new[:, None], codes.shape[1], axis=1)
     mixed = np.repeat(codes, len(new), axis=0)
     fine = layers(facts["mixing_layers"])

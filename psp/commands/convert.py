@@ -25,23 +25,24 @@ def build_parser(prog: str | None = None) -> Parser:
         "inside, or back to pSp's or rosinality's layout. --info says what a file is.",
         prog=prog,
     )
-    parser.add_argument("source", metavar="IN", help="weights file, or a folder with model.safetensors and config.json")
-    parser.add_argument("target", metavar="OUT", nargs="?", help="file to write: .safetensors, or .pt for the others")
-    parser.add_argument(
+    add = parser.add_argument
+    add("source", metavar="IN", help="weights file, or a folder with model.safetensors and config.json")
+    add("target", metavar="OUT", nargs="?", help="file to write: .safetensors, or .pt for the others")
+    add(
         "--to",
         choices=LAYOUTS,
         help="safetensors: ours; psp: state_dict, opts and latent_avg, as pSp, e4e and ReStyle load them; stylegan2: "
         "g_ema and latent_avg, as rosinality's code does (default: by the ending of OUT)",
     )
-    parser.add_argument("--dtype", choices=("fp32", "fp16"), default="fp32", help="of matrices and convolutions")
-    parser.add_argument(
+    add("--dtype", choices=("fp32", "fp16"), default="fp32", help="of matrices and convolutions")
+    add(
         "--style_bank",
         metavar="PHOTOS",
         help="folder or zip of cut-out face photos: their codes become the random styles of a generator with a photo "
         "encoder, in place of its mapping network's",
     )
-    parser.add_argument("--info", action="store_true", help="only say what IN is")
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
+    add("--info", action="store_true", help="only say what IN is")
+    add("--overwrite", action="store_true", help="replace OUT if it is there")
     return parser
 
 
@@ -49,10 +50,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     """The command; returns the exit status: 1 where a photo could not be read."""
     flags = build_parser(prog).parse_args(argv)
     if flags.info:
-        if flags.target:
-            raise UserError("--info writes nothing", "leave out the second file name")
-        if flags.style_bank:
-            raise UserError("--info writes nothing", "leave out --style_bank")
+        if flags.target or flags.style_bank:
+            raise UserError("--info writes nothing", "leave out the second file name and --style_bank")
         return info(flags.source)
     if not flags.target:
         raise UserError("a second file name is missing: where to write (or --info to only look)")
@@ -111,10 +110,11 @@ def check_target(target: Path, layout: str | None, *, overwrite: bool) -> Path:
         raise UserError(f"{target} does not end in {ending}, as --to {layout} needs", "change one of them")
     if layout is None and not ours and target.suffix not in (".pt", ".pth"):
         raise UserError(f"{target} ends in neither .safetensors nor .pt", f"change it or say --to {'|'.join(LAYOUTS)}")
-    if target.exists() and not target.is_file():
-        raise UserError(f"{target} is not a regular file", "give another name")
-    if target.exists() and not overwrite:
-        raise UserError(f"{target} is there already", "--overwrite replaces it")
+    if target.exists():
+        if not target.is_file():
+            raise UserError(f"{target} is not a regular file", "give another name")
+        if not overwrite:
+            raise UserError(f"{target} is there already", "--overwrite replaces it")
     if not target.parent.is_dir():
         raise UserError(f"{target.parent} does not exist", "make the folder first")
     return target

@@ -18,28 +18,16 @@ def build_parser(prog: str | None = None) -> Parser:
         "before it gets its name. Needs: pip install onnx onnxscript onnxruntime.",
         prog=prog,
     )
-    parser.add_argument(
-        "source", metavar="IN", help="checkpoint of any method, model folder, or a bundled model's task"
-    )
-    parser.add_argument(
-        "target",
-        metavar="OUT",
-        help="a file ending in .onnx; or a folder, for encoder.onnx, mapping.onnx and generator.onnx",
-    )
-    parser.add_argument(
-        "--part", choices=PARTS, default="all", help="what goes into the file; all: from a drawing to faces"
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("fp32", "fp16", "int8"),
-        default="fp32",
-        help="what weights are stored as; computed is in float32",
-    )
-    parser.add_argument("--dataset_type", choices=TASKS, help="where the file does not say what it was trained for")
-    parser.add_argument("--direction", choices=DIRECTIONS, help="of a CycleGAN, which has two")
-    parser.add_argument("--seed", type=int, default=0, help="of what a pix2pix drops, which a file keeps for good")
-    parser.add_argument("--licence", help="of the weights, for the file (default: where it is known)")
-    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    add = parser.add_argument
+    add("source", metavar="IN", help="checkpoint of any method, model folder, or a bundled model's task")
+    add("target", metavar="OUT", help="a file ending in .onnx; or a folder, for {encoder,mapping,generator}.onnx")
+    add("--part", choices=PARTS, default="all", help="what goes into the file; all: from a drawing to faces")
+    add("--dtype", choices=("fp32", "fp16", "int8"), default="fp32", help="of stored weights; computed is in float32")
+    add("--dataset_type", choices=TASKS, help="where the file does not say what it was trained for")
+    add("--direction", choices=DIRECTIONS, help="of a CycleGAN, which has two")
+    add("--seed", type=int, default=0, help="of what a pix2pix drops, which a file keeps for good")
+    add("--licence", help="of the weights, for the file (default: where it is known)")
+    add("--overwrite", action="store_true", help="replace files that are there")
     return parser
 
 
@@ -66,8 +54,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     licence = flags.licence or (known.licence if known else "not stated: that of the weights and of their data")
     model = load_any_model(flags.source, task=flags.dataset_type, direction=flags.direction)
     make_folder(target.parent if one else target)
-    for written in export(
-        model, target, part=flags.part, dtype=flags.dtype, name=file.name, licence=licence, seed=flags.seed
-    ):
-        print(f"wrote   {written.path} ({size(written.path.stat().st_size)}), differs by {written.difference.words()}")
+    files = export(model, target, part=flags.part, dtype=flags.dtype, name=file.name, licence=licence, seed=flags.seed)
+    for path, error in files:
+        print(f"wrote   {path} ({size(path.stat().st_size)}), differs by {error}")
     return 0

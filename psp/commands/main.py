@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"psp {VERSION}")
         return 0
     if name in ("--help", "-h"):
-        lines = "\n".join(f"  {command:9}{words}" for command, (_, words) in COMMANDS.items())
+        lines = "\n".join(f"  {command:9}{use}" for command, (_, use) in COMMANDS.items())
         print(f"usage: psp COMMAND ... | --version\n\n{lines}\n\npsp COMMAND --help lists its flags.")
         return 0
     if name not in COMMANDS:

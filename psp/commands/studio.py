@@ -29,27 +29,17 @@ EXAMPLES: dict[Kind, tuple[str, ...]] = {"sketch": ("sketches", "drawn"), "label
 
 
 def build_parser(prog: str | None = None) -> Parser:
-    words = "Draw or paint in the browser, and see faces as you draw. Without flags: http://localhost:5000."
-    parser = Parser(words, prog=prog)
+    text = "Draw or paint in the browser, and see faces as you draw. Without flags: http://localhost:5000."
+    parser = Parser(text, prog=prog)
     add = parser.add_argument
-    add(
-        "--checkpoint_path",
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="checkpoints to offer besides the bundled ones",
-    )
+    add("--checkpoint_path", nargs="+", default=[], metavar="FILE", help="to offer besides the bundled ones")
     add("--dataset_type", metavar="TASK", help=f"of checkpoints that do not say theirs: {', '.join(TASKS)}")
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 lets everybody on the network in")
     add("--port", type=int, default=5000, metavar="N", help="0 takes any that is free")
     add("--allow_host", nargs="+", default=[], metavar="NAME", help="names that a proxy calls this machine by")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     add("--threads", type=at_least(1), metavar="N", help="CPU threads of the network (default: torch's choice)")
-    add(
-        "--enhance",
-        choices=ENHANCERS,
-        help="offer to restore faces (default: where the weights and spandrel are there)",
-    )
+    add("--enhance", choices=ENHANCERS, help="offer to restore faces (default: where weights and spandrel are there)")
     add("--enhance_weights", metavar="FILE", help="the file of that network")
     return parser
 
@@ -119,10 +109,6 @@ def tools(flags: Namespace, given: dict[str, Any]) -> Tools:
     from psp.studio.inputs import Tools
     from psp.weights.face_parser import BUNDLED
 
-    examples = {
-        kind: [path for folder in folders for path in sorted((checkout() / "examples" / folder).glob("*.[jp][pn]g"))]
-        for kind, folders in EXAMPLES.items()
-    }
     enhancer = find_enhancer(flags.device)
     if flags.enhance is not None:
         if flags.enhance_weights is None or not Path(flags.enhance_weights).is_file():
@@ -132,9 +118,15 @@ def tools(flags: Namespace, given: dict[str, Any]) -> Tools:
         parse_face=parse_face if BUNDLED.is_file() else None,
         enhance=enhancer,
         enhance_name=ENHANCERS[enhancer.name] if enhancer else "",
-        examples=examples,
+        examples={kind: example_files(kind) for kind in EXAMPLES},
         **given,
     )
+
+
+def example_files(kind: Kind) -> list[Path]:
+    """The pictures in the checkout's examples/ that are inputs of a kind."""
+    folders = [checkout() / "examples" / name for name in EXAMPLES[kind]]
+    return [path for folder in folders for path in sorted(folder.glob("*.[jp][pn]g"))]
 
 
 def parse_face(face: Image) -> np.ndarray:

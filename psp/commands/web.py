@@ -72,13 +72,9 @@ def fetch_runtime(folder: Path) -> Path:
     if done.returncode or packed is None:
         raise UserError(f"npm could not fetch {RUNTIME} ({one_line(done.stderr)[-200:]})", "is there a network?")
     with tarfile.open(packed) as archive:
-        for name in (*(f"dist/{name}" for name in RUNTIME_FILES), "package.json"):
-            source = archive.extractfile(f"package/{name}")
-            assert source is not None
-            path = folder / "runtime" / Path(name).name
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(source.read())
-    return folder / "runtime"
+        for name in RUNTIME_FILES:
+            archive.extract(f"package/dist/{name}", folder, filter="data")
+    return folder / "package" / "dist"
 
 
 def write_page(page: Path, runtime: Path) -> None:
@@ -102,10 +98,9 @@ def write_page(page: Path, runtime: Path) -> None:
 
 def write_models(page: Path, dtype: str) -> None:
     """The bundled models, what the page asks about them and about the studio, and the examples."""
-    from psp.commands.studio import EXAMPLES
+    from psp.commands.studio import example_files
     from psp.export.graphs import PARTS
     from psp.export.write import export
-    from psp.files import checkout
     from psp.studio.catalogue import bundled_entries
     from psp.studio.inputs import Tools
     from psp.studio.models import Shelf
@@ -113,11 +108,8 @@ def write_models(page: Path, dtype: str) -> None:
     from psp.studio.service import Studio
     from psp.weights.places import BUNDLED, read_manifest
 
-    examples: dict[Kind, Sequence[Path]] = {
-        kind: [path for folder in folders for path in sorted((checkout() / "examples" / folder).glob("*.[jp][pn]g"))]
-        for kind, folders in EXAMPLES.items()
-        if kind != "photo"
-    }
+    kinds: tuple[Kind, ...] = ("sketch", "labels")
+    examples = {kind: example_files(kind) for kind in kinds}
     shelf, records = Shelf(bundled_entries("cpu")), list[dict[str, Any]]()
     manifest, terms = read_manifest(), {f"{RUNTIME}: MIT"}
     shared: dict[str, dict[str, str]] = {}
@@ -130,8 +122,8 @@ def write_models(page: Path, dtype: str) -> None:
         files = dict(shared.get(digest := digest_of(model.model), {}))
         for part in [part for part in PARTS if part not in files]:
             path = page / "models" / f"{key}-{part}.onnx"
-            for written in export(model.model, path, part=part, dtype=dtype, name=file.name, licence=licence):
-                print(f"export  {path.name}, differs by {written.difference.words()}", flush=True)
+            for _, error in export(model.model, path, part=part, dtype=dtype, name=file.name, licence=licence):
+                print(f"export  {path.name}, differs by {error}", flush=True)
             files[part] = path.relative_to(page).as_posix()
         shared[digest] = {part: name for part, name in files.items() if part != "encoder"}
         record = {name: value for name, value in entry.record().items() if name not in ("state", "seconds_per_picture")}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from psp.errors import UserError
 from psp.export.graphs import Graph
@@ -25,35 +23,30 @@ class Difference:
     relative: float
     levels: float | None
 
-    def words(self) -> str:
+    def __str__(self) -> str:
         text = f"{self.relative:.1e} of the largest value"
         return text if self.levels is None else f"{text}, {self.levels:.3f} of 255 on average"
 
     def within(self, dtype: str) -> bool:
-        pictures = self.levels is not None
-        close = self.relative <= RELATIVE[dtype] or (pictures and dtype != "fp32")
-        return close and (not pictures or self.levels <= LEVELS[dtype])  # type: ignore[operator]
+        if self.levels is None or dtype == "fp32":
+            return self.relative <= RELATIVE[dtype] and (self.levels or 0.0) <= LEVELS[dtype]
+        return self.levels <= LEVELS[dtype]
 
 
-def run(path: Path, inputs: Mapping[str, Tensor]) -> np.ndarray:
-    """What onnxruntime computes on the CPU."""
+def difference(path: Path, graph: Graph) -> Difference:
+    """How far what onnxruntime gives for the examples, on the CPU, is from what the model gives.
+
+    UserError for other shapes or NaN.
+    """
+    with torch.inference_mode():
+        plain = graph.plain(**graph.inputs).float().numpy()
     runtime = needed("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    found: np.ndarray = session.run(None, {name: value.numpy() for name, value in inputs.items()})[0]
-    return found
-
-
-def difference(path: Path, graph: Graph) -> Difference:
-    """How far what the file gives for the examples is from what the model gives. UserError for other shapes or NaN."""
-    with torch.inference_mode():
-        plain = graph.plain(**graph.inputs).float().numpy()
-    given = run(path, graph.inputs)
+    given = session.run(None, {name: value.numpy() for name, value in graph.inputs.items()})[0]
     if given.shape != plain.shape or not np.isfinite(given).all():
-        raise UserError(
-            f"{path.name} gives {list(given.shape)}, the model {list(plain.shape)}, or values that are none"
-        )
+        raise UserError(f"{path.name} gives {list(given.shape)}, the model {list(plain.shape)}, or no numbers")
     relative = float(np.abs(given - plain).max() / max(np.abs(plain).max(), 1e-12))
     levels = float(np.abs(given.clip(-1, 1) - plain.clip(-1, 1)).mean() * 127.5) if graph.output == "faces" else None
     return Difference(relative, levels)

@@ -60,7 +60,8 @@ def graph_of(model: PSP | PictureModel, part: str, *, rows: int = 2, seed: int =
     if part not in (*PARTS, "all"):
         raise UserError(f"there is no part {part!r}", f"choose one of: {', '.join(PARTS)}, all")
     generator = BatchedGenerator(model.decoder)
-    styles = {"z": noise(rows, model.style_dim), "truncation": torch.tensor([model.default_truncation])}
+    noise = torch.randn(rows, model.style_dim, generator=torch.Generator().manual_seed(1))
+    styles = {"z": noise, "truncation": torch.tensor([model.default_truncation])}
 
     def encode(image: Tensor) -> Tensor:
         return model.encode(to_network(image, task, "cpu"))
@@ -94,10 +95,6 @@ def example(task: Task, rows: int) -> Tensor:
     blocks = torch.rand(rows, task.input_nc, 16, 16, generator=random)
     pictures = F.interpolate(blocks, size=INPUT_SIZE, mode="bilinear")
     return pictures if task.source == "sketch" else pictures * 2 - 1
-
-
-def noise(rows: int, dim: int) -> Tensor:
-    return torch.randn(rows, dim, generator=torch.Generator().manual_seed(1))
 
 
 class EncoderGraph(nn.Module):
@@ -174,8 +171,8 @@ class BankGraph(nn.Module):
         far = self.neighbours.flatten()[flat]
         start, end = (1 - way) * self.lengths[near], way * self.lengths[far]
         squared = start * start + end * end + 2 * start * end * self.cosines.flatten()[flat]
-        wanted = start + end
-        scale = wanted / squared.clamp(min=0).sqrt().maximum(wanted / 2).clamp(min=1e-12)
+        length = start + end
+        scale = length / squared.clamp(min=0).sqrt().maximum(length / 2).clamp(min=1e-12)
         first = (self.bank[near] - self.mean) * ((1 - way) * scale)[:, None]
         output: Tensor = self.mean + first + (self.bank[far] - self.mean) * (way * scale)[:, None]
         return output

@@ -6,6 +6,7 @@ it reads the file: what is computed, and how fast, does not change.
 
 from __future__ import annotations
 
+import importlib
 import math
 import warnings
 from collections.abc import Mapping
@@ -20,7 +21,6 @@ from psp.export.graphs import Graph
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-DTYPES = ("fp32", "fp16", "int8")
 OPSET = 18
 SMALL = 1024  # numbers; tensors with fewer stay float32
 NOT_IN_INT8 = ("energy", "bank")  # sums of squares, and codes that are rounded to float16 already
@@ -28,7 +28,7 @@ MOST_BYTES = 2_000_000_000  # that one file of this format can hold
 
 
 def onnx_model(graph: Graph, *, dtype: str, facts: Mapping[str, str]) -> ModelProto:
-    """The graph with any number of rows, its weights as `dtype` (one of DTYPES), and `facts` as its metadata.
+    """The graph with any number of rows, its weights as `dtype` (fp32, fp16, int8), and `facts` as its metadata.
 
     UserError where the packages are missing, or the file would be too large for its format.
     """
@@ -63,14 +63,10 @@ def onnx_model(graph: Graph, *, dtype: str, facts: Mapping[str, str]) -> ModelPr
 
 def needed(package: str) -> Any:
     """The module of a package that only exporting needs; UserError where it is not installed."""
-    import importlib
-
     try:
         return importlib.import_module(package)
     except ImportError:
-        raise UserError(
-            f"exporting needs {package}, which is not installed", "pip install onnx onnxscript onnxruntime"
-        ) from None
+        raise UserError(f"exporting needs {package}", "pip install onnx onnxscript onnxruntime") from None
 
 
 def shrink(model: ModelProto, dtype: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from psp.cli import VERSION
@@ -22,14 +21,6 @@ from psp.models.psp import PSP
 LARGE = 256  # px; models above are checked with one row, to save memory
 
 
-@dataclass(frozen=True)
-class Written:
-    """A file, and how far it is from the model."""
-
-    path: Path
-    difference: Difference
-
-
 def export(
     model: PSP | PictureModel,
     target: Path,
@@ -39,8 +30,8 @@ def export(
     name: str = "",
     licence: str = "",
     seed: int = 0,
-) -> Iterator[Written]:
-    """Write the model, file by file.
+) -> Iterator[tuple[Path, Difference]]:
+    """Write the model, file by file; each with how far it is from the model.
 
     target: a file ending in .onnx, for `part`; or a folder, for the encoder, mapping and generator of a model that has
     them. dtype: fp32, fp16 or int8, of the weights. name, licence: for the file's facts. seed: see `graph_of`.
@@ -50,24 +41,25 @@ def export(
     parts = [part] if target.suffix == ".onnx" else PARTS
     if len(parts) > 1 and isinstance(model, PictureModel):
         raise UserError(f"{model.method} becomes one file, not a folder", "let the name end in .onnx")
+    rows = 3 if model.output_size <= LARGE else 1
     for one in parts:
         path = target if target.suffix == ".onnx" else target / f"{one}.onnx"
         facts = {**facts_of(model), "part": one, "weights": dtype, "model": name, "licence": licence}
-        yield _write(path, functools.partial(graph_of, model, one, seed=seed), dtype, facts)
+        yield path, _write(path, functools.partial(graph_of, model, one, seed=seed), rows, dtype, facts)
 
 
-def _write(path: Path, graph: Callable[..., Graph], dtype: str, facts: dict[str, str]) -> Written:
-    traced = graph(rows=2)
+def _write(path: Path, graph: Callable[..., Graph], rows: int, dtype: str, facts: dict[str, str]) -> Difference:
+    traced = graph()
     facts |= {"inputs": ",".join(traced.inputs), "outputs": traced.output}
     data = onnx_model(traced, dtype=dtype, facts=facts).SerializeToString()
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / path.name
         trial.write_bytes(data)
-        found = difference(trial, graph(rows=3 if int(facts["size"]) <= LARGE else 1))
-    if not found.within(dtype):
-        raise UserError(f"{path} as {dtype} is {found.words()} away from the model", "--dtype fp32 is more exact")
+        error = difference(trial, graph(rows=rows))
+    if not error.within(dtype):
+        raise UserError(f"{path} as {dtype} is {error} away from the model", "--dtype fp32 is more exact")
     save_bytes(data, path)
-    return Written(path, found)
+    return error
 
 
 def facts_of(model: PSP | PictureModel) -> dict[str, str]:

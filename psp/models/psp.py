@@ -102,15 +102,16 @@ class PSP(nn.Module):
     @property
     def refines(self) -> bool:
         """Whether this is a ReStyle model: its encoder also sees what the codes so far give, and corrects them."""
-        return self._encoder_nc == INPUT_NC
+        return self.encoder_nc == INPUT_NC
 
     @property
     def input_nc(self) -> int:
         """Channels of the source, as the encoder's first convolution has them; 3 of ReStyle's 6."""
-        return INPUT_NC // 2 if self.refines else self._encoder_nc
+        return INPUT_NC // 2 if self.refines else self.encoder_nc
 
     @property
-    def _encoder_nc(self) -> int:
+    def encoder_nc(self) -> int:
+        """Channels of the encoder's first convolution; a ReStyle encoder, with 6, also sees its own output."""
         return next((m.in_channels for m in self.encoder.modules() if isinstance(m, nn.Conv2d)), 0)
 
     @property

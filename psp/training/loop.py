@@ -149,7 +149,7 @@ class Trainer:
 
     def _asked_to_stop(self) -> bool:
         """Whether any rank was: they all stop after the same step."""
-        self.stop.number = largest(self.stop.number or 0) or None
+        self.stop.exit_status = largest(self.stop.exit_status)
         return bool(self.stop)
 
     def _time_to_save(self) -> bool:

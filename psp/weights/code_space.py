@@ -24,7 +24,7 @@ from psp.models.plausible import FaceCodes
 from psp.models.psp import PSP
 from psp.networks.stylegan2 import Generator
 from psp.weights.places import locate
-from psp.weights.safe_torch import check_stored, load_torch, read_safetensors
+from psp.weights.safe_torch import below, check_stored, load_torch, read_safetensors
 from psp.weights.save import save_safetensors
 
 MAX_DIRECTIONS_BYTES = 64 << 20
@@ -92,10 +92,8 @@ def read_code_space(path: str | Path, *, n_styles: int, style_dim: int) -> CodeS
         raise UserError(f"{path} is no .safetensors, .npy or .pt file (--directions)")
     for name, direction in space.directions.items():
         if direction.shape not in ((style_dim,), (n_styles, style_dim)):
-            raise UserError(
-                f"{path}: direction {name} has shape {list(direction.shape)}",
-                f"this model takes [{style_dim}] or [{n_styles},{style_dim}]",
-            )
+            advice = f"this model takes [{style_dim}] or [{n_styles},{style_dim}]"
+            raise UserError(f"{path}: direction {name} has shape {list(direction.shape)}", advice)
         if not torch.isfinite(direction).all():
             raise UserError(f"{path}: direction {name} has values that are not finite")
     return space
@@ -136,24 +134,21 @@ def parts_of(model: PSP) -> PartsAxes | None:
 def _ours(path: Path, n_styles: int, style_dim: int) -> CodeSpace:
     tensors, metadata = read_safetensors(path)
     check_stored(path, tensors)
-    faces = {key.removeprefix("faces."): value for key, value in tensors.items() if key.startswith("faces.")}
-    directions = {
-        key.removeprefix("directions."): value.float()
-        for key, value in tensors.items()
-        if key.startswith("directions.")
-    }
-    parts = tensors.get("parts")
-    if not faces and not directions and parts is None:
+    faces, directions = below(tensors, "faces"), below(tensors, "directions")
+    if not faces and not directions and "parts" not in tensors:
         raise UserError(f"{path} holds neither directions nor statistics of faces")
     config = read_json(metadata.get("config", "{}"), where=f"{path}: its config")
-    stated = config.get("about") if isinstance(config, dict) else None
-    about = {str(name): str(words) for name, words in stated.items()} if isinstance(stated, dict) else {}
+    about = config.get("about") if isinstance(config, dict) else None
     try:
-        known = FaceCodes.of_tensors(faces, n_styles, style_dim) if faces else None
+        return CodeSpace(
+            {name: step.float() for name, step in directions.items()},
+            faces=FaceCodes.of_tensors(faces, n_styles, style_dim) if faces else None,
+            about={str(name): str(text) for name, text in about.items()} if isinstance(about, dict) else {},
+            parts=tensors["parts"].float() if "parts" in tensors else None,
+            mark=tensors["mark"].float() if "mark" in tensors else None,
+        )
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    mark = tensors["mark"].float() if "mark" in tensors else None
-    return CodeSpace(directions, set(), known, about, None if parts is None else parts.float(), mark)
+        raise UserError(f"{path}: {error.problem}", error.advice) from error
 
 
 def _boundary(path: Path, boundary: Tensor) -> CodeSpace:

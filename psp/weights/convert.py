@@ -6,10 +6,9 @@ cannot build, is said in notes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +25,6 @@ from psp.weights.image_to_image import build_generator, generators_of, is_pictur
 from psp.weights.load import GeneratorFile, load_generator, load_model
 from psp.weights.save import psp_layout, save_safetensors, save_torch
 
-LAYOUTS = ("safetensors", "psp", "stylegan2")
 PSP_ENCODERS = (
     "GradualStyleEncoder",
     "BackboneEncoderUsingLastLayerIntoW",
@@ -35,8 +33,8 @@ PSP_ENCODERS = (
 PSP_TASKS = (
     "ffhq_encode", "ffhq_frontalize", "celebs_sketch_to_face", "celebs_seg_to_face", "celebs_super_resolution",
 )  # fmt: skip
+BANK_IS_IGNORED = "other code ignores the style bank: there, random styles come from the mapping network"
 Notes = list[str]
-Holder = TypeVar("Holder", PSP, GeneratorFile)
 
 
 def kind_of(weights: Weights) -> str:
@@ -86,7 +84,7 @@ def convert(
 ) -> tuple[str, Notes]:
     """Write what `source` holds to `target`, atomically. Returns the layout, and what is lost or will not load.
 
-    layout: one of LAYOUTS; None: safetensors where `target` ends so, else stylegan2 for generators and psp for others.
+    layout: safetensors, psp or stylegan2; None: by the ending of `target`, else psp, and stylegan2 for generators.
     half: matrices and convolutions in fp16 (vectors keep fp32). bank_of: makes the style bank that goes beside the
     generator, in place of one that is there, with the photo encoder of the file. UserError in one line: not readable,
     does not fit together, the layout cannot hold it, or the target cannot be written. The source is never the target.
@@ -100,22 +98,29 @@ def convert(
     notes = [f"left out: {', '.join(weights.left_out)}"] if weights.left_out else []
     if reason := weights.config.get("discriminator_left_out"):  # of a NVIDIA pickle
         notes.append(f"left out: the discriminator ({reason})")
-    if bank_of is not None and kind not in ("model", "generator"):
-        raise UserError(
-            f"{source} holds no StyleGAN2 generator, so it can have no style bank", "leave --style_bank out"
-        )
-    if kind == "model":
-        content, more = _model(_with_bank(load_model(weights), bank_of, weights.path), weights, layout)
-    elif kind == "generator":
-        content, more = _generator(_with_bank(load_generator(weights), bank_of, weights.path), weights, layout)
+    if kind in ("model", "generator"):
+        holder = load_model(weights) if kind == "model" else load_generator(weights)
+        if bank_of is not None:
+            if holder.photo_encoder is None:
+                advice = "generators trained with --guide have one"
+                raise UserError(f"{source} has no photo encoder to make a style bank with", advice)
+            holder.style_bank = bank_of(holder.photo_encoder)
+        if isinstance(holder, PSP):
+            content, more = _model(holder, weights, layout)
+        else:
+            content, more = _generator(holder, weights, layout)
+    elif bank_of is not None:
+        raise UserError(f"{source} holds no StyleGAN2 generator for a style bank", "leave --style_bank out")
     elif kind == "backbone":
         content, more = _backbone(weights, layout)
     elif kind == "pictures":
         content, more = _pictures(weights, layout)
     else:
-        what = "a discriminator alone" if kind == "discriminator" else f"tensors like {sorted(weights.tensors)[:3]}"
-        raise UserError(f"{source} holds {what}", "a model, a generator or an IR-SE50 backbone can be converted")
-    _refuse_the_source(target, weights)
+        holds = "a discriminator alone" if kind == "discriminator" else f"tensors like {sorted(weights.tensors)[:3]}"
+        raise UserError(f"{source} holds {holds}", "a model, a generator or an IR-SE50 backbone can be converted")
+    beside = weights.path.parent / str(weights.config.get("generator") or "")  # that an encoder names
+    if target.exists() and any(path.exists() and target.samefile(path) for path in (weights.path, beside)):
+        raise UserError(f"{target} is the file that is read", "give another name")
     if half:
         content = lowered(content, torch.float16, where=source)
     if layout == "safetensors":
@@ -125,39 +130,15 @@ def convert(
     return layout, notes + more
 
 
-def _refuse_the_source(target: Path, weights: Weights) -> None:
-    """UserError where `target` is what was read, or the generator that it names beside itself."""
-    beside = weights.path.parent / str(weights.config.get("generator") or "")
-    read = [path for path in (weights.path, beside) if os.path.exists(path)]
-    if target.exists() and any(path.samefile(target) for path in read):
-        raise UserError(f"{target} is the file that is read", "give another name")
-
-
-def _with_bank(holder: Holder, bank_of: Callable[[PhotoEncoder], StyleBank] | None, path: Path) -> Holder:
-    if bank_of is None:
-        return holder
-    if holder.photo_encoder is None:
-        raise UserError(
-            f"{path} has no photo encoder to make a style bank with", "generators trained with --guide have one"
-        )
-    holder.style_bank = bank_of(holder.photo_encoder)
-    return holder
-
-
-# ---- pix2pix, CycleGAN, cGAN -----------------------------------------------------------------------------
-
-
 def _pictures(weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
     if layout != "safetensors":
         raise UserError(f"{weights.path} holds a picture-to-picture network, which --to {layout} cannot hold")
     parts = generators_of(weights)[0]
     tensors = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}
     notes = [] if weights.config.get("dataset_type") else ["it does not say its task: use it with --dataset_type"]
-    critics = [name for name in ("discriminator", "photo_discriminator") if weights.part(name)]
-    return {"tensors": tensors, "config": weights.config}, notes + (["left out: discriminators"] if critics else [])
-
-
-# ---- a model -------------------------------------------------------------------------------------------
+    if weights.part("discriminator") or weights.part("photo_discriminator"):
+        notes.append("left out: discriminators")
+    return {"tensors": tensors, "config": weights.config}, notes
 
 
 def _model(model: PSP, weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
@@ -171,8 +152,9 @@ def _model(model: PSP, weights: Weights, layout: str) -> tuple[dict[str, Any], N
         return content | ({"d": critic} if critic else {}), [*notes, "left out: the encoder and its options"]
     content = psp_layout(model)
     notes = limits_of_psp(model, content["opts"])
-    notes += _bank_is_ours("pSp's", model.style_bank)
-    return content, notes + (["left out: the discriminator"] if critic else [])
+    if critic:
+        notes.append("left out: the discriminator")
+    return content, notes
 
 
 def model_tensors(model: PSP) -> dict[str, Tensor]:
@@ -199,15 +181,14 @@ def limits_of_psp(model: PSP, options: Mapping[str, Any]) -> Notes:
     if task not in PSP_TASKS:
         reason = f"has dataset_type {task}, none of pSp's own" if task else "does not say its dataset_type"
         notes.append(f"the file {reason}; pSp's scripts look it up in configs/data_configs.py")
+    if model.style_bank is not None:
+        notes.append(BANK_IS_IGNORED)
     return notes
 
 
 def _is_standard(generator: Generator, *, multipliers: tuple[int, ...]) -> bool:
     widths = [{res: default_channels(m)[res] for res in generator.channels} for m in multipliers]
     return generator.channels in widths and (generator.style_dim, generator.n_mlp) == (512, 8)
-
-
-# ---- a generator, a backbone ---------------------------------------------------------------------------
 
 
 def _generator(file: GeneratorFile, weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
@@ -226,7 +207,7 @@ def _generator(file: GeneratorFile, weights: Weights, layout: str) -> tuple[dict
 def _rosinality(file: GeneratorFile, config: Mapping[str, Any]) -> tuple[dict[str, Any], Notes]:
     """rosinality's layout: g_ema, d, latent_avg [D]; beside them our photo encoder, style bank and options, which it
     ignores."""
-    notes = _bank_is_ours("rosinality's", file.style_bank)
+    notes = []
     content: dict[str, Any] = {"g_ema": file.generator.state_dict()}
     if file.discriminator is not None:
         content["d"] = file.discriminator.state_dict()
@@ -239,19 +220,12 @@ def _rosinality(file: GeneratorFile, config: Mapping[str, Any]) -> tuple[dict[st
         content["photo_encoder"] = file.photo_encoder.state_dict()
     if file.style_bank is not None:
         content["style_bank"] = file.style_bank.tensors()
+        notes.append(BANK_IS_IGNORED)
     if options := {name: value for name, value in config.items() if name != "kind"}:
         content["opts"] = options
     if not _is_standard(file.generator, multipliers=(1, 2)):
-        notes.append(
-            "rosinality's scripts build 8 mapping layers, styles of 512 and two sets of widths; this one differs"
-        )
+        notes.append("rosinality's scripts build 8 mapping layers, styles of 512, two sets of widths; this one differs")
     return content, notes
-
-
-def _bank_is_ours(whose: str, bank: StyleBank | None) -> Notes:
-    if bank is None:
-        return []
-    return [f"{whose} code ignores the style bank: there, random styles come from the mapping network"]
 
 
 def _backbone(weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
@@ -263,9 +237,6 @@ def _backbone(weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
     load_strictly(backbone, weights.tensors, where=f"the IR-SE50 backbone in {weights.path}")
     tensors = dict(backbone.state_dict())
     return ({"tensors": tensors, "config": {"kind": "ir_se50"}} if layout == "safetensors" else tensors), []
-
-
-# ---- tensors -------------------------------------------------------------------------------------------
 
 
 def _prefixed(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -33,27 +33,26 @@ State = Mapping[str, Tensor]
 
 
 def describe(weights: Weights) -> Lines:
-    """(name, words) line by line; a part with a structure that is not known says so instead of failing."""
+    """(name, text) line by line; a part with a structure that is not known says so instead of failing."""
     config, kind = weights.config, kind_of(weights)
-    bytes_on_disk = weights.path.stat().st_size
-    own = kind == "model" and not weights.part("decoder")
+    encoder, decoder = weights.part("encoder"), weights.part("decoder")
     lines = [
-        ("file", f"{weights.path} ({size(bytes_on_disk)})"),
+        ("file", f"{weights.path} ({size(weights.path.stat().st_size)})"),
         ("format", weights.format),
-        ("holds", "an encoder" if own else WORDS[kind]),
+        ("holds", "an encoder" if encoder and not decoder else WORDS[kind]),
         ("numbers", ", ".join(weights.dtypes) or "none"),
     ]
-    if encoder := weights.part("encoder"):
+    if encoder:
         lines.append(("encoder", _encoder(encoder, weights)))
-    if own:
+    if encoder and not decoder:
         lines.append(("generator", f"beside it: {config.get('generator') or 'none named'}"))
-    if decoder := weights.part("decoder"):
-        lines += _read("generator", _generator, decoder)
+    if decoder:
+        lines += _network("generator", _generator, decoder)
     if kind == "pictures":
         for name, state in generators_of(weights)[0].items():
-            lines += _read(name.split("_to_")[-1], _pictures, state)
+            lines += _network(name.split("_to_")[-1], _pictures, state)
     elif critic := weights.part("discriminator"):
-        lines += _read("critic", _discriminator, critic)
+        lines += _network("critic", _discriminator, critic)
     if style := weights.part("photo_encoder"):
         lines.append(("style", f"photo encoder, {parameters(style)} parameters"))
     if bank := weights.part("style_bank"):
@@ -61,8 +60,8 @@ def describe(weights: Weights) -> Lines:
     if kind in ("backbone", "unknown"):
         names = "" if kind == "backbone" else f", the first are {', '.join(sorted(weights.tensors)[:3])}"
         lines.append(("tensors", f"{len(weights.tensors)}, {parameters(weights.tensors)} parameters{names}"))
-    average = weights.tensors.get("latent_avg")
     if kind in ("model", "generator"):
+        average = weights.tensors.get("latent_avg")
         lines.append(("average", f"latent_avg {list(average.shape)}" if average is not None else "no latent_avg"))
     if kind in ("model", "pictures"):
         lines.append(("task", _task(config.get("dataset_type"))))
@@ -83,20 +82,20 @@ def _encoder(state: State, weights: Weights) -> str:
     return f"{name}, {channels}, {parameters(state)} parameters"
 
 
-def _read(title: str, structure: Callable[[State], tuple[str, Lines]], state: State) -> Lines:
+def _network(title: str, structure: Callable[[State], tuple[str, Lines]], state: State) -> Lines:
     """The line of a network, and the lines below it."""
     try:
-        words, below = structure(state)
+        text, below = structure(state)
     except (KeyError, ValueError, IndexError, ArithmeticError):
-        words, below = "of a structure that is not known", []
-    return [(title, f"{words}, {parameters(state)} parameters"), *below]
+        text, below = "of a structure that is not known", []
+    return [(title, f"{text}, {parameters(state)} parameters"), *below]
 
 
 def _generator(state: State) -> tuple[str, Lines]:
     config = generator_config(state)
     size, widths = config["size"], " ".join(f"{side}:{width}" for side, width in config["channels"].items())
-    words = f"{size} px, {style_count(size)} styles of {config['style_dim']}, {config['n_mlp']} mapping layers"
-    return words, [("channels", widths)]
+    text = f"{size} px, {style_count(size)} styles of {config['style_dim']}, {config['n_mlp']} mapping layers"
+    return text, [("channels", widths)]
 
 
 def _pictures(state: State) -> tuple[str, Lines]:
@@ -118,11 +117,8 @@ def _task(name: object) -> str:
 
 def parameters(tensors: State) -> str:
     """Number of learned values, e.g. 267.3 M; buffers are not counted."""
-    total = sum(
-        math.prod(value.shape)
-        for key, value in tensors.items()
-        if not key.endswith(BUFFERS) and not key.startswith("noises.")
-    )
+    learned = (value for key, value in tensors.items() if not key.endswith(BUFFERS) and not key.startswith("noises."))
+    total = sum(math.prod(value.shape) for value in learned)
     return f"{total / 1e6:.1f} M" if total >= 1e5 else f"{total:,}"
 
 

@@ -1,4 +1,4 @@
-"""Which program wrote a weights file, told from its content: every format that can be read, in one table.
+"""Which program wrote a weights file, told from its content.
 
 Whatever the format, the result is `Weights`: flat tensors under `encoder.`, `decoder.`, `discriminator.`,
 `photo_encoder.`, `style_bank.`, a `latent_avg` where the file has one, and the options as plain values.
@@ -7,7 +7,7 @@ Whatever the format, the result is `Weights`: flat tensors under `encoder.`, `de
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from torch import Tensor
 
 from psp.errors import UserError
 from psp.files import read_json, read_text
+from psp.tasks import TASKS, get_task
 from psp.weights.nvidia import looks_like_nvidia_pickle, read_nvidia_pickle
 from psp.weights.places import FOLDER_WEIGHTS, config_beside, is_published, locate
-from psp.weights.safe_torch import check_stored, plain_options, read_safetensors, read_torch
+from psp.weights.safe_torch import below, check_stored, plain_options, read_safetensors, read_torch
 
 Content = Mapping[str, Any]
 Tensors = dict[str, Tensor]
@@ -41,60 +42,22 @@ class Weights:
 
     def part(self, name: str) -> Tensors:
         """Tensors below `name.`, without the prefix."""
-        return {key[len(name) + 1 :]: value for key, value in self.tensors.items() if key.startswith(name + ".")}
+        return below(self.tensors, name)
+
+    def wrong_option(self, name: str, needed: str) -> UserError:
+        """The error of an option that cannot be meant, to be raised."""
+        return UserError(f"{self.path} says {name} {str(self.config.get(name))[:40]!r}", f"{needed} is needed there")
+
+    def check_task(self, task: str | None) -> None:
+        """UserError where the file was trained for another task; sketch models serve every sketch task."""
+        trained = str(self.config.get("dataset_type", ""))
+        if trained not in TASKS or task in (None, trained):
+            return
+        if {get_task(trained).source, get_task(str(task)).source} != {"sketch"}:
+            advice = "change --dataset_type or --checkpoint_path"
+            raise UserError(f"{self.path} was trained for {trained}, not for {task}", advice)
 
 
-# ---- PyTorch files: (name, is it one?, its tensors) ----------------------------------------------------
-
-
-def _below(content: Content, name: str, prefix: str = "") -> dict[str, Any]:
-    """The entries of the dict `name` as `prefix + key`; a DistributedDataParallel wrapper's `module.` is dropped."""
-    entries = content.get(name)
-    if not isinstance(entries, Mapping):
-        return {}
-    wrapped = len(entries) > 0 and all(str(key).startswith("module.") for key in entries)
-    return {prefix + str(key).removeprefix("module." if wrapped else ""): value for key, value in entries.items()}
-
-
-def _beside(content: Content) -> dict[str, Any]:
-    """What our checkpoints hold beside a generator."""
-    return {k: v for name in ("photo_encoder", "style_bank") for k, v in _below(content, name, f"{name}.").items()}
-
-
-def _psp(content: Content) -> dict[str, Any]:
-    return _below(content, "state_dict") | _beside(content)
-
-
-def _stylegan2(content: Content) -> dict[str, Any]:
-    generator = _below(content, "g_ema", "decoder.") or _below(content, "g", "decoder.")
-    discriminator = _below(content, "d", "discriminator.")
-    return generator | discriminator | _beside(content) | _below(content, "encoder", "encoder.")
-
-
-def _bare(content: Content) -> dict[str, Any]:
-    names = {str(key): value for key, value in content.items()}
-    if "input.input" in names:
-        return {f"decoder.{key}": value for key, value in names.items()}
-    if "final_linear.0.weight" in names and "convs.0.0.weight" in names:
-        return {f"discriminator.{key}": value for key, value in names.items()}
-    return names
-
-
-def _networks(content: Content) -> dict[str, Any]:
-    parts = content["networks"] if isinstance(content["networks"], Mapping) else {}
-    return {key: value for name in parts for key, value in _below(parts, str(name), f"{name}.").items()}
-
-
-def _is_bare(content: Content) -> bool:
-    return len(content) > 0 and all(isinstance(value, Tensor) for value in content.values())
-
-
-PYTORCH_FORMATS: tuple[tuple[str, Callable[[Content], bool], Callable[[Content], dict[str, Any]]], ...] = (
-    ("pSp", lambda content: "state_dict" in content, _psp),  # and e4e, ReStyle, ours
-    ("picture to picture", lambda content: "networks" in content, _networks),  # ours: pix2pix, CycleGAN, cGAN
-    ("StyleGAN2 (rosinality)", lambda content: "g_ema" in content or "g" in content, _stylegan2),
-    ("state dict", _is_bare, _bare),  # IR-SE50, a generator or an encoder alone
-)
 # Entries of PyTorch files that become tensors or options; so does `g`, where there is no average of it, `g_ema`.
 READ = {"networks", "state_dict", "opts", "latent_avg", "photo_encoder", "style_bank", "g_ema", "d", "encoder"}
 PSP_FAMILY = {  # opts.encoder_type -> whose checkpoint it is
@@ -134,10 +97,9 @@ def _look(path: Path) -> tuple[bytes, int]:
         if path.is_dir():
             raise UserError(f"{path} is a folder without {FOLDER_WEIGHTS}", "give the checkpoint file itself")
         if not path.exists():
-            hint = f"python scripts/fetch_pretrained.py {path.name} fetches it" if is_published(path.name) else ""
-            raise UserError(
-                f"checkpoint {path} does not exist", hint or "check --checkpoint_path or --stylegan_weights"
-            )
+            fetch = f"python scripts/fetch_pretrained.py {path.name} fetches it"
+            advice = fetch if is_published(path.name) else "check --checkpoint_path or --stylegan_weights"
+            raise UserError(f"checkpoint {path} does not exist", advice)
         if not path.is_file():
             raise UserError(f"{path} is not a regular file", "give a checkpoint file")
         with path.open("rb") as file:
@@ -146,29 +108,47 @@ def _look(path: Path) -> tuple[bytes, int]:
         raise UserError(f"cannot read {str(path)[:200]!r}: {getattr(error, 'strerror', None) or error}") from error
 
 
+def _below(content: Content, name: str, prefix: str = "") -> dict[str, Any]:
+    """The entries of the dict `name` as `prefix + key`; a DistributedDataParallel wrapper's `module.` is dropped."""
+    entries = content.get(name)
+    if not isinstance(entries, Mapping):
+        return {}
+    wrapped = len(entries) > 0 and all(str(key).startswith("module.") for key in entries)
+    return {prefix + str(key).removeprefix("module." if wrapped else ""): value for key, value in entries.items()}
+
+
 def _from_torch(path: Path, content: Content) -> Weights:
-    found = next((entry for entry in PYTORCH_FORMATS if entry[1](content)), None)
-    if found is None:
-        if "training" in content:
-            raise UserError(
-                f"{path} is the state of a training run alone, as older versions wrote it",
-                "give best_model.pt or iteration_*.pt beside it, or go on with that run",
-            )
+    beside = _below(content, "photo_encoder", "photo_encoder.") | _below(content, "style_bank", "style_bank.")
+    read = READ if "g_ema" in content else READ | {"g"}
+    if "state_dict" in content:  # pSp's, e4e's, ReStyle's, ours
+        program, tensors = "pSp", _below(content, "state_dict") | beside
+    elif "networks" in content:  # ours: pix2pix, CycleGAN, cGAN
+        program, tensors = "picture to picture", {}
+        for name in content["networks"] if isinstance(content["networks"], Mapping) else ():
+            tensors |= _below(content["networks"], name, f"{name}.")
+    elif "g_ema" in content or "g" in content:
+        program = "StyleGAN2 (rosinality)"
+        tensors = _below(content, "g_ema", "decoder.") or _below(content, "g", "decoder.")
+        tensors |= _below(content, "d", "discriminator.") | beside | _below(content, "encoder", "encoder.")
+    elif content and all(isinstance(value, Tensor) for value in content.values()):  # one network alone
+        critic = {"final_linear.0.weight", "convs.0.0.weight"} <= content.keys()
+        prefix = "decoder." if "input.input" in content else "discriminator." if critic else ""
+        program, tensors = "state dict", {f"{prefix}{key}": value for key, value in content.items()}
+        read = {*map(str, content)}
+    elif "training" in content:
+        advice = "give best_model.pt or iteration_*.pt beside it, or go on with that run"
+        raise UserError(f"{path} is the state of a training run alone, as older versions wrote it", advice)
+    else:
         names = [key[:40] for key in sorted(map(str, content))[:6]]
         raise UserError(f"{path} has the entries {names}", "expected state_dict (pSp) or g_ema (StyleGAN2)")
-    name, _, tensors_of = found
-    tensors = tensors_of(content)
     if isinstance(content.get("latent_avg"), Tensor):
         tensors["latent_avg"] = content["latent_avg"]
     config = plain_options(content.get("opts"), where=str(path))
     check_stored(path, tensors)
-    family = PSP_FAMILY.get(str(config.get("encoder_type")), name) if name == "pSp" else name
-    read = content.keys() if name == "state dict" else READ if "g_ema" in content else READ | {"g"}
-    left_out = tuple(str(key)[:80] for key in content if key not in read)
-    return Weights(path, in_float32(tensors), config, family, dtypes_of(tensors), left_out)
-
-
-# ---- number formats ------------------------------------------------------------------------------------
+    if program == "pSp":
+        program = PSP_FAMILY.get(str(config.get("encoder_type")), program)
+    left_out = tuple(str(key)[:80] for key in content if str(key) not in read)
+    return Weights(path, in_float32(tensors), config, program, dtypes_of(tensors), left_out)
 
 
 def dtypes_of(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:

@@ -123,7 +123,7 @@ def model_card(model: PSP, name: str) -> str:
     """README.md with the YAML header that the Hub reads; filled from the model, and asking for what its maker knows."""
     task, bank = model.task, model.style_bank
     tag = f"\n- {task.name}" if task else ""
-    what = task.description if task else "images -> faces (the task is not recorded)"
+    use = task.description if task else "images -> faces (the task is not recorded)"
     channels = f"{model.input_nc} channel{'' if model.input_nc == 1 else 's'}"
     parameters = f"{parameter_count(model.encoder) / 1e6:.1f} M + {parameter_count(model.decoder) / 1e6:.1f} M"
     random = f"\n| random styles | from a bank of {len(bank):,} codes of photos |" if bank else ""
@@ -142,7 +142,7 @@ tags:
 
 # {name}
 
-A pixel2style2pixel model: {what}. An encoder maps the input to W+ codes of a StyleGAN2 generator.
+A pixel2style2pixel model: {use}. An encoder maps the input to W+ codes of a StyleGAN2 generator.
 
 | | |
 |---|---|

@@ -13,7 +13,7 @@ from psp.models.image_to_image import PictureModel
 from psp.networks.resnet_generator import ResidualGenerator, residual_config
 from psp.networks.state import load_strictly
 from psp.networks.unet import UNet, unet_config
-from psp.tasks import DIRECTIONS, IMAGE_GANS, TASKS, Task, get_task
+from psp.tasks import DIRECTIONS, IMAGE_GANS, Task, get_task
 from psp.weights.formats import Weights
 from psp.weights.junyanz import from_public
 
@@ -27,8 +27,8 @@ def is_picture_file(weights: Weights) -> bool:
 
 def generators_of(weights: Weights) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """State dict of each generator in a file for which `is_picture_file` holds, and what else building them takes."""
-    if own := _own_generators(weights):
-        return own, {}
+    if generators := _own_generators(weights):
+        return generators, {}
     converted = from_public(weights.tensors, where=weights.path)
     assert converted is not None, "not a picture file"
     return {"generator": converted[0]}, converted[1]
@@ -51,22 +51,24 @@ def picture_model(
     """
     path, config = weights.path, weights.config
     generators, arguments = generators_of(weights)
-    public = not _own_generators(weights)
     two_ways = len(generators) > 1
     name = direction or DIRECTIONS[0] if two_ways else next(iter(generators))
-    network, own_size = build_generator(generators[name], arguments, where=f"the {name} in {path}")
-    if public and not isinstance(network, UNet):
-        own_size = 256  # that repository's --crop_size, however many blocks there are
-    size = own_size if isinstance(network, UNet) else _stated_size(config, own_size, path)
+    network, size = build_generator(generators[name], arguments, where=f"the {name} in {path}")
+    public = not _own_generators(weights)
+    if not isinstance(network, UNet):
+        usual = 256 if public else size  # that repository's --crop_size, however many blocks there are
+        size = config.get("size", usual)
+        if type(size) is not int or not 32 <= size <= 1024 or size % 4:
+            raise weights.wrong_option("size", "a multiple of 4 from 32 to 1024")
     method = str(config.get("method") or ("pix2pix" if isinstance(network, UNet) else "cyclegan"))
     if method not in IMAGE_GANS:
-        raise UserError(f"{path} says method {method[:40]!r}", f"known are {', '.join(IMAGE_GANS)}")
-    stated = config.get("test_dropout", False)
-    if not isinstance(stated, bool):
-        raise UserError(f"{path} says test_dropout {str(stated)[:40]!r}", "true or false is needed there")
-    noisy = stated if noisy is None else noisy
-    chosen = _task(task, str(config.get("dataset_type", "")), direction, path)
+        raise weights.wrong_option("method", " or ".join(IMAGE_GANS))
+    tested_noisy = config.get("test_dropout", False)
+    if not isinstance(tested_noisy, bool):
+        raise weights.wrong_option("test_dropout", "true or false")
+    noisy = tested_noisy if noisy is None else noisy
     label = f"{method} {name}" if two_ways else method
+    chosen = get_task(PHOTO_TASK) if direction == "photo_to_sketch" else _task(weights, task)
     return PictureModel(
         network, chosen, size=size, method=label, config=config, device=device, noisy=noisy, public=public
     )
@@ -102,23 +104,9 @@ def _own_generators(weights: Weights) -> dict[str, dict[str, Tensor]]:
     return {name: part for name, part in parts.items() if "head.conv.weight" in part or "down.0.conv.weight" in part}
 
 
-def _stated_size(config: Mapping[str, Any], usual: int, path: object) -> int:
-    size = config.get("size", usual)
-    if isinstance(size, bool) or not isinstance(size, int) or not 32 <= size <= 1024 or size % 4:
-        raise UserError(f"{path} says size {str(size)[:40]!r}", "a multiple of 4 from 32 to 1024 is needed there")
-    return size
-
-
-def _task(given: str | None, trained: str, direction: str | None, path: object) -> Task:
-    if direction == "photo_to_sketch":
-        return get_task(PHOTO_TASK)
-    if trained in TASKS and given is not None and given != trained:
-        kinds = {get_task(trained).source, get_task(given).source}
-        if kinds != {"sketch"}:  # sketch models serve every sketch task
-            raise UserError(
-                f"{path} was trained for {trained}, not for {given}", "change --dataset_type or --checkpoint_path"
-            )
-    name = given or trained
+def _task(weights: Weights, given: str | None) -> Task:
+    weights.check_task(given)
+    name = given or str(weights.config.get("dataset_type", ""))
     if not name:
-        raise UserError(f"{path} does not say what it was trained for", "add --dataset_type")
+        raise UserError(f"{weights.path} does not say what it was trained for", "add --dataset_type")
     return get_task(name)

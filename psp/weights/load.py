@@ -46,54 +46,47 @@ def load_generator(path: str | Path | Weights) -> GeneratorFile:
     """Generator of any supported file (StyleGAN2, pSp, ours), on the CPU; size and widths are read from its tensors."""
     weights = path if isinstance(path, Weights) else read_weights(path)
     state, file = weights.part("decoder"), weights.path
+    critic, style, bank = weights.part("discriminator"), weights.part("photo_encoder"), weights.part("style_bank")
     if "input.input" not in state:
         raise UserError(f"{file} holds no StyleGAN2 generator")
+    photo_encoder: PhotoEncoder | None = None
     try:
         config = generator_config(state)
         with torch.device("meta"):
             generator = Generator(**config, conv_clamp=_conv_clamp(weights))
-            style = weights.part("photo_encoder")
-            body = discriminator_config(weights.part("photo_encoder.body")) if style else config
-            photo_encoder = PhotoEncoder(body["size"], config["style_dim"], channels=body["channels"])
-            critic = weights.part("discriminator")
             discriminator = Discriminator(**discriminator_config(critic)) if critic else None
+            if style:
+                body = discriminator_config(weights.part("photo_encoder.body"))
+                photo_encoder = PhotoEncoder(body["size"], config["style_dim"], channels=body["channels"])
     except (KeyError, ValueError, IndexError, RuntimeError, ArithmeticError) as error:
         raise UserError(f"{file}: its generator has an unknown structure ({error})") from error
     load_strictly(generator, _with_buffers(generator, state, file), where=f"the generator in {file}")
     if discriminator is not None:
         load_strictly(discriminator, critic, where=f"the discriminator in {file}")
-    if style:
+    if photo_encoder is not None:
         load_strictly(photo_encoder, style, where=f"the photo encoder in {file}")
-    bank = weights.part("style_bank")
-    return GeneratorFile(
-        generator,
-        weights.tensors.get("latent_avg"),
-        discriminator,
-        photo_encoder if style else None,
-        StyleBank.of_tensors(bank, generator.style_dim, where=f"the style bank in {file}") if bank else None,
-    )
+    style_bank = StyleBank.of_tensors(bank, generator.style_dim, where=f"the style bank in {file}") if bank else None
+    return GeneratorFile(generator, weights.tensors.get("latent_avg"), discriminator, photo_encoder, style_bank)
 
 
 def _conv_clamp(weights: Weights) -> float | None:
     """The limit of the layers' results that the file names; only NVIDIA's pickles, and what came from them, have it."""
-    stated = weights.config.get("conv_clamp")
-    if stated is None:
-        return None
-    if isinstance(stated, bool) or not isinstance(stated, (int, float)) or not 0 < stated < 1e6:
-        raise UserError(f"{weights.path} says conv_clamp {str(stated)[:40]!r}", "a number above 0 is needed there")
-    return float(stated)
+    limit = weights.config.get("conv_clamp")
+    if limit is not None and (type(limit) not in (int, float) or not 0 < limit < 1e6):
+        raise weights.wrong_option("conv_clamp", "a number above 0")
+    return None if limit is None else float(limit)
 
 
 def _with_buffers(generator: Generator, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The state with what old conversions leave out and training never changes: filter kernels, fixed noise."""
-    own = dict(generator.named_buffers())
-    missing = [key for key in own if key not in state]
+    buffers = dict(generator.named_buffers())
+    missing = [key for key in buffers if key not in state]
     kernels = {key: fir_kernel(4.0) for key in missing if key.endswith(".kernel")}
     noises = [key for key in missing if key.startswith("noises.")]
     if len(noises) == generator.n_noises:
         warnings.warn(f"{path} has no fixed noise images; new ones are used, the same for every run", stacklevel=2)
         random = torch.Generator().manual_seed(0)
-        kernels |= {key: torch.randn(own[key].shape, generator=random) for key in noises}
+        kernels |= {key: torch.randn(buffers[key].shape, generator=random) for key in noises}
     return {**state, **kernels}
 
 
@@ -113,20 +106,16 @@ def load_model(
     except UserError as error:
         if str(weights.path) in str(error):
             raise
-        raise UserError(f"{weights.path}: {error}") from error
+        raise UserError(f"{weights.path}: {error.problem}", error.advice) from error
     model.path = weights.path
     return model
 
 
 def _model_of(weights: Weights, task: str | None) -> PSP:
     path = weights.path  # the file itself, where a folder or a bare name was given
-    encoder_state = weights.part("encoder")
+    encoder_state, config = weights.part("encoder"), weights.config
     if not encoder_state:
-        raise UserError(
-            f"{path} holds no encoder: it is a generator or something else",
-            "give a pSp checkpoint to --checkpoint_path",
-        )
-    config = weights.config
+        raise UserError(f"{path} holds no encoder: it is no pSp checkpoint", "change --checkpoint_path")
     if any(key.startswith("decoder.") for key in weights.tensors):
         file = load_generator(weights)
     else:
@@ -135,28 +124,21 @@ def _model_of(weights: Weights, task: str | None) -> PSP:
             raise UserError(f"{path} holds no generator and names none beside it")
         file = load_generator(path.parent / name)
     decoder = file.generator
-    latent_avg = weights.tensors.get("latent_avg", file.latent_avg)
-    model_task = str(config.get("dataset_type", ""))
     encoder_type, input_nc = encoder_kind(encoder_state, config, path)
     source_nc = INPUT_NC // 2 if input_nc == INPUT_NC else input_nc  # ReStyle's encoder sees its own result too
-    believed = model_task in TASKS and get_task(model_task).input_nc == source_nc
-    if task is not None and believed and not _serves(model_task, task):
-        raise UserError(
-            f"{path} was trained for {model_task}, not for {task}", "change --dataset_type or --checkpoint_path"
-        )
-    task_name = task or (model_task if model_task in TASKS else None)
-    if model_task == "cars_encode":  # e4e's and ReStyle's
+    trained = str(config.get("dataset_type", ""))
+    if trained in TASKS and get_task(trained).input_nc == source_nc:
+        weights.check_task(task)
+    if trained == "cars_encode":  # e4e's and ReStyle's
         raise UserError(f"{path} was trained on pictures of 256x192 pixels", "only square ones can be encoded")
-    if task_name is None and model_task.endswith("_encode") and source_nc == 3:  # churches, horses, wild animals, ...
-        task_name = "ffhq_encode"
-    if task_name and get_task(task_name).input_nc != source_nc:
-        raise UserError(
-            f"{path} takes {source_nc}-channel input, {task_name} gives {get_task(task_name).input_nc} channels",
-            "change --dataset_type",
-        )
+    task = task or (trained if trained in TASKS else None)
+    if task is None and trained.endswith("_encode") and source_nc == 3:  # churches, horses, wild animals, ...
+        task = "ffhq_encode"
+    if task is not None and (given := get_task(task).input_nc) != source_nc:
+        raise UserError(f"{path} takes {source_nc}-channel input, {task} has {given} channels", "change --dataset_type")
     try:
         widths = compact_widths(encoder_state) if encoder_type == "CompactStyleEncoder" else {}
-        check_options(config, path, size=decoder.size, input_nc=input_nc)
+        check_options(weights, size=decoder.size, input_nc=input_nc)
         with torch.device("meta"):
             encoder = build_encoder(encoder_type, decoder.n_styles, input_nc, decoder.style_dim, **widths)
     except (KeyError, ValueError, IndexError, RuntimeError, ArithmeticError) as error:
@@ -165,8 +147,8 @@ def _model_of(weights: Weights, task: str | None) -> PSP:
     return PSP(
         encoder,
         decoder,
-        latent_avg=latent_avg,
-        task=get_task(task_name) if task_name else None,
+        latent_avg=weights.tensors.get("latent_avg", file.latent_avg),
+        task=get_task(task) if task else None,
         start_from_latent_avg=bool(config.get("start_from_latent_avg", True)),
         config=config,
         photo_encoder=file.photo_encoder,
@@ -174,44 +156,33 @@ def _model_of(weights: Weights, task: str | None) -> PSP:
     )
 
 
-def check_options(config: Mapping[str, Any], path: str | Path, *, size: int, input_nc: int) -> None:
+def check_options(weights: Weights, *, size: int, input_nc: int) -> None:
     """UserError in one line where the options of a file contradict its tensors or cannot be meant."""
-    facts = {"output_size": size, "input_nc": input_nc, "n_styles": style_count(size)}
-    for name, fact in facts.items():
-        stated = config.get(name)
-        if stated is not None and (isinstance(stated, bool) or stated != fact):
-            raise UserError(f"{path} says {name} {str(stated)[:40]!r}, its tensors say {fact}", "one of them is wrong")
+    config = weights.config
+    for name, fact in {"output_size": size, "input_nc": input_nc, "n_styles": style_count(size)}.items():
+        if config.get(name) is not None and (isinstance(config[name], bool) or config[name] != fact):
+            raise weights.wrong_option(name, f"{fact}, as its tensors say,")
     kinds: dict[str, tuple[type, ...]] = {
         "start_from_latent_avg": (bool,), "learn_in_w": (bool,), "dataset_type": (str,), "latent_mask": (str,),
         "label_nc": (int,), "generator": (str,), "device": (str, int), "n_iters_per_batch": (int,),
     }  # fmt: skip
     for name, kind in kinds.items():
-        stated = config.get(name)
-        if stated is not None and not isinstance(stated, kind):
-            raise UserError(f"{path} says {name} {str(stated)[:40]!r}", f"a {kind[0].__name__} is needed there")
-    name = str(config.get("generator") or "")
+        if config.get(name) is not None and not isinstance(config[name], kind):
+            raise weights.wrong_option(name, f"a {kind[0].__name__}")
+    name = config.get("generator") or ""
     if Path(name).name != name or name == "..":
-        raise UserError(f"{path} says generator {name[:40]!r}", "the name of a file beside it is needed there")
-    if not 0 <= int(config.get("label_nc") or 0) <= 1000:
-        raise UserError(f"{path} says label_nc {config['label_nc']}", "0 to 1000 classes are possible")
-
-
-def _serves(model_task: str, task: str) -> bool:
-    """Sketch models serve every sketch task; otherwise the task must be the one of the model."""
-    return model_task == task or (get_task(model_task).source == get_task(task).source == "sketch")
+        raise weights.wrong_option("generator", "the name of a file beside it")
+    if not 0 <= (config.get("label_nc") or 0) <= 1000:
+        raise weights.wrong_option("label_nc", "a number of classes up to 1000")
 
 
 def bundled(task: str) -> Path:
     """File of the bundled model of a task; UserError naming the tasks that have one."""
     get_task(task)
     if task not in BUNDLED:
-        raise UserError(
-            f"no bundled model for {task} (there is one for: {', '.join(BUNDLED)})", "give --checkpoint_path"
-        )
+        raise UserError(f"no bundled model for {task}, only for {', '.join(BUNDLED)}", "give --checkpoint_path")
     if not BUNDLED[task].exists():
-        raise UserError(
-            f"the bundled model {BUNDLED[task]} is missing", "run from a complete checkout or give --checkpoint_path"
-        )
+        raise UserError(f"the bundled model {BUNDLED[task]} is missing", "get the whole checkout or --checkpoint_path")
     return BUNDLED[task]
 
 
@@ -234,21 +205,16 @@ def encoder_kind(
 
     Where the same tensors belong to several encoders (pSp's and e4e's), the config's `encoder_type` decides.
     """
-    kinds = next(
-        (
-            kinds
-            for names, kinds in ENCODER_LAYOUTS
-            if all(any(key.startswith(name) for key in state) for name in names)
-        ),
-        None,
-    )
-    if kinds is None:
+
+    def present(prefix: str) -> bool:
+        return any(key.startswith(prefix) for key in state)
+
+    fitting = [kinds for prefixes, kinds in ENCODER_LAYOUTS if all(map(present, prefixes))]
+    if not fitting:
         raise UserError(f"unknown encoder with tensors like {sorted(state)[:3]}", f"known ones: {', '.join(ENCODERS)}")
-    stated = config.get("encoder_type")
+    kinds, stated = fitting[0], config.get("encoder_type")
     if stated not in (None, *kinds):
-        raise UserError(
-            f"{where} says encoder_type {str(stated)[:80]!r}, its tensors are those of {' or '.join(kinds)}"
-        )
+        raise UserError(f"{where} says encoder_type {str(stated)[:80]!r}, its tensors are {' or '.join(kinds)}'s")
     kind = kinds[0] if stated is None else str(stated)
     if config.get("learn_in_w") and kind != "BackboneEncoderUsingLastLayerIntoW":
         raise UserError(f"{where} says learn_in_w, one w for all layers, but its tensors are those of {kind}")

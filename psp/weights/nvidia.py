@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn
 
@@ -58,23 +57,22 @@ def _read(file: IO[bytes], size: int) -> tuple[dict[str, Tensor], dict[str, Any]
         content = {"G": content}
     if not isinstance(content, dict):
         raise Refused(f"is a pickled {type(content).__name__}, not the networks of a StyleGAN2")
-    entry = first_network(content, "G_ema", "G")
-    if entry is None:
+    generator = first_network(content, "G_ema", "G")
+    if generator is None:
         raise Refused("is a pickle without a generator (G_ema or G) of NVIDIA's PyTorch code")
-    generator = _Part(entry[0], flatten(entry[1]))
     config = _generator_config(generator)
     plan = [step.below("decoder") for step in _generator_plan(generator, config)]
     if "mapping.w_avg" in generator.left:
         dim = config["style_dim"]
         plan.append(Step("latent_avg", generator.take("mapping.w_avg", dim), (dim,)))
     generator.nothing_left()
-    config |= {"network": entry[0], "conv_clamp": generator.number("synthesis.b4.conv1", "conv_clamp")}
-    entry = first_network(content, "D")
-    if entry is not None:
-        critic = _Part("D", flatten(entry[1]))
-        reason = _unfit_discriminator(critic, config["size"])
-        if reason:
-            config["discriminator_left_out"] = reason
+    config |= {"network": generator.label, "conv_clamp": generator.number("synthesis.b4.conv1", "conv_clamp")}
+    critic = first_network(content, "D")
+    if critic is not None:
+        try:
+            _check_discriminator(critic, config["size"])
+        except Refused as error:
+            config["discriminator_left_out"] = str(error)
         else:
             plan += [step.below("discriminator") for step in _discriminator_plan(critic, config["size"])]
             critic.nothing_left()
@@ -93,54 +91,6 @@ def _read(file: IO[bytes], size: int) -> tuple[dict[str, Tensor], dict[str, Any]
     return tensors, config
 
 
-@dataclass(frozen=True)
-class Network:
-    """A network flattened: its class, tensors by dotted name, and the other attributes of each module by its name."""
-
-    class_name: str
-    tensors: dict[str, StoredTensor]
-    options: dict[str, dict[str, Any]]
-
-
-def flatten(record: Record) -> Network:
-    """The tensors and options of a network record; Refused when it is not a tree of modules of common size."""
-    tensors: dict[str, StoredTensor] = {}
-    options: dict[str, dict[str, Any]] = {}
-    waiting: list[tuple[str, Record, int]] = [("", record, 0)]
-    while waiting:
-        prefix, module, depth = waiting.pop()
-        state = module.state
-        if module.name != RECORD or depth > MAX_DEPTH or len(options) + len(tensors) > MAX_PARTS:
-            raise Refused("holds something else than modules inside of a network")
-        options[prefix.removesuffix(".")] = state
-        for kind in ("_parameters", "_buffers", "_modules"):
-            parts = state.get(kind, {})
-            if not isinstance(parts, dict):
-                raise Refused("is a damaged pickle: a module without parts")
-            for name, value in parts.items():
-                if value is None:
-                    continue
-                if type(name) is not str or len(name) > MAX_NAME or len(waiting) > MAX_PARTS:
-                    raise Refused("holds something else than modules inside of a network")
-                full = prefix + name
-                if kind == "_modules" and type(value) is Record:
-                    waiting.append((full + ".", value, depth + 1))
-                elif kind != "_modules" and type(value) is StoredTensor:
-                    tensors[full] = value
-                else:
-                    raise Refused(f"has a {type(value).__name__} in the place of {printable(full)}")
-    return Network(record.args[0], tensors, options)
-
-
-def first_network(content: Mapping[str, Any], *names: str) -> tuple[str, Record] | None:
-    """The first of the named entries that is there."""
-    for name in names:
-        value = content.get(name)
-        if type(value) is Record and value.name == RECORD:
-            return name, value
-    return None
-
-
 class Step(NamedTuple):
     """One tensor to read: our name, where it is, our shape, and what to multiply it with."""
 
@@ -153,21 +103,48 @@ class Step(NamedTuple):
         return self._replace(name=f"{prefix}.{self.name}")
 
 
-class _Part:
-    """One network of the file. `left`: the tensors that were not taken yet."""
+class _Network:
+    """One network of the file, called `label` there, as a flat record; Refused unless it is a tree of modules.
 
-    def __init__(self, label: str, network: Network):
-        self.label, self.network = label, network
-        self.left = dict(network.tensors)
+    tensors: by dotted name; those in `left` were not taken yet. options: the other attributes of each module.
+    """
 
-    def refuse(self, what: str) -> NoReturn:
-        raise Refused(f"has a {printable(self.network.class_name)} ({self.label}) that does not fit: {what}")
+    def __init__(self, label: str, record: Record):
+        self.label, self.class_name = label, record.args[0]
+        self.tensors: dict[str, StoredTensor] = {}
+        self.options: dict[str, dict[str, Any]] = {}
+        waiting: list[tuple[str, Record, int]] = [("", record, 0)]
+        while waiting:
+            prefix, module, depth = waiting.pop()
+            if module.name != RECORD or depth > MAX_DEPTH or len(self.options) + len(self.tensors) > MAX_PARTS:
+                raise Refused("holds something else than modules inside of a network")
+            self.options[prefix.removesuffix(".")] = module.state
+            for kind in ("_parameters", "_buffers", "_modules"):
+                parts = module.state.get(kind, {})
+                if not isinstance(parts, dict):
+                    raise Refused("is a damaged pickle: a module without parts")
+                for name, value in parts.items():
+                    if value is None:
+                        continue
+                    if type(name) is not str or len(name) > MAX_NAME or len(waiting) > MAX_PARTS:
+                        raise Refused("holds something else than modules inside of a network")
+                    full = prefix + name
+                    if kind == "_modules" and type(value) is Record:
+                        waiting.append((full + ".", value, depth + 1))
+                    elif kind != "_modules" and type(value) is StoredTensor:
+                        self.tensors[full] = value
+                    else:
+                        raise Refused(f"has a {type(value).__name__} in the place of {printable(full)}")
+        self.left = dict(self.tensors)
+
+    def refuse(self, reason: str) -> NoReturn:
+        raise Refused(f"has a {printable(self.class_name)} ({self.label}) that does not fit: {reason}")
 
     def shape(self, name: str, *expected: int | None) -> tuple[int, ...]:
-        """Shape of a tensor, which has to be `wanted`; None stands for any width."""
-        if name not in self.network.tensors:
+        """Shape of a tensor, which has to be `expected`; None stands for any width."""
+        if name not in self.tensors:
             self.refuse(f"{name} is missing")
-        shape = self.network.tensors[name].shape
+        shape = self.tensors[name].shape
         fits = len(shape) == len(expected) and all(
             1 <= n <= MAX_WIDTH if w is None else n == w for n, w in zip(shape, expected)
         )
@@ -183,7 +160,7 @@ class _Part:
 
     def option(self, module: str, name: str) -> Any:
         """A plain attribute of a module; None where it has none."""
-        value = self.network.options.get(module, {}).get(name)
+        value = self.options.get(module, {}).get(name)
         return value if type(value) in (int, float, str, bool) else None
 
     def number(self, module: str, name: str) -> int | float | None:
@@ -192,7 +169,7 @@ class _Part:
 
     def expect(self, module: str, **expected: int | float | str) -> None:
         """Refuse where the file says something else; what it does not say is not asked."""
-        given = self.network.options.get(module, {})
+        given = self.options.get(module, {})
         for name, value in expected.items():
             stated = given.get(name, value)
             if isinstance(value, float) and isinstance(stated, (int, float)):
@@ -210,16 +187,25 @@ class _Part:
             self.refuse(f"{len(unknown)} unknown tensors ({', '.join(map(printable, unknown[:3]))})")
 
 
-def _generator_config(part: _Part) -> dict[str, Any]:
+def first_network(content: Mapping[str, Any], *names: str) -> _Network | None:
+    """The first of the named entries that is there."""
+    for name in names:
+        value = content.get(name)
+        if type(value) is Record and value.name == RECORD:
+            return _Network(name, value)
+    return None
+
+
+def _generator_config(part: _Network) -> dict[str, Any]:
     """Size, style_dim, n_mlp and channels as the tensors say; refused where the records say something else."""
-    names = part.network.tensors
+    names = part.tensors
     if "synthesis.b4.const" not in names:
-        if "synthesis.input" in part.network.options:
+        if "synthesis.input" in part.options:
             part.refuse("it is a StyleGAN3 generator; only StyleGAN2 generators can be used")
         part.refuse("it is no StyleGAN2 generator (synthesis.b4.const is missing)")
     if part.option("", "c_dim") or part.option("mapping", "c_dim") or "mapping.embed.weight" in names:
         part.refuse("it is conditional (c_dim is not 0); only generators without class labels can be used")
-    colours = part.network.tensors.get("synthesis.b4.torgb.bias")
+    colours = part.tensors.get("synthesis.b4.torgb.bias")
     if colours is not None and len(colours.shape) == 1 and colours.shape != (3,):
         part.refuse(f"its pictures have {colours.shape[0]} channels; only RGB can be used")
     for module in ("", "synthesis", "synthesis.b4"):
@@ -250,9 +236,9 @@ def _generator_config(part: _Part) -> dict[str, Any]:
     return {"size": size, "style_dim": style_dim, "n_mlp": n_mlp, "channels": channels}
 
 
-def _check_widths(part: _Part, channels: dict[int, int]) -> None:
+def _check_widths(part: _Network, channels: dict[int, int]) -> None:
     """The widths that the constructor was asked for, min(channel_base / resolution, channel_max), are those there."""
-    asked = part.network.options[""].get("_init_kwargs")
+    asked = part.options[""].get("_init_kwargs")
     asked = asked if isinstance(asked, dict) else {}
     inner = asked.get("synthesis_kwargs")  # stylegan2-ada-pytorch; the stylegan3 repository has them one level up
     asked = asked | inner if isinstance(inner, dict) else asked
@@ -263,7 +249,7 @@ def _check_widths(part: _Part, channels: dict[int, int]) -> None:
                 part.refuse(f"{width} channels at {side} px, but channel_base is {base} and channel_max {most}")
 
 
-def _generator_plan(part: _Part, config: dict[str, Any]) -> Iterator[Step]:
+def _generator_plan(part: _Network, config: dict[str, Any]) -> Iterator[Step]:
     dim, channels = config["style_dim"], config["channels"]
     for i in range(config["n_mlp"]):
         theirs, ours = f"mapping.fc{i}", f"style.{i + 1}"
@@ -296,7 +282,7 @@ def _generator_plan(part: _Part, config: dict[str, Any]) -> Iterator[Step]:
             yield Step(f"{ours}.upsample.kernel", part.take(f"{block}.resample_filter", 4, 4), (4, 4), 4.0)
 
 
-def _modulated(part: _Part, theirs: str, ours: str, shape: tuple[int, int, int, int]) -> Iterator[Step]:
+def _modulated(part: _Network, theirs: str, ours: str, shape: tuple[int, int, int, int]) -> Iterator[Step]:
     """Weight and style layer of a modulated convolution; shape: out, in, kernel, style_dim."""
     width, width_in, side, dim = shape
     part.expect(f"{theirs}.affine", activation="linear", bias_gain=1.0, weight_gain=1 / math.sqrt(dim))
@@ -305,7 +291,7 @@ def _modulated(part: _Part, theirs: str, ours: str, shape: tuple[int, int, int, 
     yield Step(f"{ours}.modulation.bias", part.take(f"{theirs}.affine.bias", width_in), (width_in,))
 
 
-def _learning_rate(part: _Part, module: str) -> float:
+def _learning_rate(part: _Network, module: str) -> float:
     """The factor that a mapping layer's weights are used with; ours are stored for 0.01."""
     rate = part.option(module, "bias_gain")
     if rate is None:
@@ -315,21 +301,16 @@ def _learning_rate(part: _Part, module: str) -> float:
     return float(rate)
 
 
-def _unfit_discriminator(part: _Part, size: int) -> str | None:
-    """Why a discriminator that is whole cannot be used here, or None."""
+def _check_discriminator(part: _Network, size: int) -> None:
+    """Refused where a discriminator that is whole cannot be used here."""
     for module in ("", "b4", f"b{size}"):
-        for name, expected in (("c_dim", 0), ("cmap_dim", 0), ("architecture", "resnet"), ("img_channels", 3)):
-            given = part.option(module, name)
-            if given is not None and given != expected:
-                return f"its {name} is {printable(repr(given))} instead of {expected!r}"
-    if "b4.mbstd" not in part.network.options:
-        return "it has no minibatch deviation"
-    if part.option("b4.mbstd", "num_channels") not in (None, 1):
-        return f"its minibatch deviation has {part.option('b4.mbstd', 'num_channels')} channels instead of 1"
-    return None
+        part.expect(module, c_dim=0, cmap_dim=0, architecture="resnet", img_channels=3)
+    if "b4.mbstd" not in part.options:
+        part.refuse("it has no minibatch deviation")
+    part.expect("b4.mbstd", num_channels=1)
 
 
-def _discriminator_plan(part: _Part, size: int) -> Iterator[Step]:
+def _discriminator_plan(part: _Network, size: int) -> Iterator[Step]:
     part.expect("", img_resolution=size)
     width = part.shape(f"b{size}.fromrgb.weight", None, 3, 1, 1)[0]
     yield from _plain(part, f"b{size}.fromrgb", "convs.0", (width, 3, 1))
@@ -350,7 +331,7 @@ def _discriminator_plan(part: _Part, size: int) -> Iterator[Step]:
 
 
 def _plain(
-    part: _Part, theirs: str, ours: str, shape: tuple[int, int, int], *, down: int = 1, bias: bool = True
+    part: _Network, theirs: str, ours: str, shape: tuple[int, int, int], *, down: int = 1, bias: bool = True
 ) -> Iterator[Step]:
     """Convolution of the discriminator: filter (if down), weight, bias, in the places of our sequential layers."""
     out, n_in, side = shape

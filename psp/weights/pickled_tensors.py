@@ -8,14 +8,15 @@ class in it, and the state of one object. A tensor stays in the file until it is
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import BytesIO
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -235,12 +236,12 @@ def _names(file: IO[bytes], budget: Budget) -> dict[str, Any]:
         "torch._utils._rebuild_parameter": _parameter,
         "torch._utils._rebuild_parameter_with_state": _parameter,
         "torch.storage._load_from_bytes": from_bytes,
-        "torch.Size": _size,
+        "torch.Size": functools.partial(_of, tuple),
         "torch.device": lambda *place: ":".join(map(str, place)),
         "collections.OrderedDict": ordered,
-        "builtins.set": _set,
-        "builtins.frozenset": _set,
-        "__builtin__.set": _set,
+        "builtins.set": functools.partial(_of, list),  # what a set is made of below protocol 4; nobody looks into it
+        "builtins.frozenset": functools.partial(_of, list),
+        "__builtin__.set": functools.partial(_of, list),
         "numpy.dtype": lambda *args: Record("numpy.dtype", args),
         "numpy.ndarray": None,
     }
@@ -248,20 +249,18 @@ def _names(file: IO[bytes], budget: Budget) -> dict[str, Any]:
         calls[module + "multiarray.scalar"] = _scalar
         calls[module + "multiarray._reconstruct"] = lambda *args: Record("numpy.ndarray", args)
         calls[module + "numeric._frombuffer"] = lambda *args: Record("numpy.ndarray", args)
-    stand_ins: Mapping[str, Any] = {name: Name(name, call) for name, call in calls.items()}
-    classes = {"dnnlib.util.EasyDict": Dict, "argparse.Namespace": Namespace}
-    return {**STORAGES, **DTYPES, **stand_ins, **classes}
+    stand_ins = {name: Name(name, call) for name, call in calls.items()}
+    return {**STORAGES, **DTYPES, **stand_ins, "dnnlib.util.EasyDict": Dict, "argparse.Namespace": Namespace}
 
 
-def _expect(fits: bool, what: str) -> None:
+def _expect(fits: bool, expected: str) -> None:
     if not fits:
-        raise ValueError(f"{what} is expected")
+        raise ValueError(f"{expected} is expected")
 
 
 def _of(kind: type[T], value: Any) -> T:
-    if type(value) is not kind:
-        raise ValueError(f"a {kind.__name__} is expected")
-    return value
+    _expect(type(value) is kind, f"a {kind.__name__}")
+    return cast(T, value)
 
 
 def _record(meta: Any) -> Record:
@@ -295,15 +294,6 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> S
 def _parameter(tensor: Any, *rest: Any) -> StoredTensor:
     _expect(len(rest) in (2, 3), "a parameter")
     return _of(StoredTensor, tensor)
-
-
-def _size(value: Any) -> tuple[Any, ...]:
-    return _of(tuple, value)
-
-
-def _set(value: Any) -> list[Any]:
-    """What a set is made of below protocol 4; nobody asks such a set anything, so it stays a list."""
-    return _of(list, value)
 
 
 # ---- tensors ---------------------------------------------------------------------------------------------

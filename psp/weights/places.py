@@ -30,8 +30,8 @@ FOLDER_WEIGHTS, FOLDER_CONFIG = "model.safetensors", "config.json"  # Hugging Fa
 def weight_folders() -> list[Path]:
     """The folders searched, in order: $PSP_WEIGHTS_DIR, pretrained/ with auxiliary/ and downloads/, and pSp's own
     pretrained_models/."""
-    own = os.environ.get("PSP_WEIGHTS_DIR")
-    folders = [Path(own).expanduser()] if own else []
+    given = os.environ.get("PSP_WEIGHTS_DIR")
+    folders = [Path(given).expanduser()] if given else []
     return [*folders, PRETRAINED, PRETRAINED / "auxiliary", DOWNLOADS, ROOT / "pretrained_models"]
 
 
@@ -121,14 +121,8 @@ def _entry(entry: dict[str, Any]) -> Published:
     prefixes = {name: entry.get(f"{name}_prefix") for name in ("sha256", "md5")}
     seen = entry.get("seen")
     return Published(
-        name=entry["name"],
-        use=entry["use"],
+        **{name: entry[name] for name in ("name", "use", "licence", "source", "size", "sha256", "committed")},
         urls=tuple(url for url in (entry["url"], entry.get("alternative_url")) if url),
-        licence=entry["licence"],
-        source=entry["source"],
-        size=entry["size"],
-        sha256=entry["sha256"],
         prefixes=tuple((name, value) for name, value in prefixes.items() if value),
         seen=(seen["sha256"], seen["size"]) if seen else None,
-        committed=bool(entry["committed"]),
     )

@@ -5,7 +5,6 @@ PyTorch's files go through `psp.weights.pickled_tensors`, and never through torc
 
 from __future__ import annotations
 
-import argparse
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -41,26 +40,26 @@ def pickled(path: Path) -> Iterator[tuple[IO[bytes], int]]:
         raise UserError(f"{path} is damaged or not a checkpoint ({brief(error)})") from error
 
 
-def read_torch(path: Path, wanted: Callable[[str], bool] = lambda entry: True) -> Mapping[str, Any]:
+def read_torch(path: Path, keep: Callable[[str], bool] = lambda entry: True) -> Mapping[str, Any]:
     """Content of a PyTorch file, zip or legacy, whose top is a dict. UserError in one line for anything else.
 
-    wanted: whether an entry of it is read; those that are not are None.
+    keep: whether an entry of it is read; those that are not are None.
     """
-    content = load_torch(path, wanted)
+    content = load_torch(path, keep)
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content
 
 
-def load_torch(path: Path, wanted: Callable[[str], bool] = lambda entry: True) -> Any:
+def load_torch(path: Path, keep: Callable[[str], bool] = lambda entry: True) -> Any:
     """Content of a PyTorch file, whatever its top is. UserError in one line: damaged, or not loadable safely.
 
-    wanted: see `read_torch`.
+    keep: see `read_torch`.
     """
     with pickled(path) as (file, size):
         content = pickled_tensors.read_torch_pickle(file, size)
         if isinstance(content, dict):
-            content.update({key: None for key in content if not wanted(str(key))})
+            content.update({key: None for key in content if not keep(str(key))})
         return pickled_tensors.read_tensors(file, content, size)
 
 
@@ -130,8 +129,6 @@ def plain_options(options: Any, *, where: str) -> dict[str, Any]:
         left -= 1
         if depth > 8 or left < 0:
             raise UserError(f"{where}: its options are nested or repeated absurdly ({name[:80]})")
-        if isinstance(value, argparse.Namespace):
-            value = vars(value)
         if value is None or isinstance(value, (bool, float)):
             return value
         if isinstance(value, int) and abs(value) < 1 << 64:
@@ -148,9 +145,14 @@ def plain_options(options: Any, *, where: str) -> dict[str, Any]:
 
     if options is None:
         return {}
-    if not isinstance(options, (Mapping, argparse.Namespace)):
+    if not isinstance(options, Mapping):
         raise UserError(f"{where}: its options are a {type(options).__name__}, not a record of names and values")
     return dict(plain(options, "opts", 0))
+
+
+def below(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `name.`, without that."""
+    return {key[len(name) + 1 :]: value for key, value in tensors.items() if key.startswith(name + ".")}
 
 
 def check_stored(path: Path, tensors: Mapping[str, Any]) -> None:

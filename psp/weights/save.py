@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from psp.errors import UserError
 from psp.files import atomic_open
@@ -43,17 +43,12 @@ def psp_layout(model: PSP) -> dict[str, Any]:
 def structure(model: PSP) -> dict[str, Any]:
     """The options that a model as it is decides, whatever its config says; pSp's names."""
     options = {
-        "input_nc": _input_nc(model),
+        "input_nc": model.encoder_nc,
         "output_size": model.output_size,
         "n_styles": model.n_styles,
         "start_from_latent_avg": model.start_from_latent_avg,
     }
     return options | ({"dataset_type": model.task.name, "label_nc": model.task.label_nc} if model.task else {})
-
-
-def _input_nc(model: PSP) -> int:
-    """Channels of the encoder's first convolution (6 of a ReStyle encoder, which also sees its own output)."""
-    return next(module.in_channels for module in model.encoder.modules() if isinstance(module, nn.Conv2d))
 
 
 def psp_options(model: PSP) -> dict[str, Any]:
@@ -62,19 +57,17 @@ def psp_options(model: PSP) -> dict[str, Any]:
     None counts as not given. `device` has to be one that torch knows: ours may be "auto", pSp's was "cuda:0".
     """
     options = {name: value for name, value in model.config.items() if name != "generator"}  # it is in the file now
-    kind, input_nc = type(model.encoder).__name__, _input_nc(model)
+    kind = type(model.encoder).__name__
     defaults = {
         "encoder_type": kind,
         "learn_in_w": kind.endswith("IntoW"),
-        "label_nc": 0 if input_nc in (3, 6) else input_nc,
+        "label_nc": 0 if model.input_nc == 3 else model.input_nc,
         "device": "cuda:0",
         **structure(model),
     }
     if options.get("encoder_type") == "Encoder4Editing":
         defaults["stylegan_size"] = model.output_size
-    for name, value in defaults.items():
-        if options.get(name) is None:
-            options[name] = value
+    options |= {name: value for name, value in defaults.items() if options.get(name) is None}
     try:
         torch.device(options["device"])
     except (RuntimeError, TypeError):

@@ -121,7 +121,7 @@ def test_a_task_is_one_entry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     losses = {"l2_lambda": 1.0}
-    task = Task("colouring", "grey photo -> photo", "photo", 3, 0, losses, resize_factors="4")
+    task = Task("colouring", "grey photo -> photo", "photo", 0, losses, resize_factors="4")
     common = [f"--data_root={data}", "--dataset_type=colouring", "--max_steps=2"]
     assert "invalid choice: 'colouring'" in mistake(train, *common)
     monkeypatch.setitem(TASKS, task.name, task)

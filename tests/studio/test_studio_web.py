@@ -22,7 +22,6 @@ from tiny_models import drawing, labels, photo, save_tiny, save_tiny_codes
 
 from psp.commands import web
 from psp.export.check import Difference
-from psp.export.write import Written
 from psp.images.labels import COLOURS
 from psp.images.preprocess import described_pixels
 from psp.models.mixing import mix, seeded_noise
@@ -198,10 +197,10 @@ def test_what_is_missing_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_tasks_with_one_generator_share_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def export(model: object, target: Path, **options: object) -> Iterator[Written]:
+    def export(model: object, target: Path, **options: object) -> Iterator[tuple[Path, Difference]]:
         assert not target.exists()
         target.write_bytes(b"network")
-        yield Written(target, Difference(0.0, None))
+        yield target, Difference(0.0, None)
 
     monkeypatch.setattr("psp.export.write.export", export)
     web.write_models(tmp_path, "fp16")

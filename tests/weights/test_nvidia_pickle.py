@@ -313,7 +313,7 @@ def test_weights_that_are_no_floats_are_refused(dtype: torch.dtype, tmp_path: Pa
 @pytest.mark.parametrize(
     ("where", "value", "reason"),
     [
-        ("b4.mbstd.num_channels", 2, "2 channels"), ("b4.mbstd", None, "no minibatch deviation"),
+        ("b4.mbstd.num_channels", 2, "num_channels is 2"), ("b4.mbstd", None, "no minibatch deviation"),
         ("c_dim", 5, "c_dim is 5"), ("b4.cmap_dim", 5, "cmap_dim is 5"), ("b16.architecture", "skip", "'skip'"),
     ],
 )  # fmt: skip

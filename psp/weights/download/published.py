@@ -11,8 +11,8 @@ from urllib.parse import urlparse
 from tqdm import tqdm
 
 from psp.errors import UserError
-from psp.files import file_hash, make_folder
-from psp.weights.download.transfer import Patience, check_space, download, record_of, writing
+from psp.files import file_hash, make_folder, writing
+from psp.weights.download.transfer import Patience, check_space, download, record_of
 from psp.weights.download.web import SourceError, page_reason
 from psp.weights.places import Published, is_page
 

@@ -13,13 +13,13 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from psp.errors import UserError, one_line
+from psp.files import writing
 from psp.weights.download.web import Broken, Offline, SourceError, direct_url, network_reason, open_url, page_reason
 from psp.weights.places import is_page
 
@@ -191,9 +191,6 @@ class _Transfer:
             raise Broken(network_reason(error)) from error
 
 
-# ---- the disk ------------------------------------------------------------------------------------------
-
-
 def record_of(part: Path) -> Path:
     """Where the record about a part file lies."""
     return part.with_name(part.name + ".json")
@@ -204,15 +201,6 @@ def check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(f"{folder}: {needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free on this disk")
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """What fails on the disk inside the block becomes a UserError that names the file."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _read_record(part: Path) -> dict[str, Any]:

@@ -88,12 +88,12 @@ def page_reason(url: str, page: bytes, came_from: str = "") -> str:
     text = page.decode("utf-8", "replace")
     match = re.search(r"<title[^>]*>(.*?)</title", text, re.IGNORECASE | re.DOTALL)
     title = one_line(html.unescape(match[1]))[:100] if match else ""
-    words = (title + " " + text).lower()
-    if "quota" in words:
+    lowered = (title + " " + text).lower()
+    if "quota" in lowered:
         why = "its download quota is used up, which lasts about a day"
-    elif urlparse(came_from).hostname == "accounts.google.com" or "sign in" in words or "log in" in words:
+    elif urlparse(came_from).hostname == "accounts.google.com" or "sign in" in lowered or "log in" in lowered:
         why = "it asks for a login"
-    elif "virus" in words:
+    elif "virus" in lowered:
         why = "it asks for a confirmation"
     else:
         why = "the server sent a web page"
