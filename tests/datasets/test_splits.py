@@ -17,8 +17,7 @@ from tiny_checkpoints import refused
 from tiny_models import drawing, fill_folder, labels, photo
 
 from datasets.augment import cut_at_random
-from datasets.pairs import PairedImages
-from datasets.pixel_pairs import Pixels
+from datasets.pairs import PairedImages, Pixels
 from datasets.prepare.merging import is_held_out
 from datasets.prepare.splits import read_name_split
 from datasets.roots import open_data_root, two_kinds
