@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -86,9 +87,7 @@ class _Block(nn.Module):
 
 def _grow(x: Tensor, shape: list[int]) -> Tensor:
     _, c, h, w = x.shape
-    if list(x.shape) == shape:
-        return x
-    return F.pad(x, (0, shape[3] - w, 0, shape[2] - h, 0, shape[1] - c))
+    return F.pad(x, (0, shape[3] - w, 0, shape[2] - h, 0, shape[1] - c)) if list(x.shape) != shape else x
 
 
 def dat_file() -> Path:
@@ -115,12 +114,9 @@ def read_dat(path: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
 
     def convolution(name: str, c_in: int, c_out: int, kernel: int) -> None:
-        values = reader.tensor_after(b"\x05con_4")
-        affine = reader.tensor_after(b"\x07affine_")
-        if values.numel() != c_out * (c_in * kernel * kernel + 1) or affine.numel() != 2 * c_out:
-            raise reader.wrong()
+        values = reader.tensor_after(b"\x05con_4", c_out * (c_in * kernel * kernel + 1))
         weight, bias = values[:-c_out].view(c_out, c_in, kernel, kernel), values[-c_out:]
-        scale, shift = affine.view(2, c_out)
+        scale, shift = reader.tensor_after(b"\x07affine_", 2 * c_out).view(2, c_out)
         tensors[f"{name}.weight"] = weight * scale.view(-1, 1, 1, 1)
         tensors[f"{name}.bias"] = bias * scale + shift
 
@@ -130,19 +126,13 @@ def read_dat(path: Path) -> dict[str, Tensor]:
         convolution(f"blocks.{i}.conv1", width, c_out, 3)
         convolution(f"blocks.{i}.conv2", c_out, c_out, 3)
         width = c_out
-    fc = reader.tensor_after(b"\x04fc_2", integers=2)
-    if fc.numel() != 256 * 128:
-        raise reader.wrong()
-    tensors["fc.weight"] = fc.view(256, 128).t().contiguous()
+    tensors["fc.weight"] = reader.tensor_after(b"\x04fc_2", 256 * 128, integers=2).view(256, 128).t().contiguous()
     return tensors
 
 
 class _DatReader:
     def __init__(self, content: bytes, path: Path) -> None:
         self.content, self.path, self.at = content, path, 0
-
-    def wrong(self) -> UserError:
-        return UserError(f"{self.path} is not dlib's face recognition network (dlib_face_recognition_resnet_model_v1)")
 
     def integer(self) -> int:
         """dlib's variable-length integer: the low four bits of the first byte say how many bytes follow."""
@@ -151,19 +141,14 @@ class _DatReader:
         self.at += 1 + length
         return value
 
-    def tensor_after(self, tag: bytes, integers: int = 0) -> Tensor:
-        """The next tensor that follows `tag` and that many integers, flattened."""
+    def tensor_after(self, tag: bytes, size: int, integers: int = 0) -> Tensor:
+        """The next tensor that follows `tag` and that many integers, flat; UserError unless it has `size` numbers."""
         start = self.content.find(tag, self.at)
-        if start < 0:
-            raise self.wrong()
-        self.at = start + len(tag)
-        for _ in range(integers):
-            self.integer()
-        if self.integer() != 2:  # the version of dlib's tensor format
-            raise self.wrong()
-        count = int(np.prod([self.integer() for _ in range(4)]))
-        if self.at + 4 * count > len(self.content):
-            raise self.wrong()
-        values = np.frombuffer(self.content, dtype="<f4", count=count, offset=self.at)
-        self.at += 4 * count
-        return torch.from_numpy(values.astype(np.float32))
+        if start >= 0:
+            self.at = start + len(tag)
+            version, *dimensions = [self.integer() for _ in range(integers + 5)][integers:]
+            values = self.content[self.at : self.at + 4 * size]
+            self.at += 4 * size
+            if version == 2 and math.prod(dimensions) == size and len(values) == 4 * size:
+                return torch.from_numpy(np.frombuffer(values, "<f4").astype(np.float32))
+        raise UserError(f"{self.path} is not dlib's face recognition network ({_DAT})")

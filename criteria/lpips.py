@@ -42,10 +42,11 @@ class LPIPS(nn.Module):
             raise UserError(f"unknown LPIPS network {net!r}: alex or vgg (--lpips_net)")
         path = local_weights(_URLS[net], _FILES[net])
         if path is None and not download:
-            raise UserError(f"LPIPS ({net}) has no weights here: {how_to_get(_URLS[net], _FILES[net])}")
+            files = [_FILES[net], Path(_URLS[net]).name]
+            raise UserError(f"LPIPS ({net}) has no weights here", how_to_get(files, _URLS[net]))
         self.weights_file = path or hub_weights(_URLS[net], f"LPIPS ({net})")
         self.network = _package(net, self.weights_file)
-        self.requires_grad_(False).eval()  # the memory layout stays: see SimilarityLoss.freeze
+        self.requires_grad_(False).eval()  # the memory layout stays: see criteria.similarity.Frozen
 
     def features(self, images: Tensor, maps: int = 5) -> list[Tensor]:
         """The first `maps` of five feature maps of [B,3,S,S] in [-1,1], each of unit length over its channels, float32.

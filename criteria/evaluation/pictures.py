@@ -19,12 +19,12 @@ from psp.images.sheets import FAINT, INK, PAPER, font, resized, small_plots
 SHOWN = 6
 
 
-def save_histograms(metrics: Mapping[str, Metric], values: Mapping[str, np.ndarray], path: Path, *, title: str) -> bool:
-    """One histogram per metric that differs between images, its mean marked; False where there is nothing to draw."""
+def save_histograms(metrics: Mapping[str, Metric], values: Mapping[str, np.ndarray], path: Path, *, title: str) -> None:
+    """One histogram per metric that differs between images, its mean marked; no file where there is nothing to draw."""
     drawn = {name: column[np.isfinite(column)] for name, column in values.items() if name != "verification"}
     drawn = {name: column for name, column in drawn.items() if len(column)}
     if not drawn:
-        return False
+        return
     from matplotlib.ticker import MaxNLocator
 
     means = {name: float(column.mean()) for name, column in drawn.items()}
@@ -37,34 +37,33 @@ def save_histograms(metrics: Mapping[str, Metric], values: Mapping[str, np.ndarr
     figure.suptitle(f"{title}: {len(next(iter(drawn.values())))} images", fontsize=11)
     with atomic_open(path) as file:
         figure.savefig(file, format="png")
-    return True
 
 
 def save_extremes(
     examples: Mapping[str, Example], reader: Reader, names: Sequence[str], column: np.ndarray, metric: Metric,
-    path: Path, *, title: str, shown: int = SHOWN,
-) -> bool:  # fmt: skip
-    """The best results on the left, the worst on the right, each with its input and ground truth; False without any."""
+    path: Path, *, title: str,
+) -> None:  # fmt: skip
+    """The best results on the left, the worst on the right, each with input and ground truth. No file without any."""
     order = [int(i) for i in np.argsort(column, kind="stable") if np.isfinite(column[i])]
     if metric.better == "higher":
         order.reverse()
-    count = min(shown, (len(order) + 1) // 2)
+    count = min(SHOWN, (len(order) + 1) // 2)
     if count == 0:
-        return False
+        return
     sides = {"best": order[:count], "worst": order[::-1][: min(count, len(order) - count)]}
     roles = [role for role in ("source", "result", "target") if role in reader.images]
-    words = {"source": "input", "result": "result", "target": "ground truth"}
+    titles = {"source": "input", "result": "result", "target": "ground truth"}
     cell, gap, line, wide = 144, 6, 20, 36
     width = len(roles) * cell + (len(roles) - 1) * gap
     top = 16 + 26 + 2 * line
     canvas = Image.new("RGB", (32 + 2 * width + wide, top + count * (cell + line + gap) + 8), PAPER)
     draw = ImageDraw.Draw(canvas)
     draw.text((16, 12), f"{title}, by {metric.title}", INK, font=font(16))
-    for side, (word, chosen) in enumerate(sides.items()):
+    for side, (extreme, chosen) in enumerate(sides.items()):
         left = 16 + side * (width + wide)
-        draw.text((left, 16 + 26), f"{word} {len(chosen)} of {len(order)}", INK, font=font(13))
+        draw.text((left, 16 + 26), f"{extreme} {len(chosen)} of {len(order)}", INK, font=font(13))
         for k, role in enumerate(roles):
-            draw.text((left + k * (cell + gap), 16 + 26 + line), words[role], FAINT, font=font(12))
+            draw.text((left + k * (cell + gap), 16 + 26 + line), titles[role], FAINT, font=font(12))
         for row, i in enumerate(chosen):
             y = top + row * (cell + line + gap)
             for k, picture in enumerate(_pictures(examples[names[i]], reader, roles)):
@@ -72,7 +71,6 @@ def save_extremes(
             text = f"{column[i]:.4g}  {names[i]}"
             draw.text((left, y + cell + 2), text if len(text) < 60 else text[:57] + "...", FAINT, font=font(12))
     save_image(canvas, path)
-    return True
 
 
 def _pictures(example: Example, reader: Reader, roles: Sequence[str]) -> list[Image.Image]:
