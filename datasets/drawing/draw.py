@@ -61,15 +61,14 @@ def face_strokes(labels: np.ndarray, grey: np.ndarray, hand: Hand, rng: np.rando
     """All strokes of one drawing; labels and grey as for `drawing`."""
     face = face_map(labels, 1.2 + 1.5 * (1 - hand.skill) * rng.random())
     small = np.asarray(Image.fromarray(grey).resize((GRID, GRID), Image.Resampling.BILINEAR))
-    grey_values = small.astype(np.float32)
     lines = head_lines(face) + body_lines(face)
     lines += eye_lines(face, small, hand, rng)
     lines += brow_lines(face, hand, rng)
     lines += nose_lines(face, hand, rng)
     lines += mouth_lines(face, hand, rng)
     lines += glasses_lines(face, small, hand, rng)
-    lines += hair_lines(face, grey_values, hand, rng)
-    lines += beard_lines(face, grey_values, hand, rng)
+    lines += hair_lines(face, small.astype(np.float32), hand, rng)
+    lines += beard_lines(face, small.astype(np.float32), hand, rng)
     dropped = {part for part, chance in LEFT_OUT.items() if rng.random() < chance}
     return strokes([line for line in lines if line.part not in dropped], hand, rng)
 
@@ -79,13 +78,9 @@ def begun(lines: list[Line], order: float, part: float) -> list[Line]:
 
     Of one part's outline the long strokes come first.
     """
-    names, total = ORDERS[-1][0], 0.0
-    for candidate, share in ORDERS:
-        total += share
-        if order < total:
-            names = candidate
-            break
-    rank = {name: i for i, name in enumerate(names.split())}
+    sequences, shares = zip(*ORDERS)
+    choice = int(np.searchsorted(np.cumsum(shares)[:-1], order, side="right"))
+    rank = {name: i for i, name in enumerate(sequences[choice].split())}
     lines = sorted(lines, key=lambda line: (rank[line.part], 0 if line.whole else -len(line.points)))
     effort = np.cumsum([MINOR.get(line.part, 1.0) for line in lines])
     if not len(effort) or effort[-1] <= 3:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from datasets.prepare.align import Crop, cut, ffhq_crop, find_face
+from datasets.prepare.align import cut, ffhq_crop, find_face
 from datasets.prepare.celebamask import label_image, merge_parts
 from datasets.prepare.records import is_kept
 from datasets.sketches import DRAWING, STYLES, sketch_from_photo
@@ -49,28 +49,30 @@ def align_one(
     points = find_face(image, detector)
     if points is None:
         raise UserError(f"{photo.label(photo.names[0])}: no face found")
-    crop = ffhq_crop(points, image.size)
+    corners = ffhq_crop(points, image.size)
     if partner is not None and partner_path is not None:
         other, label = partner.open(partner.names[0]), partner.label(partner.names[0])
         if abs(other.width * image.height - other.height * image.width) > 0.02 * other.width * image.height:
             raise UserError(
                 f"{label}: its shape {other.width}x{other.height} is not that of its photo {image.width}x{image.height}"
             )
-        labels = kind == "labels"
-        save_image(cut_labels(other, crop, size, label) if labels else cut(other, crop, size, kind=kind), partner_path)
-    save_image(cut(image, crop, size), photo_path)
+        if kind == "labels":
+            other = _label_numbers(other, label)
+        part = cut(other, corners, size, kind=kind)
+        save_image(label_image(np.asarray(part)) if kind == "labels" else part, partner_path)
+    save_image(cut(image, corners, size), photo_path)
     if points.n_faces > 1:
         return "several faces, the largest taken"
     return "found by MTCNN" if points.detector == "mtcnn" else ""
 
 
-def cut_labels(image: Image.Image, crop: Crop, size: int, name: str) -> Image.Image:
-    """A label image of ids or colours, cut without mixing labels: palettes are kept, colours decoded."""
+def _label_numbers(image: Image.Image, name: str) -> Image.Image:
+    """A label image of ids or colours as grey ids: the numbers of palettes are kept, colours decoded."""
     numbers, coloured = to_numbers(image)
     ids = decode_colours(numbers, get_label_map("celebamask"), name) if coloured else numbers
     if int(ids.max(initial=0)) > 255:
         raise UserError(f"{name}: label id {int(ids.max())} is above 255")
-    return label_image(np.asarray(cut(Image.fromarray(ids.astype(np.uint8)), crop, size, kind="labels")))
+    return Image.fromarray(ids.astype(np.uint8))
 
 
 def merge_one(
