@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ CHIP_BOX = (0.2626, 0.9466, 0.1625, 0.8465)
 
 _FILE = "dlib_face_resnet.safetensors"
 _DAT = "dlib_face_recognition_resnet_model_v1.dat"
-_WIDTHS = (32, 32, 32, 64, 64, 64, 64, 128, 128, 128, 256, 256, 256, 256)
+_CHANNELS = list(pairwise((32, 32, 32, 32, 64, 64, 64, 64, 128, 128, 128, 256, 256, 256, 256)))  # in and out of blocks
 _DOWN = (3, 7, 10, 13)
 _MEAN = (122.782, 117.001, 104.298)
 
@@ -41,10 +42,7 @@ class DlibFaceResNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 32, 7, stride=2)
-        self.blocks = nn.ModuleList(
-            _Block(c_in, c_out, down=i in _DOWN)
-            for i, (c_in, c_out) in enumerate(zip((32, *_WIDTHS[:-1]), _WIDTHS, strict=True))
-        )
+        self.blocks = nn.ModuleList(_Block(*channels, down=i in _DOWN) for i, channels in enumerate(_CHANNELS))
         self.fc = nn.Linear(256, 128, bias=False)
         path = find_weights(_FILE, _DAT) or dat_file()
         load_strictly(self, read_dat(path) if path.suffix == ".dat" else read_tensors(path), path)
@@ -78,16 +76,10 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv2(F.relu(self.conv1(x)))
         if self.down:
-            x = F.avg_pool2d(x, 2)
             # dlib adds tensors of different shape by padding each with zeros at the end of its smaller dimensions.
-            shape = [max(a, b) for a, b in zip(x.shape, y.shape, strict=True)]
-            x, y = _grow(x, shape), _grow(y, shape)
+            x = F.pad(F.avg_pool2d(x, 2), (0, 0, 0, 0, 0, y.shape[1] - x.shape[1]))
+            y = F.pad(y, (0, x.shape[3] - y.shape[3], 0, x.shape[2] - y.shape[2]))
         return F.relu(x + y)
-
-
-def _grow(x: Tensor, shape: list[int]) -> Tensor:
-    _, c, h, w = x.shape
-    return F.pad(x, (0, shape[3] - w, 0, shape[2] - h, 0, shape[1] - c)) if list(x.shape) != shape else x
 
 
 def dat_file() -> Path:
@@ -121,11 +113,9 @@ def read_dat(path: Path) -> dict[str, Tensor]:
         tensors[f"{name}.bias"] = bias * scale + shift
 
     convolution("stem", 3, 32, 7)
-    width = 32
-    for i, c_out in enumerate(_WIDTHS):
-        convolution(f"blocks.{i}.conv1", width, c_out, 3)
+    for i, (c_in, c_out) in enumerate(_CHANNELS):
+        convolution(f"blocks.{i}.conv1", c_in, c_out, 3)
         convolution(f"blocks.{i}.conv2", c_out, c_out, 3)
-        width = c_out
     tensors["fc.weight"] = reader.tensor_after(b"\x04fc_2", 256 * 128, integers=2).view(256, 128).t().contiguous()
     return tensors
 

@@ -62,8 +62,8 @@ class SimilarityLoss(Frozen):
         terms = {"diff_target": similar.detach()}
         if source is not None and source.ndim == 4 and source.shape[1] == 3 and source.is_floating_point():
             with torch.no_grad():
-                given = self.features(source)
-                terms["diff_input"] = self.similarity(features, given).mean()
-                terms["diff_views"] = self.similarity(target_features, given).mean()
+                source_features = self.features(source)
+                terms["diff_input"] = self.similarity(features, source_features).mean()
+                terms["diff_views"] = self.similarity(target_features, source_features).mean()
                 terms["id_improve"] = terms["diff_target"] - terms["diff_views"]
         return 1 - similar, {self.prefix + name: value for name, value in terms.items()}

@@ -6,13 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from psp.errors import UserError
-
-if TYPE_CHECKING:
-    from psp.images.sources import ImageSource
-    from psp.tasks import Task
+from psp.images.sources import ImageSource
+from psp.tasks import Task
 
 SUFFIXES = (
     "edges", "edge", "sketches", "sketch", "lines", "line", "drawing", "contour", "masks", "mask", "labels", "label",

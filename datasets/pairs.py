@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -36,9 +36,7 @@ from psp.images.preprocess import (
     target_pixels,
 )
 from psp.images.sources import ImageSource, open_source
-
-if TYPE_CHECKING:
-    from psp.tasks import Task
+from psp.tasks import Task
 
 T = TypeVar("T")
 Where = ImageSource | str | Path

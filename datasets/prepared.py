@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
+from datasets.pairs import PairedImages
 from psp.errors import UserError
 from psp.images.output import output_names
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from datasets.pairs import PairedImages
 
 T = TypeVar("T")
 
@@ -55,10 +52,9 @@ class PreparedSide:
 
     def open(self, name: str, *, before: Callable[[Image.Image], object] = lambda image: None) -> Image.Image:
         """The prepared picture, small already; UserError naming the file when the pair cannot be read."""
-        try:
-            index = self._index[name]
-        except KeyError:
-            raise UserError(f"{self.path}: {name} is not one of its pairs") from None
+        index = self._index.get(name)
+        if index is None:
+            raise UserError(f"{self.path}: {name} is not one of its pairs")
         if self.side == "target":
             return Image.fromarray(self.pairs.pixels(index).target)
         source, _, _ = self.pairs[index]

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from datasets.matching import SAME_NAME, match_names, pair_key
 from psp.errors import UserError
 from psp.files import name_number
 from psp.images.sources import ImageSource, open_source
-
-if TYPE_CHECKING:
-    from psp.tasks import Task
+from psp.tasks import Task
 
 PHOTOS = (
     "photos", "photo", "images", "image", "imgs", "faces", "face", "targets", "target", "real", "celeba-hq-img", "b",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from fnmatch import translate
 from pathlib import Path
@@ -14,12 +15,10 @@ import numpy as np
 from psp.errors import UserError, brief, shown
 from psp.files import read_text
 
-MAX_FILE_BYTES = 16 << 20
-
 
 def read_sample_weights(path: str | Path) -> dict[str, float]:
     """Glob pattern -> weight, of a JSON object such as {"aaf128_*": 0.33}. UserError when it is anything else."""
-    text = read_text(path, most=MAX_FILE_BYTES, name=f"--sample_weights {path}")
+    text = read_text(path, most=16 << 20, name=f"--sample_weights {path}")
     try:
         weights = json.loads(text, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
@@ -41,8 +40,8 @@ def check_weight(weight: object, *, where: str) -> None:
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     entries = dict(pairs)
     if len(entries) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"{shown(next(key for key in keys if keys.count(key) > 1))} is there twice")
+        (key, _), *_ = Counter(key for key, _ in pairs).most_common()
+        raise ValueError(f"{shown(key)} is there twice")
     return entries
 
 

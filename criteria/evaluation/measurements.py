@@ -165,9 +165,9 @@ def parsing(against: str, device: torch.device) -> Measurement:
         return torch.stack(rows)
 
     def measure(pixels: Arrays) -> np.ndarray:
-        reference = pixels[against]
-        given = torch.from_numpy(reference).to(device) if against == "source" else rgb(reference, device)
-        return in_fixed_batches(counts, rgb(pixels["result"], device), given)
+        ids = against == "source"
+        reference = torch.from_numpy(pixels[against]).to(device) if ids else rgb(pixels[against], device)
+        return in_fixed_batches(counts, rgb(pixels["result"], device), reference)
 
     settings = {"version": 1, "against": against, "parser": BUNDLED.name, "sha256": file_hash(BUNDLED)}
     return Measurement("parsing", ("result", against), measure, settings)

@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image
 
 from criteria.evaluation.examples import Example, Reader
 from criteria.evaluation.registry import Metric
-from psp.errors import UserError
 from psp.files import atomic_open
 from psp.images.labels import colourise
 from psp.images.output import save_image
-from psp.images.sheets import FAINT, INK, PAPER, font, resized, small_plots
+from psp.images.sheets import PAPER, sheet, small_plots
 
 SHOWN = 6
 
@@ -51,38 +50,28 @@ def save_extremes(
     if count == 0:
         return
     sides = {"best": order[:count], "worst": order[::-1][: min(count, len(order) - count)]}
-    roles = [role for role in ("source", "result", "target") if role in reader.images]
     titles = {"source": "input", "result": "result", "target": "ground truth"}
-    cell, gap, line, wide = 144, 6, 20, 36
-    width = len(roles) * cell + (len(roles) - 1) * gap
-    top = 16 + 26 + 2 * line
-    canvas = Image.new("RGB", (32 + 2 * width + wide, top + count * (cell + line + gap) + 8), PAPER)
-    draw = ImageDraw.Draw(canvas)
-    draw.text((16, 12), f"{title}, by {metric.title}", INK, font=font(16))
-    for side, (extreme, chosen) in enumerate(sides.items()):
-        left = 16 + side * (width + wide)
-        draw.text((left, 16 + 26), f"{extreme} {len(chosen)} of {len(order)}", INK, font=font(13))
-        for k, role in enumerate(roles):
-            draw.text((left + k * (cell + gap), 16 + 26 + line), titles[role], FAINT, font=font(12))
-        for row, i in enumerate(chosen):
-            y = top + row * (cell + line + gap)
-            for k, picture in enumerate(_pictures(examples[names[i]], reader, roles)):
-                canvas.paste(resized(picture, cell), (left + k * (cell + gap), y))
-            text = f"{column[i]:.4g}  {names[i]}"
-            draw.text((left, y + cell + 2), text if len(text) < 60 else text[:57] + "...", FAINT, font=font(12))
+    roles = [role for role in titles if role in reader.images]
+    sheets = [
+        sheet(
+            [_pictures(examples[names[i]], reader, roles) for i in chosen],
+            [titles[role] for role in roles],
+            title=f"{title}, by {metric.title}: {extreme} {len(chosen)} of {len(order)}",
+            row_labels=[f"{column[i]:.4g}  {names[i]}" for i in chosen],
+            breaks=(),
+            cell=144,
+        )
+        for extreme, chosen in sides.items()
+        if chosen
+    ]
+    canvas = Image.new("RGB", (len(sheets) * sheets[0].width, sheets[0].height), PAPER)
+    for number, side in enumerate(sheets):
+        canvas.paste(side, (number * side.width, 0))
     save_image(canvas, path)
 
 
 def _pictures(example: Example, reader: Reader, roles: Sequence[str]) -> list[Image.Image]:
-    try:
-        pixels = reader.read(example)
-    except UserError:  # it was there when it was measured
-        return []
-    images = []
-    for role in roles:
-        array = pixels[role]
-        if role == "source" and array.ndim == 2 and reader.source_kind == "labels":
-            array = colourise(array)
-        image = Image.fromarray(array).convert("RGB")
-        images.append(ImageOps.pad(image, (max(image.size),) * 2, color=PAPER))
-    return images
+    pixels = reader.read(example)
+    if reader.source_kind == "labels" and "source" in pixels:
+        pixels["source"] = colourise(pixels["source"])
+    return [Image.fromarray(pixels[role]) for role in roles]

@@ -83,10 +83,6 @@ def _column(measurement: str, index: int = 0) -> Callable[[Numbers], np.ndarray]
     return lambda numbers: numbers[measurement][:, index].astype(np.float64)
 
 
-def _verified(numbers: Numbers) -> np.ndarray:
-    return (numbers["identity"][:, 0] < SAME_PERSON).astype(np.float64)
-
-
 def _of_sets(measure: Callable[[np.ndarray, np.ndarray], dict[str, Any]]) -> Callable[[Numbers], dict[str, Any]]:
     """A measure of results and real photos by their features, with the sizes of both sets."""
 
@@ -172,7 +168,7 @@ METRICS: dict[str, Metric] = {
     ),
     "verification": Metric(
         "same person", "higher", f"share of the results whose ID distance is below dlib's threshold {SAME_PERSON}",
-        _PAIR, ("identity",), _verified, digits=3,
+        _PAIR, ("identity",), lambda numbers: (numbers["identity"][:, 0] < SAME_PERSON).astype(np.float64), digits=3,
     ),
     "fid": Metric(
         "Fréchet distance", "lower",
@@ -258,8 +254,7 @@ def choose(names: Sequence[str], setup: Setup) -> Chosen:
             chosen.unavailable[name] = str(error)
             continue
         chosen.metrics[name] = metric
-    used = {key for metric in chosen.metrics.values() for key in metric.measurements}
-    chosen.measurements = {key: value for key, value in built.items() if key in used}
+        chosen.measurements |= {key: built[key] for key in metric.measurements}
     return chosen
 
 

@@ -122,8 +122,8 @@ def contours(face: FaceMap, name: str) -> list[np.ndarray]:
     return sorted(lines, key=len, reverse=True)
 
 
-def runs(points: np.ndarray, keep: np.ndarray, least: int = 6) -> list[np.ndarray]:
-    """Stretches of a contour where `keep` [n] holds, `least` points at least; a closed contour has no seam."""
+def runs(points: np.ndarray, keep: np.ndarray) -> list[np.ndarray]:
+    """Stretches of a contour where `keep` [n] holds, 8 points at least; a closed contour has no seam."""
     if keep.all():
         return [points]
     if not keep.any():
@@ -134,7 +134,7 @@ def runs(points: np.ndarray, keep: np.ndarray, least: int = 6) -> list[np.ndarra
         keep = np.concatenate([keep[start:-1], keep[: start + 1]])
     padded = np.concatenate([[False], keep, [False]])
     edges = np.flatnonzero(padded[1:] != padded[:-1])
-    return [points[a:b] for a, b in zip(edges[::2], edges[1::2]) if b - a >= least]
+    return [points[a:b] for a, b in zip(edges[::2], edges[1::2]) if b - a >= 8]
 
 
 def outline(face: FaceMap, name: str, part: str, behind: tuple[str, ...], *, count: int = 2) -> list[Line]:
@@ -152,7 +152,7 @@ def outline(face: FaceMap, name: str, part: str, behind: tuple[str, ...], *, cou
         for other in behind:
             if face.soft[other] is not _NOTHING:
                 keep &= face.soft[other][y, x] < SHARED
-        lines += [Line(run, part, whole=False) for run in runs(points, keep, 8)]
+        lines += [Line(run, part, whole=False) for run in runs(points, keep)]
     return lines
 
 
@@ -166,8 +166,8 @@ def head_lines(face: FaceMap) -> list[Line]:
         x, y = (loop * GRID).astype(int).T
         free = face.soft["hat"][y, x] < SHARED
         hair = _without_specks(face.soft["hair"][y, x] >= SHARED)
-        lines += [Line(run, "jaw", whole=False) for run in runs(loop, free & ~hair, 8)]
-        lines += [Line(run, "hairline", whole=False) for run in runs(loop, free & hair, 8)]
+        lines += [Line(run, "jaw", whole=False) for run in runs(loop, free & ~hair)]
+        lines += [Line(run, "hairline", whole=False) for run in runs(loop, free & hair)]
     return lines
 
 

@@ -8,7 +8,7 @@ atomically. A source that stands for one file has one name.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -29,9 +29,8 @@ from psp.images.sources import ImageSource
 
 def align_one(
     photo: ImageSource,
-    photo_path: Path,
     partner: ImageSource | None,
-    partner_path: Path | None,
+    paths: Sequence[Path],
     *,
     kind: str,
     size: int,
@@ -41,16 +40,17 @@ def align_one(
     """Find the face in the photo, cut photo and partner with one transform. UserError when there is no face.
 
     partner: its sketch or label map, as `kind` ("sketch" or "labels") says.
+    paths: of the results: of the photo and, where there is one, of the partner.
     size: side of the results in pixels.
     """
-    if is_kept([path for path in (photo_path, partner_path) if path], since, photo, partner):
+    if is_kept(paths, since, photo, partner):
         return "kept"
     image = to_rgb(photo.open(photo.names[0]))
     points = find_face(image, detector)
     if points is None:
         raise UserError(f"{photo.label(photo.names[0])}: no face found")
     corners = ffhq_crop(points, image.size)
-    if partner is not None and partner_path is not None:
+    if partner is not None:
         other, label = partner.open(partner.names[0]), partner.label(partner.names[0])
         if abs(other.width * image.height - other.height * image.width) > 0.02 * other.width * image.height:
             raise UserError(
@@ -59,8 +59,8 @@ def align_one(
         if kind == "labels":
             other = _label_numbers(other, label)
         part = cut(other, corners, size, kind=kind)
-        save_image(label_image(np.asarray(part)) if kind == "labels" else part, partner_path)
-    save_image(cut(image, corners, size), photo_path)
+        save_image(label_image(np.asarray(part)) if kind == "labels" else part, paths[1])
+    save_image(cut(image, corners, size), paths[0])
     if points.n_faces > 1:
         return "several faces, the largest taken"
     return "found by MTCNN" if points.detector == "mtcnn" else ""
@@ -78,9 +78,8 @@ def _label_numbers(image: Image.Image, name: str) -> Image.Image:
 def merge_one(
     parts: ImageSource,
     names: Mapping[str, str],
-    label_path: Path,
     photo: ImageSource | None,
-    photo_path: Path,
+    paths: Sequence[Path],
     *,
     size: int,
     since: float,
@@ -88,18 +87,19 @@ def merge_one(
     """Part masks of one face -> palette PNG, and its photo beside it when asked for.
 
     names: part -> file name in `parts`.
+    paths: of the results: of the label map and, where there is one, of the photo.
     size: side of label map and photo in pixels; 0 leaves them as they are.
     """
-    if is_kept([label_path, *([photo_path] if photo else [])], since, parts, photo):
+    if is_kept(paths, since, parts, photo):
         return "kept"
-    name = parts.label(f"{int(label_path.stem):05d}")
+    name = parts.label(f"{int(paths[0].stem):05d}")
     ids = Image.fromarray(merge_parts({part: parts.open(file) for part, file in names.items()}, name=name))
     if size:
         ids = ids.resize((size, size), Image.Resampling.NEAREST)
     if photo is not None:
         image = to_rgb(photo.open(photo.names[0]))
-        save_image(image.resize((size, size), Image.Resampling.LANCZOS) if size else image, photo_path)
-    save_image(label_image(np.asarray(ids)), label_path)
+        save_image(image.resize((size, size), Image.Resampling.LANCZOS) if size else image, paths[1])
+    save_image(label_image(np.asarray(ids)), paths[0])
     return ""
 
 
