@@ -21,20 +21,9 @@ from datasets.pixel_store import PixelStore
 from datasets.sketches import DRAWING, STYLES
 from datasets.styles import Styles, draw_sketch, pick_style
 from psp.errors import UserError
+from psp.images import preprocess
 from psp.images.decode import to_grey, to_rgb
 from psp.images.labels import LABELS, LabelMap, get_label_map
-from psp.images.preprocess import (
-    byte_tensor,
-    choose_fit,
-    degrade,
-    label_ids,
-    make_square,
-    parse_factors,
-    photo_tensor,
-    pixels_to_source,
-    source_pixels,
-    target_pixels,
-)
 from psp.images.sources import ImageSource, open_source
 from psp.tasks import Task
 
@@ -101,12 +90,12 @@ class PairedImages(Dataset[tuple[Any, ...]]):
         styles: Styles = tuple(STYLES),
         cache_mb: int = 0,
     ):
-        choose_fit((1, 1), task.source, fit)
+        preprocess.choose_fit((1, 1), task.source, fit)
         self.task, self.size, self.target_size, self.fit = task, size, target_size or size, fit
         self.augment, self.roughen, self.unfinished, self.jitter = augment, roughen, unfinished, jitter
         self.styles, self.with_labels, self.as_bytes = styles, with_labels, as_bytes
         self.label_resize, self.label_map = label_resize, get_label_map(label_map)
-        self.factors = parse_factors(resize_factors if resize_factors is not None else task.resize_factors)
+        self.factors = preprocess.parse_factors(resize_factors if resize_factors is not None else task.resize_factors)
         self.target = _opened(target)
         self.source = None if source is None or _same_place(source, target) else _opened(source)
         self.draws = self.source is None and task.source == "sketch"  # the sketches, from the photos
@@ -148,30 +137,31 @@ class PairedImages(Dataset[tuple[Any, ...]]):
         photo, side = self.target.open(target_name), self.target_size
         labels = self._label_map(target_name, photo.size) if self.labels is not None else None
         if self.source is None:
-            target = target_pixels(photo, size=side, fit=self.fit)
+            target = preprocess.target_pixels(photo, size=side, fit=self.fit)
             if side == self.size or photo.size == (side, side):
                 return Pixels(target, target, labels)  # the source is made larger or smaller when it is needed
             if self.task.source == "sketch":
                 photo = to_grey(to_rgb(photo))
-            source = target_pixels(photo, size=self.size, fit=self.fit)
+            source = preprocess.target_pixels(photo, size=self.size, fit=self.fit)
             return Pixels(source[..., 0] if self.task.source == "sketch" else source, target, labels)
         image = self.source.open(source_name)
         fit = self._pair_fit(image.size, photo.size)
-        source = source_pixels(
+        source = preprocess.source_pixels(
             image, self.task, size=self.size, fit=fit, label_resize=self.label_resize, label_map=self.label_map,
             name=self.source.label(source_name),
         )  # fmt: skip
-        return Pixels(source, target_pixels(photo, size=side, fit=fit), labels)
+        return Pixels(source, preprocess.target_pixels(photo, size=side, fit=fit), labels)
 
     def _label_map(self, name: str, photo_size: tuple[int, int]) -> np.ndarray:
         """Class ids in the label map's own resolution, made square as the photo is."""
         assert self.labels is not None
         file = self.label_of[name]
         image, label = self.labels.open(file), self.labels.label(file)
-        ids = label_ids(image, self.label_map, len(LABELS), label)
+        ids = preprocess.label_ids(image, self.label_map, len(LABELS), label)
         if image.width != image.height or photo_size[0] != photo_size[1]:
-            way = choose_fit(photo_size, "photo", self.fit)
-            ids = np.asarray(make_square(Image.fromarray(ids), self.target_size, way, Image.Resampling.NEAREST))
+            way = preprocess.choose_fit(photo_size, "photo", self.fit)
+            square = preprocess.make_square(Image.fromarray(ids), self.target_size, way, Image.Resampling.NEAREST)
+            ids = np.asarray(square)
         return ids
 
     def fill(self, megabytes: int | None = None) -> int:
@@ -225,19 +215,21 @@ class PairedImages(Dataset[tuple[Any, ...]]):
     def _pair_fit(self, source_size: tuple[int, int], target_size: tuple[int, int]) -> str:
         if self.fit != "auto":
             return self.fit
-        if choose_fit(target_size, "photo") == "stretch":
+        if preprocess.choose_fit(target_size, "photo") == "stretch":
             return "stretch"
         across, down = source_size[0] * target_size[1], source_size[1] * target_size[0]
         return "crop" if abs(across - down) <= 0.02 * across else "stretch"
 
     def _row(self, pixels: Pixels, name: str) -> tuple[Any, ...]:
-        as_is = self.as_bytes and self.task.source != "labels"  # ids are bytes anyway
-        source = byte_tensor(pixels.source) if as_is else pixels_to_source(pixels.source, self.task)
-        target = byte_tensor(pixels.target) if self.as_bytes else photo_tensor(pixels.target)
+        if self.as_bytes and self.task.source != "labels":  # ids are bytes anyway
+            source = preprocess.byte_tensor(pixels.source)
+        else:
+            source = preprocess.pixels_to_source(pixels.source, self.task)
+        target = preprocess.byte_tensor(pixels.target) if self.as_bytes else preprocess.photo_tensor(pixels.target)
         if not self.with_labels:
             return source, target, name
         assert pixels.labels is not None
-        return source, target, name, byte_tensor(_resized(pixels.labels, self.target_size, nearest=True))[0]
+        return source, target, name, preprocess.byte_tensor(_resized(pixels.labels, self.target_size, nearest=True))[0]
 
     def _vary(self, pixels: Pixels, index: int, seed: int, drawn: np.ndarray | None = None) -> Pixels:
         """drawn: the label map of the source's photo, where that is another one than the target's."""
@@ -268,7 +260,7 @@ class PairedImages(Dataset[tuple[Any, ...]]):
             labels = None if labels is None else cut_at_random(labels, corner, labels=True)
         if self.factors and kind == "photo":
             choice = int(rng.integers(len(self.factors))) if self.augment else index % len(self.factors)
-            source = degrade(source, self.factors[choice])
+            source = preprocess.degrade(source, self.factors[choice])
         if self.augment and self.roughen and kind == "sketch":
             source = roughen_sketch(source, rng)
         return Pixels(source, target, labels)

@@ -19,8 +19,7 @@ from criteria.crop import inner_face
 from criteria.identity import IdentityLoss
 from criteria.lpips import LPIPS
 from criteria.moco import MocoLoss, resnet50_features
-from criteria.objective import PspObjective
-from criteria.w_norm import w_norm
+from criteria.objective import PspObjective, w_norm
 from psp.networks.irse import Backbone
 from psp.training.ranger import Ranger
 
