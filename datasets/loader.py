@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,7 @@ def weighted_epoch(weights: np.ndarray, seed: int, epoch: int) -> tuple[np.ndarr
     return items[shuffled], repeats[shuffled]
 
 
+@dataclass(eq=False)
 class EpochSampler(Sampler[list[Item]]):
     """Endless batches of (index, seed) for `PairedImages`, as a DataLoader's batch_sampler.
 
@@ -66,24 +68,20 @@ class EpochSampler(Sampler[list[Item]]):
     weights: float64 [n], how often an epoch has each item (see `weighted_epoch`); None: every item once.
     """
 
-    def __init__(
-        self,
-        n: int,
-        batch_size: int,
-        seed: int,
-        *,
-        start_step: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        weights: np.ndarray | None = None,
-    ):
-        super().__init__()
-        if n < 1 or batch_size < 1:
-            raise ValueError(f"need at least one item and a batch of at least one; got n={n}, batch_size={batch_size}")
+    n: int
+    batch_size: int
+    seed: int
+    start_step: int = 0
+    rank: int = 0
+    world: int = 1
+    weights: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        n, weights = self.n, self.weights
+        if n < 1 or self.batch_size < 1:
+            raise ValueError(f"need at least one item and a batch of at least one; got {n} and {self.batch_size}")
         if weights is not None and (weights.shape != (n,) or not weights.min() >= 0 or not 0 < weights.sum() < np.inf):
             raise ValueError(f"need {n} finite weights that are not negative nor all 0; got {weights!r}")
-        self.n, self.batch_size, self.seed, self.start_step = n, batch_size, seed, start_step
-        self.rank, self.world, self.weights = rank, world, weights
         self.epoch_items = n if weights is None else epoch_length(weights)
 
     def __iter__(self) -> Iterator[list[Item]]:

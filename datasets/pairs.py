@@ -29,7 +29,6 @@ from psp.tasks import Task
 
 T = TypeVar("T")
 Where = ImageSource | str | Path
-CHUNK = 256  # images decoded between two looks at the room left
 VERIFIED = 5000  # images that `verify` reads
 
 
@@ -172,18 +171,18 @@ class PairedImages(Dataset[tuple[Any, ...]]):
         if megabytes is not None:
             self.store.left = megabytes << 20
         rows = [index for index, pair in enumerate(self.pairs) if pair not in self.store]
+        room = self.store.left > 0
 
         def fetch(index: int) -> None:
-            with contextlib.suppress(UserError):  # named when it is its turn
-                self.pixels(index)
+            nonlocal room
+            if room:
+                with contextlib.suppress(UserError):  # named when it is its turn
+                    self.pixels(index)
+                    room = room and self.pairs[index] in self.store
 
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool, progress(None, "decoding", len(rows)) as bar:
-            for start in range(0, len(rows), CHUNK):
-                before = len(self.store)
-                if self.store.left:
-                    bar.update(len(list(pool.map(fetch, rows[start : start + CHUNK]))))
-                if len(self.store) == before:
-                    break  # no room
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            for _ in progress(pool.map(fetch, rows), "decoding", len(rows)):
+                pass
         return self.store.left >> 20
 
     def verify(self) -> list[str]:
@@ -290,7 +289,7 @@ def unreadable(read: Callable[[T], object], items: Sequence[T], title: str) -> d
         return {item: reason for item, reason in zip(items, reasons) if reason}
 
 
-def progress(items: Iterable[Any] | None, title: str, total: int) -> tqdm[Any]:
+def progress(items: Iterable[T], title: str, total: int) -> tqdm[T]:
     """The items behind a bar that comes when they take longer than three seconds, on terminals alone."""
     return tqdm(items, title, total, unit="img", delay=3, leave=False, disable=None, dynamic_ncols=True)
 

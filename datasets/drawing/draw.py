@@ -43,7 +43,10 @@ def drawing(
     hand and everything else; faces and their mirror images are treated alike. size: side in pixels. unfinished: only
     the first strokes are there, from the third on to nearly all. UserError: labels of another shape or above 18.
     """
-    labels = _checked(labels)
+    if labels.ndim != 2 or labels.shape[0] != labels.shape[1] or labels.dtype != np.uint8:
+        raise UserError(f"label map {labels.dtype} {list(labels.shape)}: a drawing needs a square one of uint8 ids")
+    if labels.max(initial=0) >= len(LABELS):
+        raise UserError(f"label id {labels.max()} out of range", f"a drawing takes 0..{len(LABELS) - 1}")
     turned = rng.random() < 0.5
     if turned:
         labels, grey = mirror_labels(labels), grey[:, ::-1]
@@ -86,11 +89,3 @@ def begun(lines: list[Line], order: float, part: float) -> list[Line]:
     if not len(effort) or effort[-1] <= 3:
         return lines
     return lines[: int(np.searchsorted(effort, 3 + part * (0.93 * effort[-1] - 3), side="right"))]
-
-
-def _checked(labels: np.ndarray) -> np.ndarray:
-    if labels.ndim != 2 or labels.shape[0] != labels.shape[1] or labels.dtype != np.uint8:
-        raise UserError(f"label map {labels.dtype} {list(labels.shape)}: a drawing needs a square one of uint8 ids")
-    if labels.size and labels.max() >= len(LABELS):
-        raise UserError(f"label id {labels.max()} out of range", f"a drawing takes 0..{len(LABELS) - 1}")
-    return labels
