@@ -53,7 +53,8 @@ class Reader:
         shape = opened["result"].size if self.size is None else (self.size, self.size)
         if self.size is None and max(shape) > MAX_SIDE:
             shape = _scaled(shape)
-        pixels = {role: _fitted(to_rgb(opened[role]), shape) for role in ("result", "target") if role in opened}
+        photos = [role for role in opened if role in ("result", "target")]
+        pixels = {role: _fitted(to_rgb(opened[role]), shape) for role in photos}
         if "source" in opened:
             name = self.images["source"].label(example["source"])
             pixels["source"] = self._source(opened["source"], _scaled(shape), name)

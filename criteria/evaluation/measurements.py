@@ -119,7 +119,8 @@ def identity_distance(device: torch.device) -> Measurement:
     network = DlibFaceResNet().to(device)
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(network(a).double() - network(b).double(), dim=1)
+        distances: Tensor = (network(a).double() - network(b).double()).norm(dim=1)
+        return distances
 
     settings = {"version": 1, "network": "dlib_face_recognition_resnet_model_v1"}
     return Measurement("identity", ("result", "target"), compared(distance, device), settings)

@@ -81,9 +81,9 @@ def begun(lines: list[Line], order: float, part: float) -> list[Line]:
 
     Of one part's outline the long strokes come first.
     """
-    sequences, shares = zip(*ORDERS)
-    choice = int(np.searchsorted(np.cumsum(shares)[:-1], order, side="right"))
-    rank = {name: i for i, name in enumerate(sequences[choice].split())}
+    shares = np.cumsum([share for _, share in ORDERS[:-1]])
+    names, _ = ORDERS[int(np.searchsorted(shares, order, side="right"))]
+    rank = {name: i for i, name in enumerate(names.split())}
     lines = sorted(lines, key=lambda line: (rank[line.part], 0 if line.whole else -len(line.points)))
     effort = np.cumsum([MINOR.get(line.part, 1.0) for line in lines])
     if not len(effort) or effort[-1] <= 3:
