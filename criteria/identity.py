@@ -72,7 +72,7 @@ class ArcFaceIRSE50(nn.Module):
         faces = inner_face(images)
         if faces.shape[-1] >= 112:
             faces = F.adaptive_avg_pool2d(faces, 112)
-        output: Tensor = self.backbone(faces if faces.shape[-1] == 112 else resize(faces, 112))
+        output: Tensor = self.backbone(resize(faces, 112))
         return output
 
 
