@@ -58,13 +58,13 @@ class PairReport:
             "unreadable images left out": self.unreadable,
             "photos without a label map left out": self.without_labels,
         }
-        lines = [f"{len(names)} {reason}: {_few(names)}" for reason, names in left_out.items() if names]
+        lines = [f"{len(names)} {reason}: {few(names)}" for reason, names in left_out.items() if names]
         return [f"{len(self.pairs)} pairs", *self.notes, *lines]
 
     def alone(self, source: str, target: str) -> str:
         """Which files are in no pair, for a message. source, target: what the images of each side are called."""
         sides = ((self.unmatched_source, target), (self.unmatched_target, source))
-        return ", ".join(f"no {other} for {_few(names)}" for names, other in sides if names)
+        return ", ".join(f"no {other} for {few(names)}" for names, other in sides if names)
 
     def without_partner(self, sources: Labels, targets: Labels, *, source: str, target: str) -> list[str]:
         """A line for every file that is in no pair. source, target: what the images of each side are called."""
@@ -75,7 +75,7 @@ class PairReport:
         ]
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
     """The first names, and whether there are more."""
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 

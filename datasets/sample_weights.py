@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.matching import few
 from psp.errors import UserError, brief, shown
 from psp.files import read_text
 
@@ -76,8 +77,7 @@ def sample_weights(path: str | Path, names: Sequence[str]) -> tuple[np.ndarray, 
         raise UserError(f"--sample_weights {path}: all {len(names)} photos have the weight 0")
     lines = [f"an epoch holds {epoch_length(weights)} of {len(names)} photos, by --sample_weights"]
     if idle := [pattern for pattern, count in counts.items() if not count]:
-        some = ", ".join(idle[:5]) + (", ..." if len(idle) > 5 else "")
-        lines.append(f"warning: {len(idle)} patterns of --sample_weights {path} match no photo: {some}")
+        lines.append(f"warning: {len(idle)} patterns of --sample_weights {path} match no photo: {few(idle)}")
     return weights, lines
 
 
