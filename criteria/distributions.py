@@ -67,8 +67,7 @@ def mmd(a: Array, b: Array) -> float:
     a, b = _checked(a, 2), _checked(b, 2)
 
     def kernel(x: Array, y: Array) -> Array:
-        cubed: Array = (x @ y.T / x.shape[1] + 1) ** 3
-        return cubed
+        return np.asarray((x @ y.T / x.shape[1] + 1) ** 3)
 
     within_a, within_b, across = kernel(a, a), kernel(b, b), kernel(a, b)
     n, m = len(a), len(b)
@@ -95,8 +94,7 @@ def covered(points: Array, manifold: Array, *, k: int = 3) -> float:
 
 def _squared_distances(a: Array, b: Array) -> Array:
     """[N,M], never below zero, and zero for equal vectors up to rounding."""
-    result: np.ndarray = np.maximum(np.square(a).sum(1)[:, None] + np.square(b).sum(1) - 2 * a @ b.T, 0.0)
-    return result
+    return np.asarray(np.maximum(np.square(a).sum(1)[:, None] + np.square(b).sum(1) - 2 * a @ b.T, 0.0))
 
 
 def _blocks(x: Array, rows: int = 1000) -> list[Array]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ CHIP_BOX = (0.2626, 0.9466, 0.1625, 0.8465)
 
 _FILE = "dlib_face_resnet.safetensors"
 _DAT = "dlib_face_recognition_resnet_model_v1.dat"
-_WIDTHS = (32, 32, 32, 64, 64, 64, 64, 128, 128, 128, 256, 256, 256, 256)
+_CHANNELS = list(pairwise((32, 32, 32, 32, 64, 64, 64, 64, 128, 128, 128, 256, 256, 256, 256)))  # in and out of blocks
 _DOWN = (3, 7, 10, 13)
 _MEAN = (122.782, 117.001, 104.298)
 
@@ -40,10 +42,7 @@ class DlibFaceResNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 32, 7, stride=2)
-        self.blocks = nn.ModuleList(
-            _Block(c_in, c_out, down=i in _DOWN)
-            for i, (c_in, c_out) in enumerate(zip((32, *_WIDTHS[:-1]), _WIDTHS, strict=True))
-        )
+        self.blocks = nn.ModuleList(_Block(*channels, down=i in _DOWN) for i, channels in enumerate(_CHANNELS))
         self.fc = nn.Linear(256, 128, bias=False)
         path = find_weights(_FILE, _DAT) or dat_file()
         load_strictly(self, read_dat(path) if path.suffix == ".dat" else read_tensors(path), path)
@@ -77,18 +76,10 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv2(F.relu(self.conv1(x)))
         if self.down:
-            x = F.avg_pool2d(x, 2)
             # dlib adds tensors of different shape by padding each with zeros at the end of its smaller dimensions.
-            shape = [max(a, b) for a, b in zip(x.shape, y.shape, strict=True)]
-            x, y = _grow(x, shape), _grow(y, shape)
+            x = F.pad(F.avg_pool2d(x, 2), (0, 0, 0, 0, 0, y.shape[1] - x.shape[1]))
+            y = F.pad(y, (0, x.shape[3] - y.shape[3], 0, x.shape[2] - y.shape[2]))
         return F.relu(x + y)
-
-
-def _grow(x: Tensor, shape: list[int]) -> Tensor:
-    _, c, h, w = x.shape
-    if list(x.shape) == shape:
-        return x
-    return F.pad(x, (0, shape[3] - w, 0, shape[2] - h, 0, shape[1] - c))
 
 
 def dat_file() -> Path:
@@ -115,34 +106,23 @@ def read_dat(path: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
 
     def convolution(name: str, c_in: int, c_out: int, kernel: int) -> None:
-        values = reader.tensor_after(b"\x05con_4")
-        affine = reader.tensor_after(b"\x07affine_")
-        if values.numel() != c_out * (c_in * kernel * kernel + 1) or affine.numel() != 2 * c_out:
-            raise reader.wrong()
+        values = reader.tensor_after(b"\x05con_4", c_out * (c_in * kernel * kernel + 1))
         weight, bias = values[:-c_out].view(c_out, c_in, kernel, kernel), values[-c_out:]
-        scale, shift = affine.view(2, c_out)
+        scale, shift = reader.tensor_after(b"\x07affine_", 2 * c_out).view(2, c_out)
         tensors[f"{name}.weight"] = weight * scale.view(-1, 1, 1, 1)
         tensors[f"{name}.bias"] = bias * scale + shift
 
     convolution("stem", 3, 32, 7)
-    width = 32
-    for i, c_out in enumerate(_WIDTHS):
-        convolution(f"blocks.{i}.conv1", width, c_out, 3)
+    for i, (c_in, c_out) in enumerate(_CHANNELS):
+        convolution(f"blocks.{i}.conv1", c_in, c_out, 3)
         convolution(f"blocks.{i}.conv2", c_out, c_out, 3)
-        width = c_out
-    fc = reader.tensor_after(b"\x04fc_2", integers=2)
-    if fc.numel() != 256 * 128:
-        raise reader.wrong()
-    tensors["fc.weight"] = fc.view(256, 128).t().contiguous()
+    tensors["fc.weight"] = reader.tensor_after(b"\x04fc_2", 256 * 128, integers=2).view(256, 128).t().contiguous()
     return tensors
 
 
 class _DatReader:
     def __init__(self, content: bytes, path: Path) -> None:
         self.content, self.path, self.at = content, path, 0
-
-    def wrong(self) -> UserError:
-        return UserError(f"{self.path} is not dlib's face recognition network (dlib_face_recognition_resnet_model_v1)")
 
     def integer(self) -> int:
         """dlib's variable-length integer: the low four bits of the first byte say how many bytes follow."""
@@ -151,19 +131,14 @@ class _DatReader:
         self.at += 1 + length
         return value
 
-    def tensor_after(self, tag: bytes, integers: int = 0) -> Tensor:
-        """The next tensor that follows `tag` and that many integers, flattened."""
+    def tensor_after(self, tag: bytes, size: int, integers: int = 0) -> Tensor:
+        """The next tensor that follows `tag` and that many integers, flat; UserError unless it has `size` numbers."""
         start = self.content.find(tag, self.at)
-        if start < 0:
-            raise self.wrong()
-        self.at = start + len(tag)
-        for _ in range(integers):
-            self.integer()
-        if self.integer() != 2:  # the version of dlib's tensor format
-            raise self.wrong()
-        count = int(np.prod([self.integer() for _ in range(4)]))
-        if self.at + 4 * count > len(self.content):
-            raise self.wrong()
-        values = np.frombuffer(self.content, dtype="<f4", count=count, offset=self.at)
-        self.at += 4 * count
-        return torch.from_numpy(values.astype(np.float32))
+        if start >= 0:
+            self.at = start + len(tag)
+            version, *dimensions = [self.integer() for _ in range(integers + 5)][integers:]
+            values = self.content[self.at : self.at + 4 * size]
+            self.at += 4 * size
+            if version == 2 and math.prod(dimensions) == size and len(values) == 4 * size:
+                return torch.from_numpy(np.frombuffer(values, "<f4").astype(np.float32))
+        raise UserError(f"{self.path} is not dlib's face recognition network ({_DAT})")

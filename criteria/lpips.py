@@ -42,22 +42,20 @@ class LPIPS(nn.Module):
             raise UserError(f"unknown LPIPS network {net!r}: alex or vgg (--lpips_net)")
         path = local_weights(_URLS[net], _FILES[net])
         if path is None and not download:
-            raise UserError(f"LPIPS ({net}) has no weights here: {how_to_get(_URLS[net], _FILES[net])}")
+            files = [_FILES[net], Path(_URLS[net]).name]
+            raise UserError(f"LPIPS ({net}) has no weights here", how_to_get(files, _URLS[net]))
         self.weights_file = path or hub_weights(_URLS[net], f"LPIPS ({net})")
         self.network = _package(net, self.weights_file)
-        self.requires_grad_(False).eval()  # the memory layout stays: see SimilarityLoss.freeze
+        self.requires_grad_(False).eval()  # the memory layout stays: see criteria.similarity.Frozen
 
-    def features(self, images: Tensor, maps: int = 5) -> list[Tensor]:
-        """The first `maps` of five feature maps of [B,3,S,S] in [-1,1], each of unit length over its channels, float32.
-
-        Those behind the last one asked for are not computed.
-        """
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Five feature maps of [B,3,S,S] in [-1,1], each of unit length over its channels, float32."""
         if min(images.shape[-2:]) < MIN_SIZE:
             images = resize(images, MIN_SIZE)
         x = self.network.scaling_layer(images)
         unit_maps = []
-        for i in range(maps):
-            x = self.network.net.get_submodule(f"slice{i + 1}")(x)
+        for i in range(1, 6):
+            x = self.network.net.get_submodule(f"slice{i}")(x)
             unit_maps.append(_unit_length(x.float()))
         return unit_maps
 
@@ -79,9 +77,7 @@ class LPIPS(nn.Module):
 def _unit_length(x: Tensor) -> Tensor:
     """x / (|x| + 1e-10) over dim 1, with a zero instead of an undefined gradient where every channel is zero."""
     power = x.square().sum(1, keepdim=True)
-    dark = power == 0
-    length = power.masked_fill(dark, 1.0).sqrt()
-    return x / (length + 1e-10)
+    return x / (power.masked_fill(power == 0, 1.0).sqrt() + 1e-10)
 
 
 def vgg16_trunk(path: Path) -> nn.Module:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,16 +18,14 @@ class MocoLoss(SimilarityLoss):
     Logs as SimilarityLoss, with `moco_` before the names.
     Images [B,3,S,S] in [-1,1], enlarged or shrunk to 224 px by nearest neighbour, as e4e and pSp feed them: ImageNet's
     mean and deviation are not applied. Weights: moco_v2_800ep_pretrain.pt (pSp's) or .pth.tar (MoCo's own) in
-    $PSP_WEIGHTS_DIR or pretrained/, or the file `weights`. UserError: not there, or not this network.
+    $PSP_WEIGHTS_DIR or pretrained/. UserError: not there, or not this network.
     """
 
     prefix = "moco_"
 
-    def __init__(self, *, weights: Path | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        path = weights or require_weights(
-            _FILES, "the MoCo loss (--moco_lambda)", "https://github.com/facebookresearch/moco (800 epochs, MoCo v2)"
-        )
+        path = require_weights(_FILES, "--moco_lambda", "https://github.com/facebookresearch/moco, v2 of 800 epochs")
         self.backbone = resnet50_features()
         load_strictly(self.backbone, encoder_tensors(read_tensors(path)), path)
         self.freeze()

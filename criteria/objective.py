@@ -15,7 +15,6 @@ from criteria.identity import IdentityLoss, IdNet
 from criteria.lpips import LPIPS, Trunk
 from criteria.moco import MocoLoss
 from criteria.parsing import ParsingLoss
-from criteria.w_norm import w_norm
 from psp.batch import Losses
 from psp.errors import UserError
 from psp.tasks import LAMBDAS
@@ -126,6 +125,19 @@ class PspObjective(nn.Module):
         total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
         terms = {"loss_" + name.replace("_lambda", ""): loss.detach() for name, loss in losses.items()}
         return Losses(total, terms | extra | {"loss": total.detach()})
+
+
+def w_norm(codes: Tensor, latent_avg: Tensor | None = None) -> Tensor:
+    """W-norm: how far style vectors stray from the average face (pSp, section 3.2).
+
+    Mean over the batch of |codes - latent_avg|, the length over all styles and dimensions together.
+    codes: W+ [B,N,D] (or W [B,D]). latent_avg: anything that broadcasts ([D] or [N,D]), or None for the origin (an
+    encoder that does not start from the average). Returns a scalar; its gradient at the average itself is zero.
+    """
+    if latent_avg is not None:
+        codes = codes - latent_avg
+    output: Tensor = codes.flatten(1).norm(dim=1).mean()
+    return output
 
 
 def _checked(lambdas: Mapping[str, float]) -> dict[str, float]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from torch import Tensor
 
-from torch import Tensor, nn
-
+from criteria.similarity import Frozen
 from psp.networks.face_parser import INPUT_SIZE, faces_at_input_size, ids_at_input_size, parsing_losses
 from psp.weights.face_parser import load_face_parser
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
-
-class ParsingLoss(nn.Module):
+class ParsingLoss(Frozen):
     """Class-balanced cross-entropy plus soft Dice of the bundled face parser, frozen; see `parsing_losses`.
 
     Faces are RGB in [-1,1], [B,3,S,S], FFHQ-aligned. The parser sees 128 px whatever their size. UserError: its file is
@@ -23,10 +19,6 @@ class ParsingLoss(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.parser = load_face_parser()
-
-    def train(self, mode: bool = True) -> Self:
-        """Stays in evaluation mode whatever the surrounding module does."""
-        return super().train(False)
 
     def features(self, target: Tensor) -> Tensor:
         """What the parser finds in target faces: class ids uint8 [B,128,128]."""

@@ -12,26 +12,29 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class SimilarityLoss(nn.Module):
-    """Base class. A subclass gives `features`, may give another `similarity`, and calls `freeze` when it is built.
+class Frozen(nn.Module):
+    """A network that stays in evaluation mode, batch statistics included, whatever the surrounding module does.
+
+    A subclass calls `freeze` when it is built. The memory layout stays: channels_last would be a tenth faster on a CPU,
+    but rounds otherwise, and where an activation is that close to a kink the gradient is another one (by up to 3 % of
+    its largest value).
+    """
+
+    def freeze(self) -> None:
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        return super().train(False)
+
+
+class SimilarityLoss(Frozen):
+    """Base class. A subclass gives `features` and may give another `similarity`.
 
     Output is compared with target only, so the source may be a sketch or a label map. `prefix` begins the names that
     are logged.
     """
 
     prefix = ""
-
-    def freeze(self) -> None:
-        """No gradients for the weights, and evaluation mode.
-
-        The memory layout stays: channels_last would be a tenth faster on a CPU, but rounds otherwise, and where an
-        activation is that close to a kink the gradient is another one (by up to 3 % of its largest value).
-        """
-        self.requires_grad_(False).eval()
-
-    def train(self, mode: bool = True) -> Self:
-        """Stays in evaluation mode whatever the surrounding module does: batch statistics are frozen too."""
-        return super().train(False)
 
     def features(self, images: Tensor) -> Tensor:
         """Embeddings [B,D], float32, of images [B,3,S,S] in [-1,1]."""
@@ -59,8 +62,8 @@ class SimilarityLoss(nn.Module):
         terms = {"diff_target": similar.detach()}
         if source is not None and source.ndim == 4 and source.shape[1] == 3 and source.is_floating_point():
             with torch.no_grad():
-                given = self.features(source)
-                terms["diff_input"] = self.similarity(features, given).mean()
-                terms["diff_views"] = self.similarity(target_features, given).mean()
+                source_features = self.features(source)
+                terms["diff_input"] = self.similarity(features, source_features).mean()
+                terms["diff_views"] = self.similarity(target_features, source_features).mean()
                 terms["id_improve"] = terms["diff_target"] - terms["diff_views"]
         return 1 - similar, {self.prefix + name: value for name, value in terms.items()}

@@ -20,30 +20,29 @@ from psp.weights.formats import in_float32
 from psp.weights.places import Published, find_weights, is_published, read_manifest
 
 
+def hub_cache(url: str) -> Path:
+    """Where torch hub keeps the file of that URL, there or not."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+
+
 def local_weights(url: str, *names: str) -> Path | None:
     """As `find_weights`, then the file of that URL in torch hub's cache; None instead of a download."""
-    name = Path(urlparse(url).path).name
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
-    return find_weights(*names, name) or (cached if cached.is_file() else None)
+    cached = hub_cache(url)
+    return find_weights(*names, cached.name) or (cached if cached.is_file() else None)
 
 
-def how_to_get(url: str, *names: str) -> str:
-    """Words for weights that are not here: which files would do, and where they come from."""
-    name = Path(urlparse(url).path).name
-    fetch = f"python scripts/fetch_pretrained.py {name}, or " if is_published(name) else ""
-    return f"{fetch}put {' or '.join(dict.fromkeys((*names, name)))} ({url}) into $PSP_WEIGHTS_DIR"
+def how_to_get(names: Sequence[str], source: str) -> str:
+    """The advice for weights that are not here: which files would do, and where they come from."""
+    known = next((name for name in names if is_published(name)), None)
+    fetch = f"python scripts/fetch_pretrained.py {known}, or " if known else ""
+    return f"{fetch}put {' or '.join(names)} ({source}) into $PSP_WEIGHTS_DIR"
 
 
 def require_weights(names: Sequence[str], purpose: str, source: str) -> Path:
     """As `find_weights`, but UserError saying what the file is for and where it comes from when it is not there."""
     path = find_weights(*names)
     if path is None:
-        known = next((name for name in names if is_published(name)), None)
-        fetch = f"python scripts/fetch_pretrained.py {known}, or " if known else ""
-        raise UserError(
-            f"{purpose} needs {' or '.join(names)}, which is not in $PSP_WEIGHTS_DIR or pretrained/: "
-            f"{fetch}get it from {source}"
-        )
+        raise UserError(f"{purpose} needs {names[0]}", how_to_get(names, source))
     return path
 
 
@@ -67,8 +66,8 @@ def hub_weights(url: str, purpose: str) -> Path:
     (`vgg16-397923af.pth`) is the start of their SHA-256, as in torchvision. UserError: no network, wrong content, or a
     cache folder that cannot be written.
     """
-    name = Path(urlparse(url).path).name
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
+    cached = hub_cache(url)
+    name = cached.name
     prefix = re.search(r"-([0-9a-f]{8})\.", name)
     prefixes = (("sha256", prefix[1]),) if prefix else ()
     entry = read_manifest().get(name) or Published(name, purpose, (url,), "", url, prefixes=prefixes)
@@ -79,5 +78,5 @@ def hub_weights(url: str, purpose: str) -> Path:
             time.sleep(1)
         except UserError as error:
             if not cached.is_file():  # that other process was faster
-                raise UserError(f"{purpose} needs {name}: {error}", how_to_get(url)) from error
+                raise UserError(f"{purpose} needs {name}: {error}", how_to_get([name], url)) from error
     return cached

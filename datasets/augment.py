@@ -89,9 +89,8 @@ def _smooth_noise(rng: np.random.Generator, side: int, cells: int = 5) -> np.nda
 
 def _line_width(sketch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     thicker = rng.random() < 0.6
-    filtered = (ndimage.minimum_filter if thicker else ndimage.maximum_filter)(
-        sketch, 3 if rng.random() < 0.75 or not thicker else 5
-    )
+    size = 3 if rng.random() < 0.75 or not thicker else 5
+    filtered = (ndimage.minimum_filter if thicker else ndimage.maximum_filter)(sketch, size)
     amount = float(rng.uniform(0.3, 1.0)) * (1.0 if thicker else 0.6)
     return np.asarray(np.rint(sketch + amount * (filtered.astype(np.float32) - sketch)), np.uint8)
 

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from datasets.pairs import PairedImages
 from datasets.sample_weights import epoch_length
 from psp.batch import Batch
 from psp.files import name_number
 from psp.read_compute_write import cores
 from psp.signals import leave_signals_to_the_parent
-
-if TYPE_CHECKING:
-    from datasets.pairs import PairedImages
 
 Item = tuple[int, int]  # index, seed
 
@@ -31,11 +31,6 @@ def item_seed(seed: int, epoch: int, index: int, repeat: int = 0) -> int:
     """63 bits that differ for every (seed, epoch, index, repeat). repeat: how often the epoch had this item before."""
     text = f"{seed}/{epoch}/{index}/{repeat}" if repeat else f"{seed}/{epoch}/{index}"
     return name_number(text, functools.partial(hashlib.blake2b, digest_size=8)) >> 1
-
-
-def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
-    """The permutation of 0..n-1 that this epoch goes through."""
-    return np.random.Generator(np.random.PCG64([seed, epoch, n])).permutation(n)
 
 
 def weighted_epoch(weights: np.ndarray, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -62,6 +57,7 @@ def weighted_epoch(weights: np.ndarray, seed: int, epoch: int) -> tuple[np.ndarr
     return items[shuffled], repeats[shuffled]
 
 
+@dataclass(eq=False)
 class EpochSampler(Sampler[list[Item]]):
     """Endless batches of (index, seed) for `PairedImages`, as a DataLoader's batch_sampler.
 
@@ -72,55 +68,42 @@ class EpochSampler(Sampler[list[Item]]):
     weights: float64 [n], how often an epoch has each item (see `weighted_epoch`); None: every item once.
     """
 
-    def __init__(
-        self,
-        n: int,
-        batch_size: int,
-        seed: int,
-        *,
-        start_step: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        weights: np.ndarray | None = None,
-    ):
-        super().__init__()
-        if n < 1 or batch_size < 1:
-            raise ValueError(f"need at least one item and a batch of at least one; got n={n}, batch_size={batch_size}")
+    n: int
+    batch_size: int
+    seed: int
+    start_step: int = 0
+    rank: int = 0
+    world: int = 1
+    weights: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        n, weights = self.n, self.weights
+        if n < 1 or self.batch_size < 1:
+            raise ValueError(f"need at least one item and a batch of at least one; got {n} and {self.batch_size}")
         if weights is not None and (weights.shape != (n,) or not weights.min() >= 0 or not 0 < weights.sum() < np.inf):
             raise ValueError(f"need {n} finite weights that are not negative nor all 0; got {weights!r}")
-        self.n, self.batch_size, self.seed, self.start_step = n, batch_size, seed, start_step
-        self.rank, self.world, self.weights = rank, world, weights
         self.epoch_items = n if weights is None else epoch_length(weights)
 
     def __iter__(self) -> Iterator[list[Item]]:
-        return self.iter_from(self.start_step)
-
-    def iter_from(self, step: int) -> Iterator[list[Item]]:
-        """This process' batches from its number `step` (the first is 0) on, without end."""
-        shuffled, order, repeats = -1, np.empty(0, int), np.empty(0, int)
-        while True:
+        """This process' batches from its number `start_step` (the first is 0) on, without end."""
+        epoch, order, repeats = -1, np.empty(0, int), np.empty(0, int)
+        for step in itertools.count(self.start_step):
             batch: list[Item] = []
-            epoch, offset = self.position(step * self.world + self.rank)
-            while len(batch) < self.batch_size:
-                if offset == self.epoch_items:
-                    epoch, offset = epoch + 1, 0
-                if epoch != shuffled:
-                    shuffled = epoch
+            first = (step * self.world + self.rank) * self.batch_size
+            for place in range(first, first + self.batch_size):
+                if place // self.epoch_items != epoch:
+                    epoch = place // self.epoch_items
                     order, repeats = self._epoch(epoch)
+                offset = place % self.epoch_items
                 index = int(order[offset])
                 batch.append((index, item_seed(self.seed, epoch, index, int(repeats[offset]))))
-                offset += 1
             yield batch
-            step += 1
-
-    def position(self, step: int) -> tuple[int, int]:
-        """(epoch, items of it already seen) before batch number `step` of all processes together."""
-        return divmod(step * self.batch_size, self.epoch_items)
 
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         if self.weights is not None:
             return weighted_epoch(self.weights, self.seed, epoch)
-        return epoch_order(self.n, self.seed, epoch), np.zeros(self.n, int)
+        rng = np.random.Generator(np.random.PCG64([self.seed, epoch, self.n]))
+        return rng.permutation(self.n), np.zeros(self.n, int)
 
 
 def collate(items: Sequence[tuple[Any, ...]]) -> Batch:
@@ -164,8 +147,8 @@ def eval_loader(
     dataset: PairedImages, batch_size: int, *, workers: int = 0, rank: int = 0, world: int = 1
 ) -> DataLoader[Any]:
     """Every pair once, in order, the last partial batch too; of `world` processes each gets every `world`-th batch."""
-    n = len(dataset)
-    batches = [range(i, min(i + batch_size, n)) for i in range(rank * batch_size, n, world * batch_size)]
+    rows = range(len(dataset))
+    batches = [rows[i : i + batch_size] for i in rows[rank * batch_size :: world * batch_size]]
     return DataLoader(
         dataset, batch_sampler=batches, num_workers=workers, collate_fn=collate,  # type: ignore[arg-type]
         worker_init_fn=leave_signals_to_the_parent,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
+
+from psp.errors import UserError
+from psp.images.sources import ImageSource
+from psp.tasks import Task
 
 SUFFIXES = (
     "edges", "edge", "sketches", "sketch", "lines", "line", "drawing", "contour", "masks", "mask", "labels", "label",
@@ -45,31 +49,22 @@ class PairReport:
     without_labels: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def complete(self) -> bool:
-        """No file was left out."""
-        return not (
-            self.unmatched_source or self.unmatched_target or self.duplicates or self.unreadable or self.without_labels
-        )
-
     def lines(self) -> list[str]:
         """The report for the user: one line per finding, each with its count and the first few names."""
-        lines = [f"{len(self.pairs)} pairs", *self.notes]
-        for names, what in (
-            (self.unmatched_source, "source images without a target"),
-            (self.unmatched_target, "target images without a source"),
-            (self.duplicates, "images left out because another one has the same stem"),
-            (self.unreadable, "unreadable images left out"),
-            (self.without_labels, "photos without a label map left out"),
-        ):
-            if names:
-                lines.append(f"{len(names)} {what}: {_few(names)}")
-        return lines
+        left_out = {
+            "source images without a target": self.unmatched_source,
+            "target images without a source": self.unmatched_target,
+            "images left out because another one has the same stem": self.duplicates,
+            "unreadable images left out": self.unreadable,
+            "photos without a label map left out": self.without_labels,
+        }
+        lines = [f"{len(names)} {reason}: {few(names)}" for reason, names in left_out.items() if names]
+        return [f"{len(self.pairs)} pairs", *self.notes, *lines]
 
     def alone(self, source: str, target: str) -> str:
         """Which files are in no pair, for a message. source, target: what the images of each side are called."""
         sides = ((self.unmatched_source, target), (self.unmatched_target, source))
-        return ", ".join(f"no {other} for {_few(names)}" for names, other in sides if names)
+        return ", ".join(f"no {other} for {few(names)}" for names, other in sides if names)
 
     def without_partner(self, sources: Labels, targets: Labels, *, source: str, target: str) -> list[str]:
         """A line for every file that is in no pair. source, target: what the images of each side are called."""
@@ -80,7 +75,7 @@ class PairReport:
         ]
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
     """The first names, and whether there are more."""
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
@@ -90,8 +85,8 @@ def match_names(source: Sequence[str], target: Sequence[str]) -> PairReport:
     report = PairReport()
     sources, targets = _by_key(source, report.duplicates), _by_key(target, report.duplicates)
     partner = {key: key for key in sources if key in targets}
-    free_sources, free_targets = _by_stem(sources, partner.keys()), _by_stem(targets, partner.values())
-    for stem, keys in free_sources.items():
+    free_targets = _by_stem(targets.keys() - partner.keys())
+    for stem, keys in _by_stem(sources.keys() - partner.keys()).items():
         others = free_targets.get(stem, [])
         if len(keys) == len(others) == 1:
             partner[keys[0]] = others[0]
@@ -117,10 +112,43 @@ def _by_key(names: Sequence[str], duplicates: list[str]) -> dict[tuple[str, str]
     return chosen
 
 
-def _by_stem(chosen: dict[tuple[str, str], str], taken: object) -> dict[str, list[tuple[str, str]]]:
-    done = set(taken)  # type: ignore[call-overload]
+def _by_stem(keys: Iterable[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
     stems: dict[str, list[tuple[str, str]]] = {}
-    for key in chosen:
-        if key not in done:
-            stems.setdefault(key[1], []).append(key)
+    for key in keys:
+        stems.setdefault(key[1], []).append(key)
     return stems
+
+
+def match_images(task: Task, source: ImageSource | None, target: ImageSource) -> PairReport:
+    """The pairs of a task's sources and photos; without sources each photo is its own. UserError: there are none."""
+    if source is None:
+        if task.source == "labels":
+            raise UserError(f"{target.path}: task {task.name} needs label maps beside the photos", "see --data_root")
+        return PairReport(pairs=[(name, name) for name in target.names])
+    report = match_names(source.names, target.names)
+    if not report.pairs:
+        raise UserError(
+            f"no pairs in {len(source)} images of {source.path} and {len(target)} of {target.path}: "
+            f"{report.alone('source', 'photo')}",
+            f"a pair is two images {SAME_NAME}",
+        )
+    return report
+
+
+def match_label_maps(report: PairReport, labels: ImageSource | None, photos: ImageSource) -> dict[str, str]:
+    """Photo -> its label map. Photos without one are left out of the report's pairs, and named in it."""
+    if labels is None:
+        raise UserError(
+            f"{photos.path}: no label maps beside the photos, which drawings need",
+            "make them with scripts/prepare_data.py labels, or leave drawing out of --sketch_styles",
+        )
+    matched = match_names(labels.names, photos.names)
+    label_of = {photo: label for label, photo in matched.pairs}
+    report.without_labels = [name for _, name in report.pairs if name not in label_of]
+    report.pairs = [pair for pair in report.pairs if pair[1] in label_of]
+    if not report.pairs:
+        raise UserError(
+            f"{labels.path}: no label map has the name of a photo in {photos.path} "
+            f"({matched.alone('label map', 'photo')})"
+        )
+    return label_of

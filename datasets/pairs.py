@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
+from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from datasets.augment import begin_sketch, cut_at_random, item_rng, mirror, roughen_sketch
-from datasets.pixel_pairs import PixelPairs, Pixels, Where, same_place
+from datasets.matching import PairReport, match_images, match_label_maps
+from datasets.pixel_store import PixelStore
 from datasets.sketches import DRAWING, STYLES
 from datasets.styles import Styles, draw_sketch, pick_style
-from psp.images.labels import LabelMap
-from psp.images.preprocess import byte_tensor, degrade, parse_factors, photo_tensor, pixels_to_source
+from psp.errors import UserError
+from psp.images import preprocess
+from psp.images.decode import to_grey, to_rgb
+from psp.images.labels import LABELS, LabelMap, get_label_map
+from psp.images.sources import ImageSource, open_source
+from psp.read_compute_write import cores
+from psp.tasks import Task
 
-if TYPE_CHECKING:
-    from psp.tasks import Task
+T = TypeVar("T")
+Where = ImageSource | str | Path
+VERIFIED = 5000  # images that `verify` reads
 
 
-class PairedImages(PixelPairs):
+class Pixels(NamedTuple):
+    """One pair before augmentation, all uint8.
+
+    source: as `psp.images.preprocess.source_pixels`; where sketches or photos are made from the target, the photo to
+    make them from: [S,S,3], or its grey [size,size]. target: [S,S,3]. labels: the label map of the target, of any side.
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+    labels: np.ndarray | None
+
+
+class PairedImages(Dataset[tuple[Any, ...]]):
     """Pairs of a task's source, `size` x `size`, and its target photo, `target_size` x `target_size`.
 
     Row: (source as `psp.images.preprocess.pixels_to_source`, target float [3,S,S] in [-1,1], name of the target), and
-    with     `with_labels` the target's label map, uint8 [S,S].
+    with `with_labels` the target's label map, uint8 [S,S].
     Index: an int, or (int, seed): with `augment` the seed decides everything random, an int counts as seed = index.
 
     source: folder, zip or `ImageSource`; None, or the same place as the target, means: photo tasks use the target
@@ -63,66 +89,178 @@ class PairedImages(PixelPairs):
         styles: Styles = tuple(STYLES),
         cache_mb: int = 0,
     ):
-        self.roughen, self.unfinished, self.jitter = roughen, unfinished, jitter
+        preprocess.choose_fit((1, 1), task.source, fit)
+        self.task, self.size, self.target_size, self.fit = task, size, target_size or size, fit
+        self.augment, self.roughen, self.unfinished, self.jitter = augment, roughen, unfinished, jitter
         self.styles, self.with_labels, self.as_bytes = styles, with_labels, as_bytes
-        self.factors = parse_factors(resize_factors if resize_factors is not None else task.resize_factors)
-        alone = source is None or same_place(source, target)
-        self.draws = alone and task.source == "sketch"  # the sketches, from the photos
-        super().__init__(
-            task, source, target, size=size, target_size=target_size, labels=labels, augment=augment, fit=fit,
-            needs_labels=with_labels or (self.draws and DRAWING in styles), label_resize=label_resize,
-            label_map=label_map, cache_mb=cache_mb,
-        )  # fmt: skip
+        self.label_resize, self.label_map = label_resize, get_label_map(label_map)
+        self.factors = preprocess.parse_factors(resize_factors if resize_factors is not None else task.resize_factors)
+        self.target = _opened(target)
+        self.source = None if source is None or _same_place(source, target) else _opened(source)
+        self.draws = self.source is None and task.source == "sketch"  # the sketches, from the photos
+        needs_labels = with_labels or (self.draws and DRAWING in styles)
+        self.labels = _opened(labels) if labels is not None and needs_labels else None
+        self.report = self._match()
+        self.label_of = match_label_maps(self.report, self.labels, self.target) if needs_labels else {}
+        self.pairs = self.report.pairs
+        self.store = PixelStore(cache_mb)
+        self._warned: set[int] = set()
         if self.draws:
             self.report.notes.append(f"sketches are drawn from the photos ({', '.join(self.styles)})")
+
+    def _match(self) -> PairReport:
+        return match_images(self.task, self.source, self.target)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
 
     def __getitem__(self, item: int | tuple[int, int]) -> tuple[Any, ...]:
         index, seed = item if isinstance(item, tuple) else (item, item)
         index, pixels = self._readable(int(index))
         return self._row(self._vary(pixels, index, seed), self.pairs[index][1])
 
+    def pixels(self, index: int) -> Pixels:
+        """The unaugmented pixels of one pair, which are kept as long as there is room. UserError if unreadable."""
+        key = self.pairs[index]
+        kept = self.store.get(key)
+        if kept is not None:
+            target, *others = kept
+            labels = others.pop() if self.labels is not None else None
+            return Pixels(others[0] if others else target, target, labels)
+        source, target, labels = pixels = self._decode(*key)
+        parts = [target, *([] if source is target else [source]), *([] if labels is None else [labels])]
+        self.store.put(key, parts)
+        return pixels
+
+    def _decode(self, source_name: str, target_name: str) -> Pixels:
+        photo, side = self.target.open(target_name), self.target_size
+        labels = self._label_map(target_name, photo.size) if self.labels is not None else None
+        if self.source is None:
+            target = preprocess.target_pixels(photo, size=side, fit=self.fit)
+            if side == self.size or photo.size == (side, side):
+                return Pixels(target, target, labels)  # the source is made larger or smaller when it is needed
+            if self.task.source == "sketch":
+                photo = to_grey(to_rgb(photo))
+            source = preprocess.target_pixels(photo, size=self.size, fit=self.fit)
+            return Pixels(source[..., 0] if self.task.source == "sketch" else source, target, labels)
+        image = self.source.open(source_name)
+        fit = self._pair_fit(image.size, photo.size)
+        source = preprocess.source_pixels(
+            image, self.task, size=self.size, fit=fit, label_resize=self.label_resize, label_map=self.label_map,
+            name=self.source.label(source_name),
+        )  # fmt: skip
+        return Pixels(source, preprocess.target_pixels(photo, size=side, fit=fit), labels)
+
+    def _label_map(self, name: str, photo_size: tuple[int, int]) -> np.ndarray:
+        """Class ids in the label map's own resolution, made square as the photo is."""
+        assert self.labels is not None
+        file = self.label_of[name]
+        image, label = self.labels.open(file), self.labels.label(file)
+        ids = preprocess.label_ids(image, self.label_map, len(LABELS), label)
+        if image.width != image.height or photo_size[0] != photo_size[1]:
+            way = preprocess.choose_fit(photo_size, "photo", self.fit)
+            square = preprocess.make_square(Image.fromarray(ids), self.target_size, way, Image.Resampling.NEAREST)
+            ids = np.asarray(square)
+        return ids
+
+    def fill(self, megabytes: int | None = None) -> int:
+        """Decode everything that is not in memory yet, as far as there is room; returns the megabytes left.
+
+        Call it before loader processes are started: they share what is there. megabytes: the room, if not `cache_mb`.
+        """
+        if megabytes is not None:
+            self.store.left = megabytes << 20
+        rows = [index for index, pair in enumerate(self.pairs) if pair not in self.store]
+        room = self.store.left > 0
+
+        def fetch(index: int) -> None:
+            nonlocal room
+            if room:
+                with contextlib.suppress(UserError):  # named when it is its turn
+                    self.pixels(index)
+                    room = room and self.pairs[index] in self.store
+
+        with ThreadPoolExecutor(cores()) as pool:
+            for _ in progress(pool.map(fetch, rows), "decoding", len(rows)):
+                pass
+        return self.store.left >> 20
+
+    def verify(self) -> list[str]:
+        """Read the pairs (the first 5000), take the unreadable ones out, return and report one line for each."""
+        bad = unreadable(self.pixels, range(len(self.pairs)), "reading pairs")
+        if bad:
+            self.report.unreadable += list(bad.values())
+            self.report.pairs = self.pairs = [pair for i, pair in enumerate(self.pairs) if i not in bad]
+        if not self.pairs:
+            raise UserError(
+                f"{self.target.path}: none of its {len(bad)} pairs can be read ({next(iter(bad.values()))})"
+            )
+        return list(bad.values())
+
+    def _readable(self, index: int) -> tuple[int, Pixels]:
+        """In training an unreadable pair is named on stderr once and the next readable one takes its place."""
+        for step in range(len(self.pairs)):
+            candidate = (index + step) % len(self.pairs)
+            try:
+                return candidate, self.pixels(candidate)
+            except UserError as error:
+                if not self.augment:
+                    raise
+                if candidate not in self._warned:
+                    self._warned.add(candidate)
+                    print(f"warning: {error}; the next pair is used instead", file=sys.stderr, flush=True)
+        raise UserError(f"{self.target.path}: none of its {len(self.pairs)} pairs can be read")
+
+    def _pair_fit(self, source_size: tuple[int, int], target_size: tuple[int, int]) -> str:
+        if self.fit != "auto":
+            return self.fit
+        if preprocess.choose_fit(target_size, "photo") == "stretch":
+            return "stretch"
+        across, down = source_size[0] * target_size[1], source_size[1] * target_size[0]
+        return "crop" if abs(across - down) <= 0.02 * across else "stretch"
+
     def _row(self, pixels: Pixels, name: str) -> tuple[Any, ...]:
-        as_is = self.as_bytes and self.task.source != "labels"  # ids are bytes anyway
-        source = byte_tensor(pixels.source) if as_is else pixels_to_source(pixels.source, self.task)
-        target = byte_tensor(pixels.target) if self.as_bytes else photo_tensor(pixels.target)
+        if self.as_bytes and self.task.source != "labels":  # ids are bytes anyway
+            source = preprocess.byte_tensor(pixels.source)
+        else:
+            source = preprocess.pixels_to_source(pixels.source, self.task)
+        target = preprocess.byte_tensor(pixels.target) if self.as_bytes else preprocess.photo_tensor(pixels.target)
         if not self.with_labels:
             return source, target, name
         assert pixels.labels is not None
-        return source, target, name, byte_tensor(_resized(pixels.labels, self.target_size, nearest=True))[0]
+        return source, target, name, preprocess.byte_tensor(_resized(pixels.labels, self.target_size, nearest=True))[0]
 
     def _vary(self, pixels: Pixels, index: int, seed: int, drawn: np.ndarray | None = None) -> Pixels:
         """drawn: the label map of the source's photo, where that is another one than the target's."""
         source, target, labels = pixels
-        ids = self.task.source == "labels"
-        rng = item_rng(seed) if self.augment else None
+        kind, ids = self.task.source, self.task.source == "labels"
+        rng = item_rng(seed if self.augment else index)
+        style = pick_style(self.styles, index, rng if self.augment else None) if self.draws else ""
+        begun = self.augment and kind == "sketch" and self.unfinished > 0 and rng.random() < self.unfinished
         if self.draws:
-            style = pick_style(self.styles, index, rng)
-            begun = rng is not None and self.unfinished > 0 and rng.random() < self.unfinished
             maps = labels if drawn is None else drawn
-            source = draw_sketch(style, source, maps, rng or item_rng(index), size=self.size, unfinished=begun)
-        elif self.task.source == "sketch" and rng is not None and self.unfinished > 0:
-            if rng.random() < self.unfinished:
-                source = begin_sketch(source, rng)
-        elif self.task.source == "photo":
+            source = draw_sketch(style, source, maps, rng, size=self.size, unfinished=begun)
+        elif begun:
+            source = begin_sketch(source, rng)
+        elif kind == "photo":
             source = _resized(source, self.size)
-        if rng is not None and self.task.augment_flip:
+        if self.augment and self.task.augment_flip:
             flip_source, flip_target = rng.random() < 0.5, rng.random() < 0.5
             if self.together and not self.task.frontalize:
                 flip_target = flip_source
             source = mirror(source, labels=ids) if flip_source else source
             target = mirror(target) if flip_target else target
             labels = mirror(labels, labels=True) if flip_target and labels is not None else labels
-        if rng is not None and self.jitter:
+        if self.augment and self.jitter:
             corner = rng.random(2)
             source = cut_at_random(source, corner, labels=ids)
             corner = corner if self.together else rng.random(2)
             target = cut_at_random(target, corner)
             labels = None if labels is None else cut_at_random(labels, corner, labels=True)
-        if self.factors and self.task.source == "photo":
-            source = degrade(
-                source, self.factors[int(rng.integers(len(self.factors))) if rng else index % len(self.factors)]
-            )
-        if rng is not None and self.roughen and self.task.source == "sketch":
+        if self.factors and kind == "photo":
+            choice = int(rng.integers(len(self.factors))) if self.augment else index % len(self.factors)
+            source = preprocess.degrade(source, self.factors[choice])
+        if self.augment and self.roughen and kind == "sketch":
             source = roughen_sketch(source, rng)
         return Pixels(source, target, labels)
 
@@ -133,3 +271,35 @@ def _resized(pixels: np.ndarray, side: int, *, nearest: bool = False) -> np.ndar
         return pixels
     resample = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(pixels).resize((side, side), resample))
+
+
+def unreadable(read: Callable[[T], object], items: Sequence[T], title: str) -> dict[T, str]:
+    """Of the first 5000 items those that cannot be read, and why. title: of the progress bar."""
+    items = items[:VERIFIED]
+
+    def problem(item: T) -> str | None:
+        try:
+            read(item)
+        except UserError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(2) as pool:
+        reasons = progress(pool.map(problem, items), title, len(items))
+        return {item: reason for item, reason in zip(items, reasons) if reason}
+
+
+def progress(items: Iterable[T], title: str, total: int) -> tqdm[T]:
+    """The items behind a bar that comes when they take longer than three seconds, on terminals alone."""
+    return tqdm(items, title, total, unit="img", delay=3, leave=False, disable=None, dynamic_ncols=True)
+
+
+def _opened(where: Where) -> ImageSource:
+    return where if isinstance(where, ImageSource) else open_source(where)
+
+
+def _same_place(source: Where, target: Where) -> bool:
+    """Whether both are one source or one path."""
+    if isinstance(source, ImageSource) or isinstance(target, ImageSource):
+        return source is target
+    return Path(source).expanduser().resolve() == Path(target).expanduser().resolve()

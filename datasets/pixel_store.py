@@ -1,4 +1,4 @@
-"""Decoded pixels in few large blocks of memory, which processes that are forked later share instead of copying."""
+"""Decoded pixels in memory, up to a limit; processes that are forked later share them."""
 
 from __future__ import annotations
 
@@ -7,66 +7,35 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-BLOCK = 64 << 20  # bytes allocated at a time; what is not written to is not used
+_LOCK = threading.Lock()  # no part of a store, which can be sent to other processes
 
 
 class PixelStore:
-    """Tuples of uint8 arrays by key, up to a number of megabytes in all. Safe for threads.
-
-    Blocks instead of one array per picture: a forked process that looks at a Python object copies its page, since it
-    counts references, but what lies in a block stays shared.
-    """
+    """Lists of uint8 arrays by key, up to a number of megabytes in all. Safe for threads."""
 
     def __init__(self, megabytes: int = 0):
         self.left = megabytes << 20
-        self._blocks: list[np.ndarray] = []
-        self._used = BLOCK  # of the last block
-        self._where: dict[Hashable, tuple[int, int, tuple[tuple[int, ...], ...]]] = {}
-        self._shapes: dict[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]] = {}
-        self._lock = threading.Lock()
+        self._kept: dict[Hashable, list[np.ndarray]] = {}
 
     def __len__(self) -> int:
-        return len(self._where)
+        return len(self._kept)
 
     def __contains__(self, key: Hashable) -> bool:
-        return key in self._where
+        return key in self._kept
 
     def put(self, key: Hashable, arrays: Sequence[np.ndarray]) -> bool:
         """Keep copies of these uint8 arrays; False, and nothing is kept, when there is no room or they are there."""
         size = sum(array.nbytes for array in arrays)
-        with self._lock:
-            if key in self._where or size > self.left or size > BLOCK:
+        with _LOCK:
+            if key in self._kept or size > self.left:
                 return False
-            if self._used + size > BLOCK:
-                self._blocks.append(np.empty(BLOCK, np.uint8))
-                self._used = 0
-            start = at = self._used
-            for array in arrays:
-                self._blocks[-1][at : at + array.size] = array.reshape(-1)
-                at += array.size
-            shapes = tuple(array.shape for array in arrays)
-            self._where[key] = (len(self._blocks) - 1, start, self._shapes.setdefault(shapes, shapes))
-            self._used, self.left = at, self.left - size
+            copies = [array.copy() for array in arrays]
+            for copy in copies:
+                copy.flags.writeable = False
+            self._kept[key] = copies
+            self.left -= size
         return True
 
     def get(self, key: Hashable) -> list[np.ndarray] | None:
-        """Views, not to be written to, of what was put there; None when there is nothing."""
-        place = self._where.get(key)
-        if place is None:
-            return None
-        block, at, shapes = place
-        arrays = []
-        for shape in shapes:
-            size = int(np.prod(shape))
-            view = self._blocks[block][at : at + size].reshape(shape)
-            view.flags.writeable = False
-            arrays.append(view)
-            at += size
-        return arrays
-
-    def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
+        """What was put there, not to be written to; None when there is nothing."""
+        return self._kept.get(key)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
+from datasets.pairs import PairedImages
 from psp.errors import UserError
 from psp.images.output import output_names
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from datasets.pairs import PairedImages
 
 T = TypeVar("T")
 
@@ -39,8 +36,8 @@ class PreparedSide:
 
     def __init__(self, pairs: PairedImages, side: Literal["source", "target"], n_images: int | None = None):
         self.pairs, self.side = pairs, side
-        images = pairs.target if side == "target" or pairs.source is None else pairs.source
-        self.path: Path = images.path
+        self._images = pairs.target if side == "target" or pairs.source is None else pairs.source
+        self.path: Path = self._images.path
         renamed = output_names((target for _, target in pairs.pairs), ".png")
         indices = spread(range(len(pairs.pairs)), n_images)
         self._index = {renamed[pairs.pairs[i][1]]: i for i in indices}
@@ -49,16 +46,13 @@ class PreparedSide:
     def label(self, name: str) -> str:
         """What messages call this image: path and name of the file that it comes from."""
         source, target = self.pairs.pairs[self._index[name]]
-        if self.side == "target" or self.pairs.source is None:
-            return self.pairs.target.label(target)
-        return self.pairs.source.label(source)
+        return self._images.label(target if self._images is self.pairs.target else source)
 
     def open(self, name: str, *, before: Callable[[Image.Image], object] = lambda image: None) -> Image.Image:
         """The prepared picture, small already; UserError naming the file when the pair cannot be read."""
-        try:
-            index = self._index[name]
-        except KeyError:
-            raise UserError(f"{self.path}: {name} is not one of its pairs") from None
+        index = self._index.get(name)
+        if index is None:
+            raise UserError(f"{self.path}: {name} is not one of its pairs")
         if self.side == "target":
             return Image.fromarray(self.pairs.pixels(index).target)
         source, _, _ = self.pairs[index]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from datasets.matching import SAME_NAME, match_names, pair_key
 from psp.errors import UserError
 from psp.files import name_number
 from psp.images.sources import ImageSource, open_source
-
-if TYPE_CHECKING:
-    from psp.tasks import Task
+from psp.tasks import Task
 
 PHOTOS = (
     "photos", "photo", "images", "image", "imgs", "faces", "face", "targets", "target", "real", "celeba-hq-img", "b",
@@ -43,40 +40,34 @@ class DataRoot:
     test_labels: ImageSource | None = None
 
 
-def open_data_root(path: str | Path, task: Task, *, test_share: float = TEST_SHARE, paired: bool = True) -> DataRoot:
+def open_data_root(path: str | Path, task: Task, *, paired: bool = True) -> DataRoot:
     """Find the two kinds of images below `path` and the split into train and test.
 
     Sub-folders are named by `task.source_dir` and `task.target_dir` or a common alias, in either case. Without train/
-    and test/ about `test_share` of the pairs, at least four of 40 and one of two, become the test set, chosen by a hash
+    and test/ about TEST_SHARE of the pairs, at least four of 40 and one of two, become the test set, chosen by a hash
     of their stems: the same pair is on the same side wherever and however often this is run. Not `paired`: the names
     need not match, and each side is split on its own. Raises UserError naming what is there.
     """
     root = open_source(path)
     notes: list[str] = []
     folders = _below_wrapper(root)
-    train = _find(folders, TRAIN)
+    train, test = _find(folders, TRAIN), _find(folders, TEST)
     if train is None:
-        source, target = _two_sides(root, folders, task, path, notes)
-        labels = labels_beside(root, folders)
-        return replace(_split(source, target, test_share, notes, paired), train_labels=labels, test_labels=labels)
-    train_labels = labels_beside(root.under(train))
-    train_source, train_target = _two_sides(root.under(train), None, task, f"{path}/{train}", notes)
-    test = _find(folders, TEST)
+        return _split(*_sides(root, task, path, notes), notes, paired)
+    source, target, labels = _sides(root.under(train), task, f"{path}/{train}", notes)
     if test is None:
         notes.append("no test folder")
-        parts = _split(train_source, train_target, test_share, notes, paired)
-        return replace(parts, train_labels=train_labels, test_labels=train_labels)
-    if (len(test_names := [f for f in folders if _last(f) in TEST])) > 1:
-        notes.append(f"test set: {test} (also there: {', '.join(n for n in test_names if n != test)})")
-    test_source, test_target = _two_sides(root.under(test), None, task, f"{path}/{test}", [])
-    test_labels = labels_beside(root.under(test))
-    return DataRoot(train_source, train_target, test_source, test_target, notes, train_labels, test_labels)
+        return _split(source, target, labels, notes, paired)
+    if others := [folder for folder in folders if _last(folder) in TEST and folder != test]:
+        notes.append(f"test set: {test} (also there: {', '.join(others)})")
+    test_source, test_target, test_labels = _sides(root.under(test), task, f"{path}/{test}", [])
+    return DataRoot(source, target, test_source, test_target, notes, labels, test_labels)
 
 
 def open_pair_folders(path: str | Path, task: Task) -> tuple[ImageSource | None, ImageSource]:
     """(source, target) of a folder or zip that holds both kinds of images, without a split; otherwise as
     `open_data_root`. A source of None means: make it from the target."""
-    return _two_sides(open_source(path), None, task, path, [])
+    return _sides(open_source(path), task, path, [])[:2]
 
 
 def two_kinds(path: str | Path) -> tuple[ImageSource, ImageSource, str]:
@@ -88,8 +79,7 @@ def two_kinds(path: str | Path) -> tuple[ImageSource, ImageSource, str]:
         other = _find([f for f in folders if f != photos], names)
         if photos and other:
             return root.under(photos), root.under(other), kind
-    there = ", ".join(sorted(_last(f) for f in folders)) or "images only"
-    raise UserError(f"{path}: needs photos/ and sketches/ or labels/ in it, found {there}", "see --root")
+    raise UserError(f"{path}: needs photos/ and sketches/ or labels/ in it, found {_listed(folders)}", "see --root")
 
 
 def train_part(path: str | Path) -> tuple[ImageSource, ImageSource | None] | None:
@@ -118,12 +108,16 @@ def _last(folder: str) -> str:
     return PurePosixPath(folder).name.lower()
 
 
+def _listed(folders: list[str]) -> str:
+    return ", ".join(sorted(map(_last, folders))) or "images only"
+
+
 def _below_wrapper(root: ImageSource) -> list[str]:
     """The folders to look at: those at the top, or below a single folder that wraps everything."""
     folders = root.folders()
-    depth = 1
+    depth = 0
     while True:
-        level = [f for f in folders if f.count("/") == depth - 1]
+        level = [f for f in folders if f.count("/") == depth]
         known = TRAIN + TEST + PHOTOS[:-1] + SKETCHES[:-1] + LABELS[:-1]
         if len(level) != 1 or _last(level[0]) in known or any("/" not in name for name in root.names):
             return level
@@ -131,35 +125,31 @@ def _below_wrapper(root: ImageSource) -> list[str]:
 
 
 def _find(folders: list[str], names: tuple[str, ...]) -> str | None:
-    for name in names:
-        for folder in folders:
-            if _last(folder) == name:
-                return folder
-    return None
+    return next((folder for name in names for folder in folders if _last(folder) == name), None)
 
 
-def _two_sides(
-    root: ImageSource, folders: list[str] | None, task: Task, where: str | Path, notes: list[str]
-) -> tuple[ImageSource | None, ImageSource]:
-    folders = _below_wrapper(root) if folders is None else folders
-    aliases = {"photo": PHOTOS, "sketch": SKETCHES, "labels": LABELS}[task.source]
+def _sides(
+    root: ImageSource, task: Task, where: str | Path, notes: list[str]
+) -> tuple[ImageSource | None, ImageSource, ImageSource | None]:
+    """Sources and photos of one part of a data root, and the label maps beside these. where: what messages call it."""
+    folders = _below_wrapper(root)
+    aliases: tuple[str, ...] = {"photo": (), "sketch": SKETCHES, "labels": LABELS}[task.source]
+    if task.source_dir != task.target_dir:
+        aliases = (task.source_dir.lower(), *aliases)
     target = _find(folders, (task.target_dir.lower(), *PHOTOS))
-    there = ", ".join(sorted(_last(f) for f in folders)) or "images only"
-    if task.source == "photo":
-        source = _find(folders, (task.source_dir.lower(),)) if task.source_dir != task.target_dir else None
-        if target is None and not _holds_only_images(folders):
-            raise UserError(f"{where}: no folder {task.target_dir!r} in it, found {there}", "see --data_root")
-        return (root.under(source) if source and source != target else None), root.under(target or "")
-    source = _find([f for f in folders if f != target], (task.source_dir.lower(), *aliases))
-    if target is not None and source is not None:
-        return root.under(source), root.under(target)
-    if task.source == "sketch" and (target is not None or _holds_only_images(folders)) and source is None:
+    source = _find([f for f in folders if f != target], aliases)
+    photos_alone = source is None and (target is not None or _holds_only_images(folders))
+    if task.source == "sketch" and photos_alone:
         notes.append("no sketches there: they are drawn from the photos on the fly")
-        return None, root.under(target or "")
-    raise UserError(
-        f"{where}: task {task.name} needs the folders {task.source_dir!r} and {task.target_dir!r}, found {there}",
-        "see --data_root",
-    )
+    elif task.source == "photo" and target is None and not _holds_only_images(folders):
+        raise UserError(f"{where}: no folder {task.target_dir!r} in it, found {_listed(folders)}", "see --data_root")
+    elif task.source != "photo" and (target is None or source is None):
+        raise UserError(
+            f"{where}: task {task.name} needs the folders {task.source_dir!r} and {task.target_dir!r}, "
+            f"found {_listed(folders)}",
+            "see --data_root",
+        )
+    return root.under(source) if source else None, root.under(target or ""), labels_beside(root, folders)
 
 
 def _holds_only_images(folders: list[str]) -> bool:
@@ -167,12 +157,14 @@ def _holds_only_images(folders: list[str]) -> bool:
     return not any(_last(f) in SKETCHES[:-1] + LABELS[:-1] + TRAIN + TEST for f in folders)
 
 
-def _split(source: ImageSource | None, target: ImageSource, share: float, notes: list[str], paired: bool) -> DataRoot:
+def _split(
+    source: ImageSource | None, target: ImageSource, labels: ImageSource | None, notes: list[str], paired: bool
+) -> DataRoot:
     """By a hash of the stem, over the pairs; unmatched files stay in the train part, whose report names them."""
     if source is not None and not paired:
-        one, other = (_split(None, side, share, [], True) for side in (source, target))
+        one, other = (_split(None, side, None, [], True) for side in (source, target))
         notes.append(f"{len(one.test_target)} sources and {len(other.test_target)} photos set apart for testing")
-        return DataRoot(one.train_target, other.train_target, one.test_target, other.test_target, notes)
+        return DataRoot(one.train_target, other.train_target, one.test_target, other.test_target, notes, labels, labels)
     report = match_names(source.names if source else target.names, target.names)
     pairs = report.pairs if source else [(name, name) for name in target.names]
     if len(pairs) < 2:
@@ -181,20 +173,20 @@ def _split(source: ImageSource | None, target: ImageSource, share: float, notes:
             f"{target.path}: {len(pairs)} pairs are too few to train and test{f' ({alone})' if alone else ''}",
             f"at least 2 are needed, {SAME_NAME} (--data_root)",
         )
-    ranked = sorted(pairs, key=lambda pair: (_share_of(pair_key(pair[1])[1]), pair[1]))
-    n_below = sum(_share_of(pair_key(pair[1])[1]) < share for pair in ranked)
-    test = ranked[: min(max(1, n_below, min(len(pairs) // 10, ENOUGH)), len(pairs) - 1)]
-    test_targets = {pair[1] for pair in test}
-    test_sources = {pair[0] for pair in test}
-    notes.append(f"{len(test)} of {len(pairs)} pairs set apart for testing, by a hash of their names")
-    return DataRoot(
-        source.subset([n for n in source.names if n not in test_sources]) if source else None,
-        target.subset([n for n in target.names if n not in test_targets]),
-        source.subset([n for n in source.names if n in test_sources]) if source else None,
-        target.subset([n for n in target.names if n in test_targets]),
-        notes,
-    )
+
+    def place(pair: tuple[str, str]) -> float:
+        return name_number(pair_key(pair[1])[1]) / 2**64
+
+    n_below = sum(place(pair) < TEST_SHARE for pair in pairs)
+    n_test = min(max(1, n_below, min(len(pairs) // 10, ENOUGH)), len(pairs) - 1)
+    test = sorted(pairs, key=lambda pair: (place(pair), pair[1]))[:n_test]
+    notes.append(f"{n_test} of {len(pairs)} pairs set apart for testing, by a hash of their names")
+    train_target, test_target = _apart(target, {photo for _, photo in test})
+    train_source, test_source = _apart(source, {name for name, _ in test}) if source else (None, None)
+    return DataRoot(train_source, train_target, test_source, test_target, notes, labels, labels)
 
 
-def _share_of(stem: str) -> float:
-    return name_number(stem) / 2**64
+def _apart(images: ImageSource, names: set[str]) -> tuple[ImageSource, ImageSource]:
+    """The images without those of these names, and these."""
+    others = [name for name in images.names if name not in names]
+    return images.subset(others), images.subset([name for name in images.names if name in names])

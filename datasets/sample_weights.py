@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from fnmatch import translate
 from pathlib import Path
 
 import numpy as np
 
+from datasets.matching import few
 from psp.errors import UserError, brief, shown
 from psp.files import read_text
-
-MAX_FILE_BYTES = 16 << 20
 
 
 def read_sample_weights(path: str | Path) -> dict[str, float]:
     """Glob pattern -> weight, of a JSON object such as {"aaf128_*": 0.33}. UserError when it is anything else."""
-    text = read_text(path, most=MAX_FILE_BYTES, name=f"--sample_weights {path}")
+    text = read_text(path, most=16 << 20, name=f"--sample_weights {path}")
     try:
         weights = json.loads(text, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
@@ -41,8 +41,8 @@ def check_weight(weight: object, *, where: str) -> None:
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     entries = dict(pairs)
     if len(entries) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"{shown(next(key for key in keys if keys.count(key) > 1))} is there twice")
+        (key, _), *_ = Counter(key for key, _ in pairs).most_common()
+        raise ValueError(f"{shown(key)} is there twice")
     return entries
 
 
@@ -77,8 +77,7 @@ def sample_weights(path: str | Path, names: Sequence[str]) -> tuple[np.ndarray, 
         raise UserError(f"--sample_weights {path}: all {len(names)} photos have the weight 0")
     lines = [f"an epoch holds {epoch_length(weights)} of {len(names)} photos, by --sample_weights"]
     if idle := [pattern for pattern, count in counts.items() if not count]:
-        some = ", ".join(idle[:5]) + (", ..." if len(idle) > 5 else "")
-        lines.append(f"warning: {len(idle)} patterns of --sample_weights {path} match no photo: {some}")
+        lines.append(f"warning: {len(idle)} patterns of --sample_weights {path} match no photo: {few(idle)}")
     return weights, lines
 
 

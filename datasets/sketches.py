@@ -39,10 +39,10 @@ def pencil(grey: np.ndarray) -> np.ndarray:
     return np.asarray(np.rint(255 * dodge**1.6), np.uint8)
 
 
-def xdog(grey: np.ndarray, *, sharpness: float = 24.0, threshold: float = 0.74, slope: float = 5.0) -> np.ndarray:
+def xdog(grey: np.ndarray) -> np.ndarray:
     """Extended difference of Gaussians, softly thresholded. uint8 [H,W] -> uint8 [H,W].
 
-    sharpness: weight p of the difference. threshold: grey in [0,1] above which paper stays white. slope: of the tanh.
+    The weight of the difference is 24, grey above 0.74 (of 1) stays white, the tanh has the slope 5.
     The grey is levelled first (divided by a wide blur) and counts for a quarter, so that dark skin, dark hair and dim
     photos keep white ground and only lines and small dark parts are drawn.
     """
@@ -51,8 +51,8 @@ def xdog(grey: np.ndarray, *, sharpness: float = 24.0, threshold: float = 0.74, 
     image = (image + 0.04) / (ndimage.gaussian_filter(image, 16.0 * unit, mode="nearest") + 0.04)
     fine = ndimage.gaussian_filter(image, 1.1 * unit, mode="nearest")
     coarse = ndimage.gaussian_filter(image, 1.1 * 1.6 * unit, mode="nearest")
-    response = 0.75 + 0.25 * np.minimum(fine, 1.0) + sharpness / 4 * (fine - coarse)
-    lines = np.where(response >= threshold, 1.0, 1.0 + np.tanh(slope * (response - threshold)))
+    response = 0.75 + 0.25 * np.minimum(fine, 1.0) + 24 / 4 * (fine - coarse)
+    lines = np.where(response >= 0.74, 1.0, 1.0 + np.tanh(5 * (response - 0.74)))
     return np.asarray(np.rint(255 * np.clip(lines, 0, 1)), np.uint8)
 
 

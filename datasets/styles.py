@@ -26,24 +26,21 @@ def parse_styles(text: str | None) -> Styles:
     """
     if text is None:
         return tuple(STYLES)
-    weights: dict[str, float] = {}
+    flag, weights = f"--sketch_styles {text!r}", dict[str, float]()
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, number = (piece.strip() for piece in part.partition("="))
-        if name not in STYLE_NAMES or name in weights:
-            problem = "is there twice" if name in weights else f"is not known; allowed are {', '.join(STYLE_NAMES)}"
-            raise UserError(f"--sketch_styles {text!r}: {shown(name)} {problem}")
+        if name in weights:
+            raise UserError(f"{flag}: {shown(name)} is there twice")
+        if name not in STYLE_NAMES:
+            raise UserError(f"{flag}: {shown(name)} is not known", f"allowed are {', '.join(STYLE_NAMES)}")
         try:
             weights[name] = float(number or 1)
         except ValueError:
             weights[name] = math.nan
         if not 0 <= weights[name] < math.inf:
-            raise UserError(
-                f"--sketch_styles {text!r}: {shown(number)} is no weight", f"expected for instance {name}=2"
-            )
+            raise UserError(f"{flag}: {shown(number)} is no weight", f"expected for instance {name}=2")
     if not any(weights.values()):
-        raise UserError(
-            f"--sketch_styles {text!r}: no style has a weight above 0", "expected for instance sobel=1,xdog=2"
-        )
+        raise UserError(f"{flag}: no style has a weight above 0", "expected for instance sobel=1,xdog=2")
     return {name: weight for name, weight in weights.items() if weight}
 
 

@@ -24,6 +24,7 @@ def open_data(config: Config, spec: DataSpec) -> tuple[PairedImages, PairedImage
     task = spec.task
     images = PairedImages if spec.paired else UnpairedImages
     root = open_data_root(config.data_root, task, paired=spec.paired)
+    beside = task.source != "labels"  # whether label maps are something beside the pairs
     common: dict[str, Any] = {
         "size": spec.size,
         "target_size": spec.target_size,
@@ -33,16 +34,13 @@ def open_data(config: Config, spec: DataSpec) -> tuple[PairedImages, PairedImage
         "resize_factors": config.resize_factors or None,
         "styles": parse_styles(config.sketch_styles or None),
         "as_bytes": True,
+        "with_labels": bool(spec.labels and beside and root.train_labels and root.test_labels),
     }
     changes: dict[str, Any] = {"augment": True, "roughen": config.roughen, "jitter": config.jitter}
     changes |= {"unfinished": config.unfinished, "cache_mb": config.cache_mb}
-    mapped = task.source != "labels"  # whether label maps are something beside the pairs
-    labels = {part: getattr(root, f"{part}_labels") if mapped else None for part in ("train", "test")}
-    with_labels = spec.labels and all(labels.values())
-    train = images(
-        task, root.train_source, root.train_target, labels=labels["train"], with_labels=with_labels, **changes, **common
-    )
-    test = images(task, root.test_source, root.test_target, labels=labels["test"], with_labels=with_labels, **common)
+    labels = (root.train_labels, root.test_labels) if beside else (None, None)
+    train = images(task, root.train_source, root.train_target, labels=labels[0], **changes, **common)
+    test = images(task, root.test_source, root.test_target, labels=labels[1], **common)
     for note in root.notes:
         print(f"data: {note}")
     for name, pairs in (("train", train), ("test", test)):

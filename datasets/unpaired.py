@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from datasets.matching import PairReport
-from datasets.pairs import PairedImages
-from datasets.pixel_pairs import Pixels, unreadable
+from datasets.pairs import PairedImages, Pixels, unreadable
 from psp.errors import UserError
+from psp.images.sources import ImageSource
 
 
 class UnpairedImages(PairedImages):
@@ -43,19 +43,21 @@ class UnpairedImages(PairedImages):
         pixels = Pixels(drawn.source, shown.target, shown.labels)
         return self._row(self._vary(pixels, first, seed, drawn=drawn.labels), self.pairs[second][1])
 
-    def verify(self, *, workers: int = 2, limit: int = 5000) -> list[str]:
-        """Read every image (the first `limit` of each side), take the unreadable ones out, return a line for each."""
+    def verify(self) -> list[str]:
+        """Read every image (the first 5000 of each side), take the unreadable ones out, return a line for each."""
         bad: list[str] = []
-        for side in ("source", "target"):
-            images = getattr(self, side)
-            if images is None:
-                continue
-            reasons = unreadable(images.open, images.names[:limit], workers, f"reading {side}s")
-            bad += reasons.values()
-            good = [name for name in images.names if name not in reasons]
-            if not good:
+
+        def readable(images: ImageSource, title: str) -> ImageSource:
+            reasons = unreadable(images.open, images.names, title)
+            bad.extend(reasons.values())
+            names = [name for name in images.names if name not in reasons]
+            if not names:
                 raise UserError(f"{images.path}: none of its {len(reasons)} images can be read ({bad[-1]})")
-            setattr(self, side, images.subset(good))
+            return images.subset(names)
+
+        if self.source is not None:
+            self.source = readable(self.source, "reading sources")
+        self.target = readable(self.target, "reading targets")
         self.report = self._match()
         self.report.unreadable = bad
         self.pairs = self.report.pairs

@@ -102,11 +102,11 @@ def find_steps(
     return torch.stack([with_unit(step, codes) for step in mixed])
 
 
-def shortcoming(moved: Numbers, own: int, names: Sequence[str]) -> str:
-    """Why a direction should not bear its measure's name, "" if it may."""
-    other = int(np.argmax(np.where(np.arange(len(moved)) == own, 0, np.abs(moved))))
-    if moved[own] < LEAST:
-        return f"moves it by {moved[own]:.2f} deviations only"
-    if abs(moved[other]) > moved[own]:
-        return f"moves {names[other]} more ({moved[other]:+.2f}) than itself ({moved[own]:+.2f})"
+def shortcoming(moved: Numbers, index: int, names: Sequence[str]) -> str:
+    """Why a direction should not bear the name of its measure, that of `index`; "" if it may."""
+    other = int(np.argmax(np.where(np.arange(len(moved)) == index, 0, np.abs(moved))))
+    if moved[index] < LEAST:
+        return f"moves it by {moved[index]:.2f} deviations only"
+    if abs(moved[other]) > moved[index]:
+        return f"moves {names[other]} more ({moved[other]:+.2f}) than itself ({moved[index]:+.2f})"
     return ""

@@ -49,48 +49,36 @@ class Reader:
 
     def read(self, example: Example) -> dict[str, np.ndarray]:
         """Pixels by role; UserError naming the file that cannot be read."""
-        result = self._open("result", example)
-        shape = self._shape(result.size)
-        pixels = {"result": _fitted(to_rgb(result), shape, Image.Resampling.BILINEAR)}
-        for role in example:
-            if role == "target":
-                pixels[role] = _fitted(to_rgb(self._open(role, example)), shape, Image.Resampling.BILINEAR)
-            elif role == "source":
-                pixels[role] = self._source(example, _scaled(shape))
-            elif role == "mixed":
-                pixels[role] = self._mixed(example, shape)
+        opened = {role: self.images[role].open(name) for role, name in example.items()}
+        shape = opened["result"].size if self.size is None else (self.size, self.size)
+        if self.size is None and max(shape) > MAX_SIDE:
+            shape = _scaled(shape)
+        photos = [role for role in opened if role in ("result", "target")]
+        pixels = {role: _fitted(to_rgb(opened[role]), shape) for role in photos}
+        if "source" in opened:
+            name = self.images["source"].label(example["source"])
+            pixels["source"] = self._source(opened["source"], _scaled(shape), name)
+        if "mixed" in opened:
+            name = self.images["mixed"].label(example["mixed"])
+            pixels["mixed"] = np.stack([_fitted(part, shape) for part in _variants(to_rgb(opened["mixed"]), name)])
         return pixels
 
-    def _open(self, role: str, example: Example) -> Image.Image:
-        return self.images[role].open(example[role])
-
-    def _shape(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(width, height) at which an example is compared."""
-        if self.size is not None:
-            return (self.size, self.size)
-        return size if max(size) <= MAX_SIDE else _scaled(size)
-
-    def _source(self, example: Example, shape: tuple[int, int]) -> np.ndarray:
-        image = self._open("source", example)
-        if self.source_kind == "photo":
-            return _fitted(to_rgb(image), shape, Image.Resampling.BILINEAR)
-        if self.source_kind == "sketch":
-            return _fitted(to_grey(image), shape, Image.Resampling.BILINEAR)
-        name = self.images["source"].label(example["source"])
+    def _source(self, image: Image.Image, shape: tuple[int, int], name: str) -> np.ndarray:
+        if self.source_kind != "labels":
+            return _fitted(to_rgb(image) if self.source_kind == "photo" else to_grey(image), shape)
         ids = label_ids(image, get_label_map(self.label_map), len(LABELS), name)
         return _fitted(Image.fromarray(ids), shape, Image.Resampling.NEAREST)
 
-    def _mixed(self, example: Example, shape: tuple[int, int]) -> np.ndarray:
-        strip = to_rgb(self._open("mixed", example))
-        side = strip.height
-        if strip.width % side or strip.width < 3 * side:
-            label = self.images["mixed"].label(example["mixed"])
-            raise UserError(
-                f"{label}: {strip.width}x{strip.height} is no strip of the input and two or more squares",
-                "--mixed takes what scripts/style_mixing.py writes",
-            )
-        parts = [strip.crop((x, 0, x + side, side)) for x in range(side, strip.width, side)]
-        return np.stack([_fitted(part, shape, Image.Resampling.BILINEAR) for part in parts])
+
+def _variants(strip: Image.Image, name: str) -> list[Image.Image]:
+    """The squares of a strip but the first, which is the input."""
+    side = strip.height
+    if strip.width % side or strip.width < 3 * side:
+        raise UserError(
+            f"{name}: {strip.width}x{strip.height} is no strip of the input and two or more squares",
+            "--mixed takes what scripts/style_mixing.py writes",
+        )
+    return [strip.crop((x, 0, x + side, side)) for x in range(side, strip.width, side)]
 
 
 def _scaled(shape: tuple[int, int]) -> tuple[int, int]:
@@ -99,7 +87,9 @@ def _scaled(shape: tuple[int, int]) -> tuple[int, int]:
     return (max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale)))
 
 
-def _fitted(image: Image.Image, shape: tuple[int, int], resample: Image.Resampling) -> np.ndarray:
+def _fitted(
+    image: Image.Image, shape: tuple[int, int], resample: Image.Resampling = Image.Resampling.BILINEAR
+) -> np.ndarray:
     """The image cut around its centre to the proportions of `shape` (2 % off is none), then resized to it."""
     if image.size != shape:
         width, height = image.size

@@ -51,17 +51,15 @@ class FaceProbe:
     def look(self, images: Tensor) -> Seen:
         """RGB faces [B,3,S,S] in [-1,1], FFHQ-aligned."""
         images = images.to(self.device).float()
-        small = images if images.shape[-1] == SIDE else resize(images, SIDE)
+        small = resize(images, SIDE)
         scores = self._parser.scores(small)
         ids = scores.argmax(1).to(torch.uint8).cpu().numpy()
-        found = [measure_face(*pair) for pair in zip(to_pixels(small), ids, strict=True)]
+        faces = [measure_face(*pair) for pair in zip(to_pixels(small), ids, strict=True)]
         likely = scores.softmax(1)[:, GLASSES].mean((1, 2))  # their area is 0 until the parser is sure of them
-        for one, share in zip(found, likely.tolist(), strict=True):
-            one["glasses"] = math.log(share + FAINT)
-        descriptors = self._dlib(images).double().cpu().numpy()
-        return self.complete(
-            Seen(np.array([[one.get(name, np.nan) for name in MEASURES] for one in found]), descriptors)
-        )
+        for face, share in zip(faces, likely.tolist(), strict=True):
+            face["glasses"] = math.log(share + FAINT)
+        measures = np.array([[face.get(name, np.nan) for name in MEASURES] for face in faces])
+        return self.complete(Seen(measures, self._dlib(images).double().cpu().numpy()))
 
     def complete(self, seen: Seen) -> Seen:
         """What was seen, with the measures that were learned since."""
@@ -74,7 +72,7 @@ class FaceProbe:
 
         Returns for each the correlation with the labels in two-fold cross-validation. UserError: too few labels.
         """
-        told: dict[str, float] = {}
+        correlations: dict[str, float] = {}
         for name, values in labels.items():
             known = np.isfinite(values)
             if known.sum() < FEWEST or np.ptp(values[known]) == 0:
@@ -87,10 +85,10 @@ class FaceProbe:
             for fold in (folds, ~folds):
                 weights, offset = _ridge(x[~fold], y[~fold])
                 guess[fold] = x[fold] @ weights + offset
-            told[name] = float(np.corrcoef(guess, y)[0, 1])
+            correlations[name] = float(np.corrcoef(guess, y)[0, 1])
             self._learned.append(_ridge(x, y))
             self.names.append(name)
-        return told
+        return correlations
 
 
 def _ridge(x: Numbers, y: Numbers) -> tuple[Numbers, float]:

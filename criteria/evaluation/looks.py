@@ -78,14 +78,12 @@ class LookJudge:
     def against_photos(self, faces: Sequence[Tensor]) -> dict[str, float]:
         """One face [1,3,S,S] for each photo: frechet, the squared distance of both sets' features; lpips; identity,
         the mean distance of dlib's descriptors."""
-        found: dict[str, float] = {}
-        made = self._features(faces)
-        if made is not None and self.real is not None:
-            found["frechet"] = frechet_of_features(made, self.real)
-        pairs = list(zip(faces, self.photos, strict=True))
-        found["lpips"] = float(np.mean([float(self.lpips(face, photo)) for face, photo in pairs]))
-        distances = [float((self.people(face) - one).norm()) for face, one in zip(faces, self.known, strict=True)]
-        return found | {"identity": float(np.mean(distances))}
+        features, frechet = self._features(faces), {}
+        if features is not None and self.real is not None:
+            frechet["frechet"] = frechet_of_features(features, self.real)
+        lpips = [float(self.lpips(face, photo)) for face, photo in zip(faces, self.photos, strict=True)]
+        identity = [float((self.people(face) - one).norm()) for face, one in zip(faces, self.known, strict=True)]
+        return {**frechet, "lpips": float(np.mean(lpips)), "identity": float(np.mean(identity))}
 
     @torch.inference_mode()
     def among(self, several: Sequence[Tensor]) -> dict[str, float]:

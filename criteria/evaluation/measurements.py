@@ -36,18 +36,14 @@ class Measurement:
 
     roles: what it looks at. function: role -> uint8 [B,...] arrays of one shape, to [B,K] numbers.
     settings: networks, weights, version; they are recorded, and what was kept under others is not used.
-    shared: the name under which its numbers are kept, where several compute the same (default: its own).
+    kept_as: the name under which its numbers are kept, where several compute the same (default: its own).
     """
 
     name: str
     roles: tuple[str, ...]
     function: Callable[[Arrays], np.ndarray]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    shared: str = ""
-
-    @property
-    def kind(self) -> str:
-        return self.shared or self.name
+    kept_as: str = ""
 
 
 def rgb(pixels: np.ndarray, device: torch.device) -> Tensor:
@@ -69,6 +65,11 @@ def in_fixed_batches(function: Callable[..., Tensor], *inputs: Tensor) -> np.nda
     return numbers[:, None] if numbers.ndim == 1 else numbers
 
 
+def compared(distance: Callable[..., Tensor], device: torch.device) -> Callable[[Arrays], np.ndarray]:
+    """A distance of images in [-1,1], measured between result and target."""
+    return lambda pixels: in_fixed_batches(distance, rgb(pixels["result"], device), rgb(pixels["target"], device))
+
+
 def pixel_errors(device: torch.device) -> Measurement:
     """mse, psnr, ssim and l2_norm of the 8-bit images, in float64 (0..255)."""
 
@@ -88,12 +89,8 @@ def pixel_errors(device: torch.device) -> Measurement:
 def lpips_distance(net: Trunk, device: torch.device) -> Measurement:
     """LPIPS of result and target."""
     network = LPIPS(net, download=False).to(device)
-
-    def measure(pixels: Arrays) -> np.ndarray:
-        return in_fixed_batches(network, rgb(pixels["result"], device), rgb(pixels["target"], device))
-
     settings = {"version": 1, "network": f"LPIPS v0.1 ({net})", "weights": _weights(network)}
-    return Measurement(f"lpips_{net}", ("result", "target"), measure, settings)
+    return Measurement(f"lpips_{net}", ("result", "target"), compared(network, device), settings)
 
 
 def diversity(device: torch.device) -> Measurement:
@@ -125,11 +122,8 @@ def identity_distance(device: torch.device) -> Measurement:
         distances: Tensor = (network(a).double() - network(b).double()).norm(dim=1)
         return distances
 
-    def measure(pixels: Arrays) -> np.ndarray:
-        return in_fixed_batches(distance, rgb(pixels["result"], device), rgb(pixels["target"], device))
-
     settings = {"version": 1, "network": "dlib_face_recognition_resnet_model_v1"}
-    return Measurement("identity", ("result", "target"), measure, settings)
+    return Measurement("identity", ("result", "target"), compared(distance, device), settings)
 
 
 def features_of(role: str, extractor: Extractor, device: torch.device) -> Measurement:
@@ -141,7 +135,7 @@ def features_of(role: str, extractor: Extractor, device: torch.device) -> Measur
 
     settings = {"version": 1, "extractor": extractor.name, "weights": extractor.weights}
     name = "features_result" if role == "result" else "features_real"
-    return Measurement(name, (role,), measure, settings, shared="features")
+    return Measurement(name, (role,), measure, settings, kept_as="features")
 
 
 def edges() -> Measurement:
@@ -166,15 +160,15 @@ def parsing(against: str, device: torch.device) -> Measurement:
         target = reference.long() if against == "source" else network.parse(reference).long()
         rows = []
         for a, b in zip(guess, target, strict=True):
-            own, other = (torch.bincount(x.flatten(), minlength=CLASSES) for x in (a, b))
+            in_result, in_reference = (torch.bincount(ids.flatten(), minlength=CLASSES) for ids in (a, b))
             common = torch.bincount(a[a == b], minlength=CLASSES)
-            rows.append(torch.cat([common, own + other - common, other]))
+            rows.append(torch.cat([common, in_result + in_reference - common, in_reference]))
         return torch.stack(rows)
 
     def measure(pixels: Arrays) -> np.ndarray:
-        reference = pixels[against]
-        given = torch.from_numpy(reference).to(device) if against == "source" else rgb(reference, device)
-        return in_fixed_batches(counts, rgb(pixels["result"], device), given)
+        ids = against == "source"
+        reference = torch.from_numpy(pixels[against]).to(device) if ids else rgb(pixels[against], device)
+        return in_fixed_batches(counts, rgb(pixels["result"], device), reference)
 
     settings = {"version": 1, "against": against, "parser": BUNDLED.name, "sha256": file_hash(BUNDLED)}
     return Measurement("parsing", ("result", against), measure, settings)

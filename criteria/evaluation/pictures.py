@@ -6,25 +6,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image
 
 from criteria.evaluation.examples import Example, Reader
 from criteria.evaluation.registry import Metric
-from psp.errors import UserError
 from psp.files import atomic_open
 from psp.images.labels import colourise
 from psp.images.output import save_image
-from psp.images.sheets import FAINT, INK, PAPER, font, resized, small_plots
+from psp.images.sheets import PAPER, sheet, small_plots
 
 SHOWN = 6
 
 
-def save_histograms(metrics: Mapping[str, Metric], values: Mapping[str, np.ndarray], path: Path, *, title: str) -> bool:
-    """One histogram per metric that differs between images, its mean marked; False where there is nothing to draw."""
+def save_histograms(metrics: Mapping[str, Metric], values: Mapping[str, np.ndarray], path: Path, *, title: str) -> None:
+    """One histogram per metric that differs between images, its mean marked; no file where there is nothing to draw."""
     drawn = {name: column[np.isfinite(column)] for name, column in values.items() if name != "verification"}
     drawn = {name: column for name, column in drawn.items() if len(column)}
     if not drawn:
-        return False
+        return
     from matplotlib.ticker import MaxNLocator
 
     means = {name: float(column.mean()) for name, column in drawn.items()}
@@ -37,54 +36,42 @@ def save_histograms(metrics: Mapping[str, Metric], values: Mapping[str, np.ndarr
     figure.suptitle(f"{title}: {len(next(iter(drawn.values())))} images", fontsize=11)
     with atomic_open(path) as file:
         figure.savefig(file, format="png")
-    return True
 
 
 def save_extremes(
     examples: Mapping[str, Example], reader: Reader, names: Sequence[str], column: np.ndarray, metric: Metric,
-    path: Path, *, title: str, shown: int = SHOWN,
-) -> bool:  # fmt: skip
-    """The best results on the left, the worst on the right, each with its input and ground truth; False without any."""
+    path: Path, *, title: str,
+) -> None:  # fmt: skip
+    """The best results on the left, the worst on the right, each with input and ground truth. No file without any."""
     order = [int(i) for i in np.argsort(column, kind="stable") if np.isfinite(column[i])]
     if metric.better == "higher":
         order.reverse()
-    count = min(shown, (len(order) + 1) // 2)
+    count = min(SHOWN, (len(order) + 1) // 2)
     if count == 0:
-        return False
+        return
     sides = {"best": order[:count], "worst": order[::-1][: min(count, len(order) - count)]}
-    roles = [role for role in ("source", "result", "target") if role in reader.images]
-    words = {"source": "input", "result": "result", "target": "ground truth"}
-    cell, gap, line, wide = 144, 6, 20, 36
-    width = len(roles) * cell + (len(roles) - 1) * gap
-    top = 16 + 26 + 2 * line
-    canvas = Image.new("RGB", (32 + 2 * width + wide, top + count * (cell + line + gap) + 8), PAPER)
-    draw = ImageDraw.Draw(canvas)
-    draw.text((16, 12), f"{title}, by {metric.title}", INK, font=font(16))
-    for side, (word, chosen) in enumerate(sides.items()):
-        left = 16 + side * (width + wide)
-        draw.text((left, 16 + 26), f"{word} {len(chosen)} of {len(order)}", INK, font=font(13))
-        for k, role in enumerate(roles):
-            draw.text((left + k * (cell + gap), 16 + 26 + line), words[role], FAINT, font=font(12))
-        for row, i in enumerate(chosen):
-            y = top + row * (cell + line + gap)
-            for k, picture in enumerate(_pictures(examples[names[i]], reader, roles)):
-                canvas.paste(resized(picture, cell), (left + k * (cell + gap), y))
-            text = f"{column[i]:.4g}  {names[i]}"
-            draw.text((left, y + cell + 2), text if len(text) < 60 else text[:57] + "...", FAINT, font=font(12))
+    titles = {"source": "input", "result": "result", "target": "ground truth"}
+    roles = [role for role in titles if role in reader.images]
+    sheets = [
+        sheet(
+            [_pictures(examples[names[i]], reader, roles) for i in chosen],
+            [titles[role] for role in roles],
+            title=f"{title}, by {metric.title}: {extreme} {len(chosen)} of {len(order)}",
+            row_labels=[f"{column[i]:.4g}  {names[i]}" for i in chosen],
+            breaks=(),
+            cell=144,
+        )
+        for extreme, chosen in sides.items()
+        if chosen
+    ]
+    canvas = Image.new("RGB", (len(sheets) * sheets[0].width, sheets[0].height), PAPER)
+    for number, side in enumerate(sheets):
+        canvas.paste(side, (number * side.width, 0))
     save_image(canvas, path)
-    return True
 
 
 def _pictures(example: Example, reader: Reader, roles: Sequence[str]) -> list[Image.Image]:
-    try:
-        pixels = reader.read(example)
-    except UserError:  # it was there when it was measured
-        return []
-    images = []
-    for role in roles:
-        array = pixels[role]
-        if role == "source" and array.ndim == 2 and reader.source_kind == "labels":
-            array = colourise(array)
-        image = Image.fromarray(array).convert("RGB")
-        images.append(ImageOps.pad(image, (max(image.size),) * 2, color=PAPER))
-    return images
+    pixels = reader.read(example)
+    if reader.source_kind == "labels" and "source" in pixels:
+        pixels["source"] = colourise(pixels["source"])
+    return [Image.fromarray(pixels[role]) for role in roles]

@@ -83,36 +83,21 @@ def _column(measurement: str, index: int = 0) -> Callable[[Numbers], np.ndarray]
     return lambda numbers: numbers[measurement][:, index].astype(np.float64)
 
 
-def _verified(numbers: Numbers) -> np.ndarray:
-    return (numbers["identity"][:, 0] < SAME_PERSON).astype(np.float64)
+def _of_sets(measure: Callable[[np.ndarray, np.ndarray], dict[str, Any]]) -> Callable[[Numbers], dict[str, Any]]:
+    """A measure of results and real photos by their features, with the sizes of both sets."""
+
+    def overall(numbers: Numbers) -> dict[str, Any]:
+        results, real = numbers["features_result"], numbers["features_real"]
+        sizes = {"n_results": len(results), "n_real": len(real), "dimensions": results.shape[1]}
+        return measure(results, real) | sizes
+
+    return overall
 
 
-def _sets(numbers: Numbers) -> tuple[np.ndarray, np.ndarray]:
-    return numbers["features_result"], numbers["features_real"]
-
-
-def _counts(numbers: Numbers) -> dict[str, Any]:
-    results, real = _sets(numbers)
-    return {"n_results": len(results), "n_real": len(real), "dimensions": results.shape[1]}
-
-
-def _frechet(numbers: Numbers) -> dict[str, Any]:
-    return {"value": frechet_of_features(*_sets(numbers)), **_counts(numbers)}
-
-
-def _kid(numbers: Numbers) -> dict[str, Any]:
-    mean, std = kid(*_sets(numbers))
-    size = min(1000, *(len(x) for x in _sets(numbers)))
-    return {"value": mean, "std": std, "subsets": 100, "subset_size": size, "seed": 0, **_counts(numbers)}
-
-
-def _precision(numbers: Numbers) -> dict[str, Any]:
-    return {"value": covered(*_sets(numbers)), **_counts(numbers)}
-
-
-def _recall(numbers: Numbers) -> dict[str, Any]:
-    results, real = _sets(numbers)
-    return {"value": covered(real, results), **_counts(numbers)}
+def _kid(results: np.ndarray, real: np.ndarray) -> dict[str, Any]:
+    mean, std = kid(results, real)
+    size = min(1000, len(results), len(real))
+    return {"value": mean, "std": std, "subsets": 100, "subset_size": size, "seed": 0}
 
 
 def _edge_sides(numbers: Numbers) -> dict[str, Any]:
@@ -129,8 +114,7 @@ def _parsed(numbers: Numbers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _image_miou(numbers: Numbers) -> np.ndarray:
     common, either, reference = _parsed(numbers)
     present = reference > 0
-    shares: np.ndarray = (np.where(present, common / np.maximum(either, 1), 0).sum(1)) / np.maximum(present.sum(1), 1)
-    return shares
+    return np.asarray(np.where(present, common / np.maximum(either, 1), 0).sum(1) / np.maximum(present.sum(1), 1))
 
 
 def _set_miou(numbers: Numbers) -> dict[str, Any]:
@@ -184,28 +168,28 @@ METRICS: dict[str, Metric] = {
     ),
     "verification": Metric(
         "same person", "higher", f"share of the results whose ID distance is below dlib's threshold {SAME_PERSON}",
-        _PAIR, ("identity",), _verified, digits=3,
+        _PAIR, ("identity",), lambda numbers: (numbers["identity"][:, 0] < SAME_PERSON).astype(np.float64), digits=3,
     ),
     "fid": Metric(
         "Fréchet distance", "lower",
         "squared Fréchet distance of the Gaussians fitted to the feature vectors of results and ground truth (or "
         "--real); it depends on the network, the weights and the number of images, all named here",
-        _SETS, _FEATURES, None, _frechet, digits=2,
+        _SETS, _FEATURES, None, _of_sets(lambda a, b: {"value": frechet_of_features(a, b)}), digits=2,
     ),
     "kid": Metric(
         "KID", "lower",
         "unbiased squared MMD of the feature vectors, kernel (x.y / dimensions + 1)^3, mean over random subsets",
-        _SETS, _FEATURES, None, _kid, digits=5,
+        _SETS, _FEATURES, None, _of_sets(_kid), digits=5,
     ),
     "precision": Metric(
         "precision", "higher",
         "share of results inside the ground truth's manifold of 3rd nearest neighbours (Kynkaanniemi et al. 2019)",
-        _SETS, _FEATURES, None, _precision, digits=3,
+        _SETS, _FEATURES, None, _of_sets(lambda a, b: {"value": covered(a, b)}), digits=3,
     ),
     "recall": Metric(
         "recall", "higher",
         "share of the ground truth inside the results' manifold of 3rd nearest neighbours (Kynkaanniemi et al. 2019)",
-        _SETS, _FEATURES, None, _recall, digits=3,
+        _SETS, _FEATURES, None, _of_sets(lambda a, b: {"value": covered(b, a)}), digits=3,
     ),
     "diversity": Metric(
         "diversity", "higher", "mean LPIPS (alex) over all pairs of the faces made from one input with other styles",
@@ -270,8 +254,7 @@ def choose(names: Sequence[str], setup: Setup) -> Chosen:
             chosen.unavailable[name] = str(error)
             continue
         chosen.metrics[name] = metric
-    used = {key for metric in chosen.metrics.values() for key in metric.measurements}
-    chosen.measurements = {key: value for key, value in built.items() if key in used}
+        chosen.measurements |= {key: built[key] for key in metric.measurements}
     return chosen
 
 
@@ -282,12 +265,9 @@ def parse_metrics(text: str | None) -> list[str]:
     """
     if text is None or text.strip().lower() == "all":
         return list(METRICS)
-    words = [part.strip().lower() for part in text.split(",") if part.strip()]
-    given = [PSP_METRICS.get(word, word) for word in words]
-    unknown = [name for name in given if name not in METRICS]
-    if unknown or not given:
-        raise UserError(
-            f"--metrics {text!r}: {unknown[0] if unknown else 'nothing'} is no metric",
-            f"choose from {', '.join(METRICS)}",
-        )
-    return [name for name in METRICS if name in given]
+    parts = [part.strip().lower() for part in text.split(",") if part.strip()]
+    names = [PSP_METRICS.get(part, part) for part in parts]
+    unknown = next((name for name in names or ["nothing"] if name not in METRICS), None)
+    if unknown:
+        raise UserError(f"--metrics {text!r}: {unknown} is no metric", f"choose from {', '.join(METRICS)}")
+    return [name for name in METRICS if name in names]

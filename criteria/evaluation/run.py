@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -41,21 +42,17 @@ def measure(
     *,
     batch_size: int = 8,
     workers: int = 2,
-    quiet: bool = False,
 ) -> Measured:
     """Measure all examples. A file that cannot be read is named on stderr, and its example left out."""
     numbers_of: dict[str, Numbers] = {}
     report = Measured()
     shapes: dict[str, str] = {}
-    with tqdm(total=len(examples), desc="measured", unit="image", disable=True if quiet else None) as bar:
+    with tqdm(total=len(examples), desc="measured", unit="image", disable=None) as bar:
 
         def compute(items: Sequence[Example], inputs: Sequence[dict[str, np.ndarray]]) -> list[Numbers | Exception]:
             with memory_errors("use a smaller --test_batch_size or --device cpu"):
                 rows, kept = _measure_batch(inputs, measurements, cache)
             report.kept += kept
-            for item, pixels in zip(items, inputs, strict=True):
-                height, width = pixels["result"].shape[:2]
-                shapes[item["result"]] = f"{width}x{height}"
             return list(rows)
 
         def failed(item: Example, error: Exception) -> None:
@@ -64,7 +61,9 @@ def measure(
             report.failed[item["result"]] = str(error)
             tqdm.write(f"failed: {error}", file=sys.stderr)
 
-        def store(item: Example, _: object, numbers: Numbers) -> None:
+        def store(item: Example, pixels: dict[str, np.ndarray], numbers: Numbers) -> None:
+            height, width = pixels["result"].shape[:2]
+            shapes[item["result"]] = f"{width}x{height}"
             numbers_of[item["result"]] = numbers
 
         read_compute_write(
@@ -76,8 +75,7 @@ def measure(
     for measurement in measurements:
         rows = [numbers_of[name][measurement.name] for name in report.names]
         report.numbers[measurement.name] = np.stack(rows) if rows else np.zeros((0, 1))
-    for name in report.names:
-        report.shapes[shapes[name]] = report.shapes.get(shapes[name], 0) + 1
+    report.shapes = dict(Counter(shapes[name] for name in report.names))
     return report
 
 
@@ -89,7 +87,7 @@ def _measure_batch(
     fresh: dict[bytes, np.ndarray] = {}
     worked: set[int] = set()
     for measurement in measurements:
-        settings = {"measurement": measurement.kind, **measurement.settings}
+        settings = {"measurement": measurement.kept_as or measurement.name, **measurement.settings}
         keys = [content_key(settings, [pixels[role] for role in measurement.roles]) for pixels in inputs]
         for row, key in zip(rows, keys, strict=True):
             if (known := cache.get(key)) is not None:

@@ -84,15 +84,15 @@ def beard_lines(face: FaceMap, grey: np.ndarray, hand: Hand, rng: np.random.Gene
     where = beard_map(face, grey)
     if where is None or not where.any():
         return []
-    own = np.random.default_rng(seed)
+    scatter = np.random.default_rng(seed)
     ys, xs = np.nonzero(where)
-    pick = spread(xs, ys, max(6, int(len(xs) * dense)), own)
-    start = 2 * (np.stack([xs[pick], ys[pick]], axis=1) + own.random((len(pick), 2)))
+    pick = spread(xs, ys, max(6, int(len(xs) * dense)), scatter)
+    start = 2 * (np.stack([xs[pick], ys[pick]], axis=1) + scatter.random((len(pick), 2)))
     cx, cy = centre(face)
     way = np.stack([(start[:, 0] - cx) * 0.6, np.abs(start[:, 1] - cy) * 0.6 + 6], axis=1)
     way /= np.hypot(way[:, 0], way[:, 1])[:, None]
-    way += own.normal(0, 0.2, way.shape)
-    ends = start + way * (0.3 if dots else reach) * own.uniform(0.6, 1.3, (len(start), 1))
-    middle = (start + ends) / 2 + own.normal(0, 0.15, start.shape)
+    way += scatter.normal(0, 0.2, way.shape)
+    ends = start + way * (0.3 if dots else reach) * scatter.uniform(0.6, 1.3, (len(start), 1))
+    middle = (start + ends) / 2 + scatter.normal(0, 0.15, start.shape)
     bristles = np.stack([start, middle, ends], axis=1) / GRID
     return [Line(bristle, "beard", 0.8, 0.9) for bristle in bristles]

@@ -43,7 +43,10 @@ def drawing(
     hand and everything else; faces and their mirror images are treated alike. size: side in pixels. unfinished: only
     the first strokes are there, from the third on to nearly all. UserError: labels of another shape or above 18.
     """
-    labels = _checked(labels)
+    if labels.ndim != 2 or labels.shape[0] != labels.shape[1] or labels.dtype != np.uint8:
+        raise UserError(f"label map {labels.dtype} {list(labels.shape)}: a drawing needs a square one of uint8 ids")
+    if labels.max(initial=0) >= len(LABELS):
+        raise UserError(f"label id {labels.max()} out of range", f"a drawing takes 0..{len(LABELS) - 1}")
     turned = rng.random() < 0.5
     if turned:
         labels, grey = mirror_labels(labels), grey[:, ::-1]
@@ -61,15 +64,14 @@ def face_strokes(labels: np.ndarray, grey: np.ndarray, hand: Hand, rng: np.rando
     """All strokes of one drawing; labels and grey as for `drawing`."""
     face = face_map(labels, 1.2 + 1.5 * (1 - hand.skill) * rng.random())
     small = np.asarray(Image.fromarray(grey).resize((GRID, GRID), Image.Resampling.BILINEAR))
-    grey_values = small.astype(np.float32)
     lines = head_lines(face) + body_lines(face)
     lines += eye_lines(face, small, hand, rng)
     lines += brow_lines(face, hand, rng)
     lines += nose_lines(face, hand, rng)
     lines += mouth_lines(face, hand, rng)
     lines += glasses_lines(face, small, hand, rng)
-    lines += hair_lines(face, grey_values, hand, rng)
-    lines += beard_lines(face, grey_values, hand, rng)
+    lines += hair_lines(face, small.astype(np.float32), hand, rng)
+    lines += beard_lines(face, small.astype(np.float32), hand, rng)
     dropped = {part for part, chance in LEFT_OUT.items() if rng.random() < chance}
     return strokes([line for line in lines if line.part not in dropped], hand, rng)
 
@@ -79,23 +81,11 @@ def begun(lines: list[Line], order: float, part: float) -> list[Line]:
 
     Of one part's outline the long strokes come first.
     """
-    names, total = ORDERS[-1][0], 0.0
-    for candidate, share in ORDERS:
-        total += share
-        if order < total:
-            names = candidate
-            break
+    shares = np.cumsum([share for _, share in ORDERS[:-1]])
+    names, _ = ORDERS[int(np.searchsorted(shares, order, side="right"))]
     rank = {name: i for i, name in enumerate(names.split())}
     lines = sorted(lines, key=lambda line: (rank[line.part], 0 if line.whole else -len(line.points)))
     effort = np.cumsum([MINOR.get(line.part, 1.0) for line in lines])
     if not len(effort) or effort[-1] <= 3:
         return lines
     return lines[: int(np.searchsorted(effort, 3 + part * (0.93 * effort[-1] - 3), side="right"))]
-
-
-def _checked(labels: np.ndarray) -> np.ndarray:
-    if labels.ndim != 2 or labels.shape[0] != labels.shape[1] or labels.dtype != np.uint8:
-        raise UserError(f"label map {labels.dtype} {list(labels.shape)}: a drawing needs a square one of uint8 ids")
-    if labels.size and labels.max() >= len(LABELS):
-        raise UserError(f"label id {labels.max()} out of range", f"a drawing takes 0..{len(LABELS) - 1}")
-    return labels

@@ -11,8 +11,6 @@ from datasets.drawing.glasses import LEAST, dark_lenses
 from datasets.drawing.outlines import GRID, FaceMap
 from datasets.drawing.pen import Hand, Line
 
-_EVEN = np.linspace(-1, 1, 15)
-
 
 class Eye(NamedTuple):
     """One eye in pixels of the map: its middle [2], half its width, its height, its slope and where it looks, -1..1."""
@@ -37,7 +35,7 @@ def find_eyes(face: FaceMap, grey: np.ndarray) -> list[Eye]:
         down, across, glass = face.box(3, 4, 5)
         eyes = face.labels[down, across] != 3
         middle = (nose.start + nose.stop) // 2 - across.start
-        found = []
+        pair = []
         for part in (slice(0, max(middle - 3, 0)), slice(middle + 3, None)):
             ys, xs = np.nonzero(glass[:, part])
             if len(xs) < 25:
@@ -46,17 +44,17 @@ def find_eyes(face: FaceMap, grey: np.ndarray) -> list[Eye]:
             lens, wide = np.array([xs.mean(), ys.mean()]) + shift, int(np.ptp(xs)) + 1
             y, x = np.nonzero(glass[:, part] & eyes[:, part])
             if len(x) > 9 and abs(x.mean() + shift[0] - lens[0]) < 0.2 * wide:
-                found.append(_measured(y, x, shift, grey))
+                pair.append(_measured(y, x, shift, grey))
             else:
-                found.append(Eye(lens + 0.5, 0.26 * wide, 0.2 * wide, 0.0, 0.0))
-        return found
-    found = []
+                pair.append(Eye(lens + 0.5, 0.26 * wide, 0.2 * wide, 0.0, 0.0))
+        return pair
+    pair = []
     for label in (4, 5):
         down, across, mask = face.box(label)
         if face.area[label] >= 5:
             y, x = np.nonzero(mask)
-            found.append(_measured(y, x, (across.start, down.start), grey))
-    return found
+            pair.append(_measured(y, x, (across.start, down.start), grey))
+    return pair
 
 
 def _measured(y: np.ndarray, x: np.ndarray, shift: tuple[int, int], grey: np.ndarray) -> Eye:
@@ -95,7 +93,7 @@ def eye_lines(face: FaceMap, grey: np.ndarray, hand: Hand, rng: np.random.Genera
 
 def _eye(style: str, half: float, height: float, gaze: float, belly: float) -> list[Line]:
     """One eye about the origin in map pixels."""
-    t = _EVEN
+    t = np.linspace(-1, 1, 15)
     bow = 1 - np.abs(t) ** belly
     upper = np.stack([t * half, -0.58 * height * bow + 0.08 * height], axis=1)
     lower = np.stack([t[::-1] * half, 0.42 * height * bow + 0.08 * height], axis=1)

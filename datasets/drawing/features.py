@@ -31,9 +31,9 @@ def _nose_template(name: str) -> tuple[np.ndarray, ...]:
     return tuple(rounded(np.array(line)) for line in (_NOSTRILS if name == "nostrils" else _NOSES[name]))
 
 
-def rounded(points: np.ndarray, times: int = 2) -> np.ndarray:
-    """A polyline [n,2] with its corners cut (Chaikin), ends kept."""
-    for _ in range(times):
+def rounded(points: np.ndarray) -> np.ndarray:
+    """A polyline [n,2] with its corners cut twice (Chaikin), ends kept."""
+    for _ in range(2):
         near, far = 0.75 * points[:-1] + 0.25 * points[1:], 0.25 * points[:-1] + 0.75 * points[1:]
         inner = np.stack([near, far], axis=1).reshape(-1, 2)
         points = np.concatenate([points[:1], inner[1:-1], points[-1:]])
@@ -88,27 +88,25 @@ def brow_lines(face: FaceMap, hand: Hand, rng: np.random.Generator) -> list[Line
             continue
         count = count[use]
         y = (np.arange(mask.shape[0]) @ mask)[use] / count
-        spine = np.stack([x + across.start + 0.5, y + down.start + 0.5], axis=1)
+        spine = _evened(x + across.start + 0.5, y + down.start + 0.5, 4)
         thick = float(np.sort(count)[len(count) // 2])
-        for _ in range(4):
-            spine[1:-1] = (spine[:-2] + 2 * spine[1:-1] + spine[2:]) / 4
         if label == 7:
             spine = spine[::-1]  # both from one side of the face to the other: 6 outer to inner, 7 inner to outer
         how = (both[0], both[1] + drift(hand, rng, 0.4)[1])
         middle = spine.mean(0)
         if style == "stroke":
-            made = [Line(spine, "brows", float(np.clip(heavy * thick * 2 / hand.width, 1.0, 3.5)))]
+            strokes = [Line(spine, "brows", float(np.clip(heavy * thick * 2 / hand.width, 1.0, 3.5)))]
         elif style == "outline":
             bow = np.sin(np.linspace(0.35, np.pi - 0.1, len(spine)))[:, None] * (0.0, 0.5 * thick)
-            made = [Line(spine - bow, "brows"), Line(spine + bow, "brows", 0.8)]
+            strokes = [Line(spine - bow, "brows"), Line(spine + bow, "brows", 0.8)]
         else:
             starts = spine[np.linspace(0, len(spine) - 1, int(rng.integers(7, 13))).astype(int)]
             lean = np.where(spine[0, 0] < spine[-1, 0], 1.0, -1.0) * (1 if label == 7 else -1)
             reach = rng.uniform(0.6, 1.2, (len(starts), 1)) * thick
             tips = starts + reach * (0.8 * lean, -0.35)
             low = starts + (0, 0.3 * thick)
-            made = [Line(hair, "brows", 0.8) for hair in np.stack([low, (low + tips) / 2, tips], axis=1)]
-        lines += [Line(moved(m.points / GRID, middle / GRID, how), "brows", m.width) for m in made]
+            strokes = [Line(hair, "brows", 0.8) for hair in np.stack([low, (low + tips) / 2, tips], axis=1)]
+        lines += [stroke._replace(points=moved(stroke.points / GRID, middle / GRID, how)) for stroke in strokes]
     return lines
 
 
@@ -143,35 +141,38 @@ def mouth_lines(face: FaceMap, hand: Hand, rng: np.random.Generator) -> list[Lin
     down, across, mask = face.box(10, 11, 12)
     if mask.size < 20 or mask.shape[1] < 8:
         return []
-    part = face.labels[down, across]
+    part, corner = face.labels[down, across], (across.start + 0.5, down.start + 0.5)
     centre = np.array([(across.start + across.stop) / 2, (down.start + down.stop) / 2]) / GRID
     lines = []
     if style in ("both", "outline", "lower"):
         upper, lower = _edges(mask)
-        corner = (across.start + 0.5, down.start + 0.5)
         if style != "lower":
             lines.append(Line((upper + corner) / GRID, "mouth"))
         trim = len(lower) // 5 if style == "lower" else 0
         lines.append(Line((lower[trim : len(lower) - trim] + corner) / GRID, "mouth", 0.9))
     for points, width in _between(part, closed=style != "outline"):
-        lines.append(Line((points + (across.start + 0.5, down.start + 0.5)) / GRID, "mouth", width))
+        lines.append(Line((points + corner) / GRID, "mouth", width))
     if style == "line" and rng.random() < 0.5:
         x = np.linspace(-0.22, 0.22, 7) * mask.shape[1]
         low = np.stack([x, 0.03 * mask.shape[1] * (1 - (x / x[-1]) ** 2)], axis=1)
         lines.append(Line((low + ((across.start + across.stop) / 2, down.stop - 0.5)) / GRID, "mouth", 0.7))
     if teeth and face.area[10] > 50:
         lines += _teeth(face)
-    return [Line(moved(line.points, centre, how), "mouth", line.width, line.ink) for line in lines]
+    return [line._replace(points=moved(line.points, centre, how)) for line in lines]
 
 
 def _edges(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Upper and lower edge of a region, column by column, joined at the corners; in pixels of the mask."""
-    use = mask.any(0)
-    x = np.flatnonzero(use)
-    top, bottom = mask.argmax(0)[use] - 0.5, mask.shape[0] - 0.5 - mask[::-1].argmax(0)[use]
+    x, top, bottom = _rims(mask)
     for end in (0, -1):
         top[end] = bottom[end] = (top[end] + bottom[end]) / 2
     return _evened(x, top, 2), _evened(x, bottom, 3)
+
+
+def _rims(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The columns that a region has, and where it begins and ends in each."""
+    use = mask.any(0)
+    return np.flatnonzero(use), mask.argmax(0)[use] - 0.5, mask.shape[0] - 0.5 - mask[::-1].argmax(0)[use]
 
 
 def _between(part: np.ndarray, closed: bool) -> list[tuple[np.ndarray, float]]:
@@ -179,9 +180,7 @@ def _between(part: np.ndarray, closed: bool) -> list[tuple[np.ndarray, float]]:
     rows = np.arange(part.shape[0])[:, None]
     upper, lower, gap = part == 11, part == 12, part == 10
     if gap.sum() > 20:
-        use = gap.any(0)
-        x = np.flatnonzero(use)
-        top, bottom = gap.argmax(0)[use] - 0.5, part.shape[0] - 0.5 - gap[::-1].argmax(0)[use]
+        x, top, bottom = _rims(gap)
         return [(_evened(x, top), 1.0), (_evened(x, bottom), 0.9)]
     if not closed:
         return []
@@ -194,6 +193,7 @@ def _between(part: np.ndarray, closed: bool) -> list[tuple[np.ndarray, float]]:
 
 
 def _evened(x: np.ndarray, y: np.ndarray, times: int = 5) -> np.ndarray:
+    """The points [n,2] of a line, smoothed."""
     line = np.stack([x, y], axis=1).astype(float)
     for _ in range(times):
         line[1:-1] = (line[:-2] + 2 * line[1:-1] + line[2:]) / 4
@@ -202,12 +202,11 @@ def _evened(x: np.ndarray, y: np.ndarray, times: int = 5) -> np.ndarray:
 
 def _teeth(face: FaceMap) -> list[Line]:
     down, across, mask = face.box(10)
-    x = np.linspace(across.start, across.stop, 8)[1:-1]
     lines = []
-    for place in x:
-        column = np.flatnonzero(mask[:, min(int(place) - across.start, mask.shape[1] - 1)])
+    for x in np.linspace(across.start, across.stop, 8)[1:-1]:
+        column = np.flatnonzero(mask[:, min(int(x) - across.start, mask.shape[1] - 1)])
         if len(column) > 2:
-            y = (down.start + column[0], down.start + column[-1] + 1)
-            points = np.array([[place, y[0]], [place, (y[0] + y[1]) / 2], [place, y[1]]]) / GRID
+            top, bottom = down.start + column[0], down.start + column[-1] + 1
+            points = np.array([[x, top], [x, (top + bottom) / 2], [x, bottom]]) / GRID
             lines.append(Line(points, "mouth", 0.5, 0.8))
     return lines

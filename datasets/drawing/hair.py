@@ -51,14 +51,14 @@ def hair_lines(face: FaceMap, grey: np.ndarray, hand: Hand, rng: np.random.Gener
     area = face.area[13]
     if count == 0 or area < 0.09 * max(face.area[1], 1) or area < 200:
         return []
-    own = np.random.default_rng(seed)
+    scatter = np.random.default_rng(seed)
     chin = face.box(10, 11, 12)[0].stop or GRID
     radial &= np.count_nonzero(face.labels[chin:] == 13) < 0.1 * area  # long hair falls, only short hair stands
     ys, xs = np.nonzero(face.soft["hair"] > 175)
     if len(xs) < 30:
         return []
-    pick = spread(xs, ys, count, own)
-    start = xs[pick] + 1j * ys[pick] + own.random(len(pick)) + 1j * own.random(len(pick))
+    pick = spread(xs, ys, count, scatter)
+    start = xs[pick] + 1j * ys[pick] + scatter.random(len(pick)) + 1j * scatter.random(len(pick))
     steps = max(3, int(9 * long * min(1.0, (area / 3000) ** 0.5)))
     paths = _follow(start, directions(grey, face, radial), face.soft["hair"], steps)
     return [Line(path, "strands", width, 0.9) for path in paths if len(path) > 3]

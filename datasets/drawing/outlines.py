@@ -46,24 +46,25 @@ class FaceMap:
     soft: dict[str, np.ndarray] = field(default_factory=dict)
     around: dict[str, Box] = field(default_factory=dict)
 
+    def around_all(self, ids: tuple[int, ...]) -> Box:
+        """Rows and columns of the smallest rectangle around these classes; empty where they are absent."""
+        boxes = [box for box in (self.boxes[i] for i in ids) if box is not None]
+        if not boxes:
+            return _EMPTY
+        down, across = zip(*boxes)
+        return (
+            slice(min(rows.start for rows in down), max(rows.stop for rows in down)),
+            slice(min(columns.start for columns in across), max(columns.stop for columns in across)),
+        )
+
     def box(self, *ids: int) -> tuple[slice, slice, np.ndarray]:
-        """Rows, columns and mask of the smallest rectangle around these classes; empty where they are absent."""
-        down, across = _union([box for box in (self.boxes[i] for i in ids) if box is not None])
+        """`around_all` of these classes, and the mask of them in it."""
+        down, across = self.around_all(ids)
         part = self.labels[down, across]
         if len(ids) == 1:
             return down, across, part == ids[0]
-        found = np.frombuffer(part.tobytes().translate(_table(ids)), np.uint8)
-        return down, across, found.reshape(part.shape) > 0
-
-
-def _union(boxes: list[Box]) -> Box:
-    if not boxes:
-        return _EMPTY
-    rows, columns = zip(*boxes)
-    return (
-        slice(min(r.start for r in rows), max(r.stop for r in rows)),
-        slice(min(c.start for c in columns), max(c.stop for c in columns)),
-    )
+        inside = np.frombuffer(part.tobytes().translate(_table(ids)), np.uint8)
+        return down, across, inside.reshape(part.shape) > 0
 
 
 @lru_cache(maxsize=64)
@@ -80,18 +81,19 @@ def face_map(labels: np.ndarray, smooth: float) -> FaceMap:
     face = FaceMap(labels, [None, *boxes], np.bincount(labels.ravel(), minlength=19))
     for name, ids in REGIONS.items():
         sigma = smooth if name in ("face", "hair", "hat", "cloth") else 1.0
-        parts = [box for box in (face.boxes[i] for i in ids) if box is not None]
-        face.soft[name], face.around[name] = _softened(labels, ids, parts, sigma) if parts else (_NOTHING, _EMPTY)
+        face.soft[name], face.around[name] = _softened(face, ids, sigma)
     return face
 
 
-def _softened(labels: np.ndarray, ids: tuple[int, ...], parts: list[Box], sigma: float) -> tuple[np.ndarray, Box]:
+def _softened(face: FaceMap, ids: tuple[int, ...], sigma: float) -> tuple[np.ndarray, Box]:
     """Classes as a mask of 0 and 255, blurred, and the rectangle outside of which it is 0."""
     reach = int(2.5 * sigma) + 1
-    rows, columns = _union(parts)
+    rows, columns = face.around_all(ids)
+    if rows.stop == 0:
+        return _NOTHING, _EMPTY
     down = slice(max(rows.start - reach, 0), min(rows.stop + reach, GRID))
     across = slice(max(columns.start - reach, 0), min(columns.stop + reach, GRID))
-    part = labels[down, across]
+    part = face.labels[down, across]
     mask = Image.frombytes("L", part.shape[::-1], part.tobytes().translate(_table(ids)))
     out = _NOTHING.copy()
     out[down, across] = np.asarray(mask.filter(ImageFilter.GaussianBlur(sigma)))
@@ -120,14 +122,8 @@ def contours(face: FaceMap, name: str) -> list[np.ndarray]:
     return sorted(lines, key=len, reverse=True)
 
 
-def sample(soft: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The nearest pixels [n] of a map [128,128] at points [n,2] in it."""
-    x, y = (points * GRID).astype(int).T
-    return np.asarray(soft[y, x])
-
-
-def runs(points: np.ndarray, keep: np.ndarray, least: int = 6) -> list[np.ndarray]:
-    """Stretches of a contour where `keep` [n] holds, `least` points at least; a closed contour has no seam."""
+def runs(points: np.ndarray, keep: np.ndarray) -> list[np.ndarray]:
+    """Stretches of a contour where `keep` [n] holds, 8 points at least; a closed contour has no seam."""
     if keep.all():
         return [points]
     if not keep.any():
@@ -138,13 +134,7 @@ def runs(points: np.ndarray, keep: np.ndarray, least: int = 6) -> list[np.ndarra
         keep = np.concatenate([keep[start:-1], keep[: start + 1]])
     padded = np.concatenate([[False], keep, [False]])
     edges = np.flatnonzero(padded[1:] != padded[:-1])
-    return [points[a:b] for a, b in zip(edges[::2], edges[1::2]) if b - a >= least]
-
-
-def turned_to_top(loop: np.ndarray) -> np.ndarray:
-    """A closed contour, started at its highest point."""
-    start = int(loop[:-1, 1].argmin())
-    return np.concatenate([loop[start:-1], loop[: start + 1]])
+    return [points[a:b] for a, b in zip(edges[::2], edges[1::2]) if b - a >= 8]
 
 
 def outline(face: FaceMap, name: str, part: str, behind: tuple[str, ...], *, count: int = 2) -> list[Line]:
@@ -152,31 +142,32 @@ def outline(face: FaceMap, name: str, part: str, behind: tuple[str, ...], *, cou
 
     count: at most so many separate contours, none shorter than a quarter of the longest.
     """
-    found = contours(face, name)[:count]
+    borders = contours(face, name)[:count]
     lines = []
-    for points in found:
-        if len(points) < max(12, 0.25 * len(found[0])):
+    for points in borders:
+        if len(points) < max(12, 0.25 * len(borders[0])):
             continue
         x, y = (points * GRID).astype(int).T
         keep = np.ones(len(points), bool)
         for other in behind:
             if face.soft[other] is not _NOTHING:
                 keep &= face.soft[other][y, x] < SHARED
-        lines += [Line(run, part, whole=False) for run in runs(points, keep, 8)]
+        lines += [Line(run, part, whole=False) for run in runs(points, keep)]
     return lines
 
 
 def head_lines(face: FaceMap) -> list[Line]:
     """The face: jaw and skull where no hair touches it, the hairline where hair does; nothing under a hat."""
-    found = contours(face, "face")[:1]
     lines = []
-    for loop in found:
-        loop = turned_to_top(loop) if np.array_equal(loop[0], loop[-1]) else loop
-        free = sample(face.soft["hat"], loop) < SHARED
-        hair = sample(face.soft["hair"], loop) >= SHARED
-        hair = _without_specks(hair)
-        lines += [Line(run, "jaw", whole=False) for run in runs(loop, free & ~hair, 8)]
-        lines += [Line(run, "hairline", whole=False) for run in runs(loop, free & hair, 8)]
+    for loop in contours(face, "face")[:1]:
+        if np.array_equal(loop[0], loop[-1]):  # closed: it starts at its highest point
+            start = int(loop[:-1, 1].argmin())
+            loop = np.concatenate([loop[start:-1], loop[: start + 1]])
+        x, y = (loop * GRID).astype(int).T
+        free = face.soft["hat"][y, x] < SHARED
+        hair = _without_specks(face.soft["hair"][y, x] >= SHARED)
+        lines += [Line(run, "jaw", whole=False) for run in runs(loop, free & ~hair)]
+        lines += [Line(run, "hairline", whole=False) for run in runs(loop, free & hair)]
     return lines
 
 

@@ -97,8 +97,7 @@ def strokes(lines: Sequence[Line], hand: Hand, rng: np.random.Generator) -> list
 
 def _broken(line: Line, hand: Hand, rng: np.random.Generator) -> list[Line]:
     points = line.points
-    n = len(points)
-    if n < 24:
+    if len(points) < 24:
         return [line]
     steps = np.hypot(*(points[1:] - points[:-1]).T)
     length = np.concatenate([[0.0], np.cumsum(steps)])
@@ -128,11 +127,8 @@ def _corners(points: np.ndarray, reach: int = 5) -> np.ndarray:
     dot = (ahead * back).sum(1)
     size = np.sqrt((ahead**2).sum(1) * (back**2).sum(1)) + 1e-12
     cosine = dot / size
-    found = []
-    for i in np.flatnonzero(cosine < 0.42):
-        if cosine[i] <= cosine[max(0, i - 8) : i + 9].min():
-            found.append(i + reach)
-    return np.array(found, dtype=int)
+    sharp = np.flatnonzero(cosine < 0.42)
+    return np.array([i + reach for i in sharp if cosine[i] <= cosine[max(0, i - 8) : i + 9].min()], dtype=int)
 
 
 class Paths:

@@ -22,6 +22,7 @@ from psp.images.decode import to_grey, to_rgb
 from psp.weights.places import in_package
 
 DETECTION_SIDE = 1024  # larger photos are reduced for finding the face; the crop uses all pixels
+MTCNN_SURE = 0.9  # its confidence, 0..1, from which on a face is one
 PREDICTOR = "shape_predictor_68_face_landmarks.dat"
 
 
@@ -34,15 +35,6 @@ class FacePoints:
     mouth: tuple[float, float]
     n_faces: int
     detector: str
-
-
-@dataclass(frozen=True)
-class Crop:
-    """A square to cut out: corners [4,2] (top left, bottom left, bottom right, top right) in relative coordinates 0..1
-    of the photo, so that a sketch of the same scene in another resolution is cut alike."""
-
-    corners: np.ndarray
-    side: float  # in pixels of the photo
 
 
 def predictor_path() -> Path:
@@ -75,8 +67,8 @@ def _mtcnn() -> Any:
 
 
 def _reduced(photo: Image.Image) -> tuple[Image.Image, float]:
-    scale = min(1.0, DETECTION_SIDE / max(photo.size))
-    if scale == 1.0:
+    scale = DETECTION_SIDE / max(photo.size)
+    if scale >= 1:
         return photo, 1.0
     size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
     return photo.resize(size, Image.Resampling.BILINEAR), scale
@@ -98,13 +90,13 @@ def find_face_dlib(photo: Image.Image) -> FacePoints | None:
     return FacePoints(tuple(eyes[0]), tuple(eyes[1]), tuple(mouth), len(boxes), "dlib")
 
 
-def find_face_mtcnn(photo: Image.Image, *, confidence: float = 0.9) -> FacePoints | None:
+def find_face_mtcnn(photo: Image.Image) -> FacePoints | None:
     """The largest face MTCNN is sure of, by its five points, or None; also finds turned and partly hidden faces."""
     image, scale = _reduced(to_rgb(photo))
     boxes, scores, points = _mtcnn().detect(image, landmarks=True)
     if boxes is None:
         return None
-    sure = [i for i in range(len(boxes)) if scores[i] is not None and scores[i] >= confidence]
+    sure = [i for i in range(len(boxes)) if scores[i] is not None and scores[i] >= MTCNN_SURE]
     if not sure:
         return None
     best = max(sure, key=lambda i: (boxes[i][2] - boxes[i][0]) * (boxes[i][3] - boxes[i][1]))
@@ -120,8 +112,12 @@ def find_face(photo: Image.Image, detector: str = "auto") -> FacePoints | None:
     return find_face_mtcnn(photo) if points is None and detector != "dlib" else points
 
 
-def ffhq_crop(points: FacePoints, photo_size: tuple[int, int]) -> Crop:
-    """The FFHQ square of a face in a photo of (width, height). ValueError if the three points coincide."""
+def ffhq_crop(points: FacePoints, photo_size: tuple[int, int]) -> np.ndarray:
+    """The FFHQ square of a face in a photo of (width, height). ValueError if the three points coincide.
+
+    Returns its corners [4,2] (top left, bottom left, bottom right, top right) in relative coordinates 0..1 of the
+    photo, so that a sketch of the same scene in another resolution is cut alike.
+    """
     left, right, mouth = (np.array(p, dtype=np.float64) for p in (points.left_eye, points.right_eye, points.mouth))
     middle, across, down = (left + right) / 2, right - left, mouth - (left + right) / 2
     half = across + np.array([down[1], -down[0]])  # eye line and the perpendicular of the face axis, averaged
@@ -132,11 +128,11 @@ def ffhq_crop(points: FacePoints, photo_size: tuple[int, int]) -> Crop:
     side = np.array([-half[1], half[0]])
     centre = middle + 0.1 * down
     corners = np.stack([centre - half - side, centre - half + side, centre + half + side, centre + half - side])
-    return Crop(corners / np.array(photo_size, dtype=np.float64), 2 * float(np.hypot(*half)))
+    return np.asarray(corners / np.array(photo_size, dtype=np.float64))
 
 
-def cut(image: Image.Image, crop: Crop, size: int, *, kind: str = "photo") -> Image.Image:
-    """The square as a size x size image.
+def cut(image: Image.Image, corners: np.ndarray, size: int, *, kind: str = "photo") -> Image.Image:
+    """The square as a size x size image. corners: as of `ffhq_crop`.
 
     kind: "photo" gives RGB, borders mirrored and blurred as in FFHQ; "sketch" gives L, borders filled with the paper's
     own grey; "labels" keeps numbers (nearest neighbour), borders are background.
@@ -147,41 +143,38 @@ def cut(image: Image.Image, crop: Crop, size: int, *, kind: str = "photo") -> Im
         pixels = _without_wedges(np.asarray(to_grey(image), dtype=np.float32))
     else:
         pixels = np.asarray(image if image.mode in ("L", "P") else image.convert("L"))
-    quad = crop.corners * np.array(image.size, dtype=np.float64)
+    quad = corners * np.array(image.size, dtype=np.float64)
     span = float(np.hypot(*(quad[3] - quad[0])))
     if kind != "labels" and (shrink := int(span / size * 0.5)) > 1:
         reduced = (max(1, round(image.width / shrink)), max(1, round(image.height / shrink)))
-        pixels = _resize(pixels, reduced)
-        quad = crop.corners * np.array(reduced, dtype=np.float64)
+        pixels = np.asarray(_picture(pixels).resize(reduced, Image.Resampling.LANCZOS))
+        quad = corners * np.array(reduced, dtype=np.float64)
         span /= shrink
-    pixels, quad = _around(pixels, quad, span)
-    pixels, quad = _padded(pixels.astype(np.float32), quad, span, kind)
+    rim = max(round(span * 0.1), 3)
+    pixels, quad = _around(pixels, quad, rim)
+    pixels, quad = _padded(pixels.astype(np.float32), quad, span, rim, kind)
     resample = Image.Resampling.NEAREST if kind == "labels" else Image.Resampling.BILINEAR
     oversample = 1 if kind == "labels" else 4 if span > size else 2
     side = size * oversample
-    sized = Image.fromarray(np.rint(np.clip(pixels, 0, 255)).astype(np.uint8))
-    data = tuple(float(v) for v in (quad + 0.5).flatten())
-    out = sized.transform((side, side), Image.Transform.QUAD, data, resample)
+    data = tuple((quad + 0.5).flatten().tolist())
+    out = _picture(np.clip(pixels, 0, 255)).transform((side, side), Image.Transform.QUAD, data, resample)
     return out if side == size else out.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def _resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    image = Image.fromarray(pixels if pixels.dtype == np.uint8 else np.rint(pixels).astype(np.uint8))
-    return np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+def _picture(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.rint(pixels).astype(np.uint8) if pixels.dtype != np.uint8 else pixels)
 
 
-def _around(pixels: np.ndarray, quad: np.ndarray, span: float) -> tuple[np.ndarray, np.ndarray]:
-    """Drop what lies more than a tenth of the square away from it: borders are made from nearby pixels only."""
-    rim = max(round(span * 0.1), 3)
+def _around(pixels: np.ndarray, quad: np.ndarray, rim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Drop what lies more than `rim` pixels away from the square: borders are made from nearby pixels only."""
     height, width = pixels.shape[:2]
     low = np.clip(np.floor(quad.min(0)).astype(int) - rim, 0, [width - 1, height - 1])
     high = np.clip(np.ceil(quad.max(0)).astype(int) + rim, low + 1, [width, height])
     return pixels[low[1] : high[1], low[0] : high[0]], quad - low
 
 
-def _padded(pixels: np.ndarray, quad: np.ndarray, span: float, kind: str) -> tuple[np.ndarray, np.ndarray]:
+def _padded(pixels: np.ndarray, quad: np.ndarray, span: float, rim: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
     height, width = pixels.shape[:2]
-    rim = max(round(span * 0.1), 3)
     low = np.maximum(np.ceil(-quad.min(0)).astype(int) + rim, 0)
     high = np.maximum(np.ceil(quad.max(0) - [width, height]).astype(int) + rim, 0)
     if max(*low, *high) <= rim - 4:  # the square is inside the picture
@@ -191,9 +184,8 @@ def _padded(pixels: np.ndarray, quad: np.ndarray, span: float, kind: str) -> tup
         padded = np.pad(pixels, ((low[1], high[1]), (low[0], high[0])), constant_values=fill)
         return padded, quad + low
     low, high = np.maximum(low, round(span * 0.3)), np.maximum(high, round(span * 0.3))
-    padded = np.pad(
-        pixels, ((low[1], high[1]), (low[0], high[0]), (0, 0)), mode="reflect" if min(height, width) > 1 else "edge"
-    )
+    mode: Any = "reflect" if min(height, width) > 1 else "edge"
+    padded = np.pad(pixels, ((low[1], high[1]), (low[0], high[0]), (0, 0)), mode=mode)
     full_h, full_w = padded.shape[:2]
     y, x = np.ogrid[:full_h, :full_w]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -78,15 +78,14 @@ def align(
         if part is None:
             problems.append(f"{source.label(name)}: in no part of {split}")
             continue
-        target = _result(out / part / ("photos" if partner else ""), name, f".{extension}")
-        ending = ".png" if kind == "labels" else f".{extension}"
-        partner_target = _result(out / part / folder, name, ending) if partner else None
-        jobs.append(partial(cut_out, source.subset([name]), target, _one(partner, other), partner_target))
-        targets += [path for path in (target, partner_target) if path]
+        paths = [_result(out / part / ("photos" if partner else ""), name, f".{extension}")]
+        if partner:
+            paths.append(_result(out / part / folder, name, ".png" if kind == "labels" else f".{extension}"))
+        jobs.append(partial(cut_out, source.subset([name]), _one(partner, other), paths))
+        targets += paths
     if part_of:
         missing = len(part_of.keys() - {pair_key(name)[1] for _, name in pairs})
         problems += [f"{missing} of the {len(part_of)} faces in {split} are not there"] if missing else []
-    _refuse_clashes(targets)
     inputs = {"photos": photos, "root": root, "split": split, "sketches": sketches, "labels": labels}
     settings = settings_of(inputs, size=size, detector=detector, extension=extension)
     return _run(jobs, targets, out, problems, workers, "align", settings, overwrite)
@@ -132,16 +131,16 @@ def merge_masks(
         if split:
             folder = out / split[number]
             counts[split[number]] += 1
-        label_path = folder / ("labels" if split or images else "") / f"{number}.png"
-        photo = _one(images, photo_of.get(number))
-        masks = source.subset(list(names.values()))
-        photo_path = folder / "photos" / f"{number}.jpg"
-        jobs.append(partial(merge_one, masks, names, label_path, photo, photo_path, size=size))
-        targets += [label_path, *([photo_path] if photo else [])]
+        paths = [folder / ("labels" if split or images else "") / f"{number}.png"]
+        if images:
+            paths.append(folder / "photos" / f"{number}.jpg")
+        masks, photo = source.subset(list(names.values())), _one(images, photo_of.get(number))
+        jobs.append(partial(merge_one, masks, names, photo, paths, size=size))
+        targets += paths
     settings = settings_of({"parts": parts, "mapping": mapping, "photos": photos}, size=size)
-    words, problems = _run(jobs, targets, out, problems, workers, "masks", settings, overwrite)
+    report, problems = _run(jobs, targets, out, problems, workers, "masks", settings, overwrite)
     division = ", ".join(f"{count} {part}" for part, count in counts.items())
-    return f"official split: {division}\n{words}" if split else words, problems
+    return f"official split: {division}\n{report}" if split else report, problems
 
 
 def draw_sketches(
@@ -176,7 +175,6 @@ def draw_sketches(
     maps = open_source(labels) if labels else None
     pairs, problems = _pairs(source, maps, "label", flag="--labels")
     targets = [_result(out, name, f"{suffix}.{extension}") for _, name in pairs]
-    _refuse_clashes(targets)
     draw = partial(sketch_one, style=style, size=size)
     jobs = [
         partial(draw, source.subset([name]), _one(maps, other), target) for (other, name), target in zip(pairs, targets)
@@ -190,14 +188,14 @@ def _check_size(size: int, *, least: int = 0) -> None:
         raise UserError(f"size {size} is not possible", f"--size takes 16 to {MAX_SIZE}")
 
 
-def _pairs(photos: ImageSource, partner: ImageSource | None, word: str, *, flag: str) -> tuple[Pairs, list[str]]:
+def _pairs(photos: ImageSource, partner: ImageSource | None, kind: str, *, flag: str) -> tuple[Pairs, list[str]]:
     """The photos with their partners' names (None where there is no partner source), and what has none."""
     if partner is None:
         return [(None, name) for name in photos.names], []
     report = match_names(partner.names, photos.names)
     if not report.pairs:
         raise UserError(f"no pairs: no name in {photos.path} matches one in {partner.path}", f"see {flag}")
-    return list(report.pairs), report.without_partner(partner, photos, source=word, target="photo")
+    return list(report.pairs), report.without_partner(partner, photos, source=kind, target="photo")
 
 
 def _one(source: ImageSource | None, name: str | None) -> ImageSource | None:
@@ -210,32 +208,28 @@ def _result(folder: Path, name: str, ending: str) -> Path:
     return folder / path.parent / (path.stem + ending)
 
 
-def _refuse_clashes(paths: Iterable[Path]) -> None:
-    """Two inputs must not write the same output (a.jpg and a.png)."""
-    for path, count in Counter(paths).items():
-        if count > 1:
-            raise UserError(f"{path.name}: two input files would be written to {path}", "rename one of them")
-
-
 def _run(
     jobs: Sequence[Callable[..., str]],
-    targets: Iterable[Path],
+    targets: Sequence[Path],
     out: Path,
     problems: list[str],
     workers: int,
-    what: str,
+    title: str,
     settings: Settings,
     overwrite: bool,
 ) -> Outcome:
-    """Do what has to be done: `out`/`what`.settings.json says since when results are those of `settings`."""
+    """Do what has to be done: `out`/`title`.settings.json says since when results are those of `settings`."""
+    for path, count in Counter(targets).items():
+        if count > 1:  # such as those of a.jpg and a.png
+            raise UserError(f"{path.name}: two input files would be written to {path}", "rename one of them")
     make_folder(out)
-    since = since_when(out, out / f"{what}.settings.json", settings, targets, overwrite=overwrite)
-    words = Counter[str]()
-    for result in run_jobs([partial(job, since=since) for job in jobs], workers=workers, description=what):
+    since = since_when(out, out / f"{title}.settings.json", settings, targets, overwrite=overwrite)
+    notes = Counter[str]()
+    for result in run_jobs([partial(job, since=since) for job in jobs], workers=workers, description=title):
         if isinstance(result, UserError):
             problems.append(str(result))
         else:
-            words[result] += 1
-    kept, made = words.pop("kept", 0), sum(words.values())
-    notes = "".join(f", {count} {word}" for word, count in sorted(words.items()) if word)
-    return summary(made, kept, out, notes), problems
+            notes[result] += 1
+    kept, done = notes.pop("kept", 0), sum(notes.values())
+    listed = "".join(f", {count} {note}" for note, count in sorted(notes.items()) if note)
+    return summary(done, kept, out, listed), problems

@@ -8,13 +8,13 @@ atomically. A source that stands for one file has one name.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
-from datasets.prepare.align import Crop, cut, ffhq_crop, find_face
+from datasets.prepare.align import cut, ffhq_crop, find_face
 from datasets.prepare.celebamask import label_image, merge_parts
 from datasets.prepare.records import is_kept
 from datasets.sketches import DRAWING, STYLES, sketch_from_photo
@@ -29,9 +29,8 @@ from psp.images.sources import ImageSource
 
 def align_one(
     photo: ImageSource,
-    photo_path: Path,
     partner: ImageSource | None,
-    partner_path: Path | None,
+    paths: Sequence[Path],
     *,
     kind: str,
     size: int,
@@ -41,44 +40,46 @@ def align_one(
     """Find the face in the photo, cut photo and partner with one transform. UserError when there is no face.
 
     partner: its sketch or label map, as `kind` ("sketch" or "labels") says.
+    paths: of the results: of the photo and, where there is one, of the partner.
     size: side of the results in pixels.
     """
-    if is_kept([path for path in (photo_path, partner_path) if path], since, photo, partner):
+    if is_kept(paths, since, photo, partner):
         return "kept"
     image = to_rgb(photo.open(photo.names[0]))
     points = find_face(image, detector)
     if points is None:
         raise UserError(f"{photo.label(photo.names[0])}: no face found")
-    crop = ffhq_crop(points, image.size)
-    if partner is not None and partner_path is not None:
+    corners = ffhq_crop(points, image.size)
+    if partner is not None:
         other, label = partner.open(partner.names[0]), partner.label(partner.names[0])
         if abs(other.width * image.height - other.height * image.width) > 0.02 * other.width * image.height:
             raise UserError(
                 f"{label}: its shape {other.width}x{other.height} is not that of its photo {image.width}x{image.height}"
             )
-        labels = kind == "labels"
-        save_image(cut_labels(other, crop, size, label) if labels else cut(other, crop, size, kind=kind), partner_path)
-    save_image(cut(image, crop, size), photo_path)
+        if kind == "labels":
+            other = _label_numbers(other, label)
+        part = cut(other, corners, size, kind=kind)
+        save_image(label_image(np.asarray(part)) if kind == "labels" else part, paths[1])
+    save_image(cut(image, corners, size), paths[0])
     if points.n_faces > 1:
         return "several faces, the largest taken"
     return "found by MTCNN" if points.detector == "mtcnn" else ""
 
 
-def cut_labels(image: Image.Image, crop: Crop, size: int, name: str) -> Image.Image:
-    """A label image of ids or colours, cut without mixing labels: palettes are kept, colours decoded."""
+def _label_numbers(image: Image.Image, name: str) -> Image.Image:
+    """A label image of ids or colours as grey ids: the numbers of palettes are kept, colours decoded."""
     numbers, coloured = to_numbers(image)
     ids = decode_colours(numbers, get_label_map("celebamask"), name) if coloured else numbers
     if int(ids.max(initial=0)) > 255:
         raise UserError(f"{name}: label id {int(ids.max())} is above 255")
-    return label_image(np.asarray(cut(Image.fromarray(ids.astype(np.uint8)), crop, size, kind="labels")))
+    return Image.fromarray(ids.astype(np.uint8))
 
 
 def merge_one(
     parts: ImageSource,
     names: Mapping[str, str],
-    label_path: Path,
     photo: ImageSource | None,
-    photo_path: Path,
+    paths: Sequence[Path],
     *,
     size: int,
     since: float,
@@ -86,18 +87,19 @@ def merge_one(
     """Part masks of one face -> palette PNG, and its photo beside it when asked for.
 
     names: part -> file name in `parts`.
+    paths: of the results: of the label map and, where there is one, of the photo.
     size: side of label map and photo in pixels; 0 leaves them as they are.
     """
-    if is_kept([label_path, *([photo_path] if photo else [])], since, parts, photo):
+    if is_kept(paths, since, parts, photo):
         return "kept"
-    name = parts.label(f"{int(label_path.stem):05d}")
+    name = parts.label(f"{int(paths[0].stem):05d}")
     ids = Image.fromarray(merge_parts({part: parts.open(file) for part, file in names.items()}, name=name))
     if size:
         ids = ids.resize((size, size), Image.Resampling.NEAREST)
     if photo is not None:
         image = to_rgb(photo.open(photo.names[0]))
-        save_image(image.resize((size, size), Image.Resampling.LANCZOS) if size else image, photo_path)
-    save_image(label_image(np.asarray(ids)), label_path)
+        save_image(image.resize((size, size), Image.Resampling.LANCZOS) if size else image, paths[1])
+    save_image(label_image(np.asarray(ids)), paths[0])
     return ""
 
 

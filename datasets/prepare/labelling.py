@@ -51,12 +51,10 @@ def label_photos(
     record = record_of(out) if packed else out / "labels.settings.json"
     since = since_when(out, record, settings_of({"photos": photos}, mirror=mirror), results, overwrite=overwrite)
     earlier = open_source(out) if packed and is_kept([out], since) else None
-    packed_names = set(earlier.names) if earlier else set()
-    missing = [
-        name
-        for name, map_name in map_names.items()
-        if not is_kept([out if map_name in packed_names else folder / map_name], since, source.subset([name]))
-    ]
+    places = {name: folder / map_name for name, map_name in map_names.items()}
+    if earlier:
+        places |= {photo_of[map_name]: out for map_name in earlier.names if map_name in photo_of}
+    missing = [name for name, place in places.items() if not is_kept([place], since, source.subset([name]))]
     jobs = []
     for i in range(0, len(missing), BATCH):
         names = missing[i : i + BATCH]
@@ -82,15 +80,16 @@ def label_batch(photos: ImageSource, outputs: Sequence[Path], mirror: bool) -> l
             paths.append(path)
         except UserError as error:
             problems.append(str(error))
-    if rows:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # there are other processes for the other cores
-        try:
-            maps = parse_quickly(torch.stack(rows), mirror=mirror)
-        finally:
-            torch.set_num_threads(threads)
-        for path, ids in zip(paths, maps, strict=True):
-            save_image(label_image(ids), path)
+    if not rows:
+        return problems
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # there are other processes for the other cores
+    try:
+        maps = parse_quickly(torch.stack(rows), mirror=mirror)
+    finally:
+        torch.set_num_threads(threads)
+    for path, ids in zip(paths, maps, strict=True):
+        save_image(label_image(ids), path)
     return problems
 
 

@@ -21,17 +21,12 @@ from psp.images.sources import ImageSource, open_source
 HELD_OUT = 13 / 256
 
 
-def is_held_out(collection: str, name: str, share: float = HELD_OUT) -> bool:
-    """Whether this person belongs to the test faces: a hash of the collection's name and the image's name.
+def person_place(collection: str, name: str) -> float:
+    """The place in [0,1) of the person on an image, by a hash: those below the share held out are the test faces.
 
     `Name_0001` and `Name_0002` are one person, so what follows the last underscore does not count when it is a number.
-    The same faces are held out wherever and however often this is asked, and from the bundled model as well.
+    The place is the same wherever and however often this is asked, and was for the bundled model as well.
     """
-    return _place(collection, name) < share
-
-
-def _place(collection: str, name: str) -> float:
-    """The person's place in [0,1): those below the share are held out."""
     person = re.sub(r"_\d+$", "", str(PurePosixPath(name).with_suffix("")))
     return name_number(f"{collection}/{person}", hashlib.sha1) / 2**64
 
@@ -60,8 +55,8 @@ def merge(
         raise UserError(f"--out {out} has to end in .zip")
     if labels and len(labels) not in (1, len(collections)):
         raise UserError(
-            f"{len(labels)} label sources for {len(collections)} collections: --labels takes none (they lie beside the "
-            f"photos), one for all, or one for each of --photos"
+            f"{len(labels)} label sources for {len(collections)} collections",
+            "--labels takes none (they lie beside the photos), one for all, or one for each of --photos",
         )
     shared = labels is not None and len(labels) == 1 < len(collections)
     entries: dict[str, tuple[ImageSource, str]] = {}
@@ -75,8 +70,9 @@ def merge(
         photos, pairs, alone = _pairs(path, beside, shared=shared)
         problems += alone
         for name, partner in pairs:
-            places.add(_place(title, photos.prefix + name))
-            part = "test" if is_held_out(title, photos.prefix + name, share) else "train"
+            place = person_place(title, photos.prefix + name)
+            places.add(place)
+            part = "test" if place < share else "train"
             counts[part] += 1
             base = f"{title}_{PurePosixPath(name).stem}"
             sides = [(f"{part}/photos/{base}{PurePosixPath(name).suffix}", (photos, name))]
@@ -91,9 +87,8 @@ def merge(
         maps = label_maps(labels[0])
         problems += [f"{maps.label(name)}: no photo of that name" for name in maps.names if name not in used]
     if not counts["train"] or not counts["test"]:
-        raise UserError(
-            f"{counts['train']} faces to train and {counts['test']} to test: {_advice(sorted(places), share)}"
-        )
+        problem = f"{counts['train']} faces to train and {counts['test']} to test"
+        raise UserError(problem, _advice(sorted(places), share))
     settings = settings_of({"photos": collections, "labels": labels}, share=share)
     check_file(out, settings, overwrite=overwrite)
     write_zip(out, ((target, source.read(name)) for target, (source, name) in entries.items()))

@@ -41,6 +41,6 @@ def _guarded(job: Callable[[], Result]) -> Result | UserError:
         return error
 
 
-def summary(made: int, kept: int, out: Path, notes: str = "") -> str:
+def summary(done: int, kept: int, out: Path, notes: str = "") -> str:
     """How many results were made, how many were there already, and where they are."""
-    return f"{made} made{notes}{f', {kept} were there already' if kept else ''}: {out}"
+    return f"{done} made{notes}{f', {kept} were there already' if kept else ''}: {out}"

@@ -53,18 +53,16 @@ def weigh(
     check_weight(dark, where="--dark")
     settings = settings_of({"photos": photos, "labels": labels}, sets=list(sets), dark=dark, below=below)
     check_file(out, settings, overwrite=overwrite)
-    images = train_part(photos)
-    faces = collection_photos(photos) if images is None else images[0]
+    faces, beside = train_part(photos) or (collection_photos(photos), None)
     problems: list[str] = []
     n_dark = hidden = 0
     if dark != 1:
-        beside = images[1] if images else None
         maps = label_maps(labels) if labels else beside or label_maps(photos, alone=False)
         report = match_names(maps.names, faces.names)
         problems += [f"{faces.label(name)}: no label map of that name" for name in report.unmatched_target]
-        names = [name for _, name in report.pairs]
         jobs = [partial(measure_cheeks, faces.subset([name]), maps.subset([label])) for label, name in report.pairs]
-        for name, luma in zip(names, run_jobs(jobs, workers=workers, description="cheeks"), strict=True):
+        lumas = run_jobs(jobs, workers=workers, description="cheeks")
+        for (_, name), luma in zip(report.pairs, lumas, strict=True):
             if isinstance(luma, UserError):
                 problems.append(str(luma))
             elif luma is None:

@@ -203,12 +203,12 @@ Tensor blur_epilogue(const Tensor& x, const Tensor& kernel, int64_t left, int64_
   return filter.run(&parts.e);
 }
 
-std::tuple<Tensor, Tensor> epilogue_to_rgb(const Tensor& x_, const OptionalTensor& scale, const OptionalTensor& noise,
-                                           const OptionalTensor& strength, const OptionalTensor& bias, double slope,
-                                           double gain, std::optional<double> clamp, const OptionalTensor& next,
-                                           bool keep, const Tensor& weight_, const Tensor& rgb_bias_,
-                                           std::optional<double> rgb_clamp, const OptionalTensor& skip_,
-                                           const Tensor& taps_) {
+std::tuple<Tensor, Tensor> epilogue_to_rgb_op(const Tensor& x_, const OptionalTensor& scale, const OptionalTensor& noise,
+                                              const OptionalTensor& strength, const OptionalTensor& bias, double slope,
+                                              double gain, std::optional<double> clamp, const OptionalTensor& next,
+                                              bool keep, const Tensor& weight_, const Tensor& rgb_bias_,
+                                              std::optional<double> rgb_clamp, const OptionalTensor& skip_,
+                                              const Tensor& taps_) {
   const c10::cuda::CUDAGuard guard(x_.device());
   TORCH_CHECK(x_.dim() == 4, "stylegan2_ops: x must be [N, C, H, W]");
   const Tensor x = x_.contiguous(at::MemoryFormat::ChannelsLast);
@@ -243,5 +243,5 @@ TORCH_LIBRARY_IMPL(stylegan2_ops, CUDA, m) {
   m.impl("epilogue_slope", epilogue_slope);
   m.impl("upfirdn2d", upfirdn2d);
   m.impl("blur_epilogue", blur_epilogue);
-  m.impl("epilogue_to_rgb", epilogue_to_rgb);
+  m.impl("epilogue_to_rgb", epilogue_to_rgb_op);
 }

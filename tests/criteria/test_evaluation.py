@@ -89,14 +89,8 @@ def test_no_number_depends_on_the_batch(tmp_path: Path, reader: Reader) -> None:
     found = []
     for batch in (1, 2, 3, 7):
         cache = Cache(tmp_path / f"{batch}.sqlite")
-        measured = measure(
-            examples("result", "target"),
-            reader,
-            list(chosen.measurements.values()),
-            cache,
-            batch_size=batch,
-            quiet=True,
-        )
+        measurements = list(chosen.measurements.values())
+        measured = measure(examples("result", "target"), reader, measurements, cache, batch_size=batch)
         cache.close()
         found.append(report.columns(chosen.metrics, measured))
     for other in found[1:]:
@@ -130,7 +124,7 @@ def test_what_was_measured_is_kept_by_content_and_settings(tmp_path: Path, reade
     def run(version: int, names: list[str] = NAMES) -> np.ndarray:
         cache = Cache(tmp_path / "c.sqlite")
         wanted = [example for example in examples("result") if example["result"] in names]
-        measured = measure(wanted, reader, [mean(version)], cache, batch_size=2, quiet=True)
+        measured = measure(wanted, reader, [mean(version)], cache, batch_size=2)
         cache.close()
         assert measured.names == names
         return measured.numbers["mean"][:, 0]
@@ -149,7 +143,7 @@ def test_unreadable_files_are_named_and_left_out(
 ) -> None:
     (reader.images["target"].path / "2.png").write_bytes(b"\x89PNG nothing")
     cache = Cache(tmp_path / "c.sqlite")
-    measured = measure(examples("result", "target"), reader, [pixel_errors(CPU)], cache, quiet=True)
+    measured = measure(examples("result", "target"), reader, [pixel_errors(CPU)], cache)
     assert measured.names == ["0.png", "1.png", "3.png", "4.png"] and list(measured.failed) == ["2.png"]
     assert "target/2.png" in measured.failed["2.png"] and "target/2.png" in capsys.readouterr().err
     assert len(measured.numbers["pixels"]) == 4 and measured.shapes == {"64x64": 4}

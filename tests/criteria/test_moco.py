@@ -25,7 +25,9 @@ def loss(backbone: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) ->
     tensors["module.queue"] = torch.zeros(2, 2)
     path = tmp_path_factory.mktemp("weights") / "moco_v2_800ep_pretrain.pt"
     torch.save({"epoch": 800, "state_dict": tensors}, path)
-    return MocoLoss(weights=path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PSP_WEIGHTS_DIR", str(path.parent))
+        return MocoLoss()
 
 
 def test_formula_and_batch_of_one(loss: MocoLoss, backbone: torch.nn.Module) -> None:

@@ -10,8 +10,7 @@ import torch
 import criteria.objective as module
 from criteria.crop import inner_face
 from criteria.moco import MocoLoss
-from criteria.objective import PspObjective
-from criteria.w_norm import w_norm
+from criteria.objective import PspObjective, w_norm
 from psp.errors import UserError
 
 

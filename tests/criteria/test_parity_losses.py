@@ -19,8 +19,7 @@ from criteria.crop import inner_face
 from criteria.identity import IdentityLoss
 from criteria.lpips import LPIPS
 from criteria.moco import MocoLoss, resnet50_features
-from criteria.objective import PspObjective
-from criteria.w_norm import w_norm
+from criteria.objective import PspObjective, w_norm
 from psp.networks.irse import Backbone
 from psp.training.ranger import Ranger
 
@@ -48,12 +47,16 @@ def lpips() -> LPIPS:
 
 @pytest.fixture(scope="module")
 def identity(weights: Path) -> IdentityLoss:
-    return IdentityLoss("ir_se50", weights=weights / "model_ir_se50.pth").double()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PSP_WEIGHTS_DIR", str(weights))
+        return IdentityLoss("ir_se50").double()
 
 
 @pytest.fixture(scope="module")
 def moco(weights: Path) -> MocoLoss:
-    return MocoLoss(weights=weights / "moco_v2_800ep_pretrain.pt").double()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PSP_WEIGHTS_DIR", str(weights))
+        return MocoLoss().double()
 
 
 def agrees(name: str, loss: Callable[[Tensor], Tensor]) -> None:

@@ -16,7 +16,7 @@ from tiny_models import photo
 
 from datasets.prepare import labelling
 from datasets.prepare.labelling import parse_quickly
-from datasets.prepare.merging import is_held_out
+from datasets.prepare.merging import person_place
 from datasets.roots import open_data_root
 from psp.images.preprocess import photo_tensor, target_pixels
 from psp.images.sources import open_source
@@ -176,7 +176,7 @@ def test_label_maps_of_elsewhere_come_along(tmp_path: Path, capsys: Out) -> None
     data = open_data_root(tmp_path / "all.zip", get_task("celebs_seg_to_face"))
     assert data.train_source and data.test_source and len(data.train_source) + len(data.test_source) == 79
     assert data.train_source.names == data.train_target.names
-    held_out = [f"a_{k}.png" for k in range(39) if is_held_out("a", f"{k}.png", 0.2)]
+    held_out = [f"a_{k}.png" for k in range(39) if person_place("a", f"{k}.png") < 0.2]
     assert sorted(name for name in data.test_target.names if name.startswith("a_")) == sorted(held_out)
     for name in data.train_source.names:  # each map is its own collection's
         assert (np.unique(np.asarray(data.train_source.open(name))).tolist() == [7]) == name.startswith("a_")
@@ -211,7 +211,7 @@ def test_photos_of_another_size_stay_unchanged(tmp_path: Path) -> None:
     a = collection(tmp_path / "a.zip", ["x", "y", "z"])
     with zipfile.ZipFile(a, "a") as archive:
         archive.writestr("big.png", encoded(photo(0, 40)))
-    share = next(s / 100 for s in range(1, 100) if any(is_held_out("a", f"{n}.png", s / 100) for n in "xyz"))
+    share = next(s / 100 for s in range(1, 100) if any(person_place("a", f"{n}.png") < s / 100 for n in "xyz"))
     assert main(["merge", "--photos", str(a), "--out", str(tmp_path / "x.zip"), "--held_out", str(share)]) == 0
     with zipfile.ZipFile(tmp_path / "x.zip") as archive:
         name = next(name for name in archive.namelist() if name.endswith("a_big.png"))

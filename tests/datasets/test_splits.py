@@ -17,9 +17,8 @@ from tiny_checkpoints import refused
 from tiny_models import drawing, fill_folder, labels, photo
 
 from datasets.augment import cut_at_random
-from datasets.pairs import PairedImages
-from datasets.pixel_pairs import Pixels
-from datasets.prepare.merging import is_held_out
+from datasets.pairs import PairedImages, Pixels
+from datasets.prepare.merging import person_place
 from datasets.prepare.splits import read_name_split
 from datasets.roots import open_data_root, two_kinds
 from psp.tasks import get_task
@@ -162,7 +161,7 @@ def test_label_maps_come_along(tmp_path: Path) -> None:
     assert main(["merge", "--photos", str(b), "--out", str(out), "--labels", "--held_out", "0.2"]) == 0
     root = open_data_root(out, get_task("celebs_seg_to_face"))
     assert root.train_source and root.test_source and root.train_source.names == root.train_target.names
-    held_out = [k for k in range(60) if is_held_out("b", f"images/{k}.png", 0.2)]
+    held_out = [k for k in range(60) if person_place("b", f"images/{k}.png") < 0.2]
     assert sorted(root.test_target.names) == sorted(f"b_{k}.png" for k in held_out)
 
 

@@ -120,8 +120,8 @@ def test_every_method_keeps_its_ranks_the_same(tmp_path: Path) -> None:
 def test_shares_are_the_whole_in_order() -> None:
     """Of training and of evaluation data, for sizes that do not divide."""
     for world in (1, 2, 3):
-        whole = EpochSampler(7, 2, seed=1).iter_from(4 * world)
-        shares = [EpochSampler(7, 2, seed=1, rank=r, world=world).iter_from(4) for r in range(world)]
+        whole = iter(EpochSampler(7, 2, seed=1, start_step=4 * world))
+        shares = [iter(EpochSampler(7, 2, seed=1, rank=r, world=world, start_step=4)) for r in range(world)]
         for _ in range(9):
             for share in shares:
                 assert next(share) == next(whole)
