@@ -203,10 +203,11 @@ Tensor blur_epilogue(const Tensor& x, const Tensor& kernel, int64_t left, int64_
   return filter.run(&parts.e);
 }
 
-std::tuple<Tensor, Tensor> epilogue_to_rgb_op(const Tensor& x_, const OptionalTensor& scale, const OptionalTensor& noise,
-                                              const OptionalTensor& strength, const OptionalTensor& bias, double slope,
-                                              double gain, std::optional<double> clamp, const OptionalTensor& next,
-                                              bool keep, const Tensor& weight_, const Tensor& rgb_bias_,
+std::tuple<Tensor, Tensor> epilogue_to_rgb_op(const Tensor& x_, const OptionalTensor& scale,
+                                              const OptionalTensor& noise, const OptionalTensor& strength,
+                                              const OptionalTensor& bias, double slope, double gain,
+                                              std::optional<double> clamp, const OptionalTensor& next, bool keep,
+                                              const Tensor& weight_, const Tensor& rgb_bias_,
                                               std::optional<double> rgb_clamp, const OptionalTensor& skip_,
                                               const Tensor& taps_) {
   const c10::cuda::CUDAGuard guard(x_.device());
