@@ -10,8 +10,8 @@ from psp.errors import UserError
 from psp.models.psp import build_encoder
 from psp.networks.projected_discriminator import ProjectedDiscriminator
 from psp.networks.state import load_strictly
-from psp.networks.stylegan2 import Generator, grow, resolutions
-from psp.networks.widening import widen
+from psp.networks.stylegan2 import Generator, resolutions
+from psp.networks.widening import grow, widen
 from psp.tasks import Task
 from psp.training.methods.stylegan2.joint_losses import JointLosses
 from psp.training.methods.stylegan2.options import Options, parse_channels
