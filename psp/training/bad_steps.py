@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from psp.training.distributed import largest
+from psp.training.distributed import average_gradients, largest
 
 
 class BadStep(Exception):
@@ -74,3 +74,24 @@ def total_gradient_norm(parameters: Sequence[Tensor]) -> Tensor:
     norms = torch._foreach_norm(gradients)
     total: Tensor = torch.linalg.vector_norm(torch.stack([norm.float() for norm in norms]))
     return total
+
+
+def averaged_gradient_norm(parameters: Sequence[Tensor], whose: str = "the gradient") -> Tensor:
+    """Replace the gradients by their means over the ranks; their norm. BadStep when it is not finite."""
+    average_gradients(parameters)
+    norm = total_gradient_norm(parameters)
+    if not torch.isfinite(norm):
+        raise BadStep(f"{whose} is {float(norm)}")
+    return norm
+
+
+def take_gradients(optimiser: torch.optim.Optimizer, loss: Tensor, who: str) -> None:
+    """Give the optimiser's parameters the gradients of the loss, averaged over the ranks; BadStep unless all is finite.
+
+    who: whose they are, for the message.
+    """
+    optimiser.zero_grad(set_to_none=True)
+    require_finite(loss, f"the {who}'s loss")
+    loss.backward()
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    averaged_gradient_norm(parameters, f"the {who}'s gradient")

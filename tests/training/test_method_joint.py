@@ -19,7 +19,6 @@ from psp.training.methods.stylegan2.averaging import update_average
 from psp.training.methods.stylegan2.code_bank import CodeBank
 from psp.training.methods.stylegan2.joint import JointMethod
 from psp.training.methods.stylegan2.joint_losses import common_detail, feature_distance
-from psp.training.methods.stylegan2.joint_view import own_codes
 from psp.training.methods.stylegan2.rows import split_rows
 from psp.weights.load import load_generator, load_model
 from psp.weights.save import save_torch
@@ -312,7 +311,7 @@ def test_a_checkpoint_is_a_complete_model(small_bank: None, tmp_path: Path) -> N
     assert model.photo_encoder is not None
     # W has moved, and everything with it: the pictures are the same
     assert torch.allclose(
-        model.decode(model.encode(source)), method.generator_ema.synthesize(own_codes(method, source)), atol=1e-4
+        model.decode(model.encode(source)), method.generator_ema.synthesize(method.own_codes(source)), atol=1e-4
     )
     photos = torch.rand(2, 3, 16, 16) * 2 - 1
     codes = method.encoders_ema.photo(photos)[:, None].expand(-1, 6, -1)

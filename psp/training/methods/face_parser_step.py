@@ -25,8 +25,7 @@ from psp.networks.face_parser import (
 from psp.networks.state import load_strictly
 from psp.tasks import Task
 from psp.training.augment import recolour
-from psp.training.bad_steps import BadStep, total_gradient_norm, unchanged_by_a_bad_step
-from psp.training.distributed import average_gradients
+from psp.training.bad_steps import averaged_gradient_norm, unchanged_by_a_bad_step
 
 EMA_STEPS = 200  # over about how many steps the weights that are kept are averaged
 
@@ -74,10 +73,7 @@ class ParserMethod:
                 (losses["loss"] / len(batches)).backward()
                 for name, value in losses.items():
                     terms[name] = terms.get(name, torch.zeros_like(value)) + value.detach() / len(batches)
-            average_gradients(list(self.net.parameters()))
-            norm = total_gradient_norm(list(self.net.parameters()))
-            if not torch.isfinite(norm):
-                raise BadStep(f"the gradient is {float(norm)}")
+            norm = averaged_gradient_norm(list(self.net.parameters()))
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
         self.optimiser.step()
         self._follow(step)

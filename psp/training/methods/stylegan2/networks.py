@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import nn
 
 from psp.errors import UserError
@@ -13,23 +11,12 @@ from psp.networks.state import load_strictly
 from psp.networks.stylegan2 import Generator, resolutions
 from psp.networks.widening import grow, widen
 from psp.tasks import Task
-from psp.training.methods.stylegan2.joint_losses import JointLosses
 from psp.training.methods.stylegan2.options import Options, parse_channels
+from psp.training.networks import Networks
 from psp.weights.formats import Weights, read_weights
-from psp.weights.load import GeneratorFile, load_generator
-
-if TYPE_CHECKING:
-    from psp.training.networks import Networks
+from psp.weights.load import GeneratorFile
 
 NEW_SIZE = 128  # px of a generator where nothing says another size
-
-
-def read_generator(options: Options) -> tuple[Weights, GeneratorFile] | tuple[None, None]:
-    """What `--stylegan_weights` names: all its tensors, and the generator with what lies beside it."""
-    if not options.stylegan_weights:
-        return None, None
-    weights = read_weights(options.stylegan_weights)
-    return weights, load_generator(weights)
 
 
 def build_generator(options: Options, file: GeneratorFile | None) -> Generator:
@@ -66,15 +53,6 @@ def projected_discriminator(generator: Generator, networks: Networks) -> Project
     """A new projected discriminator for the generator's images."""
     features = networks.projected_features()
     return ProjectedDiscriminator(features, features.channels, size=max(generator.size, features.min_size) // 4)
-
-
-def joint_losses(options: Options, networks: Networks) -> JointLosses:
-    """The frozen networks of --guide: LPIPS, and identity and face parser where they have a weight."""
-    return JointLosses(
-        identity=networks.identity(options.id_net) if options.id_lambda else None,
-        perceptual=networks.perceptual(options.lpips_net),
-        parsing=networks.parsing() if options.parsing_lambda else None,
-    )
 
 
 def structure_encoder(task: Task, options: Options, generator: Generator, weights: Weights | None) -> nn.Module:
