@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from psp.errors import UserError
 from psp.tasks import Task
 from psp.training.config import METHODS, Config
+from psp.training.networks import Networks
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from psp.batch import Batch
     from psp.images.sheets import Picture
-    from psp.training.networks import Networks
 
 READ_SIZE = 256  # px at which images are read unless a method says otherwise
 
@@ -110,6 +110,9 @@ class Method(Protocol):
         ...
 
 
+Built = tuple[Method, MethodOptions]  # the method, ready to be trained, and its options with what the weights say
+
+
 class MethodModule(Protocol):
     """The file of a method, named in `psp.training.config.METHODS`. Importing it needs no torch, and `build` imports
     what it needs.
@@ -117,13 +120,10 @@ class MethodModule(Protocol):
     Options: its options, a subclass of `MethodOptions`.
     """
 
-    @property
-    def Options(self) -> type[MethodOptions]: ...
+    Options: type[MethodOptions]
 
-    def build(
-        self, config: Config, options: Any, *, device: torch.device, networks: Networks
-    ) -> tuple[Method, MethodOptions]:
-        """The method, ready to be trained, and its options with what the weights say.
+    def build(self, config: Config, options: Any, *, device: torch.device, networks: Networks) -> Built:
+        """See `Built`.
 
         config: resolved, see `psp.training.resolve.resolve`.
         options: of the class `Options`, resolved with it.

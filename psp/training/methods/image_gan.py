@@ -5,7 +5,7 @@ Both gradients are taken from the same state of all networks and applied togethe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -70,6 +70,7 @@ class ImageGan:
             return Player(list(networks.values()), config.learning_rate, options.beta1, device, config.precision)
 
         self.players = {"generator": player(generators), "discriminator": player(discriminators)}
+        self._begin()
 
     # ---- what a subclass defines -------------------------------------------------------------------
 
@@ -77,8 +78,8 @@ class ImageGan:
         """The generators' loss on a batch, its terms (detached), and what the discriminators need to know of it."""
         raise NotImplementedError
 
-    def discriminator_loss(self, source: Tensor, target: Tensor, made: Any) -> tuple[Tensor, Terms]:
-        """The discriminators' loss on the same batch; made: from `generator_loss`."""
+    def discriminator_loss(self, source: Tensor, target: Tensor, fakes: Any) -> tuple[Tensor, Terms]:
+        """The discriminators' loss on the same batch; fakes: from `generator_loss`."""
         raise NotImplementedError
 
     # ---- training ----------------------------------------------------------------------------------
@@ -88,36 +89,30 @@ class ImageGan:
         for network in self.networks.values():
             network.train()
         terms: Terms = {}
-        with unchanged_by_a_bad_step(self.networks.values(), put_back=self.keep()):
+        with unchanged_by_a_bad_step(self.networks.values(), put_back=self._forget):
             for batch in batches:
                 source, target = self.pair(batch)
                 discriminator.require_gradients(False)
                 with autocast(self.device, self.config.precision):
-                    loss, found, made = self.generator_loss(source, target)
+                    loss, terms_generator, fakes = self.generator_loss(source, target)
                 generator.backward(loss / len(batches), "generator")
                 discriminator.require_gradients(True)
                 with autocast(self.device, self.config.precision):
-                    loss, more = self.discriminator_loss(source, target, made)
+                    loss, terms_discriminator = self.discriminator_loss(source, target, fakes)
                 discriminator.backward(loss / len(batches), "discriminator")
-                for name, value in {**found, **more}.items():
+                for name, value in {**terms_generator, **terms_discriminator}.items():
                     terms[name] = terms.get(name, torch.zeros_like(value)) + value / len(batches)
             for name, player in self.players.items():
                 terms[f"gradient_norm_{name}"] = player.gradient_norm(name)
         factor = decayed(step, self.options.decay_from, self.options.decay_until)
         for player in self.players.values():
             player.step(factor)
-            player.optimiser.zero_grad(set_to_none=True)
         terms["learning_rate"] = torch.tensor(self.config.learning_rate * factor)
         return terms
 
-    def keep(self) -> Callable[[], None]:
-        """Remember what a step changes before its gradients are known, besides the networks; what puts it back."""
-
-        def put_back() -> None:
-            for player in self.players.values():
-                player.forget()
-
-        return put_back
+    def _forget(self) -> None:
+        for player in self.players.values():
+            player.forget()
 
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Network input [B,C,S,S] and photo [B,3,S,S] in [-1,1], both at the size that is trained."""
@@ -134,8 +129,8 @@ class ImageGan:
             network.eval()
         source, target = self.pair(batch)
         with autocast(self.device, self.config.precision):
-            _, terms, made = self.generator_loss(source, target)
-            return terms | self.discriminator_loss(source, target, made)[1]
+            _, terms, fakes = self.generator_loss(source, target)
+            return terms | self.discriminator_loss(source, target, fakes)[1]
 
     def networks_in_step(self) -> list[nn.Module]:
         return list(self.networks.values())
@@ -170,7 +165,7 @@ class ImageGan:
         for name, player in self.players.items():
             player.load_state_dict(state[f"player_{name}"])
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         """Start from the networks of `--checkpoint_path`, if one is given, and print what is trained.
 
         The checkpoint is one of the same method; UserError when a network is missing in it or does not fit.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from psp.errors import UserError
 from psp.tasks import Task
 from psp.training.config import Config
-from psp.training.method import READ_SIZE, MethodOptions
+from psp.training.method import READ_SIZE, DataSpec, MethodOptions
 from psp.training.options import MOMENTUM, NOT_NEGATIVE, POSITIVE, filled, option, place
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ WIDTH = "channels after the first convolution (default: 64, cgan 32)"
 NORM = "normalisation (default: batch, cyclegan instance)"
 DROPOUT = "drop half of some layers' values while training (default: pix2pix alone)"
 BLOCKS = "residual blocks (default: cyclegan 9 above 128 px, else 6)"
-L1_LAMBDA = "weight of the distance to the target"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +64,25 @@ class ImageGanOptions(MethodOptions):
         until = self.decay_until if self.decay_until >= 0 else max_steps
         start = self.decay_from if self.decay_from >= 0 else until // 2
         return dataclasses.replace(self, decay_from=start, decay_until=until)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedGanOptions(ImageGanOptions):
+    """Options of the methods that know the photo of each source."""
+
+    l1_lambda: float = option(100.0, "weight of the distance to the target", allowed=NOT_NEGATIVE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnpairedGanOptions(ImageGanOptions):
+    """Options of the methods that need no pairs."""
+
+    cycle_lambda: float = option(10.0, "weight of the way there and back", allowed=NOT_NEGATIVE)
+    identity_lambda: float = option(
+        0.5, "weight, as a share of --cycle_lambda, of leaving targets alone", allowed=NOT_NEGATIVE
+    )
+    pool_size: int = option(50, "earlier images that the discriminators are shown again", allowed=NOT_NEGATIVE)
+
+    def data(self, config: Config) -> DataSpec:
+        """Sources and photos that need not belong together."""
+        return DataSpec(task=config.task, paired=False)

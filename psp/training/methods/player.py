@@ -53,6 +53,7 @@ class Player:
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self._unscaled = False
+        self.optimiser.zero_grad(set_to_none=True)
 
     def forget(self) -> None:
         """Drop the gradients, after a step that was not taken."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from psp.errors import UserError
 from psp.tasks import LAMBDAS, Task
 from psp.training.config import Config
-from psp.training.method import MethodOptions
-from psp.training.networks import IdNet, LpipsNet
+from psp.training.method import Built, MethodOptions
+from psp.training.networks import IdNet, LpipsNet, Networks
 from psp.training.options import NOT_NEGATIVE, POSITIVE, filled, option, place
 from psp.training.saved_options import saved
 from psp.weights.places import BUNDLED, BUNDLED_GENERATOR
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from psp.models.psp import PSP
     from psp.networks.stylegan2 import Generator
-    from psp.training.method import Method
-    from psp.training.networks import Networks
     from psp.weights.load import GeneratorFile
 
 INTO_W = "BackboneEncoderUsingLastLayerIntoW"  # what learn_in_w means
@@ -118,9 +116,7 @@ class Options(MethodOptions):
             raise UserError(f"--learn_in_w needs --encoder_type {INTO_W}, not {self.encoder_type}")
 
 
-def build(
-    config: Config, options: Options, *, device: torch.device, networks: Networks
-) -> tuple[Method, MethodOptions]:
+def build(config: Config, options: Options, *, device: torch.device, networks: Networks) -> Built:
     """Encoder, frozen generator, objective and optimiser."""
     from psp.models.mixing import parse_layers
     from psp.training.gradient_checkpointing import recompute_activations
