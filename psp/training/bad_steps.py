@@ -30,32 +30,22 @@ def unchanged_by_a_bad_step(
     put_back: called for whatever else the block has changed.
     """
     networks = list(networks)
-    buffers = [buffer for network in networks for buffer in network.buffers()]
-    before = _copies(buffers)
+    kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = defaultdict(list)
+    for buffer in (buffer for network in networks for buffer in network.buffers()):
+        kinds[buffer.dtype, buffer.device].append(buffer)
+    before = [(buffers, torch._foreach_mul(buffers, 1)) for buffers in kinds.values()]  # copies, in few launches
     trained = [(p, p.requires_grad) for network in networks for p in network.parameters()]
     try:
         yield
     except BadStep:
-        for buffer, value in zip(buffers, before, strict=True):
-            buffer.copy_(value)
+        for buffers, values in before:
+            torch._foreach_copy_(buffers, list(values))
         for parameter, gradients in trained:
             parameter.requires_grad_(gradients)
         for optimiser in optimisers:
             optimiser.zero_grad(set_to_none=True)
         put_back()
         raise
-
-
-def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Copies of hundreds of small tensors in a few launches: times one, all of a kind together."""
-    copies = [torch.empty(0)] * len(tensors)
-    kinds: dict[tuple[torch.dtype, torch.device], list[int]] = defaultdict(list)
-    for i, tensor in enumerate(tensors):
-        kinds[tensor.dtype, tensor.device].append(i)
-    for places in kinds.values():
-        for i, copy in zip(places, torch._foreach_mul([tensors[i] for i in places], 1), strict=True):
-            copies[i] = copy
-    return copies
 
 
 def require_finite(value: Tensor | float, whose: str = "the loss") -> None:

@@ -156,8 +156,7 @@ def collected(value: Any) -> list[Any]:
 
 
 def wait_for_all() -> None:
-    if world_size() > 1:
-        largest(0)
+    largest(0)
 
 
 # ---- batch normalisation --------------------------------------------------------------------------
@@ -172,15 +171,11 @@ def average_statistics(networks: Iterable[nn.Module]) -> None:
     """Give BatchNorm's running mean and variance their mean over the ranks, which otherwise each see other images."""
     if world_size() == 1:
         return
-    found = [
-        tensor
-        for module in batch_norms(networks)
-        for tensor in (module.running_mean, module.running_var)
-        if tensor is not None
-    ]
-    if found:
-        parts = mean(torch.cat(found)).split([len(tensor) for tensor in found])
-        torch._foreach_copy_(found, list(parts))
+    both = [tensor for module in batch_norms(networks) for tensor in (module.running_mean, module.running_var)]
+    statistics = [tensor for tensor in both if tensor is not None]
+    if statistics:
+        parts = mean(torch.cat(statistics)).split([len(tensor) for tensor in statistics])
+        torch._foreach_copy_(statistics, list(parts))
 
 
 class _Sum(torch.autograd.Function):
@@ -241,12 +236,12 @@ def share_batch_norms(networks: Iterable[nn.Module]) -> int:
 
     The modules stay the same objects, with the same parameters and names in checkpoints.
     """
-    found = batch_norms(networks)
-    for module in found:
+    modules = batch_norms(networks)
+    for module in modules:
         counts = getattr(module, "counts", True)
         module.__class__ = SharedBatchNorm
         module.__dict__["counts"] = counts
-    return len(found)
+    return len(modules)
 
 
 # ---- consistency ----------------------------------------------------------------------------------
@@ -254,14 +249,14 @@ def share_batch_norms(networks: Iterable[nn.Module]) -> int:
 
 def digest(state: Any) -> str:
     """Hash of tensors and plain values, however they are nested."""
-    found = hashlib.blake2b(digest_size=16)
+    digested = hashlib.blake2b(digest_size=16)
 
     def visit(value: Any, name: str) -> None:
-        found.update(name.encode())
+        digested.update(name.encode())
         if isinstance(value, Tensor):
-            found.update(f"{value.dtype}{tuple(value.shape)}".encode())
+            digested.update(f"{value.dtype}{tuple(value.shape)}".encode())
             if value.numel():
-                found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+                digested.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         elif isinstance(value, Mapping):
             for key in value:
                 visit(value[key], f".{key}")
@@ -269,18 +264,18 @@ def digest(state: Any) -> str:
             for i, item in enumerate(value):
                 visit(item, f".{i}")
         else:
-            found.update(repr(value).encode())
+            digested.update(repr(value).encode())
 
     visit(state, "")
-    return found.hexdigest()
+    return digested.hexdigest()
 
 
 def require_same(state: Mapping[str, Any], *, when: str) -> None:
     """UserError, on every rank, unless all ranks hold the same state to the last bit. Names the parts that differ."""
     if world_size() == 1:
         return
-    seen = collected({name: digest(value) for name, value in state.items()})
-    differing = sorted({name for other in seen for name in seen[0] if other.get(name) != seen[0][name]})
+    first, *others = collected({name: digest(value) for name, value in state.items()})
+    differing = sorted(name for name in first if any(other.get(name) != first[name] for other in others))
     if differing:
         raise UserError(
             f"{when}: the ranks differ in {', '.join(differing)}",

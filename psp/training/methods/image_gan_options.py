@@ -30,12 +30,11 @@ class ImageGanOptions(MethodOptions):
     """The defaults are those that were published.
 
     on_examples: values for the example data, smaller, so that a CPU shows something within minutes.
-    sizes: in pixels, those that the networks can have; sizes_text: in words.
+    sizes: in pixels, those that the networks can have.
     """
 
     on_examples: ClassVar[Mapping[str, Any]] = {}
     sizes: ClassVar[tuple[int, ...]] = tuple(range(32, READ_SIZE + 1, 32))
-    sizes_text: ClassVar[str] = "multiples of 32 up to 256"
 
     size: int = filled(256, SIZE, allowed=POSITIVE)
     width: int = filled(64, WIDTH, allowed=POSITIVE)
@@ -56,9 +55,8 @@ class ImageGanOptions(MethodOptions):
 
     def check(self, config: Config) -> None:
         if self.size not in self.sizes:
-            raise UserError(
-                f"--size {self.size} does not work with --method {config.method}", f"possible are {self.sizes_text}"
-            )
+            sizes = ", ".join(map(str, self.sizes))
+            raise UserError(f"--size {self.size} does not work with --method {config.method}", f"possible are {sizes}")
 
     def scheduled(self, max_steps: int) -> Self:
         until = self.decay_until if self.decay_until >= 0 else max_steps

@@ -22,7 +22,6 @@ class Options(PairedGanOptions):
 
     on_examples: ClassVar[Mapping[str, Any]] = {"size": 128, "width": 32}
     sizes: ClassVar[tuple[int, ...]] = (32, 64, 128, 256)
-    sizes_text: ClassVar[str] = "32, 64, 128 and 256"
 
     dropout: bool = filled(True, DROPOUT)
 

@@ -48,7 +48,10 @@ class JointMethod(JointNetworks):
         if photos.shape[-1] != self.generator.size:
             photos = F.interpolate(photos, size=(self.generator.size,) * 2, mode="area")
         rows = split_rows(len(photos), structure=self.encoders.structure is not None)
-        source = self._source(batches, rows)
+        source = None
+        if self.encoders.structure is not None:
+            drawings = torch.cat([batch.source for batch in batches])[: rows.guided.stop]
+            source = to_network(drawings, self.task, self.device)
         labels = self._labels(batches, photos, rows) if parses_labels(step) else None
         terms: dict[str, Tensor] = {}
         photos_of_bank, balance = self.bank.photos, self.balance
@@ -89,12 +92,6 @@ class JointMethod(JointNetworks):
         if len(known) == len(batches):
             return torch.cat(known)[: rows.guided.stop].to(self.device)
         return self.losses.parsing.features(photos[: rows.guided.stop])
-
-    def _source(self, batches: Sequence[Batch], rows: Rows) -> Tensor | None:
-        if self.encoders.structure is None:
-            return None
-        source = torch.cat([batch.source for batch in batches])[: rows.guided.stop]
-        return to_network(source, self.task, self.device)
 
     def _train_generator(
         self,

@@ -30,22 +30,22 @@ def build_generator(options: Options, file: GeneratorFile | None) -> Generator:
     except ValueError as error:
         raise UserError(f"--size {size}: {error}") from error
     channels = {side: min(options.channel_base // side, options.channel_max) for side in sides}
-    chosen = parse_channels(options.channels) if options.channels else {}
-    if chosen and not chosen.keys() >= set(sides):
-        raise UserError(f"--channels {options.channels} ends at {max(chosen)} px, but --size is {size}")
+    widths = parse_channels(options.channels) if options.channels else {}
+    if widths and not widths.keys() >= set(sides):
+        raise UserError(f"--channels {options.channels} ends at {max(widths)} px, but --size is {size}")
     if file is None:
-        return Generator(size, options.style_dim, options.n_mlp, channels=channels | chosen, lr_mlp=options.lr_mlp)
+        return Generator(size, options.style_dim, options.n_mlp, channels=channels | widths, lr_mlp=options.lr_mlp)
     generator = file.generator
     if generator.size > size:
         raise UserError(f"--size {size}, but {options.stylegan_weights} makes {generator.size} px", "leave it out")
     generator.set_mapping_rate(options.lr_mlp)
-    if any(chosen.get(side, width) != width for side, width in generator.channels.items()):
+    if any(widths.get(side, width) != width for side, width in generator.channels.items()):
         try:
-            generator = widen(generator, chosen)
+            generator = widen(generator, widths)
         except ValueError as error:
             raise UserError(f"--channels {options.channels}: {error}", "use at least these") from error
     if generator.size < size:
-        generator = grow(generator, channels | chosen | generator.channels, size)
+        generator = grow(generator, channels | widths | generator.channels, size)
     return generator
 
 
