@@ -98,7 +98,7 @@ def ignored(given: Mapping[str, Any]) -> str:
     An option that has its default anyway is not worth a word.
     """
     method = str(given.get("method", declared(Config)["method"].default))
-    own = {**declared(Config), **declared(method_named(method).Options)}
-    others = {name: owned for name, owned in known_options().items() if name in given and name not in own}
+    read = {**declared(Config), **declared(method_named(method).Options)}
+    others = {name: owned for name, owned in known_options().items() if name in given and name not in read}
     names = [f"--{name}" for name, owned in others.items() if any(given[name] != one.default for _, one in owned)]
     return f"ignored by --method {method}: {', '.join(names)}" if names else ""

@@ -21,7 +21,7 @@ class Parsing(Protocol):
         """Class ids uint8 [B,H,W] of faces [B,3,S,S] in [-1,1]."""
         ...
 
-    def __call__(self, output: Tensor, wanted: Tensor) -> Tensor:
+    def __call__(self, output: Tensor, ids: Tensor, /) -> Tensor:
         """The loss, a scalar, of faces [B,3,S,S] against class ids [B,H,W]."""
         ...
 

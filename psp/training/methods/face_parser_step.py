@@ -83,25 +83,25 @@ class ParserMethod:
     def _follow(self, step: int) -> None:
         """The average goes one step with the weights; at first it is nearly the weights themselves."""
         keep = min(1 - 1 / EMA_STEPS, step / (step + 10))
-        own = self.net.state_dict()
+        present = self.net.state_dict()
         for name, value in self.average.state_dict().items():
             if value.is_floating_point():
-                value.lerp_(own[name], 1 - keep)
+                value.lerp_(present[name], 1 - keep)
             else:
-                value.copy_(own[name])
+                value.copy_(present[name])
 
     @torch.no_grad()
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:
         """Loss and accuracy at 128 px, and the mIoU over the classes present in this batch at the maps' own size."""
         images, ids = batch.target.to(self.device), batch.source.to(self.device).long()
         scores = self.average.scores(images, size=(ids.shape[1], ids.shape[2]))
-        found = parsing_losses(faces_at_input_size(scores), ids_at_input_size(ids))
+        losses = parsing_losses(faces_at_input_size(scores), ids_at_input_size(ids))
         guess = scores.argmax(1)
         both = torch.bincount(ids[guess == ids], minlength=CLASSES)
         either = torch.bincount(ids.flatten(), minlength=CLASSES) + torch.bincount(guess.flatten(), minlength=CLASSES)
         present = torch.bincount(ids.flatten(), minlength=CLASSES) > 0
         iou = both / (either - both).clamp(min=1)
-        return found | {"accuracy": (guess == ids).float().mean(), "miou": iou[present].float().mean()}
+        return losses | {"accuracy": (guess == ids).float().mean(), "miou": iou[present].float().mean()}
 
     def networks_in_step(self) -> list[torch.nn.Module]:
         return [self.net, self.average]
@@ -111,8 +111,8 @@ class ParserMethod:
         """photo, label map and the parser's own of every sample."""
         guess = self.average.parse(batch.target.to(self.device)).cpu()
         return [
-            [to_image(photo), source_to_image(ids, self.task), source_to_image(own, self.task)]
-            for photo, ids, own in zip(batch.target, batch.source, guess, strict=True)
+            [to_image(photo), source_to_image(ids, self.task), source_to_image(parsed, self.task)]
+            for photo, ids, parsed in zip(batch.target, batch.source, guess, strict=True)
         ]
 
     def state(self) -> dict[str, Any]:

@@ -139,15 +139,14 @@ def build(config: Config, options: Options, *, device: torch.device, networks: N
         )
     own_fine_layers: list[int] = []
     if options.use_latent_mask:
-        chosen = options.latent_mask
-        own_fine_layers = parse_layers(chosen, model.n_styles) if chosen else task.mixing_layers(model.n_styles)
-    trained = [p for p in model.parameters() if p.requires_grad]
+        mask, n = options.latent_mask, model.n_styles
+        own_fine_layers = parse_layers(mask, n) if mask else task.mixing_layers(n)
     if options.gradient_checkpointing:
         recompute_activations(model)
     method = PspMethod(
         model,
         networks.objective(options.losses, lpips_net=options.lpips_net, id_net=options.id_net),
-        make_optimizer(options.optim_name, trained, config.learning_rate),
+        make_optimizer(options.optim_name, model.parameters(), config.learning_rate),
         task=task,
         precision=config.precision,
         own_fine_layers=own_fine_layers,
@@ -157,7 +156,7 @@ def build(config: Config, options: Options, *, device: torch.device, networks: N
 
 
 def _continued(config: Config, options: Options) -> tuple[PSP, str]:
-    """The model of `--checkpoint_path`, and where it comes from, in words."""
+    """The model of `--checkpoint_path`, and a phrase that says where it comes from."""
     from psp.weights.load import load_model
 
     task, path = config.task, options.checkpoint_path
@@ -180,7 +179,7 @@ def _continued(config: Config, options: Options) -> tuple[PSP, str]:
 
 
 def _new(config: Config, options: Options) -> tuple[PSP, str]:
-    """A new encoder in front of the generator of `--stylegan_weights`, and how it starts, in words."""
+    """A new encoder in front of the generator of `--stylegan_weights`, and a phrase that says how it starts."""
     from psp.models.psp import build_encoder, parameter_count
     from psp.training.methods.psp_step import start_from_face_recognition
     from psp.weights.formats import read_weights
@@ -196,8 +195,7 @@ def _new(config: Config, options: Options) -> tuple[PSP, str]:
     start = f"a new {encoder_type} ({parameter_count(encoder) / 1e6:.1f} M parameters)"
     if options.irse50_weights:
         other = read_weights(options.irse50_weights)
-        fitting = other.part("encoder") or other.tensors
-        n = start_from_face_recognition(encoder, fitting, label_nc=task.label_nc)
+        n = start_from_face_recognition(encoder, other.part("encoder") or other.tensors, label_nc=task.label_nc)
         start += f", {n} tensors from {options.irse50_weights}"
     return _assembled(config, options, encoder, decoder, file), f"{start}, generator {weights}"
 
