@@ -29,12 +29,12 @@ def unchanged_by_a_bad_step(
     optimisers: their gradients are dropped.
     put_back: called for whatever else the block has changed.
     """
-    networks = list(networks)
+    together = nn.ModuleList(networks)
     kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = defaultdict(list)
-    for buffer in (buffer for network in networks for buffer in network.buffers()):
+    for buffer in together.buffers():
         kinds[buffer.dtype, buffer.device].append(buffer)
     before = [(buffers, torch._foreach_mul(buffers, 1)) for buffers in kinds.values()]  # copies, in few launches
-    trained = [(p, p.requires_grad) for network in networks for p in network.parameters()]
+    trained = [(p, p.requires_grad) for p in together.parameters()]
     try:
         yield
     except BadStep:
@@ -58,12 +58,7 @@ def require_finite(value: Tensor | float, whose: str = "the loss") -> None:
 
 def total_gradient_norm(parameters: Sequence[Tensor]) -> Tensor:
     """Euclidean norm of all gradients together; NaN or inf as soon as one element is."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if not gradients:
-        return torch.zeros(())
-    norms = torch._foreach_norm(gradients)
-    total: Tensor = torch.linalg.vector_norm(torch.stack([norm.float() for norm in norms]))
-    return total
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 def averaged_gradient_norm(parameters: Sequence[Tensor], whose: str = "the gradient") -> Tensor:

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from psp.errors import UserError
 
-BUCKET_BYTES = 32 << 20  # gradients travel in pieces of about this size
 PATIENCE = timedelta(minutes=10)  # for one collective, as torch's own for NCCL: one rank may read or write for longer
 
 
@@ -90,31 +89,14 @@ def _is_about_ranks(error: RuntimeError) -> bool:
 
 def average_gradients(parameters: Sequence[Tensor]) -> None:
     """Replace every gradient by its mean over the ranks. All ranks must have gradients for the same parameters."""
-    if world_size() == 1:
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if world_size() == 1 or not gradients:
         return
-    waiting = []
-    for gradients in _buckets([p.grad for p in parameters if p.grad is not None]):
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        waiting.append((gradients, flat, dist.all_reduce(flat, async_op=True)))
-    for gradients, flat, work in waiting:
-        work.wait()
-        flat /= world_size()
-        parts = flat.split([gradient.numel() for gradient in gradients])
-        torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients)])
-
-
-def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """Runs of tensors of one type, about BUCKET_BYTES each."""
-    bucket: list[Tensor] = []
-    size = 0
-    for tensor in tensors:
-        if bucket and (size >= BUCKET_BYTES or tensor.dtype != bucket[0].dtype):
-            yield bucket
-            bucket, size = [], 0
-        bucket.append(tensor)
-        size += tensor.numel() * tensor.element_size()
-    if bucket:
-        yield bucket
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= world_size()
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    torch._foreach_copy_(gradients, [part.view_as(gradient) for part, gradient in zip(parts, gradients)])
 
 
 @torch.no_grad()
@@ -163,8 +145,7 @@ def wait_for_all() -> None:
 
 
 def batch_norms(networks: Iterable[nn.Module]) -> list[nn.modules.batchnorm._BatchNorm]:
-    kind = nn.modules.batchnorm._BatchNorm
-    return [module for network in networks for module in network.modules() if isinstance(module, kind)]
+    return [m for m in nn.ModuleList(networks).modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
 def average_statistics(networks: Iterable[nn.Module]) -> None:

@@ -348,18 +348,18 @@ def newest_state(checkpoints: Path) -> dict[str, Any] | None:
     A damaged `last.pt` is moved aside, so that it never takes the place of a good one. UserError: none can be read.
     """
     last, previous = checkpoints / LAST, checkpoints / PREVIOUS
-    if last.exists() or not previous.exists():
-        try:
-            return read_training_state(last) if last.exists() else None
-        except UserError as error:
-            if not previous.exists():
-                raise
-            training = read_training_state(previous)
-            aside = checkpoints / "last.damaged.pt"
-            os.replace(last, aside)
-            print(f"{error}; moved to {aside.name}, going on from {PREVIOUS}, step {training['step']}", file=sys.stderr)
-            return training
-    return read_training_state(previous)
+    if not last.exists():
+        return read_training_state(previous) if previous.exists() else None
+    try:
+        return read_training_state(last)
+    except UserError as error:
+        if not previous.exists():
+            raise
+        training = read_training_state(previous)
+        aside = checkpoints / "last.damaged.pt"
+        os.replace(last, aside)
+        print(f"{error}; moved to {aside.name}, going on from {PREVIOUS}, step {training['step']}", file=sys.stderr)
+        return training
 
 
 @contextlib.contextmanager

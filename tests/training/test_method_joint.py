@@ -11,7 +11,6 @@ from tiny_runs import poisoned, same, whole
 from torch import Tensor, nn
 
 from psp.batch import Batch
-from psp.errors import UserError
 from psp.networks.widening import widen
 from psp.training.bad_steps import BadStep
 from psp.training.methods.stylegan2 import code_bank, joint
@@ -47,11 +46,6 @@ def test_rows_follow_one_another_and_fill_the_batch(n: int, structure: bool) -> 
     assert photo and random and bool(own and guided and mixed) is structure
     assert mixed <= own  # they borrow their drawings
     assert abs(random - n * (3 if structure else 5) / 16) <= 1
-
-
-def test_a_batch_that_is_too_small_is_refused() -> None:
-    with pytest.raises(UserError, match="--batch_size 8 or more"):
-        split_rows(7, structure=True)
 
 
 # ---- the step --------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ class ParserMethod:
                 for name, value in losses.items():
                     terms[name] = terms.get(name, torch.zeros_like(value)) + value.detach() / len(batches)
             norm = averaged_gradient_norm(list(self.net.parameters()))
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
+        torch.nn.utils.clip_grads_with_norm_(self.net.parameters(), 5.0, norm)
         self.optimiser.step()
         self._follow(step)
         return terms | {"gradient_norm": norm}

@@ -19,10 +19,10 @@ from psp.images.sheets import Picture, source_to_image, to_image
 from psp.models.image_to_image import PictureModel, picture_input
 from psp.models.psp import parameter_count
 from psp.networks.state import load_strictly
-from psp.training.bad_steps import unchanged_by_a_bad_step
+from psp.training.bad_steps import BadStep, require_finite, total_gradient_norm, unchanged_by_a_bad_step
 from psp.training.config import Config
+from psp.training.distributed import average_gradients
 from psp.training.methods.image_gan_options import ImageGanOptions
-from psp.training.methods.player import Player, decayed
 from psp.weights.formats import read_weights
 
 Terms = dict[str, Tensor]
@@ -36,6 +36,64 @@ def log_loss(scores: Tensor, real: bool) -> Tensor:
 def square_loss(scores: Tensor, real: bool) -> Tensor:
     """Squared distance to 1 (real) or 0 (fake): LSGAN (Mao et al. 2017)."""
     return (scores - float(real)).square().mean()
+
+
+def decayed(step: int, start: int, end: int) -> float:
+    """Factor of the learning rate at step 0, 1, ...: 1 before `start`, then falling linearly towards 0 at `end`."""
+    return 1.0 if step < start else max(0.0, (end - step) / max(1, end - start))
+
+
+class Player:
+    """Networks that move together: their parameters, their Adam, their fp16 loss scale."""
+
+    def __init__(self, networks: Sequence[nn.Module], lr: float, beta1: float, device: torch.device, precision: str):
+        self.parameters = [p for network in networks for p in network.parameters()]
+        self.rate = lr
+        self.optimiser = torch.optim.Adam(self.parameters, lr=lr, betas=(beta1, 0.999))
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self._unscaled = False
+
+    def require_gradients(self, on: bool) -> None:
+        """Whether gradients reach the parameters."""
+        for p in self.parameters:
+            p.requires_grad_(on)
+
+    def backward(self, loss: Tensor, who: str) -> None:
+        require_finite(loss, f"the {who}'s loss")
+        self.scaler.scale(loss).backward()
+
+    def gradient_norm(self, who: str) -> Tensor:
+        """BadStep when it is not finite, unless in fp16 the loss scale can be the reason: then it is lowered."""
+        average_gradients(self.parameters)
+        self.scaler.unscale_(self.optimiser)
+        self._unscaled = True
+        norm = total_gradient_norm(self.parameters)
+        if not torch.isfinite(norm) and self.scaler.get_scale() <= 1:
+            raise BadStep(f"the {who}'s gradient is {float(norm)}")
+        return norm
+
+    def step(self, factor: float) -> None:
+        """factor: of the learning rate."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate * factor
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self._unscaled = False
+        self.optimiser.zero_grad(set_to_none=True)
+
+    def forget(self) -> None:
+        """Drop the gradients, after a step that was not taken."""
+        self.optimiser.zero_grad(set_to_none=True)
+        if self._unscaled:
+            self.scaler.update()
+            self._unscaled = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"optimizer": self.optimiser.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.optimiser.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
 
 
 class ImageGan:
@@ -64,7 +122,7 @@ class ImageGan:
         self.config, self.options, self.device, self.noisy = config, options, device, noisy
         self.task = config.task
         self.channels = channels or self.task.input_nc
-        self.networks = {name: net.to(device) for name, net in {**generators, **discriminators}.items()}
+        self.networks = nn.ModuleDict({**generators, **discriminators}).to(device)
 
         def player(networks: Mapping[str, nn.Module]) -> Player:
             return Player(list(networks.values()), config.learning_rate, options.beta1, device, config.precision)
@@ -86,8 +144,7 @@ class ImageGan:
 
     def training_step(self, batches: Sequence[Batch], step: int) -> Terms:
         generator, discriminator = self.players.values()
-        for network in self.networks.values():
-            network.train()
+        self.networks.train()
         terms: Terms = {}
         with unchanged_by_a_bad_step(self.networks.values(), put_back=self._forget):
             for batch in batches:
@@ -125,8 +182,7 @@ class ImageGan:
 
     @torch.no_grad()
     def validation_step(self, batch: Batch) -> Terms:
-        for network in self.networks.values():
-            network.eval()
+        self.networks.eval()
         source, target = self.pair(batch)
         with autocast(self.device, self.config.precision):
             _, terms, fakes = self.generator_loss(source, target)

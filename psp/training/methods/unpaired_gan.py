@@ -85,8 +85,7 @@ class UnpairedGan(ImageGan):
     @torch.no_grad()
     def pictures(self, batch: Batch) -> list[list[Picture]]:
         """sketch, photo made of it, sketch again; photo, sketch made of it, photo again. The two are no pair."""
-        for network in self.networks.values():
-            network.eval()
+        self.networks.eval()
         source, target = self.pair(batch)
         to_photo, to_sketch = self.networks[TO_PHOTO], self.networks[TO_SKETCH]
         photo, sketch = to_photo(source), to_sketch(target)
