@@ -112,11 +112,9 @@ class EqualLinear(nn.Module):
 class Blur(nn.Module):
     """[1,3,3,1] low-pass filter; `kernel` is a buffer because released checkpoints hold it."""
 
-    kernel: Tensor
-
     def __init__(self, pad: tuple[int, int], gain: float = 1.0, up: int = 1):
         super().__init__()
-        self.register_buffer("kernel", fir_kernel(gain))
+        self.kernel = nn.Buffer(fir_kernel(gain))
         self.pad = pad
         self.up = up
 
