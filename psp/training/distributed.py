@@ -89,14 +89,14 @@ def _is_about_ranks(error: RuntimeError) -> bool:
 
 def average_gradients(parameters: Sequence[Tensor]) -> None:
     """Replace every gradient by its mean over the ranks. All ranks must have gradients for the same parameters."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if world_size() == 1 or not gradients:
+    _average([p.grad for p in parameters if p.grad is not None])
+
+
+def _average(tensors: list[Tensor]) -> None:
+    if world_size() == 1 or not tensors:
         return
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= world_size()
-    parts = flat.split([gradient.numel() for gradient in gradients])
-    torch._foreach_copy_(gradients, [part.view_as(gradient) for part, gradient in zip(parts, gradients)])
+    parts = mean(torch.cat([tensor.reshape(-1) for tensor in tensors])).split([tensor.numel() for tensor in tensors])
+    torch._foreach_copy_(tensors, [part.view_as(tensor) for part, tensor in zip(parts, tensors)])
 
 
 @torch.no_grad()
@@ -150,13 +150,8 @@ def batch_norms(networks: Iterable[nn.Module]) -> list[nn.modules.batchnorm._Bat
 
 def average_statistics(networks: Iterable[nn.Module]) -> None:
     """Give BatchNorm's running mean and variance their mean over the ranks, which otherwise each see other images."""
-    if world_size() == 1:
-        return
     both = [tensor for module in batch_norms(networks) for tensor in (module.running_mean, module.running_var)]
-    statistics = [tensor for tensor in both if tensor is not None]
-    if statistics:
-        parts = mean(torch.cat(statistics)).split([len(tensor) for tensor in statistics])
-        torch._foreach_copy_(statistics, list(parts))
+    _average([tensor for tensor in both if tensor is not None])
 
 
 class _Sum(torch.autograd.Function):

@@ -46,6 +46,7 @@ from psp.weights.load import read_training_state
 from psp.weights.save import save_torch
 
 LAST, PREVIOUS = "last.pt", "last.previous.pt"
+KEPT = ("step", "best", "bad_in_a_row", "bad_total", "validation_due")  # of a trainer, in `last.pt`
 NO_OPTIONS = MethodOptions()
 
 
@@ -84,7 +85,7 @@ class Trainer:
         self.images = make_folder(self.exp_dir / "images")
         self.device, self.progress, self.pace, self.forecast = device, progress, Pace(), Forecast()
         self.stop, self.saved_at = StopRequest(), time.monotonic()
-        # the rest of this object's state: what `_save` writes and `_resume` reads
+        # what a run that goes on needs to know
         self.step = 0
         self.best: float | None = None
         self.bad_in_a_row = 0
@@ -275,16 +276,8 @@ class Trainer:
             save_torch(weights, self.checkpoints / f"iteration_{self.step}.pt")
             if self.method.monitor is None:
                 save_torch(weights, self.checkpoints / "best_model.pt")
-        training = {
-            "step": self.step,
-            "best": self.best,
-            "bad_in_a_row": self.bad_in_a_row,
-            "bad_total": self.bad_total,
-            "validation_due": self.validation_due,
-            "options": saved(self.config, self.options),
-            "ranks": world_size(),
-            "method": state,
-        }
+        training = {name: getattr(self, name) for name in KEPT}
+        training |= {"options": saved(self.config, self.options), "ranks": world_size(), "method": state}
         save_torch({**weights, "training": training}, self.checkpoints / LAST, keep=self.checkpoints / PREVIOUS)
         files = [
             (int(m[1]), p) for p in self.checkpoints.iterdir() if (m := re.fullmatch(r"iteration_(\d+)\.pt", p.name))
@@ -315,9 +308,8 @@ class Trainer:
                 "use another --exp_dir, or the same options to continue it",
             )
         self.method.load_state(training["method"])
-        self.step, self.best = int(training["step"]), training["best"]
-        self.bad_in_a_row, self.bad_total = int(training["bad_in_a_row"]), int(training["bad_total"])
-        self.validation_due = bool(training["validation_due"])
+        for name in KEPT:
+            setattr(self, name, training[name])
         require_same({"step": self.step} | self.method.state(), when="when resuming")
         print(f"resumed {self.exp_dir} after step {self.step}")
         return True

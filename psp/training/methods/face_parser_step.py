@@ -97,11 +97,9 @@ class ParserMethod:
         scores = self.average.scores(images, size=(ids.shape[1], ids.shape[2]))
         losses = parsing_losses(faces_at_input_size(scores), ids_at_input_size(ids))
         guess = scores.argmax(1)
-        both = torch.bincount(ids[guess == ids], minlength=CLASSES)
-        either = torch.bincount(ids.flatten(), minlength=CLASSES) + torch.bincount(guess.flatten(), minlength=CLASSES)
-        present = torch.bincount(ids.flatten(), minlength=CLASSES) > 0
-        iou = both / (either - both).clamp(min=1)
-        return losses | {"accuracy": (guess == ids).float().mean(), "miou": iou[present].float().mean()}
+        right, true, guessed = (torch.bincount(x.flatten(), minlength=CLASSES) for x in (ids[guess == ids], ids, guess))
+        iou = right / (true + guessed - right).clamp(min=1)
+        return losses | {"accuracy": (guess == ids).float().mean(), "miou": iou[true > 0].float().mean()}
 
     def networks_in_step(self) -> list[torch.nn.Module]:
         return [self.net, self.average]

@@ -27,6 +27,10 @@ from psp.training.methods.stylegan2.options import Options
 SPREAD = 0.75  # share of the codes' deviation that the mapping network of a checkpoint has
 PHOTO_SIZE = 32  # px that the photo encoder sees: colours, light and age need no more
 MIXES, RANDOM_FACES = 3, 8  # per row of a sheet
+PARTS = (
+    *("generator", "encoders", "discriminator", "generator_ema", "encoders_ema"),
+    *("generator_optimiser", "discriminator_optimiser", "bank"),
+)  # whose states a training state holds
 
 
 class JointNetworks:
@@ -151,27 +155,13 @@ class JointNetworks:
 
     # ---- state -----------------------------------------------------------------------------------
 
-    def _parts(self) -> dict[str, Any]:
-        return {
-            "generator": self.generator,
-            "encoders": self.encoders,
-            "discriminator": self.discriminator,
-            "generator_ema": self.generator_ema,
-            "encoders_ema": self.encoders_ema,
-            "generator_optimiser": self.generator_optimiser,
-            "discriminator_optimiser": self.discriminator_optimiser,
-            "bank": self.bank,
-        }
-
     def state(self) -> dict[str, Any]:
-        return {name: part.state_dict() for name, part in self._parts().items()} | {
-            "centre": self.centre.cpu(),
-            "balance": self.balance.cpu(),
-        }
+        parts = {name: getattr(self, name).state_dict() for name in PARTS}
+        return parts | {"centre": self.centre.cpu(), "balance": self.balance.cpu()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+        for name in PARTS:
+            getattr(self, name).load_state_dict(state[name])
         self.centre, self.balance = state["centre"].to(self.device), state["balance"].to(self.device)
 
     @torch.no_grad()
