@@ -42,6 +42,7 @@ def build(config: Config, options: Options, *, device: torch.device, networks: N
             else known or Discriminator(size, channels=generator.channels)
         )
         return StyleGAN2Method(generator, judge, options, **training), options
+    projected = projected_discriminator(generator, networks)
     losses = JointLosses(
         identity=networks.identity(options.id_net) if options.id_lambda else None,
         perceptual=networks.perceptual(options.lpips_net),
@@ -49,7 +50,7 @@ def build(config: Config, options: Options, *, device: torch.device, networks: N
     )
     method = JointMethod(
         generator,
-        projected_discriminator(generator, networks),
+        projected,
         losses,
         options,
         photo_encoder=file.photo_encoder if file else None,

@@ -25,6 +25,14 @@ from psp.training.distributed import mean, world_size
 from psp.training.methods.stylegan2.averaging import update_average
 from psp.training.methods.stylegan2.options import Options
 
+PARTS = {  # whose states a training state holds, by their names there
+    "g": "generator",
+    "d": "discriminator",
+    "g_ema": "generator_ema",
+    "g_optim": "generator_optimiser",
+    "d_optim": "discriminator_optimiser",
+}
+
 
 def lazy_adam(parameters: list[Tensor], lr: float, interval: int) -> torch.optim.Adam:
     """Adam, rescaled for a regulariser that only runs every `interval` steps (Karras et al. 2020, appendix B)."""
@@ -171,24 +179,13 @@ class StyleGAN2Method:
         images = [to_image(image) for part in z.split(8) for image in generator(part, truncation=0.7, mean_w=mean)]
         return [images[i : i + 8] for i in range(0, len(images), 8)]
 
-    def _parts(self) -> dict[str, Any]:
-        return {
-            "g": self.generator,
-            "d": self.discriminator,
-            "g_ema": self.generator_ema,
-            "g_optim": self.generator_optimiser,
-            "d_optim": self.discriminator_optimiser,
-        }
-
     def state(self) -> dict[str, Any]:
-        return {name: part.state_dict() for name, part in self._parts().items()} | {
-            "path_mean": self.path_mean.cpu(),
-            "ada_probability": self.ada_probability,
-        }
+        parts = {key: getattr(self, name).state_dict() for key, name in PARTS.items()}
+        return parts | {"path_mean": self.path_mean.cpu(), "ada_probability": self.ada_probability}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+        for key, name in PARTS.items():
+            getattr(self, name).load_state_dict(state[key])
         self.path_mean = state["path_mean"].to(self.device)
         self.ada_probability = float(state["ada_probability"])
 
