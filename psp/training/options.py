@@ -97,6 +97,7 @@ def option(default: Any, help: str, **about: Any) -> Any:
 filled = functools.partial(option, filled=True)
 # A filled option that names a file or folder: only its name is saved with a run, and compared.
 place = functools.partial(option, filled=True, place=True)
+weight = functools.partial(option, allowed=NOT_NEGATIVE)  # of a loss
 
 
 def declared(options: type) -> dict[str, Declared]:

@@ -11,7 +11,7 @@ from psp.errors import UserError
 from psp.tasks import Task
 from psp.training.config import Config
 from psp.training.method import READ_SIZE, DataSpec, MethodOptions
-from psp.training.options import MOMENTUM, NOT_NEGATIVE, POSITIVE, filled, option, place
+from psp.training.options import MOMENTUM, NOT_NEGATIVE, POSITIVE, filled, option, place, weight
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -68,17 +68,15 @@ class ImageGanOptions(MethodOptions):
 class PairedGanOptions(ImageGanOptions):
     """Options of the methods that know the photo of each source."""
 
-    l1_lambda: float = option(100.0, "weight of the distance to the target", allowed=NOT_NEGATIVE)
+    l1_lambda: float = weight(100.0, "weight of the distance to the target")
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnpairedGanOptions(ImageGanOptions):
     """Options of the methods that need no pairs."""
 
-    cycle_lambda: float = option(10.0, "weight of the way there and back", allowed=NOT_NEGATIVE)
-    identity_lambda: float = option(
-        0.5, "weight, as a share of --cycle_lambda, of leaving targets alone", allowed=NOT_NEGATIVE
-    )
+    cycle_lambda: float = weight(10.0, "weight of the way there and back")
+    identity_lambda: float = weight(0.5, "weight, as a share of --cycle_lambda, of leaving targets alone")
     pool_size: int = option(50, "earlier images that the discriminators are shown again", allowed=NOT_NEGATIVE)
 
     def data(self, config: Config) -> DataSpec:

@@ -13,7 +13,7 @@ from psp.tasks import LAMBDAS, Task
 from psp.training.config import Config
 from psp.training.method import Built, MethodOptions
 from psp.training.networks import IdNet, LpipsNet, Networks
-from psp.training.options import NOT_NEGATIVE, POSITIVE, filled, option, place
+from psp.training.options import POSITIVE, filled, option, place, weight
 from psp.training.saved_options import saved
 from psp.weights.places import BUNDLED, BUNDLED_GENERATOR
 
@@ -54,33 +54,27 @@ class Options(MethodOptions):
         "keep fewer activations and compute them again, for cards with little memory; the same gradients",
         resumable=True,
     )
-    lpips_lambda: float = filled(0.8, "LPIPS weight (default: from the task)", allowed=NOT_NEGATIVE)
-    id_lambda: float = filled(0.0, "identity weight (default: from the task)", allowed=NOT_NEGATIVE)
-    l2_lambda: float = filled(1.0, "L2 weight (default: from the task)", allowed=NOT_NEGATIVE)
-    w_norm_lambda: float = filled(
-        0.0, "weight of the distance to the average latent (default: from the task)", allowed=NOT_NEGATIVE
+    lpips_lambda: float = weight(0.8, "LPIPS weight (default: from the task)", filled=True)
+    id_lambda: float = weight(0.0, "identity weight (default: from the task)", filled=True)
+    l2_lambda: float = weight(1.0, "L2 weight (default: from the task)", filled=True)
+    w_norm_lambda: float = weight(
+        0.0, "weight of the distance to the average latent (default: from the task)", filled=True
     )
-    lpips_lambda_crop: float = filled(
-        0.0, "LPIPS weight on the inner face (default: from the task)", allowed=NOT_NEGATIVE
-    )
-    l2_lambda_crop: float = filled(0.0, "L2 weight on the inner face (default: from the task)", allowed=NOT_NEGATIVE)
-    moco_lambda: float = filled(
-        0.0, "MoCo similarity weight, for domains that are not faces (default: 0)", allowed=NOT_NEGATIVE
-    )
-    parsing_lambda: float = filled(
+    lpips_lambda_crop: float = weight(0.0, "LPIPS weight on the inner face (default: from the task)", filled=True)
+    l2_lambda_crop: float = weight(0.0, "L2 weight on the inner face (default: from the task)", filled=True)
+    moco_lambda: float = weight(0.0, "MoCo similarity weight, for domains that are not faces (default: 0)", filled=True)
+    parsing_lambda: float = weight(
         0.0,
         "weight of what the face parser finds in the output, against the label map or the target photo (default: 0)",
-        allowed=NOT_NEGATIVE,
+        filled=True,
     )
     lpips_net: LpipsNet = option("alex", "LPIPS network")
     id_net: IdNet = option("dlib", "identity network")
     use_latent_mask: bool = option(
         False, "take the fine layers' codes from the target's own code while training (against dull averaged colours)"
     )
-    code_lambda: float = option(
-        0.0,
-        "weight of the distance of the structure layers' codes to the target's own code, for short trainings",
-        allowed=NOT_NEGATIVE,
+    code_lambda: float = weight(
+        0.0, "weight of the distance of the structure layers' codes to the target's own code, for short trainings"
     )
     latent_mask: str = filled("", "the layers for --use_latent_mask, e.g. 8-17 (default: from the task)")
 
