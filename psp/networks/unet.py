@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 def norm_layer(kind: str, channels: int) -> nn.Module:
     """Batch norm with scale and shift, or instance norm without them, as in pix2pix and CycleGAN; "none": neither."""
-    kinds = {"batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d, "none": nn.Identity}
+    kinds: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d, "none": nn.Identity}
     return kinds[kind](channels)
 
 

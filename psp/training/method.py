@@ -84,29 +84,23 @@ class Method(Protocol):
         before it looks at the gradients; state that is neither weights nor optimiser is made the same with
         `distributed.mean` and `distributed.gathered`.
         """
-        ...
 
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch, averaged over it, with fixed noise and no gradient."""
-        ...
 
     def networks_in_step(self) -> Sequence[nn.Module]:
         """The networks that all ranks have to keep the same: their BatchNorm statistics are averaged after a step."""
-        ...
 
     def pictures(self, batch: Batch) -> list[list[Picture]]:
         """One row of pictures per sample, for the image grid."""
-        ...
 
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs besides the step: tensors and plain containers only."""
-        ...
 
     def load_state(self, state: Mapping[str, Any]) -> None: ...
 
     def checkpoint(self) -> dict[str, Any]:
         """The weights alone, in the layout other tools read."""
-        ...
 
 
 Built = tuple[Method, MethodOptions]  # the method, ready to be trained, and its options with what the weights say
@@ -129,7 +123,6 @@ class MethodModule(Protocol):
         device: where it trains.
         networks: frozen networks to compare images with.
         """
-        ...
 
 
 def method_named(name: str) -> MethodModule:
