@@ -16,16 +16,8 @@ class BatchNorm2d(nn.BatchNorm2d):
     counts = False
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(
-            x,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            self.training,
-            self.momentum or 0.0,
-            self.eps,
-        )
+        statistics, momentum = (self.running_mean, self.running_var), self.momentum or 0.0
+        return F.batch_norm(x, *statistics, self.weight, self.bias, self.training, momentum, self.eps)
 
 
 class SEModule(nn.Module):
