@@ -64,7 +64,7 @@ class ArcFaceIRSE50(nn.Module):
         super().__init__()
         files = ["model_ir_se50.pth", "model_ir_se50.safetensors"]
         path = require_weights(files, "--id_net=ir_se50", "pSp's README, IR-SE50 Model, or use --id_net=dlib")
-        self.backbone = Backbone(112, 50, "ir_se", drop_ratio=0.6, affine=True)
+        self.backbone = Backbone()
         load_strictly(self.backbone, read_tensors(path), path)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -14,17 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from psp.networks.feature_pyramid import (
-    COARSE_IND,
-    INPUT_SIZE,
-    MIDDLE_IND,
-    FeaturePyramid,
-    GradualStyleBlock,
-    check_input_size,
-    code_and_deltas,
-    top_down,
-)
-from psp.networks.irse import BottleneckIR, IRTrunk, Mode, input_layer, ir_body
+from psp.networks.feature_pyramid import COARSE_IND, MIDDLE_IND, check_input_size, top_down
+from psp.networks.irse import BottleneckIR, IREncoder, input_layer, ir_body
 from psp.networks.restyle_encoders import (
     BackboneEncoder,
     ProgressiveBackboneEncoder,
@@ -34,21 +25,9 @@ from psp.networks.restyle_encoders import (
 )
 from psp.networks.stylegan2 import EqualLinear
 
-__all__ = ["ENCODERS", "INPUT_SIZE", "GradualStyleBlock"]
 
-
-class GradualStyleEncoder(IRTrunk, FeaturePyramid):
+class GradualStyleEncoder(IREncoder):
     """pSp's encoder: IR body, feature pyramid at 16, 32 and 64 px, one map2style block per style."""
-
-    def __init__(
-        self, n_styles: int, input_nc: int = 3, style_dim: int = 512, *, num_layers: int = 50, mode: Mode = "ir_se"
-    ):
-        super().__init__(input_nc, num_layers, mode)
-        self.add_pyramid(n_styles, style_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        check_input_size(x)
-        return self.styles.codes(self.levels(self.features(x)))
 
 
 class Encoder4Editing(GradualStyleEncoder):
@@ -56,27 +35,19 @@ class Encoder4Editing(GradualStyleEncoder):
 
     The parameters have the names and shapes of `GradualStyleEncoder`; nothing in a state dict tells the two apart.
     Wiring: Tov et al., SIGGRAPH 2021, section 4, and github.com/omertov/encoder4editing (models/encoders).
-
-    n_deltas: how many differences are added while training progresses; None, as in every finished model, adds all.
     """
 
-    n_deltas: int | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        check_input_size(x)
-        return code_and_deltas(self.styles, self.levels(self.features(x)), self.n_deltas)
+    relative = True
 
 
 class BackboneEncoderUsingLastLayerIntoW(nn.Module):
     """Baseline of the pSp paper: one w from the last feature map, the same for every layer."""
 
-    def __init__(
-        self, n_styles: int, input_nc: int = 3, style_dim: int = 512, *, num_layers: int = 50, mode: Mode = "ir_se"
-    ):
+    def __init__(self, n_styles: int, input_nc: int = 3, style_dim: int = 512):
         super().__init__()
         self.n_styles = n_styles
         self.input_layer = input_layer(input_nc)
-        self.body = ir_body(num_layers, mode)
+        self.body = ir_body()
         self.output_pool = nn.AdaptiveAvgPool2d(1)
         self.linear = EqualLinear(512, style_dim)
 
@@ -90,13 +61,11 @@ class BackboneEncoderUsingLastLayerIntoW(nn.Module):
 class BackboneEncoderUsingLastLayerIntoWPlus(nn.Module):
     """Baseline of the pSp paper: all styles from the last feature map through two linear layers."""
 
-    def __init__(
-        self, n_styles: int, input_nc: int = 3, style_dim: int = 512, *, num_layers: int = 50, mode: Mode = "ir_se"
-    ):
+    def __init__(self, n_styles: int, input_nc: int = 3, style_dim: int = 512):
         super().__init__()
         self.n_styles, self.style_dim = n_styles, style_dim
         self.input_layer = input_layer(input_nc)
-        self.body = ir_body(num_layers, mode)
+        self.body = ir_body()
         self.output_layer_2 = nn.Sequential(
             nn.BatchNorm2d(512), nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(512 * 49, 512)
         )
@@ -135,8 +104,6 @@ class CompactStyleEncoder(nn.Module):
     widths, units: per stage, of which the first works at 64 px. `compact_widths` reads all of them from a state dict.
     """
 
-    coarse_ind, middle_ind = COARSE_IND, MIDDLE_IND
-
     def __init__(
         self,
         n_styles: int,
@@ -154,25 +121,18 @@ class CompactStyleEncoder(nn.Module):
         self.input_layer = nn.Sequential(
             *input_layer(input_nc, stem, stride=2), *input_layer(stem, widths[0], stride=2)
         )
-        stages: list[nn.Module] = []
+        self.stages = nn.ModuleList()
         in_ch = widths[0]
         for k, (width, count) in enumerate(zip(widths, units, strict=True)):
-            stages.append(
-                nn.Sequential(
-                    *(
-                        BottleneckIR(in_ch if i == 0 else width, width, 2 if i == 0 and k else 1, se=True)
-                        for i in range(count)
-                    )
-                )
-            )
+            first = BottleneckIR(in_ch, width, 2 if k else 1)
+            self.stages.append(nn.Sequential(first, *(BottleneckIR(width, width, 1) for _ in range(count - 1))))
             in_ch = width
-        self.stages = nn.ModuleList(stages)
         self.laterals = nn.ModuleList(nn.Conv2d(width, pyramid, 1) for width in widths[:0:-1])
         self.trunks = nn.ModuleList(StyleTrunk(pyramid, side, squeeze, hidden) for side in (8, 16, 32))
         self.heads = nn.ModuleList(EqualLinear(hidden, style_dim) for _ in range(n_styles))
 
     def level(self, style: int) -> int:
-        return 0 if style < self.coarse_ind else 1 if style < self.middle_ind else 2
+        return 0 if style < COARSE_IND else 1 if style < MIDDLE_IND else 2
 
     def forward(self, x: Tensor) -> Tensor:
         check_input_size(x)

@@ -24,14 +24,14 @@ class FaceParser(nn.Module):
     whole face, which it takes to tell a left eye from a right one.
     """
 
-    def __init__(self, widths: tuple[int, ...] = WIDTHS, n_classes: int = CLASSES) -> None:
+    def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
         super().__init__()
         levels = list(zip((12, *widths[:-1]), widths, strict=True))
         self.down = nn.ModuleList(nn.Sequential(_conv(a, b), _conv(b, b)) for a, b in levels)
         deepest = widths[-1]
         self.context = nn.ModuleList(_conv(deepest, deepest, dilation=d) for d in (2, 4))
         self.up = nn.ModuleList(_conv(a + b, a) for a, b in reversed(list(pairwise(widths))))
-        self.head = nn.Conv2d(widths[0], 4 * n_classes, 1)
+        self.head = nn.Conv2d(widths[0], 4 * CLASSES, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         x = F.pixel_unshuffle(images, 2)

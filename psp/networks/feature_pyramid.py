@@ -1,4 +1,4 @@
-"""From feature maps to style codes: what the encoders of pSp, e4e and ReStyle share, with the released names."""
+"""Feature maps to style codes: what the encoders of pSp, e4e and ReStyle share, with the released names."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Heads(nn.ModuleList):
         return grouped_codes(self.groups(), self.spans(), maps)
 
     def one_by_one(self, maps: Sequence[Tensor]) -> Tensor:
-        return torch.stack([head(level) for head, level in zip(self, maps, strict=True)], dim=1)
+        return torch.stack([block(level) for block, level in zip(self, maps, strict=True)], dim=1)
 
 
 def grouped_codes(groups: Sequence[Group], spans: Sequence[tuple[int, int]], maps: Sequence[Tensor]) -> Tensor:
@@ -102,39 +102,48 @@ def grouped_codes(groups: Sequence[Group], spans: Sequence[tuple[int, int]], map
     return torch.cat(codes).transpose(0, 1)
 
 
-class FeaturePyramid(nn.Module):
-    """Base of encoders whose styles look at 16 px (the first 3), 32 px (the next 4) and 64 px (the others).
+class StyleEncoder(nn.Module):
+    """Base of the encoders of pSp, e4e and ReStyle: a trunk, and one map2style block per style -> codes [B,N,D].
 
-    A subclass brings the body, calls `add_pyramid`, and hands its three feature maps to `levels`.
+    A subclass brings the trunk: `stem`, and units in `body`; `taps` are the last ones with 128, 256 and 512 channels.
+
+    pyramid: whether styles look at 16 px (the first 3), 32 px (the next 4) and 64 px (the others), or all at 16 px.
+    relative: whether the first style is one w for all layers, and the others are differences to it, as in e4e
+      (Tov et al., "Designing an Encoder for StyleGAN Image Manipulation", SIGGRAPH 2021, section 4).
     """
 
-    coarse_ind, middle_ind = COARSE_IND, MIDDLE_IND
-    styles: Heads
-    latlayer1: nn.Conv2d
-    latlayer2: nn.Conv2d
+    pyramid, relative = True, False
+    body: nn.Sequential
+    taps: tuple[int, ...]
 
-    def add_pyramid(self, n_styles: int, style_dim: int) -> None:
-        spatial = [16 if i < self.coarse_ind else 32 if i < self.middle_ind else 64 for i in range(n_styles)]
-        self.styles = Heads(GradualStyleBlock(512, 512, s, style_dim) for s in spatial)
-        self.latlayer1 = nn.Conv2d(256, 512, 1)
-        self.latlayer2 = nn.Conv2d(128, 512, 1)
+    def add_styles(self, n_styles: int, style_dim: int) -> None:
+        """The blocks, behind the trunk."""
+        sides = [16 if i < COARSE_IND or not self.pyramid else 32 if i < MIDDLE_IND else 64 for i in range(n_styles)]
+        self.styles = Heads(GradualStyleBlock(512, 512, side, style_dim) for side in sides)
+        if self.pyramid:
+            self.latlayer1 = nn.Conv2d(256, 512, 1)
+            self.latlayer2 = nn.Conv2d(128, 512, 1)
 
-    def levels(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Maps of 128 x 64 x 64, 256 x 32 x 32 and 512 x 16 x 16 (channels x pixels) -> the map of every style."""
-        c1, c2, c3 = features
-        p3, p2, p1 = top_down(c3, self.latlayer1(c2), self.latlayer2(c1))
-        return [p3 if i < self.coarse_ind else p2 if i < self.middle_ind else p1 for i in range(len(self.styles))]
+    def stem(self, x: Tensor) -> Tensor:
+        """What lies before the body."""
+        raise NotImplementedError
 
+    def features(self, x: Tensor) -> list[Tensor]:
+        """[B,C,256,256] -> the maps [B,128,64,64], [B,256,32,32] and [B,512,16,16]."""
+        x = self.stem(x)
+        maps = []
+        for i, unit in enumerate(self.body):
+            x = unit(x)
+            if i in self.taps:
+                maps.append(x)
+        return maps
 
-def code_and_deltas(styles: Heads, maps: Sequence[Tensor], n_deltas: int | None = None) -> Tensor:
-    """One w from the first style for all layers, and the other styles' differences to it, as in e4e -> [B,N,D].
-
-    n_deltas: how many differences are added, from layer 1 on; None adds all. Tov et al., "Designing an Encoder for
-    StyleGAN Image Manipulation" (SIGGRAPH 2021), section 4, trains with 0 of them at first and one more at a time.
-    """
-    if n_deltas is None:
-        codes = styles.codes(maps)
-        return torch.cat([codes[:, :1], codes[:, :1] + codes[:, 1:]], dim=1)
-    w = styles[0](maps[0])
-    some = [w, *(w + styles[i](maps[i]) for i in range(1, min(n_deltas + 1, len(styles))))]
-    return torch.stack(some + [w] * (len(styles) - len(some)), dim=1)
+    def forward(self, x: Tensor) -> Tensor:
+        check_input_size(x)
+        c1, c2, c3 = self.features(x)
+        maps = [c3] * len(self.styles)
+        if self.pyramid:
+            _, p2, p1 = top_down(c3, self.latlayer1(c2), self.latlayer2(c1))
+            maps[COARSE_IND:] = [p2 if i < MIDDLE_IND else p1 for i in range(COARSE_IND, len(maps))]
+        codes = self.styles.codes(maps)
+        return torch.cat([codes[:, :1], codes[:, :1] + codes[:, 1:]], dim=1) if self.relative else codes

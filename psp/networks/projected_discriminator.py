@@ -29,15 +29,14 @@ class ProjectedDiscriminator(nn.Module):
       frozen and no part of the state dict.
     channels: C of every map.
     size: side of the first map in pixels.
-    seed: of the random mixing, which is never trained.
     """
 
-    def __init__(self, features: Features, channels: Sequence[int], *, size: int = 32, seed: int = 0):
+    def __init__(self, features: Features, channels: Sequence[int], *, size: int = 32):
         super().__init__()
         self._features = [features]
         mixed = MIXED[: len(channels)]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(0)  # the random mixing is never trained
             self.across_channels = nn.ModuleList(_random_mix(a, b, 1) for a, b in zip(channels, mixed, strict=True))
             self.across_scales = nn.ModuleList(_random_mix(b, a, 3) for a, b in itertools.pairwise(mixed))
             sides = [size >> k for k in range(len(mixed))]

@@ -7,19 +7,11 @@ released ones take 6 channels, the picture and what the codes so far give; `psp.
 
 from __future__ import annotations
 
-from itertools import accumulate
-
 import torch
 from torch import Tensor, nn
 
-from psp.networks.feature_pyramid import (
-    FeaturePyramid,
-    GradualStyleBlock,
-    Heads,
-    check_input_size,
-    code_and_deltas,
-)
-from psp.networks.irse import IRTrunk, Mode
+from psp.networks.feature_pyramid import StyleEncoder
+from psp.networks.irse import IREncoder
 
 RESNET34 = ((64, 3), (128, 4), (256, 6), (512, 3))  # width and units per stage
 
@@ -42,12 +34,12 @@ class BasicBlock(nn.Module):
         return torch.relu(residual + self.downsample(x))
 
 
-class ResNetTrunk(nn.Module):
-    """Base of encoders: first convolution and ResNet-34 body. taps: the last units of the upper three stages."""
+class ResNetEncoder(StyleEncoder):
+    """Base of encoders with the trunk of a ResNet-34."""
 
-    taps = tuple(end - 1 for end in accumulate(count for _, count in RESNET34))[1:]  # 6, 12, 15
+    taps = (6, 12, 15)
 
-    def __init__(self, input_nc: int):
+    def __init__(self, n_styles: int, input_nc: int = 3, style_dim: int = 512):
         super().__init__()
         self.conv1 = nn.Conv2d(input_nc, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
@@ -59,75 +51,36 @@ class ResNetTrunk(nn.Module):
                 units.append(BasicBlock(in_ch, width, 2 if i == 0 and width > 64 else 1))
                 in_ch = width
         self.body = nn.Sequential(*units)
+        self.add_styles(n_styles, style_dim)
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """[B,C,256,256] -> the maps [B,128,64,64], [B,256,32,32] and [B,512,16,16]."""
-        x = self.relu(self.bn1(self.conv1(x)))
-        found = []
-        for i, unit in enumerate(self.body):
-            x = unit(x)
-            if i in self.taps:
-                found.append(x)
-        return found
+    def stem(self, x: Tensor) -> Tensor:
+        output: Tensor = self.relu(self.bn1(self.conv1(x)))
+        return output
 
 
-def last_level_styles(n_styles: int, style_dim: int) -> Heads:
-    return Heads(GradualStyleBlock(512, 512, 16, style_dim) for _ in range(n_styles))
-
-
-class BackboneEncoder(IRTrunk):
+class BackboneEncoder(IREncoder):
     """ReStyle-pSp for faces."""
 
-    def __init__(
-        self, n_styles: int, input_nc: int = 3, style_dim: int = 512, *, num_layers: int = 50, mode: Mode = "ir_se"
-    ):
-        super().__init__(input_nc, num_layers, mode)
-        self.styles = last_level_styles(n_styles, style_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        check_input_size(x)
-        return self.styles.codes(self.features(x)[-1:] * len(self.styles))
+    pyramid = False
 
 
 class ProgressiveBackboneEncoder(BackboneEncoder):
-    """ReStyle-e4e for faces: `BackboneEncoder` read as one w and differences; see `Encoder4Editing` for `n_deltas`."""
+    """ReStyle-e4e for faces."""
 
-    n_deltas: int | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        check_input_size(x)
-        return code_and_deltas(self.styles, self.features(x)[-1:] * len(self.styles), self.n_deltas)
+    relative = True
 
 
-class ResNetBackboneEncoder(ResNetTrunk):
+class ResNetBackboneEncoder(ResNetEncoder):
     """ReStyle-pSp for what is no face."""
 
-    def __init__(self, n_styles: int, input_nc: int = 3, style_dim: int = 512):
-        super().__init__(input_nc)
-        self.styles = last_level_styles(n_styles, style_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        check_input_size(x)
-        return self.styles.codes(self.features(x)[-1:] * len(self.styles))
+    pyramid = False
 
 
 class ResNetProgressiveBackboneEncoder(ResNetBackboneEncoder):
     """ReStyle-e4e for what is no face."""
 
-    n_deltas: int | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        check_input_size(x)
-        return code_and_deltas(self.styles, self.features(x)[-1:] * len(self.styles), self.n_deltas)
+    relative = True
 
 
-class ResNetGradualStyleEncoder(ResNetTrunk, FeaturePyramid):
+class ResNetGradualStyleEncoder(ResNetEncoder):
     """pSp's pyramid over the ResNet-34 body."""
-
-    def __init__(self, n_styles: int, input_nc: int = 3, style_dim: int = 512):
-        super().__init__(input_nc)
-        self.add_pyramid(n_styles, style_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        check_input_size(x)
-        return self.styles.codes(self.levels(self.features(x)))

@@ -21,23 +21,23 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], *, where: st
 
     A module on the meta device takes the given tensors themselves: nothing large exists twice.
     """
-    own = module.state_dict()
+    state = module.state_dict()
     problems = []
-    missing = [key for key in own if key not in tensors]
-    extra = [key for key in tensors if key not in own]
+    missing = [key for key in state if key not in tensors]
+    extra = [key for key in tensors if key not in state]
     shapes = [
-        f"{key} {tuple(tensors[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in own
-        if key in tensors and tensors[key].shape != own[key].shape
+        f"{key} {tuple(tensors[key].shape)} instead of {tuple(state[key].shape)}"
+        for key in state
+        if key in tensors and tensors[key].shape != state[key].shape
     ]
-    nan = [key for key in own if key in tensors and not all_finite(tensors[key])]
+    nan = [key for key in state if key in tensors and not all_finite(tensors[key])]
     for label, keys in (("missing", missing), ("unexpected", extra), ("wrong shape", shapes), ("not finite", nan)):
         if keys:
             problems.append(f"{len(keys)} {label} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})")
     if problems:
         raise UserError(f"{where} does not fit: {'; '.join(problems)}")
-    fitting = {key: value.to(own[key].dtype) for key, value in tensors.items()}
-    module.load_state_dict(fitting, assign=any(value.is_meta for value in own.values()))
+    fitting = {key: value.to(state[key].dtype) for key, value in tensors.items()}
+    module.load_state_dict(fitting, assign=any(value.is_meta for value in state.values()))
 
 
 def all_finite(tensor: Tensor) -> bool:

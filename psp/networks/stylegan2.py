@@ -26,14 +26,7 @@ LR_MLP = 0.01  # learning-rate factor of the mapping network in all released mod
 
 def default_channels(channel_multiplier: int = 2) -> dict[int, int]:
     """Channel width per resolution of the released config-f models (`channel_multiplier` 2; 1 is config-e)."""
-    wide = {4: 512, 8: 512, 16: 512, 32: 512}
-    return wide | {
-        64: 256 * channel_multiplier,
-        128: 128 * channel_multiplier,
-        256: 64 * channel_multiplier,
-        512: 32 * channel_multiplier,
-        1024: 16 * channel_multiplier,
-    }
+    return {side: min(512, 16384 * channel_multiplier // side) for side in resolutions(1024)}
 
 
 def resolutions(size: int) -> list[int]:
@@ -119,11 +112,9 @@ class EqualLinear(nn.Module):
 class Blur(nn.Module):
     """[1,3,3,1] low-pass filter; `kernel` is a buffer because released checkpoints hold it."""
 
-    kernel: Tensor
-
     def __init__(self, pad: tuple[int, int], gain: float = 1.0, up: int = 1):
         super().__init__()
-        self.register_buffer("kernel", fir_kernel(gain))
+        self.kernel = nn.Buffer(fir_kernel(gain))
         self.pad = pad
         self.up = up
 
@@ -364,20 +355,6 @@ class Generator(nn.Module):
                 raise ValueError("truncation needs mean_w")
             w = mean_w.lerp(w, truncation)
         return self.synthesize(w.unsqueeze(1).expand(-1, self.n_styles, -1), randomize_noise=randomize_noise)
-
-
-def grow(generator: Generator, channels: Mapping[int, int], size: int) -> Generator:
-    """A generator of `size` px that contains `generator`; the added layers are new, and their RGB starts faint.
-
-    channels: width per resolution; those of the given generator have to agree with it.
-    """
-    options = {"lr_mlp": generator.lr_mlp, "conv_clamp": generator.conv_clamp}
-    grown = Generator(size, generator.style_dim, generator.n_mlp, channels=channels, **options)  # type: ignore[arg-type]
-    grown.load_state_dict(generator.state_dict(), strict=False)
-    with torch.no_grad():
-        for to_rgb in list(grown.to_rgbs)[len(generator.to_rgbs) :]:
-            to_rgb.get_parameter("conv.weight").mul_(0.1)
-    return grown
 
 
 def generator_config(state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -30,8 +30,7 @@ class EqualConv2d(nn.Module):
 def conv_layer(in_ch: int, out_ch: int, kernel: int, *, down: bool = False, activate: bool = True) -> nn.Sequential:
     layers: list[nn.Module] = []
     if down:  # low-pass first, then a strided convolution without padding: the side is halved exactly
-        total = 2 + (kernel - 1)
-        layers.append(Blur(((total + 1) // 2, total // 2)))
+        layers.append(Blur((1 + kernel // 2, 1 + kernel // 2)))
     layers.append(EqualConv2d(in_ch, out_ch, kernel, stride=2 if down else 1, padding=0 if down else kernel // 2))
     if activate:
         layers.append(ActivationBias(out_ch))

@@ -39,23 +39,17 @@ def clamp_of(generator: Generator, dtype: torch.dtype) -> float | None:
 class FrozenConv(nn.Module):
     """A modulated convolution. weight: scaled [out,in,k,k]; energy [in,out]: its squares, summed over the window."""
 
-    weight: Tensor
-    energy: Tensor | None
-    style_weight: Tensor
-    style_bias: Tensor
-    kernel: Tensor
-
     def __init__(self, conv: ModulatedConv2d, dtype: torch.dtype, *, gain: float = 1.0):
         super().__init__()
         weight = conv.weight[0].detach() * conv.scale
         self.up, self.padding, self.dtype = conv.up, conv.pad, dtype
-        self.register_buffer("energy", energy_of(weight) if conv.demodulate else None)
-        self.register_buffer("weight", (weight * gain).contiguous(memory_format=torch.channels_last))
-        self.register_buffer("style_weight", conv.modulation.weight.detach() * conv.modulation.scale)
-        self.register_buffer("style_bias", conv.modulation.bias.detach() * conv.modulation.lr_mul)
+        self.energy = nn.Buffer(energy_of(weight)) if conv.demodulate else None
+        self.weight = nn.Buffer((weight * gain).contiguous(memory_format=torch.channels_last))
+        self.style_weight = nn.Buffer(conv.modulation.weight.detach() * conv.modulation.scale)
+        self.style_bias = nn.Buffer(conv.modulation.bias.detach() * conv.modulation.lr_mul)
         if conv.up:
             self.blur_pad = conv.blur.pad
-            self.register_buffer("kernel", conv.blur.kernel.detach().clone())
+            self.kernel = nn.Buffer(conv.blur.kernel.detach().clone())
 
     def factors(self, w: Tensor) -> tuple[Tensor, Tensor | None]:
         """w [B,D] -> factors of the input channels [B,in] and, where there is demodulation, of the outputs [B,out]."""
@@ -82,14 +76,11 @@ class FrozenConv(nn.Module):
 class FrozenStyledConv(nn.Module):
     """Modulated convolution, noise, bias, leaky ReLU times sqrt(2)."""
 
-    bias: Tensor
-    noise: Tensor
-
     def __init__(self, layer: StyledConv, noise: Tensor, dtype: torch.dtype, clamp: float | None):
         super().__init__()
         self.conv, self.clamp = FrozenConv(layer.conv, dtype, gain=SQRT2), clamp
-        self.register_buffer("bias", (layer.activate.bias.detach() * SQRT2).to(dtype))
-        self.register_buffer("noise", (noise.detach() * layer.noise.weight.detach() * SQRT2).to(dtype))
+        self.bias = nn.Buffer((layer.activate.bias.detach() * SQRT2).to(dtype))
+        self.noise = nn.Buffer((noise.detach() * layer.noise.weight.detach() * SQRT2).to(dtype))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         y = F.leaky_relu_(self.conv(x, w, self.bias).add_(self.noise), 0.2)
@@ -99,16 +90,13 @@ class FrozenStyledConv(nn.Module):
 class FrozenToRGB(nn.Module):
     """The image so far, enlarged, plus this resolution's contribution; the sum is always in float32."""
 
-    bias: Tensor
-    kernel: Tensor
-
     def __init__(self, layer: ToRGB, dtype: torch.dtype, clamp: float | None):
         super().__init__()
         self.conv, self.clamp = FrozenConv(layer.conv, dtype), clamp
-        self.register_buffer("bias", layer.bias.detach().flatten().to(dtype))
+        self.bias = nn.Buffer(layer.bias.detach().flatten().to(dtype))
         if hasattr(layer, "upsample"):
             self.pad = layer.upsample.pad
-            self.register_buffer("kernel", layer.upsample.kernel.detach().clone())
+            self.kernel = nn.Buffer(layer.upsample.kernel.detach().clone())
 
     def forward(self, x: Tensor, w: Tensor, skip: Tensor | None) -> Tensor:
         rgb = self.conv(x, w, self.bias).float()
@@ -125,13 +113,11 @@ class FrozenGenerator(nn.Module):
     the generator to about 1e-5 of the largest value, bfloat16 and float16 to about 1e-2.
     """
 
-    input: Tensor
-
     def __init__(self, generator: Generator, dtype: torch.dtype = torch.float32):
         super().__init__()
         clamp = clamp_of(generator, dtype)
         constant = generator.input.input.detach().to(dtype).contiguous(memory_format=torch.channels_last)
-        self.register_buffer("input", constant)
+        self.input = nn.Buffer(constant)
         layers = [generator.conv1, *generator.convs]
         self.convs = nn.ModuleList(
             FrozenStyledConv(layer, noise, dtype, clamp)
@@ -168,14 +154,11 @@ def padded_stack(matrices: list[Tensor]) -> Tensor:
 class StyleProducts(nn.Module):
     """The style layers of several convolutions as one batched product: W+ codes [B,n,D] -> styles [n,B,widest]."""
 
-    weight: Tensor
-    bias: Tensor
-
     def __init__(self, convs: list[ModulatedConv2d]):
         super().__init__()
         linears = [conv.modulation for conv in convs]
-        self.register_buffer("weight", padded_stack([layer.weight.detach().t() * layer.scale for layer in linears]))
-        self.register_buffer("bias", padded_stack([layer.bias.detach()[None] * layer.lr_mul for layer in linears]))
+        self.weight = nn.Buffer(padded_stack([layer.weight.detach().t() * layer.scale for layer in linears]))
+        self.bias = nn.Buffer(padded_stack([layer.bias.detach()[None] * layer.lr_mul for layer in linears]))
 
     def forward(self, codes: Tensor) -> Tensor:
         return torch.baddbmm(self.bias, codes.transpose(0, 1), self.weight)
@@ -184,23 +167,18 @@ class StyleProducts(nn.Module):
 class BatchedConv(nn.Module):
     """The tensors of a styled convolution: weight packed as its convolution reads it, noise and bias in float32."""
 
-    weight: Tensor
-    noise: Tensor
-    bias: Tensor
-    kernel: Tensor
-
     def __init__(self, layer: StyledConv, noise: Tensor, dtype: torch.dtype):
         super().__init__()
         self.up, self.padding = layer.conv.up, layer.conv.pad
         self.in_ch, self.out_ch = layer.conv.weight.shape[2], layer.conv.weight.shape[1]
         weight = layer.conv.weight[0].detach() * (layer.conv.scale * SQRT2)
         weight = (weight.transpose(0, 1) if self.up else weight).to(dtype)
-        self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
-        self.register_buffer("noise", noise.detach() * layer.noise.weight.detach() * SQRT2)
-        self.register_buffer("bias", layer.activate.bias.detach() * SQRT2)
+        self.weight = nn.Buffer(weight.contiguous(memory_format=torch.channels_last))
+        self.noise = nn.Buffer(noise.detach() * layer.noise.weight.detach() * SQRT2)
+        self.bias = nn.Buffer(layer.activate.bias.detach() * SQRT2)
         if self.up:
             self.pad = layer.conv.blur.pad
-            self.register_buffer("kernel", layer.conv.blur.kernel.detach().clone())
+            self.kernel = nn.Buffer(layer.conv.blur.kernel.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
         """The convolution alone: x [B,in,H,W] that is already scaled -> [B,out,H,W], or [B,out,2H+1,2W+1] with `up`."""
@@ -211,13 +189,6 @@ class BatchedConv(nn.Module):
 
 class BatchedGenerator(nn.Module):
     """`FrozenGenerator`, made for GPUs: the same arguments, the same results up to rounding."""
-
-    input: Tensor
-    one: Tensor
-    energy: Tensor
-    rgb_weight: Tensor
-    rgb_bias: Tensor
-    kernel: Tensor
 
     def __init__(self, generator: Generator, dtype: torch.dtype = torch.float32):
         super().__init__()
@@ -230,13 +201,13 @@ class BatchedGenerator(nn.Module):
         )
         self.styles = StyleProducts(convs)
         self.rgb_styles = StyleProducts([layer.conv for layer in to_rgbs])
-        self.register_buffer("energy", padded_stack([energy_of(c.weight[0].detach() * c.scale) for c in convs]))
+        self.energy = nn.Buffer(padded_stack([energy_of(c.weight[0].detach() * c.scale) for c in convs]))
         colours = [layer.conv.weight[0, :, :, 0, 0].detach() * layer.conv.scale for layer in to_rgbs]
-        self.register_buffer("rgb_weight", padded_stack(colours)[:, None])
-        self.register_buffer("rgb_bias", torch.stack([layer.bias.detach().flatten() for layer in to_rgbs]))
-        self.register_buffer("kernel", to_rgbs[1].upsample.kernel.detach().clone())
-        self.register_buffer("input", generator.input.input.detach().clone())
-        self.register_buffer("one", torch.ones(1, device=self.input.device))
+        self.rgb_weight = nn.Buffer(padded_stack(colours)[:, None])
+        self.rgb_bias = nn.Buffer(torch.stack([layer.bias.detach().flatten() for layer in to_rgbs]))
+        self.kernel = nn.Buffer(to_rgbs[1].upsample.kernel.detach().clone())
+        self.input = nn.Buffer(generator.input.input.detach().clone())
+        self.one = nn.Buffer(torch.ones(1, device=self.input.device))
 
     def factors(self, codes: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """W+ codes [B,N,D] -> per convolution the factors of its inputs [B,in] and outputs [B,out]; and per resolution

@@ -10,20 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from psp.errors import UserError
-
-NORMS = ("batch", "instance")
-
 
 def norm_layer(kind: str, channels: int) -> nn.Module:
     """Batch norm with scale and shift, or instance norm without them, as in pix2pix and CycleGAN; "none": neither."""
-    if kind == "batch":
-        return nn.BatchNorm2d(channels)
-    if kind == "instance":
-        return nn.InstanceNorm2d(channels)
-    if kind == "none":
-        return nn.Identity()
-    raise UserError(f"--norm {kind!r} is not known", f"choose one of: {', '.join(NORMS)}")
+    kinds: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d, "none": nn.Identity}
+    return kinds[kind](channels)
 
 
 def stage(**layers: nn.Module | None) -> nn.Sequential:
@@ -101,15 +92,15 @@ class UNet(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        seen = []
+        skips = []
         for down in self.down:
             x = down(x)
-            seen.append(x)
-        seen.pop()
+            skips.append(x)
+        skips.pop()
         for up in self.up:
             x = up(x)
-            if seen:
-                x = torch.cat([seen.pop(), x], dim=1)
+            if skips:
+                x = torch.cat([skips.pop(), x], dim=1)
         return torch.tanh(x)
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from psp.training.distributed import largest
+from psp.training.distributed import average_gradients, largest
 
 
 class BadStep(Exception):
@@ -29,33 +29,23 @@ def unchanged_by_a_bad_step(
     optimisers: their gradients are dropped.
     put_back: called for whatever else the block has changed.
     """
-    networks = list(networks)
-    buffers = [buffer for network in networks for buffer in network.buffers()]
-    before = _copies(buffers)
-    trained = [(p, p.requires_grad) for network in networks for p in network.parameters()]
+    together = nn.ModuleList(networks)
+    kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = defaultdict(list)
+    for buffer in together.buffers():
+        kinds[buffer.dtype, buffer.device].append(buffer)
+    before = [(buffers, torch._foreach_mul(buffers, 1)) for buffers in kinds.values()]  # copies, in few launches
+    trained = [(p, p.requires_grad) for p in together.parameters()]
     try:
         yield
     except BadStep:
-        for buffer, value in zip(buffers, before, strict=True):
-            buffer.copy_(value)
+        for buffers, values in before:
+            torch._foreach_copy_(buffers, list(values))
         for parameter, gradients in trained:
             parameter.requires_grad_(gradients)
         for optimiser in optimisers:
             optimiser.zero_grad(set_to_none=True)
         put_back()
         raise
-
-
-def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Copies of hundreds of small tensors in a few launches: times one, all of a kind together."""
-    copies = [torch.empty(0)] * len(tensors)
-    kinds: dict[tuple[torch.dtype, torch.device], list[int]] = defaultdict(list)
-    for i, tensor in enumerate(tensors):
-        kinds[tensor.dtype, tensor.device].append(i)
-    for places in kinds.values():
-        for i, copy in zip(places, torch._foreach_mul([tensors[i] for i in places], 1), strict=True):
-            copies[i] = copy
-    return copies
 
 
 def require_finite(value: Tensor | float, whose: str = "the loss") -> None:
@@ -68,9 +58,25 @@ def require_finite(value: Tensor | float, whose: str = "the loss") -> None:
 
 def total_gradient_norm(parameters: Sequence[Tensor]) -> Tensor:
     """Euclidean norm of all gradients together; NaN or inf as soon as one element is."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if not gradients:
-        return torch.zeros(())
-    norms = torch._foreach_norm(gradients)
-    total: Tensor = torch.linalg.vector_norm(torch.stack([norm.float() for norm in norms]))
-    return total
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def averaged_gradient_norm(parameters: Sequence[Tensor], whose: str = "the gradient") -> Tensor:
+    """Replace the gradients by their means over the ranks; their norm. BadStep when it is not finite."""
+    average_gradients(parameters)
+    norm = total_gradient_norm(parameters)
+    if not torch.isfinite(norm):
+        raise BadStep(f"{whose} is {float(norm)}")
+    return norm
+
+
+def take_gradients(optimiser: torch.optim.Optimizer, loss: Tensor, who: str) -> None:
+    """Give the optimiser's parameters the gradients of the loss, averaged over the ranks; BadStep unless all is finite.
+
+    who: whose they are, for the message.
+    """
+    optimiser.zero_grad(set_to_none=True)
+    require_finite(loss, f"the {who}'s loss")
+    loss.backward()
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    averaged_gradient_norm(parameters, f"the {who}'s gradient")

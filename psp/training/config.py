@@ -10,7 +10,6 @@ from psp.errors import UserError
 from psp.tasks import DEFAULT_TASK, TASKS, Task, get_task
 from psp.training.options import NOT_NEGATIVE, POSITIVE, RATE, SEED, SHARE, filled, option, place
 
-NO_WANDB = "--use_wandb needs the package wandb (pip install wandb); without it there is TensorBoard, in EXP_DIR/logs"
 # --method -> its file (`psp.training.method.MethodModule`), which is imported on first use and needs no torch
 METHODS = {
     "psp": "psp.training.methods.psp",
@@ -151,7 +150,10 @@ class Config:
         """UserError where options contradict the task, or need what is not installed."""
         task = self.task
         if self.use_wandb and importlib.util.find_spec("wandb") is None:
-            raise UserError(NO_WANDB)
+            raise UserError(
+                "--use_wandb needs the package wandb (pip install wandb)",
+                "without it there is TensorBoard, in EXP_DIR/logs",
+            )
         if (self.input_nc, self.label_nc) != (task.input_nc, task.label_nc):
             raise UserError(
                 f"--input_nc {self.input_nc} --label_nc {self.label_nc} do not fit {task.name}, "

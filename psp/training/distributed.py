@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from psp.errors import UserError
 
-BUCKET_BYTES = 32 << 20  # gradients travel in pieces of about this size
 PATIENCE = timedelta(minutes=10)  # for one collective, as torch's own for NCCL: one rank may read or write for longer
 
 
@@ -90,31 +89,14 @@ def _is_about_ranks(error: RuntimeError) -> bool:
 
 def average_gradients(parameters: Sequence[Tensor]) -> None:
     """Replace every gradient by its mean over the ranks. All ranks must have gradients for the same parameters."""
-    if world_size() == 1:
+    _average([p.grad for p in parameters if p.grad is not None])
+
+
+def _average(tensors: list[Tensor]) -> None:
+    if world_size() == 1 or not tensors:
         return
-    waiting = []
-    for gradients in _buckets([p.grad for p in parameters if p.grad is not None]):
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        waiting.append((gradients, flat, dist.all_reduce(flat, async_op=True)))
-    for gradients, flat, work in waiting:
-        work.wait()
-        flat /= world_size()
-        parts = flat.split([gradient.numel() for gradient in gradients])
-        torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients)])
-
-
-def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """Runs of tensors of one type, about BUCKET_BYTES each."""
-    bucket: list[Tensor] = []
-    size = 0
-    for tensor in tensors:
-        if bucket and (size >= BUCKET_BYTES or tensor.dtype != bucket[0].dtype):
-            yield bucket
-            bucket, size = [], 0
-        bucket.append(tensor)
-        size += tensor.numel() * tensor.element_size()
-    if bucket:
-        yield bucket
+    parts = mean(torch.cat([tensor.reshape(-1) for tensor in tensors])).split([tensor.numel() for tensor in tensors])
+    torch._foreach_copy_(tensors, [part.view_as(tensor) for part, tensor in zip(parts, tensors)])
 
 
 @torch.no_grad()
@@ -156,31 +138,20 @@ def collected(value: Any) -> list[Any]:
 
 
 def wait_for_all() -> None:
-    if world_size() > 1:
-        largest(0)
+    largest(0)
 
 
 # ---- batch normalisation --------------------------------------------------------------------------
 
 
 def batch_norms(networks: Iterable[nn.Module]) -> list[nn.modules.batchnorm._BatchNorm]:
-    kind = nn.modules.batchnorm._BatchNorm
-    return [module for network in networks for module in network.modules() if isinstance(module, kind)]
+    return [m for m in nn.ModuleList(networks).modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
 def average_statistics(networks: Iterable[nn.Module]) -> None:
     """Give BatchNorm's running mean and variance their mean over the ranks, which otherwise each see other images."""
-    if world_size() == 1:
-        return
-    found = [
-        tensor
-        for module in batch_norms(networks)
-        for tensor in (module.running_mean, module.running_var)
-        if tensor is not None
-    ]
-    if found:
-        parts = mean(torch.cat(found)).split([len(tensor) for tensor in found])
-        torch._foreach_copy_(found, list(parts))
+    both = [tensor for module in batch_norms(networks) for tensor in (module.running_mean, module.running_var)]
+    _average([tensor for tensor in both if tensor is not None])
 
 
 class _Sum(torch.autograd.Function):
@@ -241,12 +212,12 @@ def share_batch_norms(networks: Iterable[nn.Module]) -> int:
 
     The modules stay the same objects, with the same parameters and names in checkpoints.
     """
-    found = batch_norms(networks)
-    for module in found:
+    modules = batch_norms(networks)
+    for module in modules:
         counts = getattr(module, "counts", True)
         module.__class__ = SharedBatchNorm
         module.__dict__["counts"] = counts
-    return len(found)
+    return len(modules)
 
 
 # ---- consistency ----------------------------------------------------------------------------------
@@ -254,14 +225,14 @@ def share_batch_norms(networks: Iterable[nn.Module]) -> int:
 
 def digest(state: Any) -> str:
     """Hash of tensors and plain values, however they are nested."""
-    found = hashlib.blake2b(digest_size=16)
+    digested = hashlib.blake2b(digest_size=16)
 
     def visit(value: Any, name: str) -> None:
-        found.update(name.encode())
+        digested.update(name.encode())
         if isinstance(value, Tensor):
-            found.update(f"{value.dtype}{tuple(value.shape)}".encode())
+            digested.update(f"{value.dtype}{tuple(value.shape)}".encode())
             if value.numel():
-                found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+                digested.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         elif isinstance(value, Mapping):
             for key in value:
                 visit(value[key], f".{key}")
@@ -269,18 +240,18 @@ def digest(state: Any) -> str:
             for i, item in enumerate(value):
                 visit(item, f".{i}")
         else:
-            found.update(repr(value).encode())
+            digested.update(repr(value).encode())
 
     visit(state, "")
-    return found.hexdigest()
+    return digested.hexdigest()
 
 
 def require_same(state: Mapping[str, Any], *, when: str) -> None:
     """UserError, on every rank, unless all ranks hold the same state to the last bit. Names the parts that differ."""
     if world_size() == 1:
         return
-    seen = collected({name: digest(value) for name, value in state.items()})
-    differing = sorted({name for other in seen for name in seen[0] if other.get(name) != seen[0][name]})
+    first, *others = collected({name: digest(value) for name, value in state.items()})
+    differing = sorted(name for name in first if any(other.get(name) != first[name] for other in others))
     if differing:
         raise UserError(
             f"{when}: the ranks differ in {', '.join(differing)}",

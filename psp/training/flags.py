@@ -26,13 +26,9 @@ def build_parser() -> Parser:
         usage="%(prog)s [-h] [--config FILE] [--FLAG VALUE ...]",
         description="Train a pSp encoder, the StyleGAN2 generator behind it, or one of the methods before it: "
         "pix2pix, CycleGAN, a conditional GAN. Without flags: the bundled generator and the example data.",
+        argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument(
-        "--config",
-        default=argparse.SUPPRESS,
-        metavar="FILE",
-        help="YAML or JSON file with any of these options; flags win",
-    )
+    parser.add_argument("--config", metavar="FILE", help="YAML or JSON file with any of these options; flags win")
     groups: dict[str, argparse._ArgumentGroup] = {}
     heading = ""
     for owned in known_options().values():
@@ -66,7 +62,6 @@ def _add_flag(group: argparse._ArgumentGroup, one: Declared, text: str) -> None:
         f"--{one.name}",
         type=one.kind,
         choices=tuple(one.choices) or None,
-        default=argparse.SUPPRESS,
         metavar=None if one.choices else "PATH" if one.place else one.kind.__name__.upper(),
         help=text,
     )
@@ -98,7 +93,7 @@ def ignored(given: Mapping[str, Any]) -> str:
     An option that has its default anyway is not worth a word.
     """
     method = str(given.get("method", declared(Config)["method"].default))
-    own = {**declared(Config), **declared(method_named(method).Options)}
-    others = {name: owned for name, owned in known_options().items() if name in given and name not in own}
+    read = {**declared(Config), **declared(method_named(method).Options)}
+    others = {name: owned for name, owned in known_options().items() if name in given and name not in read}
     names = [f"--{name}" for name, owned in others.items() if any(given[name] != one.default for _, one in owned)]
     return f"ignored by --method {method}: {', '.join(names)}" if names else ""

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from psp.errors import UserError, brief
 from psp.files import write_text
 from psp.images.sheets import loss_curves
-from psp.training.config import NO_WANDB
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """UserError that names the file, or else `path`, where something cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename or path}: {error.strerror or error}") from error
 
 
 class TrainLog:
@@ -29,27 +38,20 @@ class TrainLog:
 
         self.folder, self.path = folder, folder / "metrics.jsonl"
         self._hook = threading.excepthook
-        try:
+        with writing(folder):
             keep_records(self.path, lambda record: step is not None and record["step"] <= step)
             self._board: Any = SummaryWriter(str(folder / "logs"), purge_step=None if step is None else step + 1)
-        except OSError as error:
-            raise UserError(f"cannot write {error.filename or folder}: {error.strerror or error}") from error
         threading.excepthook = self._quietly
         self._wandb = None if wandb is None else start_wandb(folder, wandb, resumed=step is not None)
 
     def record(self, step: int, phase: str, values: Mapping[str, float]) -> None:
         """One line of metrics.jsonl and one point per curve; numbers that are not finite become null."""
         line = {name: round(value, 8) if math.isfinite(value) else None for name, value in values.items()}
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, "phase": phase, **line}) + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
-        try:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "phase": phase, **line}) + "\n")
+        with writing(self.folder / "logs"):  # an error here is one of the thread that writes the events
             for name, value in values.items():
                 self._board.add_scalar(f"{phase}/{name}", value, step)
-        except OSError as error:  # of the thread that writes the events
-            raise UserError(f"cannot write {self.folder / 'logs'}: {error.strerror or error}") from error
         if self._wandb is not None:
             self._wandb.log({"step": step, **{f"{phase}/{name}": value for name, value in values.items()}})
 
@@ -81,32 +83,14 @@ class TrainLog:
             self._hook(problem)
 
 
-class SilentLog:
-    """For the ranks that do not write."""
-
-    def record(self, step: int, phase: str, values: Mapping[str, float]) -> None:
-        pass
-
-    def picture(self, step: int, phase: str, path: Path) -> None:
-        pass
-
-    def draw_curves(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
 def start_wandb(folder: Path, options: Mapping[str, Any], *, resumed: bool) -> Any:
     """A run of Weights & Biases with its files below `folder/wandb`; what is resumed goes on under the same id.
 
-    Project psp unless WANDB_PROJECT names another; WANDB_MODE=offline needs no account. UserError when the package is
-    missing or the run cannot start.
+    Project psp unless WANDB_PROJECT names another; WANDB_MODE=offline needs no account. UserError when the run cannot
+    start.
     """
-    try:
-        import wandb
-    except ImportError as error:
-        raise UserError(NO_WANDB) from error
+    import wandb
+
     id_file = folder / "wandb_id.txt"
     known = id_file.read_text(encoding="utf-8").strip() if resumed and id_file.is_file() else ""
     try:
@@ -130,14 +114,14 @@ def start_wandb(folder: Path, options: Mapping[str, Any], *, resumed: bool) -> A
     return run
 
 
-def keep_records(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
-    """Rewrite a metrics.jsonl with the records that are wanted; damaged lines go."""
+def keep_records(path: Path, is_kept: Callable[[dict[str, Any]], bool]) -> None:
+    """Rewrite a metrics.jsonl with the records to keep; damaged lines go."""
     if not path.exists():
         return
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            if wanted(json.loads(line)):
+            if is_kept(json.loads(line)):
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
             continue

@@ -38,7 +38,7 @@ from psp.training.distributed import (
     wait_for_all,
     world_size,
 )
-from psp.training.log import SilentLog, TrainLog
+from psp.training.log import TrainLog
 from psp.training.method import Method, MethodOptions
 from psp.training.pace import Forecast, Pace
 from psp.training.saved_options import changes, samples_per_step, saved
@@ -46,6 +46,7 @@ from psp.weights.load import read_training_state
 from psp.weights.save import save_torch
 
 LAST, PREVIOUS = "last.pt", "last.previous.pt"
+KEPT = ("step", "best", "bad_in_a_row", "bad_total", "validation_due")  # of a trainer, in `last.pt`
 NO_OPTIONS = MethodOptions()
 
 
@@ -79,11 +80,12 @@ class Trainer:
         self.batches, self.validation = batches, validation
         self.exp_dir = Path(exp_dir)
         self.writes = rank() == 0
+        self.log: TrainLog | None = None  # where this rank writes
         self.checkpoints = make_folder(self.exp_dir / "checkpoints")
         self.images = make_folder(self.exp_dir / "images")
         self.device, self.progress, self.pace, self.forecast = device, progress, Pace(), Forecast()
         self.stop, self.saved_at = StopRequest(), time.monotonic()
-        # the rest of this object's state: what `_save` writes and `_resume` reads
+        # what a run that goes on needs to know
         self.step = 0
         self.best: float | None = None
         self.bad_in_a_row = 0
@@ -106,25 +108,23 @@ class Trainer:
         if self.writes:
             self._tidy_up()
             write_text(self.exp_dir / "opt.json", json.dumps(saved(self.config, self.options), indent=2) + "\n")
-        log = self._open_log(resumed)
+            wandb = saved(self.config, self.options) if self.config.use_wandb else None
+            self.log = TrainLog(self.exp_dir, step=self.step if resumed else None, wandb=wandb)
+        hidden = not (self.progress and self.writes)
         with (
             loader_errors(),
             stop_on_signals("finishing this step and saving (again: stop at once)") as self.stop,
-            contextlib.closing(log) as self.log,
-            tqdm(
-                total=max_steps,
-                initial=self.step,
-                unit="step",
-                dynamic_ncols=True,
-                disable=not (self.progress and self.writes),
-            ) as bar,
+            contextlib.closing(self.log) if self.log is not None else contextlib.nullcontext(),
+            tqdm(total=max_steps, initial=self.step, unit="step", dynamic_ncols=True, disable=hidden) as bar,
         ):
             unsaved = self.validation_due
             if self.validation_due:
                 self._validate(bar)
             source: Iterator[Batch] | None = None  # a run that was stopped already need not start its loader
             while self.step < max_steps and not self._asked_to_stop():
-                source = self._open_source() if source is None else source
+                if source is None:
+                    source = self.batches(self.step * self.config.grad_accumulation)
+                    leave_dead_workers_to_the_loader()
                 batches = self._fetch(source)
                 self._one_step(batches, bar)
                 unsaved = True
@@ -141,7 +141,7 @@ class Trainer:
                     unsaved = False
             if unsaved:
                 self._save(numbered=False)
-            self.log.draw_curves()
+            self._draw_curves()
         if self._asked_to_stop() and (self.step < max_steps or self.validation_due):
             print(f"stopped after step {self.step}; the same command continues from there")
             return self.stop.exit_status
@@ -157,12 +157,6 @@ class Trainer:
         most = self.config.save_minutes * 60
         return most > 0 and bool(largest(int(time.monotonic() - self.saved_at >= most)))
 
-    def _open_source(self) -> Iterator[Batch]:
-        """The batches from this step on; loader processes start here."""
-        source = self.batches(self.step * self.config.grad_accumulation)
-        leave_dead_workers_to_the_loader()
-        return source
-
     def _fetch(self, source: Iterator[Batch]) -> list[Batch]:
         with self.pace.waiting():
             batches = [next(source) for _ in range(self.config.grad_accumulation)]
@@ -171,33 +165,34 @@ class Trainer:
 
     def _one_step(self, batches: list[Batch], bar: tqdm[Any]) -> None:
         torch.manual_seed(step_seed(self.config.seed, self.step * world_size() + rank()))
-        started = time.perf_counter()
         try:
-            terms = self.method.training_step([on_device(batch, self.device) for batch in batches], self.step)
+            with self.pace.working():
+                terms = self.method.training_step([on_device(batch, self.device) for batch in batches], self.step)
+                average_statistics(self.method.networks_in_step())
+                self.step += 1
+                logged = self.step % self.config.board_interval == 0 or self.step == self.config.max_steps
+                values = [float(value) for value in terms.values()] if logged else []  # waits for the device
         except BadStep as problem:
-            self.pace.worked += time.perf_counter() - started
             self._count_bad_step(problem, bar)
             return
-        average_statistics(self.method.networks_in_step())
         self.bad_in_a_row = 0
-        self.step += 1
         bar.update()
-        if self.step % self.config.board_interval == 0 or self.step == self.config.max_steps:
-            own = [float(value) for value in terms.values()]  # waits for the device
-            seconds = time.perf_counter() - started
-            self.pace.worked += seconds
-            *shared, speed, waiting = mean(torch.tensor([*own, *self.pace.rates()])).tolist()
-            values = dict(zip(terms, shared))
-            bar.set_postfix({name: f"{value:.4g}" for name, value in list(values.items())[:3]})
-            extra = {
-                "seconds_per_step": seconds,
-                "images_per_second": speed * world_size(),
-                "data_wait": waiting,
-                "skipped_steps": float(self.bad_total),
-            }
-            self.log.record(self.step, "train", values | extra)
-        else:
-            self.pace.worked += time.perf_counter() - started
+        if not logged:
+            return
+        *shared, speed, waiting = mean(torch.tensor([*values, *self.pace.rates()])).tolist()
+        means = dict(zip(terms, shared))
+        bar.set_postfix({name: f"{value:.4g}" for name, value in list(means.items())[:3]})
+        extra = {
+            "seconds_per_step": self.pace.step,
+            "images_per_second": speed * world_size(),
+            "data_wait": waiting,
+            "skipped_steps": float(self.bad_total),
+        }
+        self._record("train", means | extra)
+
+    def _record(self, phase: str, values: dict[str, float]) -> None:
+        if self.log is not None:
+            self.log.record(self.step, phase, values)
 
     def _count_bad_step(self, problem: BadStep, bar: tqdm[Any]) -> None:
         """The step counts as done, so that the next one sees other data; too many in a row end the run."""
@@ -206,7 +201,7 @@ class Trainer:
         self.step += 1
         bar.update()
         bar.write(f"step {self.step} skipped: {problem} ({self.bad_in_a_row} in a row, {self.bad_total} in all)")
-        self.log.record(self.step, "train", {"skipped_steps": float(self.bad_total)})
+        self._record("train", {"skipped_steps": float(self.bad_total)})
         if self.bad_in_a_row >= self.config.max_bad_steps:
             raise UserError(
                 f"{self.bad_in_a_row} steps in a row had a NaN or infinite loss",
@@ -228,9 +223,9 @@ class Trainer:
         shares = collected(({name: float(value) for name, value in sums.items()}, count))
         count = sum(n for _, n in shares)
         means = {name: sum(share.get(name, 0.0) for share, _ in shares) / count for name in shares[0][0]}
-        self.log.record(self.step, "val", means)
-        shown = ", ".join(f"{k} {v:.4f}" for k, v in means.items() if k.startswith(("loss", "score", "l1")))
-        bar.write(f"validation at step {self.step} on {count} images: {shown}")
+        self._record("val", means)
+        losses = ", ".join(f"{k} {v:.4f}" for k, v in means.items() if k.startswith(("loss", "score", "l1")))
+        bar.write(f"validation at step {self.step} on {count} images: {losses}")
         watched = means.get(self.method.monitor) if self.method.monitor else None
         if watched is not None and math.isfinite(watched) and self.step and (self.best is None or watched < self.best):
             self.best = watched
@@ -239,14 +234,14 @@ class Trainer:
                 write_text(
                     self.checkpoints / "timestamp.txt", f"step {self.step}: best {self.method.monitor} {watched:.6f}\n"
                 )
-        self.log.draw_curves()
+        self._draw_curves()
 
     def _summed_losses(self, *, hidden: bool) -> tuple[dict[str, Tensor], int]:
         """Every loss summed over this rank's test images, and their number; hidden: without a bar."""
         sums: dict[str, Tensor] = {}
         count = 0
-        words = f"validation at step {self.step}"
-        for i, loaded in enumerate(tqdm(self.validation(), words, unit="batch", leave=False, disable=hidden)):
+        title = f"validation at step {self.step}"
+        for i, loaded in enumerate(tqdm(self.validation(), title, unit="batch", leave=False, disable=hidden)):
             if self.stop:
                 break
             batch = on_device(loaded, self.device)
@@ -281,21 +276,13 @@ class Trainer:
             save_torch(weights, self.checkpoints / f"iteration_{self.step}.pt")
             if self.method.monitor is None:
                 save_torch(weights, self.checkpoints / "best_model.pt")
-        training = {
-            "step": self.step,
-            "best": self.best,
-            "bad_in_a_row": self.bad_in_a_row,
-            "bad_total": self.bad_total,
-            "validation_due": self.validation_due,
-            "options": saved(self.config, self.options),
-            "ranks": world_size(),
-            "method": state,
-        }
+        training = {name: getattr(self, name) for name in KEPT}
+        training |= {"options": saved(self.config, self.options), "ranks": world_size(), "method": state}
         save_torch({**weights, "training": training}, self.checkpoints / LAST, keep=self.checkpoints / PREVIOUS)
-        found = [
+        files = [
             (int(m[1]), p) for p in self.checkpoints.iterdir() if (m := re.fullmatch(r"iteration_(\d+)\.pt", p.name))
         ]
-        for _, path in sorted(found)[: -self.config.keep_checkpoints]:
+        for _, path in sorted(files)[: -self.config.keep_checkpoints]:
             path.unlink(missing_ok=True)
 
     def _resume(self) -> bool:
@@ -321,9 +308,8 @@ class Trainer:
                 "use another --exp_dir, or the same options to continue it",
             )
         self.method.load_state(training["method"])
-        self.step, self.best = int(training["step"]), training["best"]
-        self.bad_in_a_row, self.bad_total = int(training["bad_in_a_row"]), int(training["bad_total"])
-        self.validation_due = bool(training["validation_due"])
+        for name in KEPT:
+            setattr(self, name, training[name])
         require_same({"step": self.step} | self.method.state(), when="when resuming")
         print(f"resumed {self.exp_dir} after step {self.step}")
         return True
@@ -334,20 +320,18 @@ class Trainer:
             for path in filter(is_temporary, folder.glob(".*.tmp")):
                 path.unlink(missing_ok=True)
 
-    def _open_log(self, resumed: bool) -> TrainLog | SilentLog:
-        if not self.writes:
-            return SilentLog()
-        told = saved(self.config, self.options) if self.config.use_wandb else None
-        return TrainLog(self.exp_dir, step=self.step if resumed else None, wandb=told)
-
     def _draw(self, phase: str, batch: Batch) -> None:
-        if not self.writes:
+        if self.log is None:
             return
         rows = self.method.pictures(batch.first(8))
         path = self.images / f"{phase}_{self.step:07d}.jpg"
         with atomic_open(path, sync=False) as file:
             grid(rows).save(file, "JPEG", quality=92)
         self.log.picture(self.step, phase, path)
+
+    def _draw_curves(self) -> None:
+        if self.log is not None:
+            self.log.draw_curves()
 
 
 def newest_state(checkpoints: Path) -> dict[str, Any] | None:
@@ -356,18 +340,18 @@ def newest_state(checkpoints: Path) -> dict[str, Any] | None:
     A damaged `last.pt` is moved aside, so that it never takes the place of a good one. UserError: none can be read.
     """
     last, previous = checkpoints / LAST, checkpoints / PREVIOUS
-    if last.exists() or not previous.exists():
-        try:
-            return read_training_state(last) if last.exists() else None
-        except UserError as error:
-            if not previous.exists():
-                raise
-            training = read_training_state(previous)
-            aside = checkpoints / "last.damaged.pt"
-            os.replace(last, aside)
-            print(f"{error}; moved to {aside.name}, going on from {PREVIOUS}, step {training['step']}", file=sys.stderr)
-            return training
-    return read_training_state(previous)
+    if not last.exists():
+        return read_training_state(previous) if previous.exists() else None
+    try:
+        return read_training_state(last)
+    except UserError as error:
+        if not previous.exists():
+            raise
+        training = read_training_state(previous)
+        aside = checkpoints / "last.damaged.pt"
+        os.replace(last, aside)
+        print(f"{error}; moved to {aside.name}, going on from {PREVIOUS}, step {training['step']}", file=sys.stderr)
+        return training
 
 
 @contextlib.contextmanager

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from psp.errors import UserError
 from psp.tasks import Task
 from psp.training.config import METHODS, Config
+from psp.training.networks import Networks
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from psp.batch import Batch
     from psp.images.sheets import Picture
-    from psp.training.networks import Networks
 
 READ_SIZE = 256  # px at which images are read unless a method says otherwise
 
@@ -85,29 +84,26 @@ class Method(Protocol):
         before it looks at the gradients; state that is neither weights nor optimiser is made the same with
         `distributed.mean` and `distributed.gathered`.
         """
-        ...
 
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch, averaged over it, with fixed noise and no gradient."""
-        ...
 
     def networks_in_step(self) -> Sequence[nn.Module]:
         """The networks that all ranks have to keep the same: their BatchNorm statistics are averaged after a step."""
-        ...
 
     def pictures(self, batch: Batch) -> list[list[Picture]]:
         """One row of pictures per sample, for the image grid."""
-        ...
 
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs besides the step: tensors and plain containers only."""
-        ...
 
     def load_state(self, state: Mapping[str, Any]) -> None: ...
 
     def checkpoint(self) -> dict[str, Any]:
         """The weights alone, in the layout other tools read."""
-        ...
+
+
+Built = tuple[Method, MethodOptions]  # the method, ready to be trained, and its options with what the weights say
 
 
 class MethodModule(Protocol):
@@ -117,24 +113,18 @@ class MethodModule(Protocol):
     Options: its options, a subclass of `MethodOptions`.
     """
 
-    @property
-    def Options(self) -> type[MethodOptions]: ...
+    Options: type[MethodOptions]
 
-    def build(
-        self, config: Config, options: Any, *, device: torch.device, networks: Networks
-    ) -> tuple[Method, MethodOptions]:
-        """The method, ready to be trained, and its options with what the weights say.
+    def build(self, config: Config, options: Any, *, device: torch.device, networks: Networks) -> Built:
+        """See `Built`.
 
         config: resolved, see `psp.training.resolve.resolve`.
         options: of the class `Options`, resolved with it.
         device: where it trains.
         networks: frozen networks to compare images with.
         """
-        ...
 
 
 def method_named(name: str) -> MethodModule:
-    """The file of a method; UserError naming the known ones."""
-    if name not in METHODS:
-        raise UserError(f"--method {name!r} is not known", f"choose one of: {', '.join(METHODS)}")
+    """The file of one of `METHODS`."""
     return cast(MethodModule, importlib.import_module(METHODS[name]))

@@ -19,11 +19,9 @@ class Parsing(Protocol):
 
     def features(self, target: Tensor) -> Tensor:
         """Class ids uint8 [B,H,W] of faces [B,3,S,S] in [-1,1]."""
-        ...
 
-    def __call__(self, output: Tensor, wanted: Tensor) -> Tensor:
+    def __call__(self, output: Tensor, ids: Tensor, /) -> Tensor:
         """The loss, a scalar, of faces [B,3,S,S] against class ids [B,H,W]."""
-        ...
 
 
 class ProjectedFeatures(Protocol):
@@ -41,7 +39,6 @@ class ProjectedFeatures(Protocol):
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         """Images [B,3,S,S] in [-1,1] -> maps [B,C,h,w], fine to coarse, the first at a quarter of the side."""
-        ...
 
 
 class Networks(Protocol):
@@ -52,19 +49,15 @@ class Networks(Protocol):
 
     def perceptual(self, net: LpipsNet) -> Callable[[Tensor, Tensor], Tensor]:
         """(output, target) -> LPIPS distance [B]."""
-        ...
 
     def identity(self, net: IdNet) -> Callable[[Tensor, Tensor], Tensor]:
         """(output, target) -> how far they are from showing the same person, a scalar."""
-        ...
 
     def parsing(self) -> Parsing:
         """A face parser and its loss."""
-        ...
 
     def projected_features(self) -> ProjectedFeatures:
         """The image classifier of projected discriminators."""
-        ...
 
     def objective(self, lambdas: Mapping[str, float], *, lpips_net: LpipsNet, id_net: IdNet) -> Callable[..., Losses]:
         """pSp's weighted sum of losses, see `psp.training.methods.psp_step.PspMethod`.
@@ -72,4 +65,3 @@ class Networks(Protocol):
         lambdas: weights by pSp's names, see `psp.tasks.LAMBDAS`.
         lpips_net, id_net: as of `perceptual` and `identity`.
         """
-        ...

@@ -7,6 +7,7 @@ torch.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import typing
 from collections.abc import Callable, Collection
@@ -38,16 +39,9 @@ FACTOR = Allowed("must lie between 0 and 1", lambda value: 0 < value <= 1)
 MOMENTUM = Allowed("must be at least 0 and less than 1", lambda value: 0 <= value < 1)
 
 
-def option(
-    default: Any,
-    help: str,
-    *,
-    choices: Collection[str] = (),
-    allowed: Allowed | None = None,
-    resumable: bool = False,
-    group: str = "",
-) -> Any:
-    """A field with a default that always holds.
+@dataclass(frozen=True)
+class Declared:
+    """A declared option.
 
     default: bool, int, float or str, as the field's type says.
     help: for --help; where it does not speak of a default, the default is shown behind it.
@@ -55,33 +49,10 @@ def option(
     allowed: the numbers that may be given.
     resumable: may differ when a run goes on, since it changes how fast or how long it runs, not what is computed.
     group: heading in --help of this option and of those below it.
+    filled, place: see the functions of these names.
+    name, kind: those of the field; kind is int, float, bool or str.
     """
-    return field(default=default, metadata={"help": help, "choices": choices, "allowed": allowed,
-                                            "resumable": resumable, "group": group})  # fmt: skip
 
-
-def filled(default: Any, help: str, **about: Any) -> Any:
-    """An `option` that is filled from the task, the data or the weights where nobody gives it.
-
-    default: what it is until then; for an option that can be absent a value that nobody can give, such as "".
-    help, about: see `option`. In a file null means "not given".
-    """
-    declared = option(default, help, **about)
-    return field(default=default, metadata={**declared.metadata, "filled": True})
-
-
-def place(default: str, help: str, **about: Any) -> Any:
-    """A `filled` option that names a file or folder: only its name is saved with a run, and compared."""
-    declared = filled(default, help, **about)
-    return field(default=default, metadata={**declared.metadata, "place": True})
-
-
-@dataclass(frozen=True)
-class Declared:
-    """A declared option. name, help, allowed, resumable, group: see `option`. kind: int, float, bool or str."""
-
-    name: str
-    kind: type
     default: Any
     help: str
     choices: Collection[str] = ()
@@ -90,6 +61,8 @@ class Declared:
     group: str = ""
     filled: bool = False
     place: bool = False
+    name: str = ""
+    kind: type = str
 
     def is_absent(self, value: Any) -> bool:
         """Whether the value stands for none: nobody can give it."""
@@ -114,17 +87,29 @@ class Declared:
         return value
 
 
+def option(default: Any, help: str, **about: Any) -> Any:
+    """A field with a default that always holds. default, help, about: see `Declared`."""
+    return field(default=default, metadata={"declared": Declared(default, help, **about)})
+
+
+# An option that is filled from the task, the data or the weights where nobody gives it. Until then it has its default;
+# where it can be absent, that is a value that nobody can give, such as "". In a file null means "not given".
+filled = functools.partial(option, filled=True)
+# A filled option that names a file or folder: only its name is saved with a run, and compared.
+place = functools.partial(option, filled=True, place=True)
+weight = functools.partial(option, allowed=NOT_NEGATIVE)  # of a loss
+
+
 def declared(options: type) -> dict[str, Declared]:
     """The declared options of a dataclass, by name, in order.
 
     options: `psp.training.config.Config` or the `Options` of a method.
     """
     hints = typing.get_type_hints(options)
-    return {f.name: _declared(f, hints[f.name]) for f in dataclasses.fields(options)}
+    return {f.name: _named(f.metadata["declared"], f.name, hints[f.name]) for f in dataclasses.fields(options)}
 
 
-def _declared(f: dataclasses.Field[Any], hint: Any) -> Declared:
-    about = dict(f.metadata)
+def _named(one: Declared, name: str, hint: Any) -> Declared:
     if typing.get_origin(hint) is typing.Literal:
-        about["choices"], hint = typing.get_args(hint), str
-    return Declared(name=f.name, kind=hint, default=f.default, **about)
+        return dataclasses.replace(one, name=name, choices=typing.get_args(hint))
+    return dataclasses.replace(one, name=name, kind=hint)

@@ -15,6 +15,7 @@ class Pace:
     def __init__(self) -> None:
         self.images = 0
         self.waited = self.worked = 0.0
+        self.step = 0.0  # seconds of the last step alone
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -22,6 +23,16 @@ class Pace:
         started = time.perf_counter()
         yield
         self.waited += time.perf_counter() - started
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Around a step."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.step = time.perf_counter() - started
+            self.worked += self.step
 
     def rates(self) -> tuple[float, float]:
         """Images per second of this process, and the share of the time that it waited, 0..1; then it starts anew."""

@@ -11,9 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from psp.errors import UserError
-
 OptimName = Literal["ranger", "adam"]
+SETTINGS = {  # of every group of parameters that has no others
+    "betas": (0.95, 0.999),
+    "eps": 1e-5,
+    "alpha": 0.5,
+    "k": 6,
+    "n_sma_threshold": 5.0,
+    "weight_decay": 0.0,
+    "centralise": True,
+}
 
 
 class Ranger(Optimizer):
@@ -34,34 +41,8 @@ class Ranger(Optimizer):
     `step` (int), `exp_avg`, `exp_avg_sq`, `slow_buffer`: all of it is in state_dict, so resuming is exact.
     """
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-3,
-        *,
-        betas: tuple[float, float] = (0.95, 0.999),
-        eps: float = 1e-5,
-        alpha: float = 0.5,
-        k: int = 6,
-        n_sma_threshold: float = 5.0,
-        weight_decay: float = 0.0,
-        centralise: bool = True,
-    ) -> None:
-        if not lr >= 0 or not eps > 0 or not 0 <= alpha <= 1 or k < 1 or not all(0 <= b < 1 for b in betas):
-            raise ValueError(f"Ranger: lr {lr}, eps {eps}, alpha {alpha}, k {k}, betas {betas} out of range")
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "betas": betas,
-                "eps": eps,
-                "alpha": alpha,
-                "k": k,
-                "n_sma_threshold": n_sma_threshold,
-                "weight_decay": weight_decay,
-                "centralise": centralise,
-            },
-        )
+    def __init__(self, params: Iterable[Any], lr: float = 1e-3) -> None:
+        super().__init__(params, {"lr": lr, **SETTINGS})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -76,8 +57,6 @@ class Ranger(Optimizer):
             for p in group["params"]:
                 if p.grad is None:
                     continue
-                if p.grad.is_sparse:
-                    raise RuntimeError("Ranger does not support sparse gradients")
                 state = self.state[p]
                 if not state:
                     state["step"] = 0
@@ -156,16 +135,9 @@ def rectification(t: int, b1: float, b2: float, threshold: float = 5.0) -> tuple
 def make_optimizer(name: OptimName, params: Iterable[nn.Parameter], lr: float) -> Optimizer:
     """The optimiser that --optim_name names, over the parameters that are not frozen.
 
-    "ranger" with the settings of the class, "adam" with PyTorch's. UserError: another name, a learning rate that is
-    not a positive number, or nothing to train.
+    "ranger" with the settings above, "adam" with PyTorch's.
     """
-    if not (math.isfinite(lr) and lr > 0):
-        raise UserError(f"--learning_rate={lr}: must be a positive number")
-    trainable = [p for p in params if p.requires_grad]
-    if not trainable:
-        raise UserError("nothing to train: every parameter is frozen")
+    trained = [p for p in params if p.requires_grad]
     if name == "ranger":
-        return Ranger(trainable, lr)
-    if name == "adam":
-        return torch.optim.Adam(trainable, lr, fused=True if trainable[0].is_cuda else None)
-    raise UserError(f"unknown optimiser {name!r}: ranger or adam (--optim_name)")
+        return Ranger(trained, lr)
+    return torch.optim.Adam(trained, lr, fused=True if trained[0].is_cuda else None)

@@ -45,7 +45,7 @@ def from_mapping(values: Mapping[str, Any], *, where: str) -> dict[str, Any]:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else "scripts/train.py --help lists all"
-            raise UserError(f"{where}: unknown option {shown(name)}", f"{hint}")
+            raise UserError(f"{where}: unknown option {shown(name)}", hint)
         one = known[name][0][1]
         if one.filled and (value is None or value == ""):
             continue

@@ -39,7 +39,7 @@ def changes(earlier: Mapping[str, Any], config: Config, options: MethodOptions) 
         was = earlier.get(name)
         was = one.default if was is None else was
         if one.place:
-            was, now = _name(str(was)), _name(now)
+            was, now = PurePath(str(was)).name, PurePath(now).name
         if was != now and not one.resumable:
             changed.append(f"--{name} {was!r} -> {now!r}")
     return changed
@@ -59,7 +59,3 @@ def _options(config: Config, options: MethodOptions) -> list[tuple[str, Declared
 def _portable(path: str) -> str:
     there = PurePath(path)
     return there.name if there.is_absolute() or ".." in there.parts or path.startswith("~") else path
-
-
-def _name(path: str) -> str:
-    return PurePath(path).name

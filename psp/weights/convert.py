@@ -233,7 +233,7 @@ def _backbone(weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
     if layout == "stylegan2":
         raise UserError(f"{weights.path} holds an IR-SE50 backbone, no generator", "use --to psp (a bare state dict)")
     with torch.device("meta"):
-        backbone = Backbone(112, 50, "ir_se", 0.6, affine=True)
+        backbone = Backbone()
     load_strictly(backbone, weights.tensors, where=f"the IR-SE50 backbone in {weights.path}")
     tensors = dict(backbone.state_dict())
     return ({"tensors": tensors, "config": {"kind": "ir_se50"}} if layout == "safetensors" else tensors), []

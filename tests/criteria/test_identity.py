@@ -162,7 +162,7 @@ def test_arcface_formula_with_pSp_crop(tmp_path: Path, monkeypatch: pytest.Monke
     """IR-SE50 with untrained weights saved as pSp's file: the crop, the pooling and the cosine are what count."""
     irse = pytest.importorskip("psp.networks.irse")
     torch.manual_seed(0)
-    net = irse.Backbone(112, 50, "ir_se", drop_ratio=0.6, affine=True).eval()
+    net = irse.Backbone().eval()
     torch.save(net.state_dict(), tmp_path / "model_ir_se50.pth")
     monkeypatch.setenv("PSP_WEIGHTS_DIR", str(tmp_path))
     loss = IdentityLoss("ir_se50")

@@ -34,7 +34,7 @@ ANSWERS = recorded("losses")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """pSp's two loss networks that cannot be committed, with other weights."""
     folder = tmp_path_factory.mktemp("weights")
-    torch.save(fill(Backbone(112, 50)).state_dict(), folder / "model_ir_se50.pth")
+    torch.save(fill(Backbone()).state_dict(), folder / "model_ir_se50.pth")
     state = {"module.encoder_q." + name: value for name, value in fill(resnet50_features()).state_dict().items()}
     torch.save({"state_dict": state}, folder / "moco_v2_800ep_pretrain.pt")
     return folder

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from psp.compat import prepare_torchvision
 from psp.networks.encoders import ENCODERS, Encoder4Editing, GradualStyleEncoder
-from psp.networks.feature_pyramid import GradualStyleBlock, Heads, code_and_deltas
+from psp.networks.feature_pyramid import GradualStyleBlock
 from psp.weights.load import encoder_kind
 
 State = dict[str, Tensor]
@@ -171,10 +171,8 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     def block(in_ch: int, _width: int, spatial: int, style_dim: int) -> GradualStyleBlock:
         return GradualStyleBlock(in_ch, 16, spatial, style_dim)
 
-    for module in ("psp.networks.feature_pyramid", "psp.networks.restyle_encoders"):
-        monkeypatch.setattr(f"{module}.GradualStyleBlock", block)
-    for module in ("psp.networks.encoders", "psp.networks.restyle_encoders"):
-        monkeypatch.setattr(f"{module}.check_input_size", lambda x: None)
+    monkeypatch.setattr("psp.networks.feature_pyramid.GradualStyleBlock", block)
+    monkeypatch.setattr("psp.networks.feature_pyramid.check_input_size", lambda x: None)
 
 
 def seeded(name: str, n_styles: int, input_nc: int, style_dim: int = 32) -> nn.Module:
@@ -229,35 +227,6 @@ def test_e4e_adds_what_psp_takes_by_itself() -> None:
         codes, absolute = e4e(x), psp(x)
     assert torch.equal(codes[:, 0], absolute[:, 0])
     assert torch.equal(codes[:, 1:], absolute[:, :1] + absolute[:, 1:])
-
-
-@pytest.mark.parametrize(("n_deltas", "free"), [(0, 0), (1, 1), (4, 4), (5, 5), (17, 5), (None, 5)])
-def test_progressive_stages(n_deltas: int | None, free: int) -> None:
-    """The first k differences count and learn; the other layers have the common code, and their blocks no gradient."""
-    styles = Heads(GradualStyleBlock(4, 4, 16, 8) for _ in range(6))
-    maps = [torch.randn(2, 4, 16, 16) for _ in range(6)]
-    codes = code_and_deltas(styles, maps, n_deltas)
-    w = styles[0](maps[0])
-    for i in range(6):
-        wanted = w + styles[i](maps[i]) if 0 < i <= free else w
-        assert torch.allclose(codes[:, i], wanted, atol=1e-6)
-    codes.sum().backward()
-    assert [block.linear.bias.grad is not None for block in styles] == [i <= free for i in range(6)]
-
-
-@pytest.mark.parametrize("name", ["Encoder4Editing", "ProgressiveBackboneEncoder", "ResNetProgressiveBackboneEncoder"])
-@pytest.mark.usefixtures("narrow")
-def test_stage_of_an_encoder(name: str) -> None:
-    encoder = seeded(name, 8, 3)
-    with torch.no_grad():
-        x = torch.rand(1, 3, 64, 64)
-        everything = encoder(x)
-        encoder.n_deltas = 3
-        some = encoder(x)
-    assert torch.equal(some[:, :4], everything[:, :4])
-    assert torch.equal(some[:, 4:], some[:, :1].expand(-1, 4, -1)) and not torch.equal(some[:, 4:], everything[:, 4:])
-    assert "n_deltas" not in "".join(encoder.state_dict())
-    assert on_meta(name, 8).n_deltas is None  # finished models add all
 
 
 # ---- which one a file holds --------------------------------------------------------------------------

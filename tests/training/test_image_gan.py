@@ -18,7 +18,7 @@ from psp.errors import UserError
 from psp.models.image_to_image import PictureModel, picture_input
 from psp.tasks import get_task
 from psp.training.bad_steps import BadStep
-from psp.training.methods.player import Player, decayed
+from psp.training.methods.image_gan import Player, decayed
 from psp.weights.load import load_any_model
 from psp.weights.save import save_torch
 

@@ -17,7 +17,7 @@ from datasets.roots import open_data_root
 from datasets.unpaired import UnpairedImages
 from psp.errors import UserError
 from psp.tasks import get_task
-from psp.training.methods.image_pool import ImagePool
+from psp.training.methods.unpaired_gan import ImagePool
 from psp.weights.load import load_any_model
 from psp.weights.save import save_torch
 

@@ -11,7 +11,6 @@ from tiny_runs import poisoned, same, whole
 from torch import Tensor, nn
 
 from psp.batch import Batch
-from psp.errors import UserError
 from psp.networks.widening import widen
 from psp.training.bad_steps import BadStep
 from psp.training.methods.stylegan2 import code_bank, joint
@@ -19,7 +18,6 @@ from psp.training.methods.stylegan2.averaging import update_average
 from psp.training.methods.stylegan2.code_bank import CodeBank
 from psp.training.methods.stylegan2.joint import JointMethod
 from psp.training.methods.stylegan2.joint_losses import common_detail, feature_distance
-from psp.training.methods.stylegan2.joint_view import own_codes
 from psp.training.methods.stylegan2.rows import split_rows
 from psp.weights.load import load_generator, load_model
 from psp.weights.save import save_torch
@@ -48,11 +46,6 @@ def test_rows_follow_one_another_and_fill_the_batch(n: int, structure: bool) -> 
     assert photo and random and bool(own and guided and mixed) is structure
     assert mixed <= own  # they borrow their drawings
     assert abs(random - n * (3 if structure else 5) / 16) <= 1
-
-
-def test_a_batch_that_is_too_small_is_refused() -> None:
-    with pytest.raises(UserError, match="--batch_size 8 or more"):
-        split_rows(7, structure=True)
 
 
 # ---- the step --------------------------------------------------------------------------------------
@@ -312,7 +305,7 @@ def test_a_checkpoint_is_a_complete_model(small_bank: None, tmp_path: Path) -> N
     assert model.photo_encoder is not None
     # W has moved, and everything with it: the pictures are the same
     assert torch.allclose(
-        model.decode(model.encode(source)), method.generator_ema.synthesize(own_codes(method, source)), atol=1e-4
+        model.decode(model.encode(source)), method.generator_ema.synthesize(method.own_codes(source)), atol=1e-4
     )
     photos = torch.rand(2, 3, 16, 16) * 2 - 1
     codes = method.encoders_ema.photo(photos)[:, None].expand(-1, 6, -1)

@@ -233,7 +233,7 @@ def test_every_kind_of_source(task: str) -> None:
 
 def test_start_from_face_recognition() -> None:
     torch.manual_seed(0)
-    tensors = Backbone(112, 50, "ir_se").state_dict()
+    tensors = Backbone().state_dict()
     for input_nc, label_nc, fitting in ((3, 0, 385), (1, 1, 385 - 7), (19, 19, 385 - 7)):
         encoder = GradualStyleEncoder(1, input_nc)
         before = encoder.input_layer[0].weight.clone()

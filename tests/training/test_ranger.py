@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-from psp.errors import UserError
 from psp.training.ranger import Ranger, centralised, make_optimizer, rectification
 
 
@@ -104,7 +103,7 @@ def test_all_tensors_together_give_the_bits_of_one_after_the_other(device: str, 
     params = [nn.Parameter(torch.randn(shape, generator=rng).to(device)) for shape in shapes]
     params[0].data = params[0].data.to(memory_format=torch.channels_last)
     loop = LoopRanger(params, lr=0.01, weight_decay=weight_decay)
-    optimizer = Ranger(params, lr=0.01, weight_decay=weight_decay)
+    optimizer = Ranger([{"params": params, "weight_decay": weight_decay}], lr=0.01)
     for _ in range(30):
         grads = [(torch.randn(shape, generator=rng) + 0.3).to(device) for shape in shapes]
         for p, g in zip(params, grads):
@@ -121,7 +120,7 @@ def test_all_tensors_together_give_the_bits_of_one_after_the_other(device: str, 
 
 def test_first_step_and_lookahead_by_hand() -> None:
     w = nn.Parameter(torch.tensor([1.0]))
-    optimizer = Ranger([w], lr=0.1, k=2)
+    optimizer = Ranger([{"params": [w], "k": 2}], lr=0.1)
     w.grad = torch.tensor([2.0])
     optimizer.step()
     assert w.item() == pytest.approx(1 - 0.1 * 2)  # m / (1 - b1) = g
@@ -213,25 +212,18 @@ def test_it_minimises() -> None:
 
 def test_weight_decay_and_group_learning_rates() -> None:
     a, b = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
-    optimizer = Ranger([{"params": [a], "lr": 0.1}, {"params": [b], "lr": 0.0}], lr=1.0, weight_decay=0.5)
+    groups = [{"params": [a], "lr": 0.1, "weight_decay": 0.5}, {"params": [b], "lr": 0.0, "weight_decay": 0.5}]
+    optimizer = Ranger(groups, lr=1.0)
     a.grad, b.grad = torch.zeros(1), torch.ones(1)
     optimizer.step()
     assert a.item() == pytest.approx(1 - 0.1 * 0.5) and b.item() == 1
 
 
-def test_make_optimizer_takes_what_can_be_trained_and_refuses_the_rest() -> None:
+def test_make_optimizer_takes_what_can_be_trained() -> None:
     net = nn.Linear(2, 2)
     net.bias.requires_grad_(False)
     assert len(make_optimizer("ranger", net.parameters(), 1e-4).param_groups[0]["params"]) == 1
     assert isinstance(make_optimizer("adam", net.parameters(), 1e-4), torch.optim.Adam)
-    with pytest.raises(UserError, match="ranger or adam"):
-        make_optimizer("sgd", net.parameters(), 1e-4)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="--learning_rate"):
-        make_optimizer("adam", net.parameters(), float("nan"))
-    with pytest.raises(UserError, match="frozen"):
-        make_optimizer("adam", net.requires_grad_(False).parameters(), 1e-4)
-    with pytest.raises(ValueError, match="Ranger"):
-        Ranger(net.parameters(), lr=-1)
 
 
 def test_gradients_of_one_shape_are_centralised_together_as_alone() -> None:

@@ -86,7 +86,6 @@ def test_an_id_that_was_tampered_with_is_not_used(runs: list[FakeRun], tmp_path:
 def test_without_the_flag_the_package_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     TrainLog(tmp_path, step=None).close()
-    assert "needs the package wandb" in refused(lambda: TrainLog(tmp_path, step=None, wandb={}))
 
 
 def test_a_run_that_cannot_start(runs: list[FakeRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

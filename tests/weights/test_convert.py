@@ -217,7 +217,7 @@ def test_standard_generators_need_no_note(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_backbone_to_ours_and_home_again(tmp_path: Path) -> None:
-    state = Backbone(112, 50, "ir_se", 0.6).state_dict()
+    state = Backbone().state_dict()
     assert convert(written(tmp_path / "a.pth", state), tmp_path / "b.safetensors") == ("safetensors", [])
     assert convert(tmp_path / "b.safetensors", tmp_path / "c.pth") == ("psp", [])
     assert same(read(tmp_path / "c.pth"), dict(state))

@@ -80,7 +80,7 @@ def test_old_conversions_without_noise_and_filters(psp: PSP, tmp_path: Path) -> 
 
 def test_face_recognition_backbone(tmp_path: Path) -> None:
     with torch.device("meta"):
-        names = Backbone(112, 50).state_dict().keys()
+        names = Backbone().state_dict().keys()
     path = written(tmp_path / "model_ir_se50.pth", {name: torch.zeros(1) for name in names})
     weights = read_weights(path)
     assert weights.format == "state dict" and weights.tensors.keys() == names

@@ -6,30 +6,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from psp.training.config import Config
-from psp.training.method import MethodOptions
-from psp.training.methods.image_gan_options import BLOCKS, L1_LAMBDA, SIZE, WIDTH, ImageGanOptions
-from psp.training.options import NOT_NEGATIVE, POSITIVE, filled, option
+from psp.training.method import Built
+from psp.training.methods.image_gan_options import BLOCKS, SIZE, WIDTH, PairedGanOptions
+from psp.training.networks import Networks
+from psp.training.options import POSITIVE, filled
 
 if TYPE_CHECKING:
     import torch
 
-    from psp.training.method import Method
-    from psp.training.networks import Networks
-
 
 @dataclass(frozen=True, kw_only=True)
-class Options(ImageGanOptions):
+class Options(PairedGanOptions):
     """Options of the conditional GAN."""
 
     size: int = filled(128, SIZE, allowed=POSITIVE)
     width: int = filled(32, WIDTH, allowed=POSITIVE)
     blocks: int = filled(6, BLOCKS, allowed=POSITIVE)
-    l1_lambda: float = option(100.0, L1_LAMBDA, allowed=NOT_NEGATIVE)
 
 
-def build(
-    config: Config, options: Options, *, device: torch.device, networks: Networks
-) -> tuple[Method, MethodOptions]:
+def build(config: Config, options: Options, *, device: torch.device, networks: Networks) -> Built:
     """pix2pix's game and losses with other networks.
 
     Generator: 7x7 convolution to `width` (32) channels, two of stride 2 up to 4 times as many (128), `blocks` (6)
@@ -43,6 +38,4 @@ def build(
     channels, width, dropout = config.task.input_nc, options.width, options.dropout
     generator = ResidualGenerator(channels, width=width, blocks=options.blocks, norm=options.norm, dropout=dropout)
     discriminator = ImageDiscriminator(channels + 3, size=options.size, width=width)
-    method = PairedGan(generator, discriminator, config, options, l1_lambda=options.l1_lambda, device=device)
-    method.begin()
-    return method, options
+    return PairedGan(generator, discriminator, config, options, device=device), options

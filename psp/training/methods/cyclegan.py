@@ -9,30 +9,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from psp.errors import UserError
 from psp.tasks import Task
 from psp.training.config import Config
-from psp.training.method import DataSpec, MethodOptions
-from psp.training.methods.image_gan_options import BLOCKS, NORM, ImageGanOptions, Norm
-from psp.training.options import NOT_NEGATIVE, POSITIVE, filled, option
+from psp.training.method import Built
+from psp.training.methods.image_gan_options import BLOCKS, NORM, Norm, UnpairedGanOptions
+from psp.training.networks import Networks
+from psp.training.options import POSITIVE, filled
 
 if TYPE_CHECKING:
     import torch
 
-    from psp.training.method import Method
-    from psp.training.networks import Networks
-
 
 @dataclass(frozen=True, kw_only=True)
-class Options(ImageGanOptions):
+class Options(UnpairedGanOptions):
     """Options of CycleGAN."""
 
     on_examples: ClassVar[Mapping[str, Any]] = {"size": 64, "width": 32}
 
     norm: Norm = filled("instance", NORM)
     blocks: int = filled(9, BLOCKS, allowed=POSITIVE)
-    cycle_lambda: float = option(10.0, "weight of the way there and back", allowed=NOT_NEGATIVE)
-    identity_lambda: float = option(
-        0.5, "weight, as a share of --cycle_lambda, of leaving targets alone", allowed=NOT_NEGATIVE
-    )
-    pool_size: int = option(50, "earlier images that the discriminators are shown again", allowed=NOT_NEGATIVE)
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any], task: Task, *, examples: bool) -> dict[str, Any]:
@@ -47,14 +40,8 @@ class Options(ImageGanOptions):
         if self.cycle_lambda == 0:
             raise UserError("--cycle_lambda 0 leaves nothing that ties output to input", "set it above 0")
 
-    def data(self, config: Config) -> DataSpec:
-        """Sources and photos that need not belong together."""
-        return DataSpec(task=config.task, paired=False)
 
-
-def build(
-    config: Config, options: Options, *, device: torch.device, networks: Networks
-) -> tuple[Method, MethodOptions]:
+def build(config: Config, options: Options, *, device: torch.device, networks: Networks) -> Built:
     """Two generators and two discriminators of 70x70 patches, instance norm. Both sides have three channels."""
     from psp.networks.patch_discriminators import PatchDiscriminator
     from psp.networks.resnet_generator import ResidualGenerator
@@ -65,16 +52,4 @@ def build(
         ResidualGenerator(3, 3, width=width, blocks=blocks, norm=norm, dropout=dropout) for _ in range(2)
     )
     judges = {side: PatchDiscriminator(3, width=width, norm=norm) for side in ("photo", "sketch")}
-    method = UnpairedGan(
-        to_photo,
-        to_sketch,
-        judges,
-        config,
-        options,
-        cycle_lambda=options.cycle_lambda,
-        identity_lambda=options.identity_lambda,
-        pool_size=options.pool_size,
-        device=device,
-    )
-    method.begin()
-    return method, options
+    return UnpairedGan(to_photo, to_sketch, judges, config, options, device=device), options

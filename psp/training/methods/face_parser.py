@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 from psp.errors import UserError
 from psp.tasks import Task
 from psp.training.config import Config
-from psp.training.method import MethodOptions
+from psp.training.method import Built, MethodOptions
+from psp.training.networks import Networks
 from psp.training.options import place
 
 if TYPE_CHECKING:
     import torch
-
-    from psp.training.method import Method
-    from psp.training.networks import Networks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +34,7 @@ class Options(MethodOptions):
             )
 
 
-def build(
-    config: Config, options: Options, *, device: torch.device, networks: Networks
-) -> tuple[Method, MethodOptions]:
+def build(config: Config, options: Options, *, device: torch.device, networks: Networks) -> Built:
     """The face parser, new or from `--checkpoint_path`, on the pairs of the label-map task."""
     from psp.training.methods.face_parser_step import ParserMethod
     from psp.weights.face_parser import load_face_parser

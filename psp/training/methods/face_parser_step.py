@@ -25,8 +25,7 @@ from psp.networks.face_parser import (
 from psp.networks.state import load_strictly
 from psp.tasks import Task
 from psp.training.augment import recolour
-from psp.training.bad_steps import BadStep, total_gradient_norm, unchanged_by_a_bad_step
-from psp.training.distributed import average_gradients
+from psp.training.bad_steps import averaged_gradient_norm, unchanged_by_a_bad_step
 
 EMA_STEPS = 200  # over about how many steps the weights that are kept are averaged
 
@@ -74,11 +73,8 @@ class ParserMethod:
                 (losses["loss"] / len(batches)).backward()
                 for name, value in losses.items():
                     terms[name] = terms.get(name, torch.zeros_like(value)) + value.detach() / len(batches)
-            average_gradients(list(self.net.parameters()))
-            norm = total_gradient_norm(list(self.net.parameters()))
-            if not torch.isfinite(norm):
-                raise BadStep(f"the gradient is {float(norm)}")
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
+            norm = averaged_gradient_norm(list(self.net.parameters()))
+        torch.nn.utils.clip_grads_with_norm_(self.net.parameters(), 5.0, norm)
         self.optimiser.step()
         self._follow(step)
         return terms | {"gradient_norm": norm}
@@ -87,25 +83,23 @@ class ParserMethod:
     def _follow(self, step: int) -> None:
         """The average goes one step with the weights; at first it is nearly the weights themselves."""
         keep = min(1 - 1 / EMA_STEPS, step / (step + 10))
-        own = self.net.state_dict()
+        present = self.net.state_dict()
         for name, value in self.average.state_dict().items():
             if value.is_floating_point():
-                value.lerp_(own[name], 1 - keep)
+                value.lerp_(present[name], 1 - keep)
             else:
-                value.copy_(own[name])
+                value.copy_(present[name])
 
     @torch.no_grad()
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:
         """Loss and accuracy at 128 px, and the mIoU over the classes present in this batch at the maps' own size."""
         images, ids = batch.target.to(self.device), batch.source.to(self.device).long()
         scores = self.average.scores(images, size=(ids.shape[1], ids.shape[2]))
-        found = parsing_losses(faces_at_input_size(scores), ids_at_input_size(ids))
+        losses = parsing_losses(faces_at_input_size(scores), ids_at_input_size(ids))
         guess = scores.argmax(1)
-        both = torch.bincount(ids[guess == ids], minlength=CLASSES)
-        either = torch.bincount(ids.flatten(), minlength=CLASSES) + torch.bincount(guess.flatten(), minlength=CLASSES)
-        present = torch.bincount(ids.flatten(), minlength=CLASSES) > 0
-        iou = both / (either - both).clamp(min=1)
-        return found | {"accuracy": (guess == ids).float().mean(), "miou": iou[present].float().mean()}
+        right, true, guessed = (torch.bincount(x.flatten(), minlength=CLASSES) for x in (ids[guess == ids], ids, guess))
+        iou = right / (true + guessed - right).clamp(min=1)
+        return losses | {"accuracy": (guess == ids).float().mean(), "miou": iou[true > 0].float().mean()}
 
     def networks_in_step(self) -> list[torch.nn.Module]:
         return [self.net, self.average]
@@ -115,8 +109,8 @@ class ParserMethod:
         """photo, label map and the parser's own of every sample."""
         guess = self.average.parse(batch.target.to(self.device)).cpu()
         return [
-            [to_image(photo), source_to_image(ids, self.task), source_to_image(own, self.task)]
-            for photo, ids, own in zip(batch.target, batch.source, guess, strict=True)
+            [to_image(photo), source_to_image(ids, self.task), source_to_image(parsed, self.task)]
+            for photo, ids, parsed in zip(batch.target, batch.source, guess, strict=True)
         ]
 
     def state(self) -> dict[str, Any]:

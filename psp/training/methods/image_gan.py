@@ -5,7 +5,7 @@ Both gradients are taken from the same state of all networks and applied togethe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,10 +19,10 @@ from psp.images.sheets import Picture, source_to_image, to_image
 from psp.models.image_to_image import PictureModel, picture_input
 from psp.models.psp import parameter_count
 from psp.networks.state import load_strictly
-from psp.training.bad_steps import unchanged_by_a_bad_step
+from psp.training.bad_steps import BadStep, require_finite, total_gradient_norm, unchanged_by_a_bad_step
 from psp.training.config import Config
+from psp.training.distributed import average_gradients
 from psp.training.methods.image_gan_options import ImageGanOptions
-from psp.training.methods.player import Player, decayed
 from psp.weights.formats import read_weights
 
 Terms = dict[str, Tensor]
@@ -36,6 +36,64 @@ def log_loss(scores: Tensor, real: bool) -> Tensor:
 def square_loss(scores: Tensor, real: bool) -> Tensor:
     """Squared distance to 1 (real) or 0 (fake): LSGAN (Mao et al. 2017)."""
     return (scores - float(real)).square().mean()
+
+
+def decayed(step: int, start: int, end: int) -> float:
+    """Factor of the learning rate at step 0, 1, ...: 1 before `start`, then falling linearly towards 0 at `end`."""
+    return 1.0 if step < start else max(0.0, (end - step) / max(1, end - start))
+
+
+class Player:
+    """Networks that move together: their parameters, their Adam, their fp16 loss scale."""
+
+    def __init__(self, networks: Sequence[nn.Module], lr: float, beta1: float, device: torch.device, precision: str):
+        self.parameters = [p for network in networks for p in network.parameters()]
+        self.rate = lr
+        self.optimiser = torch.optim.Adam(self.parameters, lr=lr, betas=(beta1, 0.999))
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self._unscaled = False
+
+    def require_gradients(self, on: bool) -> None:
+        """Whether gradients reach the parameters."""
+        for p in self.parameters:
+            p.requires_grad_(on)
+
+    def backward(self, loss: Tensor, who: str) -> None:
+        require_finite(loss, f"the {who}'s loss")
+        self.scaler.scale(loss).backward()
+
+    def gradient_norm(self, who: str) -> Tensor:
+        """BadStep when it is not finite, unless in fp16 the loss scale can be the reason: then it is lowered."""
+        average_gradients(self.parameters)
+        self.scaler.unscale_(self.optimiser)
+        self._unscaled = True
+        norm = total_gradient_norm(self.parameters)
+        if not torch.isfinite(norm) and self.scaler.get_scale() <= 1:
+            raise BadStep(f"the {who}'s gradient is {float(norm)}")
+        return norm
+
+    def step(self, factor: float) -> None:
+        """factor: of the learning rate."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate * factor
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self._unscaled = False
+        self.optimiser.zero_grad(set_to_none=True)
+
+    def forget(self) -> None:
+        """Drop the gradients, after a step that was not taken."""
+        self.optimiser.zero_grad(set_to_none=True)
+        if self._unscaled:
+            self.scaler.update()
+            self._unscaled = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"optimizer": self.optimiser.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.optimiser.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
 
 
 class ImageGan:
@@ -64,12 +122,13 @@ class ImageGan:
         self.config, self.options, self.device, self.noisy = config, options, device, noisy
         self.task = config.task
         self.channels = channels or self.task.input_nc
-        self.networks = {name: net.to(device) for name, net in {**generators, **discriminators}.items()}
+        self.networks = nn.ModuleDict({**generators, **discriminators}).to(device)
 
         def player(networks: Mapping[str, nn.Module]) -> Player:
             return Player(list(networks.values()), config.learning_rate, options.beta1, device, config.precision)
 
         self.players = {"generator": player(generators), "discriminator": player(discriminators)}
+        self._begin()
 
     # ---- what a subclass defines -------------------------------------------------------------------
 
@@ -77,47 +136,40 @@ class ImageGan:
         """The generators' loss on a batch, its terms (detached), and what the discriminators need to know of it."""
         raise NotImplementedError
 
-    def discriminator_loss(self, source: Tensor, target: Tensor, made: Any) -> tuple[Tensor, Terms]:
-        """The discriminators' loss on the same batch; made: from `generator_loss`."""
+    def discriminator_loss(self, source: Tensor, target: Tensor, fakes: Any) -> tuple[Tensor, Terms]:
+        """The discriminators' loss on the same batch; fakes: from `generator_loss`."""
         raise NotImplementedError
 
     # ---- training ----------------------------------------------------------------------------------
 
     def training_step(self, batches: Sequence[Batch], step: int) -> Terms:
         generator, discriminator = self.players.values()
-        for network in self.networks.values():
-            network.train()
+        self.networks.train()
         terms: Terms = {}
-        with unchanged_by_a_bad_step(self.networks.values(), put_back=self.keep()):
+        with unchanged_by_a_bad_step(self.networks.values(), put_back=self._forget):
             for batch in batches:
                 source, target = self.pair(batch)
                 discriminator.require_gradients(False)
                 with autocast(self.device, self.config.precision):
-                    loss, found, made = self.generator_loss(source, target)
+                    loss, terms_generator, fakes = self.generator_loss(source, target)
                 generator.backward(loss / len(batches), "generator")
                 discriminator.require_gradients(True)
                 with autocast(self.device, self.config.precision):
-                    loss, more = self.discriminator_loss(source, target, made)
+                    loss, terms_discriminator = self.discriminator_loss(source, target, fakes)
                 discriminator.backward(loss / len(batches), "discriminator")
-                for name, value in {**found, **more}.items():
+                for name, value in {**terms_generator, **terms_discriminator}.items():
                     terms[name] = terms.get(name, torch.zeros_like(value)) + value / len(batches)
             for name, player in self.players.items():
                 terms[f"gradient_norm_{name}"] = player.gradient_norm(name)
         factor = decayed(step, self.options.decay_from, self.options.decay_until)
         for player in self.players.values():
             player.step(factor)
-            player.optimiser.zero_grad(set_to_none=True)
         terms["learning_rate"] = torch.tensor(self.config.learning_rate * factor)
         return terms
 
-    def keep(self) -> Callable[[], None]:
-        """Remember what a step changes before its gradients are known, besides the networks; what puts it back."""
-
-        def put_back() -> None:
-            for player in self.players.values():
-                player.forget()
-
-        return put_back
+    def _forget(self) -> None:
+        for player in self.players.values():
+            player.forget()
 
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Network input [B,C,S,S] and photo [B,3,S,S] in [-1,1], both at the size that is trained."""
@@ -130,12 +182,11 @@ class ImageGan:
 
     @torch.no_grad()
     def validation_step(self, batch: Batch) -> Terms:
-        for network in self.networks.values():
-            network.eval()
+        self.networks.eval()
         source, target = self.pair(batch)
         with autocast(self.device, self.config.precision):
-            _, terms, made = self.generator_loss(source, target)
-            return terms | self.discriminator_loss(source, target, made)[1]
+            _, terms, fakes = self.generator_loss(source, target)
+            return terms | self.discriminator_loss(source, target, fakes)[1]
 
     def networks_in_step(self) -> list[nn.Module]:
         return list(self.networks.values())
@@ -170,7 +221,7 @@ class ImageGan:
         for name, player in self.players.items():
             player.load_state_dict(state[f"player_{name}"])
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         """Start from the networks of `--checkpoint_path`, if one is given, and print what is trained.
 
         The checkpoint is one of the same method; UserError when a network is missing in it or does not fit.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from psp.errors import UserError
 from psp.tasks import Task
 from psp.training.config import Config
-from psp.training.method import READ_SIZE, MethodOptions
-from psp.training.options import MOMENTUM, NOT_NEGATIVE, POSITIVE, filled, option, place
+from psp.training.method import READ_SIZE, DataSpec, MethodOptions
+from psp.training.options import MOMENTUM, NOT_NEGATIVE, POSITIVE, filled, option, place, weight
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -23,7 +23,6 @@ WIDTH = "channels after the first convolution (default: 64, cgan 32)"
 NORM = "normalisation (default: batch, cyclegan instance)"
 DROPOUT = "drop half of some layers' values while training (default: pix2pix alone)"
 BLOCKS = "residual blocks (default: cyclegan 9 above 128 px, else 6)"
-L1_LAMBDA = "weight of the distance to the target"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +30,11 @@ class ImageGanOptions(MethodOptions):
     """The defaults are those that were published.
 
     on_examples: values for the example data, smaller, so that a CPU shows something within minutes.
-    sizes: in pixels, those that the networks can have; sizes_text: in words.
+    sizes: in pixels, those that the networks can have.
     """
 
     on_examples: ClassVar[Mapping[str, Any]] = {}
     sizes: ClassVar[tuple[int, ...]] = tuple(range(32, READ_SIZE + 1, 32))
-    sizes_text: ClassVar[str] = "multiples of 32 up to 256"
 
     size: int = filled(256, SIZE, allowed=POSITIVE)
     width: int = filled(64, WIDTH, allowed=POSITIVE)
@@ -57,11 +55,30 @@ class ImageGanOptions(MethodOptions):
 
     def check(self, config: Config) -> None:
         if self.size not in self.sizes:
-            raise UserError(
-                f"--size {self.size} does not work with --method {config.method}", f"possible are {self.sizes_text}"
-            )
+            sizes = ", ".join(map(str, self.sizes))
+            raise UserError(f"--size {self.size} does not work with --method {config.method}", f"possible are {sizes}")
 
     def scheduled(self, max_steps: int) -> Self:
         until = self.decay_until if self.decay_until >= 0 else max_steps
         start = self.decay_from if self.decay_from >= 0 else until // 2
         return dataclasses.replace(self, decay_from=start, decay_until=until)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedGanOptions(ImageGanOptions):
+    """Options of the methods that know the photo of each source."""
+
+    l1_lambda: float = weight(100.0, "weight of the distance to the target")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnpairedGanOptions(ImageGanOptions):
+    """Options of the methods that need no pairs."""
+
+    cycle_lambda: float = weight(10.0, "weight of the way there and back")
+    identity_lambda: float = weight(0.5, "weight, as a share of --cycle_lambda, of leaving targets alone")
+    pool_size: int = option(50, "earlier images that the discriminators are shown again", allowed=NOT_NEGATIVE)
+
+    def data(self, config: Config) -> DataSpec:
+        """Sources and photos that need not belong together."""
+        return DataSpec(task=config.task, paired=False)

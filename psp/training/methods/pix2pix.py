@@ -7,32 +7,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from psp.training.config import Config
-from psp.training.method import MethodOptions
-from psp.training.methods.image_gan_options import DROPOUT, L1_LAMBDA, ImageGanOptions
-from psp.training.options import NOT_NEGATIVE, filled, option
+from psp.training.method import Built
+from psp.training.methods.image_gan_options import DROPOUT, PairedGanOptions
+from psp.training.networks import Networks
+from psp.training.options import filled
 
 if TYPE_CHECKING:
     import torch
 
-    from psp.training.method import Method
-    from psp.training.networks import Networks
-
 
 @dataclass(frozen=True, kw_only=True)
-class Options(ImageGanOptions):
+class Options(PairedGanOptions):
     """Options of pix2pix."""
 
     on_examples: ClassVar[Mapping[str, Any]] = {"size": 128, "width": 32}
     sizes: ClassVar[tuple[int, ...]] = (32, 64, 128, 256)
-    sizes_text: ClassVar[str] = "32, 64, 128 and 256"
 
     dropout: bool = filled(True, DROPOUT)
-    l1_lambda: float = option(100.0, L1_LAMBDA, allowed=NOT_NEGATIVE)
 
 
-def build(
-    config: Config, options: Options, *, device: torch.device, networks: Networks
-) -> tuple[Method, MethodOptions]:
+def build(config: Config, options: Options, *, device: torch.device, networks: Networks) -> Built:
     """It is tested as it was trained: with dropout, and batch norm by each picture's own statistics (section 3.4)."""
     from psp.networks.patch_discriminators import PatchDiscriminator
     from psp.networks.unet import PAPER_DROPOUT, UNet
@@ -42,7 +36,4 @@ def build(
     dropout = PAPER_DROPOUT if options.dropout else ()
     generator = UNet(channels, size=options.size, width=width, norm=norm, dropout=dropout)
     discriminator = PatchDiscriminator(channels + 3, width=width, norm=norm)
-    l1_lambda = options.l1_lambda
-    method = PairedGan(generator, discriminator, config, options, l1_lambda=l1_lambda, device=device, noisy=True)
-    method.begin()
-    return method, options
+    return PairedGan(generator, discriminator, config, options, device=device, noisy=True), options

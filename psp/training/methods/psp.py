@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from psp.errors import UserError
 from psp.tasks import LAMBDAS, Task
 from psp.training.config import Config
-from psp.training.method import MethodOptions
-from psp.training.networks import IdNet, LpipsNet
-from psp.training.options import NOT_NEGATIVE, POSITIVE, filled, option, place
+from psp.training.method import Built, MethodOptions
+from psp.training.networks import IdNet, LpipsNet, Networks
+from psp.training.options import POSITIVE, filled, option, place, weight
 from psp.training.saved_options import saved
 from psp.weights.places import BUNDLED, BUNDLED_GENERATOR
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from psp.models.psp import PSP
     from psp.networks.stylegan2 import Generator
-    from psp.training.method import Method
-    from psp.training.networks import Networks
     from psp.weights.load import GeneratorFile
 
 INTO_W = "BackboneEncoderUsingLastLayerIntoW"  # what learn_in_w means
@@ -56,33 +54,27 @@ class Options(MethodOptions):
         "keep fewer activations and compute them again, for cards with little memory; the same gradients",
         resumable=True,
     )
-    lpips_lambda: float = filled(0.8, "LPIPS weight (default: from the task)", allowed=NOT_NEGATIVE)
-    id_lambda: float = filled(0.0, "identity weight (default: from the task)", allowed=NOT_NEGATIVE)
-    l2_lambda: float = filled(1.0, "L2 weight (default: from the task)", allowed=NOT_NEGATIVE)
-    w_norm_lambda: float = filled(
-        0.0, "weight of the distance to the average latent (default: from the task)", allowed=NOT_NEGATIVE
+    lpips_lambda: float = weight(0.8, "LPIPS weight (default: from the task)", filled=True)
+    id_lambda: float = weight(0.0, "identity weight (default: from the task)", filled=True)
+    l2_lambda: float = weight(1.0, "L2 weight (default: from the task)", filled=True)
+    w_norm_lambda: float = weight(
+        0.0, "weight of the distance to the average latent (default: from the task)", filled=True
     )
-    lpips_lambda_crop: float = filled(
-        0.0, "LPIPS weight on the inner face (default: from the task)", allowed=NOT_NEGATIVE
-    )
-    l2_lambda_crop: float = filled(0.0, "L2 weight on the inner face (default: from the task)", allowed=NOT_NEGATIVE)
-    moco_lambda: float = filled(
-        0.0, "MoCo similarity weight, for domains that are not faces (default: 0)", allowed=NOT_NEGATIVE
-    )
-    parsing_lambda: float = filled(
+    lpips_lambda_crop: float = weight(0.0, "LPIPS weight on the inner face (default: from the task)", filled=True)
+    l2_lambda_crop: float = weight(0.0, "L2 weight on the inner face (default: from the task)", filled=True)
+    moco_lambda: float = weight(0.0, "MoCo similarity weight, for domains that are not faces (default: 0)", filled=True)
+    parsing_lambda: float = weight(
         0.0,
         "weight of what the face parser finds in the output, against the label map or the target photo (default: 0)",
-        allowed=NOT_NEGATIVE,
+        filled=True,
     )
     lpips_net: LpipsNet = option("alex", "LPIPS network")
     id_net: IdNet = option("dlib", "identity network")
     use_latent_mask: bool = option(
         False, "take the fine layers' codes from the target's own code while training (against dull averaged colours)"
     )
-    code_lambda: float = option(
-        0.0,
-        "weight of the distance of the structure layers' codes to the target's own code, for short trainings",
-        allowed=NOT_NEGATIVE,
+    code_lambda: float = weight(
+        0.0, "weight of the distance of the structure layers' codes to the target's own code, for short trainings"
     )
     latent_mask: str = filled("", "the layers for --use_latent_mask, e.g. 8-17 (default: from the task)")
 
@@ -118,9 +110,7 @@ class Options(MethodOptions):
             raise UserError(f"--learn_in_w needs --encoder_type {INTO_W}, not {self.encoder_type}")
 
 
-def build(
-    config: Config, options: Options, *, device: torch.device, networks: Networks
-) -> tuple[Method, MethodOptions]:
+def build(config: Config, options: Options, *, device: torch.device, networks: Networks) -> Built:
     """Encoder, frozen generator, objective and optimiser."""
     from psp.models.mixing import parse_layers
     from psp.training.gradient_checkpointing import recompute_activations
@@ -143,15 +133,14 @@ def build(
         )
     own_fine_layers: list[int] = []
     if options.use_latent_mask:
-        chosen = options.latent_mask
-        own_fine_layers = parse_layers(chosen, model.n_styles) if chosen else task.mixing_layers(model.n_styles)
-    trained = [p for p in model.parameters() if p.requires_grad]
+        mask, n = options.latent_mask, model.n_styles
+        own_fine_layers = parse_layers(mask, n) if mask else task.mixing_layers(n)
     if options.gradient_checkpointing:
         recompute_activations(model)
     method = PspMethod(
         model,
         networks.objective(options.losses, lpips_net=options.lpips_net, id_net=options.id_net),
-        make_optimizer(options.optim_name, trained, config.learning_rate),
+        make_optimizer(options.optim_name, model.parameters(), config.learning_rate),
         task=task,
         precision=config.precision,
         own_fine_layers=own_fine_layers,
@@ -161,7 +150,7 @@ def build(
 
 
 def _continued(config: Config, options: Options) -> tuple[PSP, str]:
-    """The model of `--checkpoint_path`, and where it comes from, in words."""
+    """The model of `--checkpoint_path`, and a phrase that says where it comes from."""
     from psp.weights.load import load_model
 
     task, path = config.task, options.checkpoint_path
@@ -184,7 +173,7 @@ def _continued(config: Config, options: Options) -> tuple[PSP, str]:
 
 
 def _new(config: Config, options: Options) -> tuple[PSP, str]:
-    """A new encoder in front of the generator of `--stylegan_weights`, and how it starts, in words."""
+    """A new encoder in front of the generator of `--stylegan_weights`, and a phrase that says how it starts."""
     from psp.models.psp import build_encoder, parameter_count
     from psp.training.methods.psp_step import start_from_face_recognition
     from psp.weights.formats import read_weights
@@ -200,8 +189,7 @@ def _new(config: Config, options: Options) -> tuple[PSP, str]:
     start = f"a new {encoder_type} ({parameter_count(encoder) / 1e6:.1f} M parameters)"
     if options.irse50_weights:
         other = read_weights(options.irse50_weights)
-        fitting = other.part("encoder") or other.tensors
-        n = start_from_face_recognition(encoder, fitting, label_nc=task.label_nc)
+        n = start_from_face_recognition(encoder, other.part("encoder") or other.tensors, label_nc=task.label_nc)
         start += f", {n} tensors from {options.irse50_weights}"
     return _assembled(config, options, encoder, decoder, file), f"{start}, generator {weights}"
 

@@ -63,10 +63,10 @@ class PspMethod:
         with unchanged_by_a_bad_step([self.model.encoder], [self.optimiser]):
             losses: list[Tensor] = []
             for batch in batches:
-                total, found = self._losses(batch, training=True)
+                total, batch_terms = self._losses(batch, training=True)
                 losses.append(total.detach())
                 self.scaler.scale(total / len(batches)).backward()
-                for name, value in found.items():
+                for name, value in batch_terms.items():
                     share = value / len(batches) if len(batches) > 1 else value
                     terms[name] = terms[name] + share if name in terms else share
             terms["gradient_norm"] = self._update(losses)
@@ -102,9 +102,9 @@ class PspMethod:
         target = batch.target.to(model.device, non_blocking=True)
         with autocast(model.device, self.precision):
             codes = model.encode(source)
-            wants_own = training and bool(self.own_fine_layers or self.code_lambda)
-            own = model.style_of(target).to(codes.dtype) if wants_own else codes
-            used = self._with_own_style(codes, own) if wants_own else codes
+            lends_style = training and bool(self.own_fine_layers or self.code_lambda)
+            target_codes = model.style_of(target).to(codes.dtype) if lends_style else codes
+            used = self._with_own_style(codes, target_codes) if lends_style else codes
             images = model.resize(model.decode(used, randomize_noise=training))
         if target.shape[-1] != images.shape[-1]:
             target = F.interpolate(target, size=images.shape[-2:], mode="area")
@@ -114,16 +114,17 @@ class PspMethod:
         average = model.latent_avg if model.start_from_latent_avg else None
         labels = {"labels": batch.source.to(model.device)} if self.task.source == "labels" else {}
         losses = self.objective(images.float(), target, codes.float(), average, photo, **labels)
-        if not wants_own or not self.code_lambda:
+        if not lends_style or not self.code_lambda:
             return losses.total, losses.terms
         structure = [layer for layer in range(model.n_styles) if layer not in self.own_fine_layers]
-        code = F.mse_loss(codes[:, structure].float(), own[:, structure].float())
+        code = F.mse_loss(codes[:, structure].float(), target_codes[:, structure].float())
         return losses.total + self.code_lambda * code, losses.terms | {"loss_code": code.detach()}
 
-    def _with_own_style(self, codes: Tensor, own: Tensor) -> Tensor:
-        chosen = torch.zeros(codes.shape[:2], dtype=torch.bool, device=codes.device)
-        chosen[:, self.own_fine_layers] = torch.rand(len(codes), 1, device=codes.device) < 0.5
-        return mix(codes, own, chosen)
+    def _with_own_style(self, codes: Tensor, target_codes: Tensor) -> Tensor:
+        """The codes, half of them at random with the fine layers of the target's."""
+        layers = torch.zeros(codes.shape[:2], dtype=torch.bool, device=codes.device)
+        layers[:, self.own_fine_layers] = torch.rand(len(codes), 1, device=codes.device) < 0.5
+        return mix(codes, target_codes, layers)
 
     def networks_in_step(self) -> list[nn.Module]:
         return [self.model]
@@ -161,15 +162,13 @@ def start_from_face_recognition(encoder: nn.Module, tensors: Mapping[str, Tensor
     Its output layer is left out, and its input layer too when the source is not a photo (`label_nc` > 0). UserError
     when nothing fits.
     """
-    own = encoder.state_dict()
-    wanted = {
-        key: value
-        for key, value in tensors.items()
-        if key in own and value.shape == own[key].shape and not (label_nc and key.startswith("input_layer"))
-    }
-    if not wanted:
+    shapes = {key: value.shape for key, value in encoder.state_dict().items()}
+    if label_nc:
+        shapes = {key: shape for key, shape in shapes.items() if not key.startswith("input_layer")}
+    fitting = {key: value for key, value in tensors.items() if value.shape == shapes.get(key)}
+    if not fitting:
         raise UserError(
             f"no tensor of --irse50_weights fits a {type(encoder).__name__}", "use --encoder_type GradualStyleEncoder"
         )
-    encoder.load_state_dict(wanted, strict=False)
-    return len(wanted)
+    encoder.load_state_dict(fitting, strict=False)
+    return len(fitting)

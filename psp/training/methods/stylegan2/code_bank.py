@@ -48,13 +48,6 @@ class CodeBank:
         photos = self.photos if chosen is None else self.photos[chosen]
         return torch.cat([encoder(part.float() / 127.5 - 1).float() for part in photos.split(256)])
 
-    def snapshot(self) -> Tensor:
-        """What `restore` takes; nothing is copied, as nothing is ever changed in place."""
-        return self.photos
-
-    def restore(self, snapshot: Tensor) -> None:
-        self.photos = snapshot
-
     def state_dict(self) -> dict[str, Tensor]:
         return {"photos": self.photos.cpu()}
 

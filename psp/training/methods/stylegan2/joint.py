@@ -9,38 +9,25 @@ its frozen features serves the adversarial loss, feature matching and the discri
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from psp.batch import Batch
 from psp.device import autocast
 from psp.images.preprocess import to_network
-from psp.images.sheets import Picture
 from psp.models.mixing import mix
-from psp.models.style_bank import StyleBank
-from psp.networks.gaussian_mapping import map_to_gaussian
-from psp.networks.photo_encoder import Encoders, PhotoEncoder
-from psp.networks.projected_discriminator import ProjectedDiscriminator
-from psp.networks.stylegan2 import LR_MLP, EqualLinear, Generator
-from psp.tasks import Task
 from psp.training.augment import augment, recolour
-from psp.training.bad_steps import BadStep, require_finite, total_gradient_norm, unchanged_by_a_bad_step
-from psp.training.distributed import average_gradients, mean, world_size
+from psp.training.bad_steps import averaged_gradient_norm, require_finite, take_gradients, unchanged_by_a_bad_step
+from psp.training.distributed import mean, world_size
 from psp.training.methods.stylegan2.averaging import update_average
-from psp.training.methods.stylegan2.code_bank import CodeBank
-from psp.training.methods.stylegan2.joint_losses import JointLosses, feature_distance, parses_labels, weighted_losses
-from psp.training.methods.stylegan2.joint_view import held_out_terms, picture_rows
-from psp.training.methods.stylegan2.options import Options
+from psp.training.methods.stylegan2.joint_losses import feature_distance, parses_labels, weighted_losses
+from psp.training.methods.stylegan2.joint_networks import JointNetworks
 from psp.training.methods.stylegan2.rows import Rows, split_rows
 
-SPREAD = 0.75  # share of the codes' deviation that the mapping network of a checkpoint has
 CODE_NOISE = 0.05  # keeps neighbouring codes looking alike
-PHOTO_SIZE = 32  # px that the photo encoder sees: colours, light and age need no more
 BALANCE_INTERVAL = 8  # steps between comparisons of the two gradients
 VIEWS = {  # what the discriminator sees, enlarged: side and centre (down, across) in FFHQ framing -> share of steps
     (1.0, 0.5, 0.5): 0.5,
@@ -53,68 +40,24 @@ COARSE_LAMBDA = 0.03  # weight of the distance of a drawing's coarse styles to i
 FINE_LAMBDA = 0.1  # of its fine styles, which learn from nothing else
 
 
-class JointMethod:
-    """Generator, encoders, their averages, a projected discriminator, a bank of codes, and the optimisers.
-
-    The best checkpoint is the newest: GAN losses do not order models.
-    """
-
-    monitor: str | None = None
-
-    def __init__(
-        self,
-        generator: Generator,
-        discriminator: ProjectedDiscriminator,
-        losses: JointLosses,
-        options: Options,
-        *,
-        learning_rate: float = 1.5e-3,
-        precision: str = "fp32",
-        photo_encoder: PhotoEncoder | None = None,
-        structure: nn.Module | None = None,
-        centre: Tensor | None = None,
-        task: Task | None = None,
-        device: torch.device | str = "cpu",
-    ):
-        """centre: code [D] that a structure encoder's results are added to; None: the generator's average code."""
-        self.device = torch.device(device)
-        self.losses, self.options, self.task = losses, options, task
-        self.learning_rate, self.precision = learning_rate, precision
-        photo_encoder = photo_encoder or PhotoEncoder(
-            min(PHOTO_SIZE, generator.size), generator.style_dim, channels=generator.channels
-        )
-        self.generator = generator.to(self.device).train().requires_grad_(True)
-        self.encoders = Encoders(photo_encoder, structure).to(self.device).train().requires_grad_(True)
-        self.discriminator = discriminator.to(self.device).train()
-        self.generator_ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        self.encoders_ema = copy.deepcopy(self.encoders).eval().requires_grad_(False)
-        if centre is None:
-            centre = generator.mean_latent(10_000, torch.Generator().manual_seed(0))
-        self.centre = centre.reshape(-1, generator.style_dim)[0].to(self.device)
-        self.bank = CodeBank(photo_encoder, self.device)
-        self.balance = torch.zeros((), device=self.device)  # running mean of |reconstruction| / |adversarial| gradient
-        self.trained: list[Tensor] = [p for net in (self.generator, self.encoders) for p in net.parameters()]
-        self.judging: list[Tensor] = [p for p in self.discriminator.parameters() if p.requires_grad]
-        self.generator_optimiser = torch.optim.Adam(self.trained, lr=learning_rate, betas=(0.5, 0.99), eps=1e-8)
-        self.discriminator_optimiser = torch.optim.Adam(
-            self.judging, lr=options.discriminator_rate, betas=(0.0, 0.99), eps=1e-8
-        )
-
-    # ---- the step --------------------------------------------------------------------------------
+class JointMethod(JointNetworks):
+    """The step of joint training. The best checkpoint is the newest: GAN losses do not order models."""
 
     def training_step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
         photos = torch.cat([batch.target for batch in batches]).to(self.device, non_blocking=True)
         if photos.shape[-1] != self.generator.size:
             photos = F.interpolate(photos, size=(self.generator.size,) * 2, mode="area")
         rows = split_rows(len(photos), structure=self.encoders.structure is not None)
-        source = self._source(batches, rows)
+        source = None
+        if self.encoders.structure is not None:
+            drawings = torch.cat([batch.source for batch in batches])[: rows.guided.stop]
+            source = to_network(drawings, self.task, self.device)
         labels = self._labels(batches, photos, rows) if parses_labels(step) else None
         terms: dict[str, Tensor] = {}
-        bank, balance = self.bank.snapshot(), self.balance
+        photos_of_bank, balance = self.bank.photos, self.balance
 
         def put_back() -> None:
-            self.bank.restore(bank)
-            self.balance = balance
+            self.bank.photos, self.balance = photos_of_bank, balance
 
         optimisers = (self.generator_optimiser, self.discriminator_optimiser)
         with unchanged_by_a_bad_step([self.encoders, self.discriminator], optimisers, put_back):
@@ -150,13 +93,6 @@ class JointMethod:
             return torch.cat(known)[: rows.guided.stop].to(self.device)
         return self.losses.parsing.features(photos[: rows.guided.stop])
 
-    def _source(self, batches: Sequence[Batch], rows: Rows) -> Tensor | None:
-        if self.encoders.structure is None:
-            return None
-        assert self.task is not None, "a structure encoder needs the task of its source"
-        source = torch.cat([batch.source for batch in batches])[: rows.guided.stop]
-        return to_network(source, self.task, self.device)
-
     def _train_generator(
         self,
         photos: Tensor,
@@ -170,26 +106,15 @@ class JointMethod:
         options = self.options
         self.discriminator.requires_grad_(False)
         with autocast(self.device, self.precision):
-            codes, wanted, priors = self._codes(photos, source, rows)
+            codes, targets, priors = self._codes(photos, source, rows)
             fake = self.generator.synthesize(codes, randomize_noise=True).float()
             leaf = fake.detach().requires_grad_()
-            shown = augment(random_view(torch.cat([leaf, wanted])), sets=2)
+            shown = augment(random_view(torch.cat([leaf, targets])), sets=2)
             with torch.no_grad():
                 maps = self.discriminator.features(shown[len(leaf) :])
             fake_maps = self.discriminator.features(shown[: len(leaf)])
             adversarial = -self.discriminator.judge(fake_maps).mean()
-            losses = weighted_losses(
-                self.losses,
-                leaf,
-                wanted,
-                labels,
-                rows,
-                step,
-                lpips_lambda=options.lpips_lambda,
-                id_lambda=options.id_lambda,
-                parsing_lambda=options.parsing_lambda,
-                static_lambda=options.static_lambda,
-            )
+            losses = weighted_losses(self.losses, options, leaf, targets, labels, rows, step)
             known = slice(0, rows.photo.stop)
             distance = feature_distance([x[known] for x in fake_maps], [x[known] for x in maps])
             losses["features"] = options.feature_lambda * distance
@@ -201,12 +126,12 @@ class JointMethod:
         require_finite(total + adversarial, "the generator's loss")
         ends: list[tuple[Tensor, Tensor | None]] = [(fake, pull), *((prior, None) for prior in priors)]
         torch.autograd.backward([end for end, _ in ends], [gradient for _, gradient in ends])
-        self._average_gradients(self.trained, "generator")
+        averaged_gradient_norm(self.trained, "the generator's gradient")
         self.discriminator.requires_grad_(True)
         return maps, [x.detach() for x in fake_maps]
 
     def _codes(self, photos: Tensor, source: Tensor | None, rows: Rows) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Codes [n,N,D] of all fakes, the photos [n,3,S,S] as they are wanted, and losses of the codes themselves.
+        """Codes [n,N,D] of all fakes, the photos [n,3,S,S] that they rebuild, and losses of the codes themselves.
 
         Every second photo that lends its colours is recoloured, so that fine styles carry colours and coarse ones do
         not. The fine styles that a drawing has of its own are a guess of the photo's, and learn from it alone: judged
@@ -215,19 +140,19 @@ class JointMethod:
         n, styles = len(photos), self.generator.n_styles
         lending = torch.arange(n, device=self.device)
         recoloured = (lending >= rows.guided.start) & (lending < rows.photo.stop) & (lending % 2 == 1)
-        wanted = torch.where(recoloured[:, None, None, None], recolour(photos), photos)
+        targets = torch.where(recoloured[:, None, None, None], recolour(photos), photos)
         lend = slice(rows.guided.start, rows.photo.stop)
-        encoded = self.encoders.photo(torch.cat([wanted[lend], recolour(photos[rows.photo])])).float()
+        encoded = self.encoders.photo(torch.cat([targets[lend], recolour(photos[rows.photo])])).float()
         style, other = encoded.split([lend.stop - lend.start, rows.photo.stop - rows.photo.start])
         as_they_are = ~recoloured[lend]
-        self.bank.remember(self.encoders.photo, wanted[lend][as_they_are])
-        fine = style[:, None].expand(-1, styles, -1)
+        self.bank.remember(self.encoders.photo, targets[lend][as_they_are])
+        fine = self.expanded(style)
         n_guided = rows.guided.stop - rows.guided.start
         half = styles // 2
         cut = half + int(torch.randint(-1, 2, ()))
         if source is None:
             priors = []
-            own = guided = style[:0, None].expand(-1, styles, -1)
+            own = guided = self.expanded(style[:0])
         else:
             assert self.encoders.structure is not None
             offsets = self.encoders.structure(source).float()
@@ -236,25 +161,19 @@ class JointMethod:
             priors = [COARSE_LAMBDA * away[:, :half].mean(), FINE_LAMBDA * away[:, half:].mean()]
             own = torch.cat([own[:, :half], own[:, half:].detach()], dim=1)
         random = self.random_codes(rows.random.stop - rows.mixed.start, self.encoders.photo, instead=style.detach())
-        random = random[:, None].expand(-1, styles, -1)
+        random = self.expanded(random)
         n_mixed = rows.mixed.stop - rows.mixed.start
         codes = torch.cat(
             [
                 own,
                 mix(guided, fine[:n_guided], range(cut, styles)),
-                mix(other[:, None].expand(-1, styles, -1), fine[n_guided:], range(cut, styles)),
+                mix(self.expanded(other), fine[n_guided:], range(cut, styles)),
                 mix(own[:n_mixed], random[:n_mixed], range(half, styles)),
                 random[n_mixed:],
             ]
         )
         codes = codes + CODE_NOISE * torch.randn(n, 1, codes.shape[2], device=self.device)
-        return codes, wanted, priors
-
-    def random_codes(self, n: int, encoder: PhotoEncoder, instead: Tensor) -> Tensor:
-        """Codes [n,D] of random faces; while the bank holds too few, some of the codes `instead` [M,D]."""
-        if self.bank.is_full_enough:
-            return self.bank.sample(encoder, n)
-        return instead[torch.randint(len(instead), (n,), device=self.device)]
+        return codes, targets, priors
 
     def _balanced_gradient(self, leaf: Tensor, total: Tensor, adversarial: Tensor, known: slice, step: int) -> Tensor:
         """Gradient at the fakes, in which the adversarial part has `adversarial_share` of the others' length."""
@@ -282,79 +201,7 @@ class JointMethod:
             "score_real": real.detach().mean(),
             "score_fake": fake.detach().mean(),
         }
-        self.discriminator_optimiser.zero_grad(set_to_none=True)
-        require_finite(loss, "the discriminator's loss")
-        loss.backward()
-        self._average_gradients(self.judging, "discriminator")
-
-    def _average_gradients(self, parameters: list[Tensor], who: str) -> None:
-        average_gradients(parameters)
-        norm = total_gradient_norm(parameters)
-        if not torch.isfinite(norm):
-            raise BadStep(f"the {who}'s gradient is {float(norm)}")
-
-    # ---- looking at it ---------------------------------------------------------------------------
-
-    def networks_in_step(self) -> list[torch.nn.Module]:
-        return [self.generator, self.discriminator, self.encoders, self.encoders_ema]
-
-    def validation_step(self, batch: Batch) -> dict[str, Tensor]:
-        return held_out_terms(self, batch)
-
-    def pictures(self, batch: Batch) -> list[list[Picture]]:
-        return picture_rows(self, batch)
-
-    # ---- state -----------------------------------------------------------------------------------
-
-    def _parts(self) -> dict[str, Any]:
-        return {
-            "generator": self.generator,
-            "encoders": self.encoders,
-            "discriminator": self.discriminator,
-            "generator_ema": self.generator_ema,
-            "encoders_ema": self.encoders_ema,
-            "generator_optimiser": self.generator_optimiser,
-            "discriminator_optimiser": self.discriminator_optimiser,
-            "bank": self.bank,
-        }
-
-    def state(self) -> dict[str, Any]:
-        return {name: part.state_dict() for name, part in self._parts().items()} | {
-            "centre": self.centre.cpu(),
-            "balance": self.balance.cpu(),
-        }
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        self.centre, self.balance = state["centre"].to(self.device), state["balance"].to(self.device)
-
-    @torch.no_grad()
-    def checkpoint(self) -> dict[str, Any]:
-        """rosinality's layout (g_ema, latent_avg), photo encoder and bank of codes; with a structure encoder it is a
-        complete model of the task.
-
-        The mapping network is set to the Gaussian of the bank, for tools that know of no bank. That moves W.
-        """
-        generator, encoders, centre = copy.deepcopy((self.generator_ema, self.encoders_ema, self.centre))
-        bank = self.bank.encoded(encoders.photo) if self.bank.is_full_enough else None
-        if bank is not None:
-            shift = map_to_gaussian(generator, bank.mean(0).lerp(bank, SPREAD))
-            last = encoders.photo.get_submodule("body.final_linear.1")
-            assert isinstance(last, EqualLinear)
-            last.bias.add_(shift / last.lr_mul)
-            centre, bank = centre + shift, bank + shift
-        generator.set_mapping_rate(LR_MLP)
-        content: dict[str, Any] = {
-            "g_ema": generator.state_dict(),
-            "photo_encoder": encoders.photo.state_dict(),
-            "latent_avg": centre.cpu(),
-        }
-        if bank is not None:
-            content["style_bank"] = StyleBank.from_codes(bank).tensors()
-        if encoders.structure is not None and self.task is not None:
-            content |= {"encoder": encoders.structure.state_dict(), "opts": {"dataset_type": self.task.name}}
-        return content
+        take_gradients(self.discriminator_optimiser, loss, "discriminator")
 
 
 def random_view(images: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from psp.training.methods.stylegan2.options import Options
 from psp.training.methods.stylegan2.rows import Rows
 from psp.training.networks import Parsing
 
@@ -37,16 +38,12 @@ def parses_labels(step: int) -> bool:
 
 def weighted_losses(
     losses: JointLosses,
+    options: Options,
     fake: Tensor,
     photos: Tensor,
     labels: Tensor | None,
     rows: Rows,
     step: int,
-    *,
-    lpips_lambda: float,
-    id_lambda: float,
-    parsing_lambda: float,
-    static_lambda: float,
 ) -> dict[str, Tensor]:
     """Weighted losses by name, scalars. Identity and face parser take turns, at twice their weight.
 
@@ -56,24 +53,24 @@ def weighted_losses(
     known = slice(0, rows.photo.stop)
     terms = {
         "colour": F.l1_loss(F.avg_pool2d(fake[known], POOL), F.avg_pool2d(photos[known], POOL)),
-        "lpips": lpips_lambda * losses.perceptual(fake[known], photos[known]).mean(),
-        "static": static_lambda * F.relu(common_detail(fake) - STATIC_SHARE),
+        "lpips": options.lpips_lambda * losses.perceptual(fake[known], photos[known]).mean(),
+        "static": options.static_lambda * F.relu(common_detail(fake) - STATIC_SHARE),
     }
     faces = slice(0, rows.guided.stop) if rows.guided.stop else known
-    if losses.identity is not None and id_lambda and not parses_labels(step):
-        terms["id"] = 2 * id_lambda * losses.identity(fake[faces], photos[faces])
+    if losses.identity is not None and options.id_lambda and not parses_labels(step):
+        terms["id"] = 2 * options.id_lambda * losses.identity(fake[faces], photos[faces])
     if losses.parsing is not None and labels is not None and parses_labels(step):
         n_mixed = rows.mixed.stop - rows.mixed.start  # they have the structure of the first rows
         drawn = torch.cat([fake[: rows.guided.stop], fake[rows.mixed]])
-        terms["parsing"] = 2 * parsing_lambda * losses.parsing(drawn, torch.cat([labels, labels[:n_mixed]]))
+        terms["parsing"] = 2 * options.parsing_lambda * losses.parsing(drawn, torch.cat([labels, labels[:n_mixed]]))
     return terms
 
 
-def feature_distance(maps: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+def feature_distance(maps: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
     """Mean squared distance of the unit feature vectors of two lists of maps [B,C,h,w], each map counting alike."""
     distances = [
         (F.normalize(a.float(), dim=1) - F.normalize(b.float(), dim=1)).square().sum(1).mean()
-        for a, b in zip(maps, wanted, strict=True)
+        for a, b in zip(maps, targets, strict=True)
     ]
     return torch.stack(distances).mean()
 

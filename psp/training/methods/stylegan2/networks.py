@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import nn
 
 from psp.errors import UserError
 from psp.models.psp import build_encoder
 from psp.networks.projected_discriminator import ProjectedDiscriminator
 from psp.networks.state import load_strictly
-from psp.networks.stylegan2 import Generator, grow, resolutions
-from psp.networks.widening import widen
+from psp.networks.stylegan2 import Generator, resolutions
+from psp.networks.widening import grow, widen
 from psp.tasks import Task
-from psp.training.methods.stylegan2.joint_losses import JointLosses
 from psp.training.methods.stylegan2.options import Options, parse_channels
+from psp.training.networks import Networks
 from psp.weights.formats import Weights, read_weights
-from psp.weights.load import GeneratorFile, load_generator
-
-if TYPE_CHECKING:
-    from psp.training.networks import Networks
+from psp.weights.load import GeneratorFile
 
 NEW_SIZE = 128  # px of a generator where nothing says another size
-
-
-def read_generator(options: Options) -> tuple[Weights, GeneratorFile] | tuple[None, None]:
-    """What `--stylegan_weights` names: all its tensors, and the generator with what lies beside it."""
-    if not options.stylegan_weights:
-        return None, None
-    weights = read_weights(options.stylegan_weights)
-    return weights, load_generator(weights)
 
 
 def build_generator(options: Options, file: GeneratorFile | None) -> Generator:
@@ -43,22 +30,22 @@ def build_generator(options: Options, file: GeneratorFile | None) -> Generator:
     except ValueError as error:
         raise UserError(f"--size {size}: {error}") from error
     channels = {side: min(options.channel_base // side, options.channel_max) for side in sides}
-    chosen = parse_channels(options.channels) if options.channels else {}
-    if chosen and not chosen.keys() >= set(sides):
-        raise UserError(f"--channels {options.channels} ends at {max(chosen)} px, but --size is {size}")
+    widths = parse_channels(options.channels) if options.channels else {}
+    if widths and not widths.keys() >= set(sides):
+        raise UserError(f"--channels {options.channels} ends at {max(widths)} px, but --size is {size}")
     if file is None:
-        return Generator(size, options.style_dim, options.n_mlp, channels=channels | chosen, lr_mlp=options.lr_mlp)
+        return Generator(size, options.style_dim, options.n_mlp, channels=channels | widths, lr_mlp=options.lr_mlp)
     generator = file.generator
     if generator.size > size:
         raise UserError(f"--size {size}, but {options.stylegan_weights} makes {generator.size} px", "leave it out")
     generator.set_mapping_rate(options.lr_mlp)
-    if any(chosen.get(side, width) != width for side, width in generator.channels.items()):
+    if any(widths.get(side, width) != width for side, width in generator.channels.items()):
         try:
-            generator = widen(generator, chosen)
+            generator = widen(generator, widths)
         except ValueError as error:
             raise UserError(f"--channels {options.channels}: {error}", "use at least these") from error
     if generator.size < size:
-        generator = grow(generator, channels | chosen | generator.channels, size)
+        generator = grow(generator, channels | widths | generator.channels, size)
     return generator
 
 
@@ -66,15 +53,6 @@ def projected_discriminator(generator: Generator, networks: Networks) -> Project
     """A new projected discriminator for the generator's images."""
     features = networks.projected_features()
     return ProjectedDiscriminator(features, features.channels, size=max(generator.size, features.min_size) // 4)
-
-
-def joint_losses(options: Options, networks: Networks) -> JointLosses:
-    """The frozen networks of --guide: LPIPS, and identity and face parser where they have a weight."""
-    return JointLosses(
-        identity=networks.identity(options.id_net) if options.id_lambda else None,
-        perceptual=networks.perceptual(options.lpips_net),
-        parsing=networks.parsing() if options.parsing_lambda else None,
-    )
 
 
 def structure_encoder(task: Task, options: Options, generator: Generator, weights: Weights | None) -> nn.Module:

@@ -12,7 +12,7 @@ from psp.training.config import Config
 from psp.training.method import READ_SIZE, DataSpec, MethodOptions
 from psp.training.methods.stylegan2.rows import MIN_BATCH
 from psp.training.networks import IdNet, LpipsNet
-from psp.training.options import FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, filled, option, place
+from psp.training.options import FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, filled, option, place, weight
 
 PHOTOS_ALONE = "ffhq_encode"  # the task whose data a generator without structure encoder reads, whatever the task
 
@@ -42,9 +42,9 @@ class Options(MethodOptions):
         "residual: StyleGAN2's; projected: small networks on the features of EfficientNet-lite0, which learn faster "
         "from little (Projected GANs); always projected with --guide",
     )
-    r1_gamma: float = filled(1.0, "weight of the R1 gradient penalty (default: 1, projected 0)", allowed=NOT_NEGATIVE)
+    r1_gamma: float = weight(1.0, "weight of the R1 gradient penalty (default: 1, projected 0)", filled=True)
     r1_interval: int = option(16, "steps between R1 penalties", allowed=POSITIVE)
-    path_lambda: float = option(2.0, "weight of path-length regularisation (0: off)", allowed=NOT_NEGATIVE)
+    path_lambda: float = weight(2.0, "weight of path-length regularisation (0: off)")
     path_interval: int = option(4, "steps between path-length penalties", allowed=POSITIVE)
     mixing_prob: float = option(0.9, "probability of style mixing", allowed=SHARE)
     ema_kimg: float = option(10.0, "half-life of the generator average, in thousands of images", allowed=NOT_NEGATIVE)
@@ -76,20 +76,16 @@ class Options(MethodOptions):
     adversarial_floor: float = option(
         0.2, "with --guide: the adversarial loss weighs at least this much", allowed=NOT_NEGATIVE
     )
-    feature_lambda: float = option(
-        1.0, "with --guide: weight of the distance of the discriminator's frozen features", allowed=NOT_NEGATIVE
-    )
-    lpips_lambda: float = filled(0.25, "with --guide: LPIPS weight (default: 0.25)", allowed=NOT_NEGATIVE)
+    feature_lambda: float = weight(1.0, "with --guide: weight of the distance of the discriminator's frozen features")
+    lpips_lambda: float = weight(0.25, "with --guide: LPIPS weight (default: 0.25)", filled=True)
     lpips_net: LpipsNet = option("alex", "LPIPS network")
-    id_lambda: float = filled(0.2, "with --guide: identity weight (default: 0.2)", allowed=NOT_NEGATIVE)
+    id_lambda: float = weight(0.2, "with --guide: identity weight (default: 0.2)", filled=True)
     id_net: IdNet = option("dlib", "identity network")
-    parsing_lambda: float = filled(
-        0.1, "with --guide: weight of what the face parser finds in the output (default: 0.1)", allowed=NOT_NEGATIVE
+    parsing_lambda: float = weight(
+        0.1, "with --guide: weight of what the face parser finds in the output (default: 0.1)", filled=True
     )
-    static_lambda: float = option(
-        1.0,
-        "with --guide: weight of fine detail that all images have in common, against fixed patterns",
-        allowed=NOT_NEGATIVE,
+    static_lambda: float = weight(
+        1.0, "with --guide: weight of fine detail that all images have in common, against fixed patterns"
     )
 
     @classmethod

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 from typing import NamedTuple
 
-from psp.errors import UserError
-
 MIN_BATCH = 8  # images of a step
 # shares of a batch, in sixteenths
 OWN, GUIDED, PHOTO, MIXED, RANDOM = 4, 3, 4, 2, 3
@@ -28,12 +26,7 @@ class Rows(NamedTuple):
 
 
 def split_rows(n: int, *, structure: bool) -> Rows:
-    """The rows of a batch of `n` photos; without a structure encoder there are only `photo` and `random` ones."""
-    if n < MIN_BATCH:
-        raise UserError(f"a batch of {n} is too small for joint training: --batch_size {MIN_BATCH} or more")
+    """The rows of `n` photos, at least `MIN_BATCH`; without a structure encoder there are only `photo` and `random`."""
     shares = (OWN, GUIDED, PHOTO, MIXED, RANDOM) if structure else (0, 0, OWN + GUIDED + PHOTO, 0, MIXED + RANDOM)
-    ends, total = [0], 0
-    for share in shares:
-        total += share
-        ends.append((n * total + 8) // 16)  # rounded, halves up
+    ends = [(n * total + 8) // 16 for total in itertools.accumulate(shares, initial=0)]  # rounded, halves up
     return Rows(*(slice(a, b) for a, b in itertools.pairwise(ends)))

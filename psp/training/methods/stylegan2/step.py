@@ -20,10 +20,18 @@ from psp.networks.projected_discriminator import ProjectedDiscriminator
 from psp.networks.stylegan2 import LR_MLP, Generator
 from psp.networks.stylegan2_discriminator import Discriminator
 from psp.training.augment import augment
-from psp.training.bad_steps import BadStep, require_finite, total_gradient_norm, unchanged_by_a_bad_step
-from psp.training.distributed import average_gradients, mean, world_size
+from psp.training.bad_steps import take_gradients, unchanged_by_a_bad_step
+from psp.training.distributed import mean, world_size
 from psp.training.methods.stylegan2.averaging import update_average
 from psp.training.methods.stylegan2.options import Options
+
+PARTS = {  # whose states a training state holds, by their names there
+    "g": "generator",
+    "d": "discriminator",
+    "g_ema": "generator_ema",
+    "g_optim": "generator_optimiser",
+    "d_optim": "discriminator_optimiser",
+}
 
 
 def lazy_adam(parameters: list[Tensor], lr: float, interval: int) -> torch.optim.Adam:
@@ -55,14 +63,11 @@ class StyleGAN2Method:
         self.generator = generator.to(self.device).train()
         self.discriminator = discriminator.to(self.device).train()
         self.generator_ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        self.trained: list[Tensor] = list(self.generator.parameters())
-        self.generator_optimiser = lazy_adam(
-            self.trained, learning_rate, options.path_interval if options.path_lambda else 0
-        )
-        self.judging: list[Tensor] = [p for p in self.discriminator.parameters() if p.requires_grad]
-        self.discriminator_optimiser = lazy_adam(
-            self.judging, learning_rate, options.r1_interval if options.r1_gamma else 0
-        )
+        path_interval = options.path_interval if options.path_lambda else 0
+        r1_interval = options.r1_interval if options.r1_gamma else 0
+        judging: list[Tensor] = [p for p in self.discriminator.parameters() if p.requires_grad]
+        self.generator_optimiser = lazy_adam(list(self.generator.parameters()), learning_rate, path_interval)
+        self.discriminator_optimiser = lazy_adam(judging, learning_rate, r1_interval)
         self.path_mean = torch.zeros((), device=self.device)
         self.ada_probability = 1.0 if options.augment == "diffaugment" else 0.0
 
@@ -111,7 +116,7 @@ class StyleGAN2Method:
             penalty = self._path_penalty(max(1, n // 2))
             terms["path"] = penalty.detach()
             loss = loss + options.path_lambda * options.path_interval * penalty
-        self._backward(self.generator_optimiser, loss, self.trained, "generator")
+        take_gradients(self.generator_optimiser, loss, "generator")
         self.discriminator.requires_grad_(True)
         return fake.detach()
 
@@ -143,7 +148,7 @@ class StyleGAN2Method:
             loss = loss + options.r1_gamma / 2 * options.r1_interval * penalty
         if options.augment == "ada":
             self._steer_augmentation(on_real.detach(), real.shape[0] * world_size())
-        self._backward(self.discriminator_optimiser, loss, self.judging, "discriminator")
+        take_gradients(self.discriminator_optimiser, loss, "discriminator")
         terms["augment"] = torch.tensor(self.ada_probability)
 
     def _steer_augmentation(self, on_real: Tensor, n: int) -> None:
@@ -152,15 +157,6 @@ class StyleGAN2Method:
         self.ada_probability = min(
             1.0, max(0.0, self.ada_probability + math.copysign(n / 500_000, sure - self.options.ada_target))
         )
-
-    def _backward(self, optimiser: torch.optim.Optimizer, loss: Tensor, parameters: list[Tensor], who: str) -> None:
-        optimiser.zero_grad(set_to_none=True)
-        require_finite(loss, f"the {who}'s loss")
-        loss.backward()
-        average_gradients(parameters)
-        norm = total_gradient_norm(parameters)
-        if not torch.isfinite(norm):
-            raise BadStep(f"the {who}'s gradient is {float(norm)}")
 
     @torch.no_grad()
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:
@@ -183,24 +179,13 @@ class StyleGAN2Method:
         images = [to_image(image) for part in z.split(8) for image in generator(part, truncation=0.7, mean_w=mean)]
         return [images[i : i + 8] for i in range(0, len(images), 8)]
 
-    def _parts(self) -> dict[str, Any]:
-        return {
-            "g": self.generator,
-            "d": self.discriminator,
-            "g_ema": self.generator_ema,
-            "g_optim": self.generator_optimiser,
-            "d_optim": self.discriminator_optimiser,
-        }
-
     def state(self) -> dict[str, Any]:
-        return {name: part.state_dict() for name, part in self._parts().items()} | {
-            "path_mean": self.path_mean.cpu(),
-            "ada_probability": self.ada_probability,
-        }
+        parts = {key: getattr(self, name).state_dict() for key, name in PARTS.items()}
+        return parts | {"path_mean": self.path_mean.cpu(), "ada_probability": self.ada_probability}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+        for key, name in PARTS.items():
+            getattr(self, name).load_state_dict(state[key])
         self.path_mean = state["path_mean"].to(self.device)
         self.ada_probability = float(state["ada_probability"])
 
