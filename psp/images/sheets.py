@@ -75,6 +75,7 @@ def sheet(
     rows: Sequence[Sequence[Picture]],
     captions: Sequence[str] = (),
     *,
+    title: str = "",
     row_labels: Sequence[str] = (),
     breaks: Sequence[int] = (1,),
     cell: int | None = None,
@@ -83,7 +84,7 @@ def sheet(
 ) -> Picture:
     """A contact sheet: one row per example, usually the input on the left and outputs to its right.
 
-    captions: one per column. row_labels: one per row, under its first picture.
+    title: above everything. captions: one per column. row_labels: one per row, under its first picture.
     breaks: columns with a little more room to their left (default: after the input).
     cell: side of the square that every picture is fitted into (default: the largest side, from 96 to 256).
     ValueError when there is nothing to show.
@@ -97,22 +98,25 @@ def sheet(
     small = font(max(10, cell // 14))
     lead = [2 * gap * sum(at <= column for at in breaks) for column in range(columns)]
     text_height = math.ceil(small.getbbox("Agpq")[3]) + 2
+    top_margin = margin + (text_height + 2 * gap if title else 0)
     caption_height = text_height + gap if any(captions) else 0
     label_height = text_height + 2 if any(row_labels) else 0
     step = cell + label_height + gap
     width = 2 * margin + columns * cell + (columns - 1) * gap + lead[-1]
-    height = 2 * margin + caption_height + len(rows) * step - gap
+    height = top_margin + margin + caption_height + len(rows) * step - gap
     canvas = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(canvas)
 
     def left(column: int) -> int:
         return margin + column * (cell + gap) + lead[column]
 
+    if title:
+        draw.text((margin, margin), _fitting(title, small, width - 2 * margin), INK, font=small)
     for column, caption in enumerate(captions[:columns]):
-        place = (left(column) + cell / 2, margin + text_height)
+        place = (left(column) + cell / 2, top_margin + text_height)
         draw.text(place, _fitting(caption, small, cell), FAINT, font=small, anchor="ms")
     for index, row in enumerate(rows):
-        y = margin + caption_height + index * step
+        y = top_margin + caption_height + index * step
         for column, picture in enumerate(row):
             fitted = _fitted(picture, cell)
             x = left(column) + (cell - fitted.width) // 2
