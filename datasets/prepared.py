@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
-from datasets.pairs import PairedImages
 from psp.errors import UserError
 from psp.images.output import output_names
+
+if TYPE_CHECKING:  # evaluate.py --help needs no torch
+    from torch import Tensor
+
+    from datasets.pairs import PairedImages
 
 T = TypeVar("T")
 

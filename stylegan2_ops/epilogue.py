@@ -85,7 +85,7 @@ def layer_epilogue_reference(
     clamp: float | None,
     next_scale: Tensor | None = None,
 ) -> Tensor:
-    """`layer_epilogue` after the blur in plain torch, for checked arguments; with a bias alone x may have any rank.
+    """`layer_epilogue` after the blur in plain torch, for checked arguments.
 
     gain > 0, so it may go in front of the leaky ReLU, into numbers of which there are few. One new tensor, one to three
     passes over memory; what is done in place keeps no result that a gradient needs.
@@ -95,7 +95,7 @@ def layer_epilogue_reference(
     if noise is not None and strength is not None:
         shifts.append(noise.to(value.dtype) * (strength.to(value.dtype) * gain))
     if bias is not None:
-        shifts.append((bias.to(value.dtype) * gain).view(-1, *[1] * (x.ndim - 2)))
+        shifts.append((bias.to(value.dtype) * gain)[:, None, None])
     if demodulation is not None:
         factor = (demodulation.to(value.dtype) * gain)[:, :, None, None]
         value = torch.addcmul(shifts.pop(0), value, factor) if shifts else value * factor

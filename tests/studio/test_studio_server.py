@@ -270,7 +270,7 @@ def test_a_hundred_bad_uploads_at_once(program: tuple[subprocess.Popen[str], int
     ("flags", "words"),
     [
         (["--checkpoint_path", "nothing.pt"], "nothing.pt does not exist"), (["--port", "99999"], "--port 99999"),
-        (["--threads", "0"], "--threads 0"), (["--prot", "1"], "did you mean --port"),
+        (["--threads", "0"], "--threads: 0"), (["--prot", "1"], "did you mean --port"),
         (["--device", "tpu"], "--device"),
     ],
 )  # fmt: skip
