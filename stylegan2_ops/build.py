@@ -6,6 +6,7 @@ another one, checked, then renamed. setup.py runs this file by itself, so it imp
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -128,6 +129,9 @@ def _run(command: list[str], timeout: float, log: Path) -> None:
             output, _ = process.communicate(timeout=timeout)
         except BaseException as error:
             process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()  # where a compiler does not end
             if isinstance(error, subprocess.TimeoutExpired):
                 raise BuildError(f"compiling took longer than {timeout:g} s (PSP_OPS_BUILD_TIMEOUT)") from None
             raise
