@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from psp.errors import UserError, brief
-from psp.files import write_text
+from psp.files import write_text, writing
 from psp.images.sheets import loss_curves
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """UserError that names the file, or else `path`, where something cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"cannot write {error.filename or path}: {error.strerror or error}") from error
 
 
 class TrainLog:
@@ -38,8 +28,9 @@ class TrainLog:
 
         self.folder, self.path = folder, folder / "metrics.jsonl"
         self._hook = threading.excepthook
-        with writing(folder):
+        with writing(self.path):
             keep_records(self.path, lambda record: step is not None and record["step"] <= step)
+        with writing(folder / "logs"):
             self._board: Any = SummaryWriter(str(folder / "logs"), purge_step=None if step is None else step + 1)
         threading.excepthook = self._quietly
         self._wandb = None if wandb is None else start_wandb(folder, wandb, resumed=step is not None)
