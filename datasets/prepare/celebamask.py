@@ -15,7 +15,7 @@ from PIL import Image
 
 from psp.errors import UserError
 from psp.files import read_text
-from psp.images.labels import LABELS, flat_palette
+from psp.images.labels import LABELS
 from psp.images.sources import ImageSource
 
 PARTS = LABELS[1:]  # in the order of the official g_mask.py: a later part overwrites an earlier one
@@ -58,13 +58,6 @@ def merge_parts(parts: Mapping[str, Image.Image], *, name: str = "face") -> np.n
         if part in parts:
             ids[np.asarray(parts[part].convert("L")) != 0] = index
     return ids
-
-
-def label_image(ids: np.ndarray) -> Image.Image:
-    """Ids [H,W] uint8 -> palette image with the CelebAMask-HQ colours; saved as PNG it shows and keeps the ids."""
-    image = Image.fromarray(ids.astype(np.uint8))
-    image.putpalette(flat_palette())
-    return image
 
 
 def read_split(mapping: str | Path) -> dict[int, str]:

@@ -15,13 +15,13 @@ import numpy as np
 from PIL import Image
 
 from datasets.prepare.align import cut, ffhq_crop, find_face
-from datasets.prepare.celebamask import label_image, merge_parts
+from datasets.prepare.celebamask import merge_parts
 from datasets.prepare.records import is_kept
 from datasets.sketches import DRAWING, STYLES, sketch_from_photo
 from psp.errors import UserError
 from psp.files import name_number
 from psp.images.decode import to_numbers, to_rgb
-from psp.images.labels import LABELS, decode_colours, get_label_map
+from psp.images.labels import LABELS, decode_colours, get_label_map, palette_image
 from psp.images.output import save_image
 from psp.images.preprocess import label_ids
 from psp.images.sources import ImageSource
@@ -59,7 +59,7 @@ def align_one(
         if kind == "labels":
             other = _label_numbers(other, label)
         part = cut(other, corners, size, kind=kind)
-        save_image(label_image(np.asarray(part)) if kind == "labels" else part, paths[1])
+        save_image(palette_image(np.asarray(part)) if kind == "labels" else part, paths[1])
     save_image(cut(image, corners, size), paths[0])
     if points.n_faces > 1:
         return "several faces, the largest taken"
@@ -99,7 +99,7 @@ def merge_one(
     if photo is not None:
         image = to_rgb(photo.open(photo.names[0]))
         save_image(image.resize((size, size), Image.Resampling.LANCZOS) if size else image, paths[1])
-    save_image(label_image(np.asarray(ids)), paths[0])
+    save_image(palette_image(np.asarray(ids)), paths[0])
     return ""
 
 

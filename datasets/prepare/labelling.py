@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datasets.prepare.celebamask import label_image
 from datasets.prepare.merging import collection_photos, write_zip
 from datasets.prepare.parallel import run_jobs, summary
 from datasets.prepare.records import is_kept, record_of, settings_of, since_when
 from psp.errors import UserError
+from psp.images.labels import palette_image
 from psp.images.output import save_image
 from psp.images.sources import ImageSource, open_source
 
@@ -89,7 +89,7 @@ def label_batch(photos: ImageSource, outputs: Sequence[Path], mirror: bool) -> l
     finally:
         torch.set_num_threads(threads)
     for path, ids in zip(paths, maps, strict=True):
-        save_image(label_image(ids), path)
+        save_image(palette_image(ids), path)
     return problems
 
 

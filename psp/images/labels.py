@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from psp.errors import UserError, shown
 from psp.files import read_json, read_text
@@ -130,6 +131,13 @@ def colourise(ids: np.ndarray) -> np.ndarray:
 def flat_palette() -> list[int]:
     """The palette as PIL's putpalette wants it: r, g, b, r, g, b, ..."""
     return [channel for colour in COLOURS for channel in colour]
+
+
+def palette_image(ids: np.ndarray) -> Image.Image:
+    """Ids [H,W] uint8 -> P image with the CelebAMask-HQ colours; saved as PNG it shows and keeps the ids."""
+    image = Image.fromarray(np.ascontiguousarray(ids, dtype=np.uint8))
+    image.putpalette(flat_palette())
+    return image
 
 
 def mirror_labels(ids: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from psp.images.decode import to_numbers
 from psp.images.drawn import DOUBT, drawn
-from psp.images.labels import LABEL_MAPS, flat_palette
+from psp.images.labels import LABEL_MAPS, palette_image
 from psp.images.preprocess import described_pixels, target_pixels
 from psp.studio.limits import Refused
 from psp.studio.models import Kind
@@ -165,10 +165,3 @@ def to_labels(image: Picture, tools: Tools, *, read_as: str, align: bool) -> Pre
         face = to_photo(image, tools, align=align)
         ids, notes = tools.parse_face(face.image), [*face.notes, "labels by the face parser"]
     return Prepared(palette_image(ids), read_as, notes)
-
-
-def palette_image(ids: np.ndarray) -> Picture:
-    """uint8 ids [H,W] as a P image with the CelebAMask-HQ colours."""
-    image = Image.fromarray(np.ascontiguousarray(ids, dtype=np.uint8))
-    image.putpalette(flat_palette())
-    return image

@@ -22,11 +22,10 @@ from tiny_models import drawing, labels, photo, save_tiny, save_tiny_codes
 
 from psp.commands import web
 from psp.export.check import Difference
-from psp.images.labels import COLOURS
+from psp.images.labels import COLOURS, palette_image
 from psp.images.preprocess import described_pixels
 from psp.models.mixing import mix, seeded_noise
 from psp.models.people import PartsAxes
-from psp.studio.inputs import palette_image
 from psp.studio.psp_model import PspModel
 from psp.tasks import get_task
 from psp.weights.load import load_model
