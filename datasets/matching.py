@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Protocol
 
 from psp.errors import UserError
 from psp.images.sources import ImageSource
@@ -29,12 +28,6 @@ def pair_key(name: str) -> tuple[str, str]:
     while (shorter := _SUFFIX.sub("", stem)) != stem:
         stem = shorter
     return (str(path.parent), stem)
-
-
-class Labels(Protocol):
-    """What gives a file the name that messages call it by; `psp.images.sources.ImageSource` does."""
-
-    def label(self, name: str) -> str: ...
 
 
 @dataclass
@@ -66,7 +59,7 @@ class PairReport:
         sides = ((self.unmatched_source, target), (self.unmatched_target, source))
         return ", ".join(f"no {other} for {few(names)}" for names, other in sides if names)
 
-    def without_partner(self, sources: Labels, targets: Labels, *, source: str, target: str) -> list[str]:
+    def without_partner(self, sources: ImageSource, targets: ImageSource, *, source: str, target: str) -> list[str]:
         """A line for every file that is in no pair. source, target: what the images of each side are called."""
         return [
             *(f"{sources.label(name)}: no {target} of that name" for name in self.unmatched_source),

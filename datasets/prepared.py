@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from psp.errors import UserError
 from psp.images.output import output_names
+from psp.images.sources import ImageSource
 
 if TYPE_CHECKING:  # evaluate.py --help needs no torch
     from torch import Tensor
@@ -27,8 +27,8 @@ def spread(items: Sequence[T], count: int | None) -> list[T]:
     return [items[k * len(items) // count] for k in range(count)]
 
 
-class PreparedSide:
-    """One side of `PairedImages` behind the interface of `ImageSource`.
+class PreparedSide(ImageSource):
+    """One side of `PairedImages`, its pictures prepared.
 
     names: the targets' with the ending .png (so that results are stored without loss), the same for both sides.
 
@@ -40,18 +40,17 @@ class PreparedSide:
     def __init__(self, pairs: PairedImages, side: Literal["source", "target"], n_images: int | None = None):
         self.pairs, self.side = pairs, side
         self._images = pairs.target if side == "target" or pairs.source is None else pairs.source
-        self.path: Path = self._images.path
         renamed = output_names((target for _, target in pairs.pairs), ".png")
         indices = spread(range(len(pairs.pairs)), n_images)
         self._index = {renamed[pairs.pairs[i][1]]: i for i in indices}
-        self.names = list(self._index)
+        super().__init__(self._images.path, self._index)
 
     def label(self, name: str) -> str:
         """What messages call this image: path and name of the file that it comes from."""
         source, target = self.pairs.pairs[self._index[name]]
         return self._images.label(target if self._images is self.pairs.target else source)
 
-    def open(self, name: str, *, before: Callable[[Image.Image], object] = lambda image: None) -> Image.Image:
+    def open(self, name: str, **options: Any) -> Image.Image:
         """The prepared picture, small already; UserError naming the file when the pair cannot be read."""
         index = self._index.get(name)
         if index is None:

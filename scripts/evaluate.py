@@ -25,14 +25,14 @@ from datasets.roots import open_data_root, open_pair_folders
 from psp.cli import Parser, add_bool, at_least
 from psp.errors import UserError, run_main
 from psp.files import check_settings, free_folder, save_json
-from psp.images.sources import open_source
+from psp.images.sources import ImageSource, open_source
 from psp.inference.options import InferenceOptions
 from psp.tasks import DEFAULT_TASK, TASKS, Task, get_task
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from criteria.evaluation.examples import Example, Images
+    from criteria.evaluation.examples import Example
     from criteria.evaluation.judge import Order
     from datasets.pairs import PairedImages
 
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
         exp_dir, about = free_folder(Path("output/evaluation") / folder, RECORD, settings, REPORT)
         if about:
             print(f"folder  {about}")
-    images: dict[str, Images]
+    images: dict[str, ImageSource]
     problems: list[str] = []
     if flags.results:
         paths = {"result": flags.results, "target": flags.ground_truth, "source": flags.sources, "mixed": flags.mixed}
@@ -148,7 +148,7 @@ def psp_scores(results: str, ground_truth: str, metric: str, *, workers: int, ba
     from criteria.evaluation.registry import parse_metrics
     from psp.device import pick_device
 
-    images: dict[str, Images] = {"result": open_source(results), "target": open_source(ground_truth)}
+    images: dict[str, ImageSource] = {"result": open_source(results), "target": open_source(ground_truth)}
     exp_dir, label, device = Path(results).expanduser().parent, folder_label(results), pick_device("auto")
     order = Order(
         parse_metrics(metric), Reader(images, PSP_SIZE), exp_dir, label, device, psp_scores=True,
@@ -219,7 +219,7 @@ def folder_label(results: str) -> str:
     return path.parent.name if path.name in RESULT_FOLDERS else path.stem
 
 
-def kind_of(source: Images | None) -> str:
+def kind_of(source: ImageSource | None) -> str:
     """What the inputs are, judged by the first one: label maps are palette or grey images of ids below 19."""
     if source is None:
         return "sketch"
@@ -228,7 +228,9 @@ def kind_of(source: Images | None) -> str:
     return "labels" if labels else "sketch"
 
 
-def translate_pairs(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tuple[dict[str, Images], str, list[str]]:
+def translate_pairs(
+    flags: Namespace, exp_dir: Path, *, with_mixed: bool
+) -> tuple[dict[str, ImageSource], str, list[str]]:
     """The checkpoint's results on the pairs, as inference.py makes them: images by role, kind of input, problems."""
     from psp.device import pick_device
     from psp.inference.run import translate_folder
@@ -245,7 +247,7 @@ def translate_pairs(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tup
         test_workers=flags.test_workers, overwrite=flags.overwrite,
     )  # fmt: skip
 
-    def results(folder: str, **more: Any) -> Images:
+    def results(folder: str, **more: Any) -> ImageSource:
         """Of these pairs alone; results of earlier runs with more images stay where they are."""
         translate_folder(replace(options, **more), inputs)
         if not (exp_dir / folder).is_dir():
@@ -253,7 +255,7 @@ def translate_pairs(flags: Namespace, exp_dir: Path, *, with_mixed: bool) -> tup
         source = open_source(exp_dir / folder)
         return source.subset([name for name in source.names if name in set(inputs.names)])
 
-    images: dict[str, Images] = {"result": results("inference_results"), "target": photos, "source": inputs}
+    images: dict[str, ImageSource] = {"result": results("inference_results"), "target": photos, "source": inputs}
     if with_mixed and task.fine_from is not None:
         try:
             outputs = {"n_outputs_to_generate": flags.n_outputs_to_generate, "truncation": flags.truncation}
@@ -329,7 +331,7 @@ def task_of(checkpoint: str | None) -> str:
     return name
 
 
-def match(images: Mapping[str, Images], n_images: int | None) -> tuple[list[Example], list[str]]:
+def match(images: Mapping[str, ImageSource], n_images: int | None) -> tuple[list[Example], list[str]]:
     """Results with what belongs to them by name, and a line for everything that has no partner."""
     results = images["result"]
     titles = {"target": "ground truth", "source": "input", "mixed": "strip of variants"}

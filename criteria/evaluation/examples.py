@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -14,21 +12,11 @@ from psp.errors import UserError
 from psp.images.decode import to_grey, to_rgb
 from psp.images.labels import LABELS, get_label_map
 from psp.images.preprocess import label_ids
+from psp.images.sources import ImageSource
 
 MAX_SIDE = 256
 Example = Mapping[str, str]
 """Role -> name of the image: "result", and what belongs to it."""
-
-
-class Images(Protocol):
-    """Named images; `psp.images.sources.open_source` gives one."""
-
-    path: Path
-    names: list[str]
-
-    def open(self, name: str) -> Image.Image: ...
-
-    def label(self, name: str) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -42,7 +30,7 @@ class Reader:
     strip of squares, the input first, as `scripts/style_mixing.py` writes; [n,H,W,3] without the input.
     """
 
-    images: Mapping[str, Images]
+    images: Mapping[str, ImageSource]
     size: int | None = None
     source_kind: str = "sketch"
     label_map: str = "celebamask"

@@ -6,11 +6,10 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from psp.files import save_array
 from psp.images.output import output_names, save_image
 from psp.images.preprocess import Prepared, prepare
 from psp.images.sheets import resized, side_by_side, source_to_image
-from psp.images.sources import last_change
+from psp.images.sources import ImageSource, last_change
 from psp.inference.options import InferenceOptions
 from psp.inference.translator import Translator
 from psp.read_compute_write import read_compute_write
@@ -33,17 +32,6 @@ SHEET_IMAGES = 24  # on a contact sheet
 OUTPUT_FOLDERS = (
     "inference_results", "inference_coupled", "inference_latents", "style_mixing", "style_mixing_latents", "grid.png"
 )  # fmt: skip
-
-
-class Source(Protocol):
-    """A list of named images; `psp.images.sources.open_source` gives one."""
-
-    path: Path
-    names: list[str]
-
-    def open(self, name: str, *, before: Callable[[Image.Image], object] = ...) -> Image.Image: ...
-
-    def label(self, name: str) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -86,7 +74,7 @@ class FolderRun:
     the output names. since: results older than this (seconds, as file times) are made again. UserError: no such image.
     """
 
-    def __init__(self, translator: Translator, source: Source, folder: Path, options: InferenceOptions):
+    def __init__(self, translator: Translator, source: ImageSource, folder: Path, options: InferenceOptions):
         self.translator, self.source, self.folder, self.options = translator, source, folder, options
         self.task = translator.task
         self.size = output_size(translator, options)
@@ -225,7 +213,7 @@ def result_folders(options: InferenceOptions) -> dict[str, str]:
     return folders | ({"latents": latents} if options.save_latents else {})
 
 
-def _without_results(source: Source, folder: Path) -> list[str]:
+def _without_results(source: ImageSource, folder: Path) -> list[str]:
     """The names that do not lie where this program writes: results of an earlier run are no input."""
     for place in OUTPUT_FOLDERS:
         if source.path.absolute().is_relative_to(folder.absolute() / place):

@@ -21,9 +21,9 @@ from psp.files import (
 )
 from psp.images.labels import get_label_map
 from psp.images.preprocess import parse_factors
-from psp.images.sources import open_source
+from psp.images.sources import ImageSource, open_source
 from psp.inference.enhance import load_enhancer
-from psp.inference.folder import OUTPUT_FOLDERS, FolderRun, Item, Report, Source, output_size, result_folders
+from psp.inference.folder import OUTPUT_FOLDERS, FolderRun, Item, Report, output_size, result_folders
 from psp.inference.grid import save_grid
 from psp.inference.options import InferenceOptions
 from psp.inference.share import wait_for_shards
@@ -68,7 +68,7 @@ class Prepared:
         save_stats(self.folder_run, path, extra)
 
 
-def translate_folder(options: InferenceOptions, source: Source | None = None) -> Report:
+def translate_folder(options: InferenceOptions, source: ImageSource | None = None) -> Report:
     """Every image of a folder, a zip or a file through a model, into the files of `options.exp_dir`.
 
     source: the images, instead of those at `options.data_path`. What is made already stays. An image that fails is
@@ -96,7 +96,7 @@ def translate_folder(options: InferenceOptions, source: Source | None = None) ->
     return report
 
 
-def prepare(options: InferenceOptions, source: Source | None = None, *, shared: bool | None = None) -> Prepared:
+def prepare(options: InferenceOptions, source: ImageSource | None = None, *, shared: bool | None = None) -> Prepared:
     """Load the model, list the images, choose styles and look at what is there already; see `translate_folder`.
 
     shared: whether other processes write into the same folder, by default whether this one does a shard.
@@ -187,7 +187,7 @@ def _model(options: InferenceOptions) -> tuple[Path, PSP | PictureModel, Task]:
     return path, model, model.task
 
 
-def _examples(task: Task) -> Source:
+def _examples(task: Task) -> ImageSource:
     """The examples of the checkout, which are used without --data_path."""
     folder = checkout() / EXAMPLES[task.source]
     if not folder.is_dir():
