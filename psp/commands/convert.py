@@ -41,6 +41,12 @@ def build_parser(prog: str | None = None) -> Parser:
         help="folder or zip of cut-out face photos: their codes become the random styles of a generator with a photo "
         "encoder, in place of its mapping network's",
     )
+    add(
+        "--share_generator",
+        metavar="NAME",
+        help="write the generator of a model into this file beside OUT, where several encoders may share it, or leave "
+        "it there if it is the same",
+    )
     add("--info", action="store_true", help="only say what IN is")
     add("--overwrite", action="store_true", help="replace OUT if it is there")
     return parser
@@ -56,13 +62,17 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     if not flags.target:
         raise UserError("a second file name is missing: where to write (or --info to only look)")
     target = check_target(Path(flags.target), flags.to, overwrite=flags.overwrite)
+    shared = beside(target, flags.share_generator) if flags.share_generator else None
 
     from psp.weights.convert import convert
     from psp.weights.describe import size
 
     unread: list[str] = []
     bank_of = functools.partial(bank_of_photos, flags.style_bank, unread) if flags.style_bank else None
-    layout, notes = convert(flags.source, target, flags.to, half=flags.dtype == "fp16", bank_of=bank_of)
+    half = flags.dtype == "fp16"
+    layout, notes = convert(
+        flags.source, target, flags.to, half=half, bank_of=bank_of, shared=shared, overwrite=flags.overwrite
+    )
     print(f"wrote   {target} ({size(target.stat().st_size)}), {layout} layout, {flags.dtype}")
     for note in notes:
         print(f"note    {note}")
@@ -118,6 +128,15 @@ def check_target(target: Path, layout: str | None, *, overwrite: bool) -> Path:
     if not target.parent.is_dir():
         raise UserError(f"{target.parent} does not exist", "make the folder first")
     return target
+
+
+def beside(target: Path, name: str) -> Path:
+    """The file of the generator beside OUT; UserError where the name cannot be one."""
+    if target.suffix != ".safetensors":
+        raise UserError("--share_generator is for .safetensors files", "the others hold their generator")
+    if Path(name).name != name or Path(name).suffix != ".safetensors" or name == target.name:
+        raise UserError(f"--share_generator {name}", "the name of another .safetensors file beside OUT is needed")
+    return target.parent / name
 
 
 def info(source: str) -> int:

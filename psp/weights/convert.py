@@ -81,13 +81,17 @@ def convert(
     *,
     half: bool = False,
     bank_of: Callable[[PhotoEncoder], StyleBank] | None = None,
+    shared: Path | None = None,
+    overwrite: bool = False,
 ) -> tuple[str, Notes]:
     """Write what `source` holds to `target`, atomically. Returns the layout, and what is lost or will not load.
 
     layout: safetensors, psp or stylegan2; None: by the ending of `target`, else psp, and stylegan2 for generators.
     half: matrices and convolutions in fp16 (vectors keep fp32). bank_of: makes the style bank that goes beside the
-    generator, in place of one that is there, with the photo encoder of the file. UserError in one line: not readable,
-    does not fit together, the layout cannot hold it, or the target cannot be written. The source is never the target.
+    generator, in place of one that is there, with the photo encoder of the file. shared: file beside `target` that the
+    generator and what belongs to it go into, for several encoders, or are in already; where it holds another one, it is
+    replaced with overwrite alone. UserError in one line: not readable, does not fit together, the layout cannot hold
+    it, or a file cannot be written. The source is never the target.
     """
     weights = read_weights(source)
     target = Path(target)
@@ -98,6 +102,8 @@ def convert(
     notes = [f"left out: {', '.join(weights.left_out)}"] if weights.left_out else []
     if reason := weights.config.get("discriminator_left_out"):  # of a NVIDIA pickle
         notes.append(f"left out: the discriminator ({reason})")
+    if shared is not None and kind != "model":
+        raise UserError(f"{source} holds no encoder with a generator", "leave --share_generator out")
     if kind in ("model", "generator"):
         holder = load_model(weights) if kind == "model" else load_generator(weights)
         if bank_of is not None:
@@ -124,6 +130,8 @@ def convert(
     if half:
         content = lowered(content, torch.float16, where=source)
     if layout == "safetensors":
+        if shared is not None:
+            content = _apart(content, shared, overwrite=overwrite)
         save_safetensors(content["tensors"], content["config"], target)
     else:
         save_torch(content, target)
@@ -237,6 +245,20 @@ def _backbone(weights: Weights, layout: str) -> tuple[dict[str, Any], Notes]:
     load_strictly(backbone, weights.tensors, where=f"the IR-SE50 backbone in {weights.path}")
     tensors = dict(backbone.state_dict())
     return ({"tensors": tensors, "config": {"kind": "ir_se50"}} if layout == "safetensors" else tensors), []
+
+
+def _apart(content: dict[str, Any], shared: Path, *, overwrite: bool) -> dict[str, Any]:
+    """A model's content without its generator, which is written to `shared` unless it is there already."""
+    parts: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}
+    for name, value in content["tensors"].items():
+        parts[name.startswith("encoder.")][name] = value
+    generator, encoder = parts
+    held = read_weights(shared).tensors if shared.exists() else {}
+    if held.keys() != generator.keys() or not all(torch.equal(held[name], generator[name]) for name in held):
+        if held and not overwrite:
+            raise UserError(f"{shared} holds another generator", "--overwrite replaces it, for all encoders beside it")
+        save_safetensors(generator, {"kind": "stylegan2"}, shared)
+    return {"tensors": encoder, "config": {**content["config"], "generator": shared.name}}
 
 
 def _prefixed(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
