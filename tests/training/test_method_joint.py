@@ -19,6 +19,7 @@ from psp.training.methods.stylegan2.code_bank import CodeBank
 from psp.training.methods.stylegan2.joint import JointMethod
 from psp.training.methods.stylegan2.joint_losses import common_detail, feature_distance
 from psp.training.methods.stylegan2.rows import split_rows
+from psp.training.vivid import VIVID
 from psp.weights.load import load_generator, load_model
 from psp.weights.save import save_torch
 
@@ -146,6 +147,33 @@ def test_a_bad_step_changes_nothing(part: str) -> None:
     same(before, whole(method))
     assert all(p.requires_grad and p.grad is None for p in (*method.trained, *method.judging))
     step(method, 3)
+
+
+def test_own_fine_styles_learn_from_vivid_ones_alone(small_bank: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = tiny.joint_method()
+    rows, half = split_rows(N, structure=True), method.generator.n_styles // 2
+    batch = tiny.sketch_batch(0, N)
+    source = batch.source[: rows.guided.stop]
+    torch.manual_seed(0)
+    codes, targets, (_, fine) = method._codes(batch.target, source, rows)
+    photos = method.encoders.photo(targets[rows.guided]).detach()
+    n = len(photos)
+    guided = (method.encoders.structure(source)[-n:] + method.centre)[::2, half:]  # type: ignore[misc]
+    wanted = method.middle.lerp(photos[::2], VIVID)[:, None]
+    assert torch.allclose(fine, joint.FINE_LAMBDA * (guided - wanted).square().mean(), rtol=1e-4)
+    head = method.encoders.structure.heads[-1].weight  # type: ignore[union-attr]
+    assert not torch.autograd.grad(codes[rows.own].sum(), head, retain_graph=True, allow_unused=True)[0].any()
+    assert torch.autograd.grad(fine, head)[0].any()
+
+
+def test_the_middle_is_a_running_mean_that_is_kept() -> None:
+    method = tiny.joint_method()
+    start = method.middle.clone()
+    step(method, 0)
+    assert not torch.equal(method.middle, start) and torch.equal(method.state()["middle"], method.middle)
+    other = tiny.joint_method()
+    other.load_state({name: value for name, value in method.state().items() if name != "middle"})
+    assert torch.equal(other.middle, method.centre)  # of a state that knows of none
 
 
 def test_it_learns_to_rebuild_what_it_is_shown() -> None:

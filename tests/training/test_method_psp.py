@@ -20,6 +20,7 @@ from psp.networks.stylegan2 import NoiseInjection
 from psp.tasks import get_task
 from psp.training.bad_steps import BadStep, total_gradient_norm
 from psp.training.methods.psp_step import PspMethod, start_from_face_recognition
+from psp.training.vivid import VIVID
 
 
 class PlainEncoder(nn.Module):
@@ -179,15 +180,19 @@ def test_fine_styles_of_the_target_replace_only_theirs() -> None:
     method.training_step([tiny.sketch_batch(0)], 0)
 
 
-def test_distance_to_the_own_code_counts_the_structure_layers() -> None:
+def test_distance_to_the_own_code_is_to_a_vivid_one_in_the_fine_layers() -> None:
     method = tiny.psp_method(own_fine_layers=[4, 5], code_lambda=2.0)
     batch = tiny.sketch_batch(0)
     method.model.eval()
     total, terms = method._losses(batch, training=True)
     codes, own = method.model.encode(batch.source), method.model.style_of(batch.target)
-    assert torch.allclose(terms["loss_code"], F.mse_loss(codes[:, :4], own[:, :4]), rtol=1e-5)
+    wanted = torch.cat([own[:, :4], method.model.latent_avg[4:].lerp(own[:, 4:], VIVID)], dim=1)
+    assert torch.allclose(terms["loss_code"], F.mse_loss(codes, wanted), rtol=1e-5)
     assert torch.allclose(total, terms["loss"] + 2 * terms["loss_code"], rtol=1e-5)
     assert "loss_code" not in method.validation_step(batch)
+    codes = torch.randn(64, 6, tiny.STYLE_DIM, requires_grad=True)
+    method._with_own_style(codes, own[:1].expand(64, -1, -1)).sum().backward()
+    assert codes.grad is not None and (codes.grad[:, :4] == 1).all() and not codes.grad[:, 4:].any()
     alone = tiny.psp_method(own_fine_layers=[], code_lambda=1.0)
     assert {"loss_code", "gradient_norm"} <= alone.training_step([batch], 0).keys()
 

@@ -74,7 +74,9 @@ class Options(MethodOptions):
         False, "take the fine layers' codes from the target's own code while training (against dull averaged colours)"
     )
     code_lambda: float = weight(
-        0.0, "weight of the distance of the structure layers' codes to the target's own code, for short trainings"
+        0.0,
+        "weight of the distance of the codes to the target's own code, for short trainings; with --use_latent_mask "
+        "the fine layers learn from it alone",
     )
     latent_mask: str = filled("", "the layers for --use_latent_mask, e.g. 8-17 (default: from the task)")
 

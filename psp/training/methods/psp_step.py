@@ -21,6 +21,7 @@ from psp.networks.state import load_strictly
 from psp.tasks import Task
 from psp.training.bad_steps import BadStep, require_finite, total_gradient_norm, unchanged_by_a_bad_step
 from psp.training.distributed import average_gradients
+from psp.training.vivid import vivid
 from psp.weights.save import psp_layout, psp_state
 
 Objective = Callable[..., Losses]
@@ -33,8 +34,8 @@ class PspMethod:
     `criteria.objective.PspObjective`; from a label-map task it also gets the class ids as `labels`.
     own_fine_layers: W+ layers that a random half of the samples takes from the target's own code (`model.style_of`)
     instead of the encoder's: structure has to come from the source, colours need not be guessed. [] for plain pSp.
-    code_lambda: weight of the distance of the other layers' codes to that own code, a short cut past the generator that
-    pays where training is short. 0 for plain pSp.
+    code_lambda: weight of the distance of the codes to that own code, a short cut past the generator that pays where
+    training is short; the own fine layers learn from it alone, and from vivid ones. 0 for plain pSp.
     """
 
     monitor: str | None = "loss"
@@ -116,12 +117,18 @@ class PspMethod:
         losses = self.objective(images.float(), target, codes.float(), average, photo, **labels)
         if not lends_style or not self.code_lambda:
             return losses.total, losses.terms
-        structure = [layer for layer in range(model.n_styles) if layer not in self.own_fine_layers]
-        code = F.mse_loss(codes[:, structure].float(), target_codes[:, structure].float())
+        middle = model.latent_avg if model.style_bank is None else model.style_bank.mean().to(codes.device)
+        wanted = mix(target_codes.float(), vivid(target_codes.float(), middle), self.own_fine_layers)
+        code = F.mse_loss(codes.float(), wanted)
         return losses.total + self.code_lambda * code, losses.terms | {"loss_code": code.detach()}
 
     def _with_own_style(self, codes: Tensor, target_codes: Tensor) -> Tensor:
-        """The codes, half of them at random with the fine layers of the target's."""
+        """The codes, half of them at random with the fine layers of the target's.
+
+        With `code_lambda` their own fine layers get no gradient from the picture: judged by it, they become dull.
+        """
+        if self.code_lambda:
+            codes = mix(codes, codes.detach(), self.own_fine_layers)
         layers = torch.zeros(codes.shape[:2], dtype=torch.bool, device=codes.device)
         layers[:, self.own_fine_layers] = torch.rand(len(codes), 1, device=codes.device) < 0.5
         return mix(codes, target_codes, layers)

@@ -26,6 +26,7 @@ from psp.training.methods.stylegan2.averaging import update_average
 from psp.training.methods.stylegan2.joint_losses import feature_distance, parses_labels, weighted_losses
 from psp.training.methods.stylegan2.joint_networks import JointNetworks
 from psp.training.methods.stylegan2.rows import Rows, split_rows
+from psp.training.vivid import vivid
 
 CODE_NOISE = 0.05  # keeps neighbouring codes looking alike
 BALANCE_INTERVAL = 8  # steps between comparisons of the two gradients
@@ -37,7 +38,8 @@ VIEWS = {  # what the discriminator sees, enlarged: side and centre (down, acros
     (0.36, 0.74, 0.5): 0.1,  # the mouth
 }
 COARSE_LAMBDA = 0.03  # weight of the distance of a drawing's coarse styles to its photo's: keeps them where faces are
-FINE_LAMBDA = 0.1  # of its fine styles, which learn from nothing else
+FINE_LAMBDA = 0.1  # of its fine styles to the photo's vivid ones; they learn from nothing else
+MIDDLE_PACE = 0.02  # share of every step in the running mean of the photos' codes
 
 
 class JointMethod(JointNetworks):
@@ -54,10 +56,10 @@ class JointMethod(JointNetworks):
             source = to_network(drawings, self.task, self.device)
         labels = self._labels(batches, photos, rows) if parses_labels(step) else None
         terms: dict[str, Tensor] = {}
-        photos_of_bank, balance = self.bank.photos, self.balance
+        before = self.bank.photos, self.balance, self.middle
 
         def put_back() -> None:
-            self.bank.photos, self.balance = photos_of_bank, balance
+            self.bank.photos, self.balance, self.middle = before
 
         optimisers = (self.generator_optimiser, self.discriminator_optimiser)
         with unchanged_by_a_bad_step([self.encoders, self.discriminator], optimisers, put_back):
@@ -146,6 +148,7 @@ class JointMethod(JointNetworks):
         style, other = encoded.split([lend.stop - lend.start, rows.photo.stop - rows.photo.start])
         as_they_are = ~recoloured[lend]
         self.bank.remember(self.encoders.photo, targets[lend][as_they_are])
+        self.middle = self.middle.lerp(mean(style[as_they_are].mean(0)), MIDDLE_PACE)
         fine = self.expanded(style)
         n_guided = rows.guided.stop - rows.guided.start
         half = styles // 2
@@ -157,7 +160,9 @@ class JointMethod(JointNetworks):
             assert self.encoders.structure is not None
             offsets = self.encoders.structure(source).float()
             own, guided = (offsets + self.centre).split([len(offsets) - n_guided, n_guided])
-            away = (guided - fine[:n_guided].detach())[as_they_are[:n_guided]].square()
+            wanted = fine[:n_guided].detach()
+            wanted = mix(wanted, vivid(wanted, self.middle), range(half, styles))
+            away = (guided - wanted)[as_they_are[:n_guided]].square()
             priors = [COARSE_LAMBDA * away[:, :half].mean(), FINE_LAMBDA * away[:, half:].mean()]
             own = torch.cat([own[:, :half], own[:, half:].detach()], dim=1)
         random = self.random_codes(rows.random.stop - rows.mixed.start, self.encoders.photo, instead=style.detach())

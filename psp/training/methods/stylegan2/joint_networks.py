@@ -31,6 +31,7 @@ PARTS = (
     *("generator", "encoders", "discriminator", "generator_ema", "encoders_ema"),
     *("generator_optimiser", "discriminator_optimiser", "bank"),
 )  # whose states a training state holds
+VALUES = ("centre", "middle", "balance")  # tensors that it holds
 
 
 class JointNetworks:
@@ -68,6 +69,7 @@ class JointNetworks:
         if centre is None:
             centre = generator.mean_latent(10_000, torch.Generator().manual_seed(0))
         self.centre = centre.reshape(-1, generator.style_dim)[0].to(self.device)
+        self.middle = self.centre.clone()  # running mean [D] of the photos' codes
         self.bank = CodeBank(photo_encoder, self.device)
         self.balance = torch.zeros((), device=self.device)  # running mean of |reconstruction| / |adversarial| gradient
         self.trained: list[Tensor] = [p for net in (self.generator, self.encoders) for p in net.parameters()]
@@ -157,12 +159,13 @@ class JointNetworks:
 
     def state(self) -> dict[str, Any]:
         parts = {name: getattr(self, name).state_dict() for name in PARTS}
-        return parts | {"centre": self.centre.cpu(), "balance": self.balance.cpu()}
+        return parts | {name: getattr(self, name).cpu() for name in VALUES}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         for name in PARTS:
             getattr(self, name).load_state_dict(state[name])
-        self.centre, self.balance = state["centre"].to(self.device), state["balance"].to(self.device)
+        for name in VALUES:
+            setattr(self, name, state.get(name, state["centre"]).to(self.device))
 
     @torch.no_grad()
     def checkpoint(self) -> dict[str, Any]:
