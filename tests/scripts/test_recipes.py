@@ -42,19 +42,49 @@ def command_of(recipe: Path) -> list[str]:
     return words[words.index("scripts/train.py") + 1 :]
 
 
-def test_faces(root: Path, faces: Path, tmp_path: Path) -> None:
-    options = command_of(root / "pretrained" / "recipes" / "faces.yaml")
-    own = {"--data_root": str(faces), "--exp_dir": str(tmp_path / "run")}
+def own_options(recipe: Path, own: dict[str, str]) -> list[str]:
+    """The recipe's options with places of our own, and without sample weights."""
+    options = command_of(recipe)
     options = [own.get(before, word) for before, word in zip(["", *options], options)]
     at = options.index("--sample_weights")
     del options[at : at + 2]
-    run(root, "scripts/train.py", *options, *STEPS, *SMALL)
-    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    first, last = (r for r in records if r["phase"] == "val")
+    return [*options, *STEPS, *SMALL]
+
+
+def records(run: Path, phase: str) -> list[dict[str, float]]:
+    read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert all(math.isfinite(value) for record in read for value in record.values() if isinstance(value, float))
+    return [record for record in read if record["phase"] == phase]
+
+
+@pytest.fixture(scope="module")
+def joint(root: Path, faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of the first recipe."""
+    folder = tmp_path_factory.mktemp("joint") / "run"
+    own = {"--data_root": str(faces), "--exp_dir": str(folder)}
+    run(root, "scripts/train.py", *own_options(root / "pretrained" / "recipes" / "faces.yaml", own))
+    return folder
+
+
+def test_faces(joint: Path) -> None:
+    first, last = records(joint, "val")
     assert last["lpips_held_out"] < 1.1 * first["lpips_held_out"]  # it is not lost while the discriminator is young
     assert last["static_own"] < first["static_own"]
-    train = [r for r in records if r["phase"] == "train"]
-    assert all(math.isfinite(value) for r in train for value in r.values() if isinstance(value, float))
+    train = records(joint, "train")
     assert train[-1]["features"] < train[0]["features"] and train[-1]["skipped_steps"] == 0
-    model = load_model(tmp_path / "run" / "checkpoints" / "best_model.pt", task="celebs_sketch_to_face")
+    model = load_model(joint / "checkpoints" / "best_model.pt", task="celebs_sketch_to_face")
     assert model.output_size == 128 and model.decoder.channels[4] == 256
+
+
+def test_encoders(root: Path, faces: Path, joint: Path, tmp_path: Path) -> None:
+    """The sketch encoder in front of the first run's generator, then the label encoder, which starts from it."""
+    before = joint / "checkpoints" / "best_model.pt"
+    for name in ("sketch_encoder", "label_encoder"):
+        own = {"--data_root": str(faces), "--exp_dir": str(tmp_path / name)}
+        own |= dict.fromkeys(("--checkpoint_path", "--stylegan_weights", "--irse50_weights"), str(before))
+        run(root, "scripts/train.py", *own_options(root / "pretrained" / "recipes" / f"{name}.yaml", own))
+        (start, end), train = records(tmp_path / name, "val"), records(tmp_path / name, "train")
+        assert end["loss"] < start["loss"] and train[-1]["loss_code"] < train[0]["loss_code"]
+        before = tmp_path / name / "checkpoints" / "best_model.pt"
+        model = load_model(before)
+        assert model.style_bank is not None and model.photo_encoder is not None

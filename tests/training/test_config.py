@@ -318,7 +318,7 @@ def test_epochs_and_the_decay_follow_from_the_data() -> None:
     assert (at_once.decay_from, at_once.decay_until) == (0, 61)
     assert scheduled(*command, "--grad_accumulation=2").max_steps == 31
     plain = scheduled("--epochs=2", n_images=48, examples=True)
-    assert plain.max_steps == 24 and not hasattr(plain, "decay_from")
+    assert plain.max_steps == 24 and plain.decay_from == -1  # never
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from psp.errors import UserError
 from psp.models.image_to_image import PictureModel, picture_input
 from psp.tasks import get_task
 from psp.training.bad_steps import BadStep
-from psp.training.methods.image_gan import Player, decayed
+from psp.training.decay import decayed
+from psp.training.methods.image_gan import Player
 from psp.weights.load import load_any_model
 from psp.weights.save import save_torch
 
@@ -103,6 +104,7 @@ def test_bfloat16(name: str) -> None:
 def test_the_rate_is_constant_and_then_falls_linearly() -> None:
     assert [decayed(step, 4, 8) for step in range(10)] == [1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0, 0]
     assert decayed(7, 5, 5) == 0 and decayed(4, 5, 5) == 1
+    assert decayed(10**6, -1, 8) == decayed(10**6, 4, -1) == 1
 
 
 def test_both_players_follow_the_schedule() -> None:

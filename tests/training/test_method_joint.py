@@ -122,9 +122,12 @@ def test_the_discriminator_learns_alone_at_first() -> None:
 
 
 def test_the_rate_falls_to_zero() -> None:
-    method = tiny.joint_method(decay_from=10, decay_until=20)
-    assert [method._rate(s) for s in (0, 10, 15, 20, 30)] == [1, 1, 0.5, 0, 0]
-    assert tiny.joint_method()._rate(10**6) == 1
+    method = tiny.joint_method(decay_from=1, decay_until=3, discriminator_first=0)
+    groups = [optimiser.param_groups[0] for optimiser in (method.generator_optimiser, method.discriminator_optimiser)]
+    bases = [group["lr"] for group in groups]
+    for i, factor in enumerate((1, 1, 0.5, 0)):
+        step(method, i)
+        assert [group["lr"] for group in groups] == [pytest.approx(factor * base) for base in bases]
 
 
 @pytest.mark.parametrize("part", ["generator", "discriminator"])

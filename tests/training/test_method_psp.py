@@ -68,6 +68,18 @@ def test_accumulation_counts_batches() -> None:
     assert len(calls) == 1 and len(passes) == 3
 
 
+def test_the_rate_falls_if_asked() -> None:
+    method = tiny.psp_method(decay=(1, 3))
+    base = method.optimiser.param_groups[0]["lr"]
+    for i, factor in enumerate((1, 1, 0.5, 0)):
+        method.training_step([tiny.sketch_batch(0)], i)
+        assert method.optimiser.param_groups[0]["lr"] == pytest.approx(factor * base)
+    resumed = tiny.psp_method(decay=(1, 3))
+    resumed.load_state(method.state())
+    resumed.training_step([tiny.sketch_batch(0)], 0)
+    assert resumed.optimiser.param_groups[0]["lr"] == base
+
+
 def test_only_the_encoder_is_trained() -> None:
     method = tiny.psp_method()
     before = whole(method)

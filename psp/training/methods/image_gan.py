@@ -21,6 +21,7 @@ from psp.models.psp import parameter_count
 from psp.networks.state import load_strictly
 from psp.training.bad_steps import BadStep, require_finite, total_gradient_norm, unchanged_by_a_bad_step
 from psp.training.config import Config
+from psp.training.decay import decayed
 from psp.training.distributed import average_gradients
 from psp.training.methods.image_gan_options import ImageGanOptions
 from psp.weights.formats import read_weights
@@ -36,11 +37,6 @@ def log_loss(scores: Tensor, real: bool) -> Tensor:
 def square_loss(scores: Tensor, real: bool) -> Tensor:
     """Squared distance to 1 (real) or 0 (fake): LSGAN (Mao et al. 2017)."""
     return (scores - float(real)).square().mean()
-
-
-def decayed(step: int, start: int, end: int) -> float:
-    """Factor of the learning rate at step 0, 1, ...: 1 before `start`, then falling linearly towards 0 at `end`."""
-    return 1.0 if step < start else max(0.0, (end - step) / max(1, end - start))
 
 
 class Player:

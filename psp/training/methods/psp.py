@@ -13,7 +13,7 @@ from psp.tasks import LAMBDAS, Task
 from psp.training.config import Config
 from psp.training.method import Built, MethodOptions
 from psp.training.networks import IdNet, LpipsNet, Networks
-from psp.training.options import POSITIVE, filled, option, place, weight
+from psp.training.options import NOT_NEGATIVE, POSITIVE, filled, option, place, weight
 from psp.training.saved_options import saved
 from psp.weights.places import BUNDLED, BUNDLED_GENERATOR
 
@@ -49,6 +49,12 @@ class Options(MethodOptions):
     start_from_latent_avg: bool = option(True, "predict the difference to the average latent")
     learn_in_w: bool = option(False, "one style for all layers (encoder IntoW)")
     optim_name: Literal["ranger", "adam"] = option("ranger", "optimiser")
+    decay_from: int = filled(
+        -1, "step from which the learning rate falls linearly (default: never)", allowed=NOT_NEGATIVE
+    )
+    decay_until: int = filled(
+        -1, "step at which the learning rate would reach zero (default: never)", allowed=NOT_NEGATIVE
+    )
     gradient_checkpointing: bool = option(
         False,
         "keep fewer activations and compute them again, for cards with little memory; the same gradients",
@@ -147,6 +153,7 @@ def build(config: Config, options: Options, *, device: torch.device, networks: N
         precision=config.precision,
         own_fine_layers=own_fine_layers,
         code_lambda=options.code_lambda,
+        decay=(options.decay_from, options.decay_until),
     )
     return method, options
 

@@ -20,6 +20,7 @@ from psp.models.psp import PSP
 from psp.networks.state import load_strictly
 from psp.tasks import Task
 from psp.training.bad_steps import BadStep, require_finite, total_gradient_norm, unchanged_by_a_bad_step
+from psp.training.decay import decayed
 from psp.training.distributed import average_gradients
 from psp.training.vivid import vivid
 from psp.weights.save import psp_layout, psp_state
@@ -36,6 +37,7 @@ class PspMethod:
     instead of the encoder's: structure has to come from the source, colours need not be guessed. [] for plain pSp.
     code_lambda: weight of the distance of the codes to that own code, a short cut past the generator that pays where
     training is short; the own fine layers learn from it alone, and from vivid ones. 0 for plain pSp.
+    decay: steps between which the learning rate falls linearly to zero; negative: never.
     """
 
     monitor: str | None = "loss"
@@ -50,16 +52,20 @@ class PspMethod:
         precision: str = "fp32",
         own_fine_layers: Sequence[int] = (),
         code_lambda: float = 0.0,
+        decay: tuple[int, int] = (-1, -1),
     ):
         self.model, self.objective, self.optimiser, self.task = model, objective, optimiser, task
         self.precision = precision
         self.own_fine_layers, self.code_lambda = list(own_fine_layers), code_lambda
+        self.decay, self.rates = decay, [group["lr"] for group in optimiser.param_groups]
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=precision == "fp16")
         self.trained = [p for p in model.parameters() if p.requires_grad]
 
     def training_step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
         self.model.train()
         self.optimiser.zero_grad(set_to_none=True)
+        for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
+            group["lr"] = rate * decayed(step, *self.decay)
         terms: dict[str, Tensor] = {}
         with unchanged_by_a_bad_step([self.model.encoder], [self.optimiser]):
             losses: list[Tensor] = []

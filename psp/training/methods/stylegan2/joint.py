@@ -21,6 +21,7 @@ from psp.images.preprocess import to_network
 from psp.models.mixing import mix
 from psp.training.augment import augment, recolour
 from psp.training.bad_steps import averaged_gradient_norm, require_finite, take_gradients, unchanged_by_a_bad_step
+from psp.training.decay import decayed
 from psp.training.distributed import mean, world_size
 from psp.training.methods.stylegan2.averaging import update_average
 from psp.training.methods.stylegan2.joint_losses import feature_distance, parses_labels, weighted_losses
@@ -65,7 +66,7 @@ class JointMethod(JointNetworks):
         with unchanged_by_a_bad_step([self.encoders, self.discriminator], optimisers, put_back):
             maps, fake_maps = self._train_generator(photos, source, labels, rows, step, terms)
             self._train_discriminator(maps, fake_maps, terms)
-        rate = self._rate(step)
+        rate = decayed(step, self.options.decay_from, self.options.decay_until)
         for optimiser, base, wait in (
             (self.discriminator_optimiser, self.options.discriminator_rate, 0),
             (self.generator_optimiser, self.learning_rate, self.options.discriminator_first),
@@ -78,13 +79,6 @@ class JointMethod(JointNetworks):
             images = len(photos) * world_size()
             update_average(pairs, images=images, step=step, half_life_kimg=self.options.ema_kimg)
         return terms
-
-    def _rate(self, step: int) -> float:
-        """Factor of the learning rates: 1, and from `decay_from` to `decay_until`, if both are given, linearly to 0."""
-        start, end = self.options.decay_from, self.options.decay_until
-        if start < 0 or end < 0 or step < start:
-            return 1.0
-        return max(0.0, (end - step) / max(1, end - start))
 
     def _labels(self, batches: Sequence[Batch], photos: Tensor, rows: Rows) -> Tensor | None:
         """Label maps uint8 [n,H,W] of the drawn rows' photos: those of the data, or else what the parser finds."""
