@@ -1,10 +1,12 @@
 """The measured part of pretrained/README.md: tables, evaluation.json and pictures of the bundled models.
 
 python docs/make_card.py --portraits data/portraits --faces data/faces.zip --labels data/labels.zip [--work experiments]
+    [--runs faces=experiments/faces sketches=experiments/sketches labels=experiments/labels]
 
 portraits: a folder with photos/ and sketches/ (`prepare_data.py sketches`). faces, labels: as docs/benchmark.md has
 them; their test images are used. Every row stands beside random samples of the same generator (truncation 0.7; with a
-style bank, none), measured against the same photos. The text between the marks `<!-- table NAME -->` and `<!-- end -->`
+style bank, none), measured against the same photos. runs: folders of the trainings; their logs are kept in
+pretrained/training and drawn. The text between the marks `<!-- table NAME -->` and `<!-- end -->`
 is replaced.
 """
 
@@ -22,6 +24,8 @@ import json
 from typing import Any
 
 import torch
+from card_groups import groups
+from card_training import keep_training
 from make_benchmark import evaluate, metric_rows, with_table
 from PIL import Image
 
@@ -93,11 +97,12 @@ def main() -> None:
     for name in ("portraits", "faces", "labels"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=ROOT / "experiments")
+    parser.add_argument("--runs", nargs="*", default=[])
     flags = parser.parse_args()
     work = flags.work / "evaluation"
     places: dict[str, tuple[str, list[Any], str]] = {
         "portraits": (SKETCH, ["--data_path", flags.portraits], "sketches of 180 CC0 portraits"),
-        "faces": (SKETCH, ["--data_root", flags.faces, "--n_images", 300], "sketches of 300 held-out faces"),
+        "faces": (SKETCH, ["--data_root", flags.faces, "--n_images", 600], "sketches of 600 held-out faces"),
         "labels": (LABELS, ["--data_root", flags.labels], "39 held-out label maps"),
     }
     columns: dict[str, dict[str, float]] = {}
@@ -124,7 +129,14 @@ def main() -> None:
     }  # fmt: skip
     (CARD.parent / "evaluation.json").write_text(json.dumps({**columns, **strengths}, indent=1) + "\n")
     page = with_table(CARD.read_text(encoding="utf-8"), "quality", table_of(columns))
-    CARD.write_text(with_table(page, "mixing", table_of(strengths)), encoding="utf-8")
+    page = with_table(page, "mixing", table_of(strengths))
+    people = groups(work / f"faces_{BUNDLED[SKETCH].stem}", work / "faces_random" / "photos")
+    page = with_table(page, "people", people)
+    if flags.runs:
+        runs = {name: Path(folder) for name, folder in (run.split("=", 1) for run in flags.runs)}
+        rows = keep_training(runs, CARD.parent / "training", HERE / "card_curves.png")
+        page = with_table(page, "training", table(["step", "updates", "images seen", "hours of two cores"], rows))
+    CARD.write_text(page, encoding="utf-8")
     pictures(load_model(task=SKETCH), work / f"portraits_{BUNDLED[SKETCH].stem}" / "worst_and_best.png")
 
 
