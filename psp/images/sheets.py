@@ -193,7 +193,7 @@ def loss_curves(metrics: str | Path, png: str | Path, *, title: str = "") -> boo
     figure, plots = small_plots(shown)
     for quantity, axes in zip(shown, plots):
         for phase, points in curves[quantity].items():
-            _draw_series(axes, phase, sorted(points))
+            draw_series(axes, phase, sorted(points))
         if len(curves[quantity]) > 1:
             axes.legend(fontsize=8, frameon=False)
     figure.supxlabel("step", fontsize=9)
@@ -219,7 +219,7 @@ def small_plots(titles: Sequence[str]) -> tuple[Any, list[Any]]:
     return figure, plots
 
 
-def _draw_series(axes: Any, name: str, points: list[tuple[float, float]]) -> None:
+def draw_series(axes: Any, name: str, points: list[tuple[float, float]]) -> None:
     """One line; a long training series also gets its running mean, with the raw values pale behind it."""
     steps, values = np.array(points).T
     colour = {"train": "#3b6ea8", "val": "#d1662b"}.get(name)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tiny_training as tiny
 import torch
-from tiny_checkpoints import Content, outputs, published, refused, written
+from tiny_checkpoints import Content, outputs, refused, written
 
 from psp.models.psp import PSP
 from psp.networks.photo_encoder import PhotoEncoder
@@ -20,17 +20,6 @@ from psp.weights.convert import lowered
 from psp.weights.formats import dequantise, read_weights
 from psp.weights.load import load_generator, load_model, read_training_state
 from psp.weights.save import psp_state, save_safetensors, save_torch
-
-
-@pytest.fixture
-def psp() -> PSP:
-    return tiny.model().eval()
-
-
-@pytest.fixture
-def content(psp: PSP) -> Content:
-    return published(psp)
-
 
 # ---- pSp's layout ------------------------------------------------------------------------------------
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
-import tiny_training as tiny
 import torch
-from tiny_checkpoints import Content, outputs, published, refused, written
+from tiny_checkpoints import Content, outputs, refused, written
 from torch import Tensor, nn
 
 from psp.models.psp import PSP
@@ -21,17 +20,6 @@ from psp.networks.state import load_strictly
 from psp.weights.formats import read_weights
 from psp.weights.load import encoder_kind, load_model, read_training_state
 from psp.weights.save import save_safetensors
-
-
-@pytest.fixture
-def psp() -> PSP:
-    return tiny.model().eval()
-
-
-@pytest.fixture
-def content(psp: PSP) -> Content:
-    return published(psp)
-
 
 # ---- files that are no checkpoint --------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import nvidia_networks as nvidia
 import pytest
 import tiny_training as tiny
 import torch
-from tiny_checkpoints import Content, outputs, published, refused, written
+from tiny_checkpoints import Content, outputs, refused, written
 from torch import Tensor
 
 from psp.models.psp import PSP
@@ -34,16 +34,6 @@ PSP_READS = (
     "dataset_type",
 )  # fmt: skip
 UNKNOWN = {"my_flag": [1, 2.5, None, {"nested": "é\ud800"}], "zero": 0, "empty": "", "none": None, "big": 2**63}
-
-
-@pytest.fixture
-def psp() -> PSP:
-    return tiny.model().eval()
-
-
-@pytest.fixture
-def content(psp: PSP) -> Content:
-    return published(psp)
 
 
 def read(path: Path) -> Content:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_training as tiny
 import torch
 from tiny_checkpoints import Content, outputs, published, refused, written
 
@@ -16,16 +15,6 @@ from psp.networks.irse import Backbone
 from psp.weights.formats import read_weights
 from psp.weights.load import load_generator, load_model
 from psp.weights.save import save_safetensors
-
-
-@pytest.fixture
-def psp() -> PSP:
-    return tiny.model().eval()
-
-
-@pytest.fixture
-def content(psp: PSP) -> Content:
-    return published(psp)
 
 
 def generator_state(psp: PSP) -> dict[str, torch.Tensor]:

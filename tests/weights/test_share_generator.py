@@ -5,25 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
 import tiny_training as tiny
 import torch
-from tiny_checkpoints import Content, published, refused, written
+from tiny_checkpoints import Content, refused, written
 
 from psp.models.psp import PSP
 from psp.weights.formats import read_weights
 from psp.weights.load import load_model
 from scripts.convert_checkpoint import main
-
-
-@pytest.fixture
-def psp() -> PSP:
-    return tiny.model().eval()
-
-
-@pytest.fixture
-def content(psp: PSP) -> Content:
-    return published(psp)
 
 
 def same(one: Path | str, other: Path | str) -> bool:

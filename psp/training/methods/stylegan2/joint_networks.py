@@ -164,8 +164,9 @@ class JointNetworks:
     def load_state(self, state: Mapping[str, Any]) -> None:
         for name in PARTS:
             getattr(self, name).load_state_dict(state[name])
+        values = {"middle": state["centre"], **state}  # states of before have no middle
         for name in VALUES:
-            setattr(self, name, state.get(name, state["centre"]).to(self.device))
+            setattr(self, name, values[name].to(self.device))
 
     @torch.no_grad()
     def checkpoint(self) -> dict[str, Any]:
