@@ -37,11 +37,10 @@ def groups(report: Path, photos: Path) -> str:
     parse = load_face_parser().parse
 
     def cheeks(path: Path) -> float:
-        pixels = np.asarray(Image.open(path).convert("RGB"))
-        luma = cheek_luma(
-            np.asarray(Image.fromarray(pixels).convert("L")), parse(photo_tensor(pixels)[None])[0].numpy()
-        )
-        return float("nan") if luma is None else luma
+        photo = Image.open(path).convert("RGB")
+        labels = parse(photo_tensor(np.asarray(photo))[None])[0].numpy()
+        luma = cheek_luma(np.asarray(photo.convert("L")), labels)
+        return math.nan if luma is None else luma
 
     skin = {name: cheeks(photos / f"{name}.png") for name in rows}
     result = {name: cheeks(report / "inference_results" / f"{name}.png") for name in rows}
