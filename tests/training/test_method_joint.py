@@ -17,7 +17,6 @@ from psp.training.methods.stylegan2 import code_bank, joint
 from psp.training.methods.stylegan2.averaging import update_average
 from psp.training.methods.stylegan2.code_bank import CodeBank
 from psp.training.methods.stylegan2.joint import JointMethod
-from psp.training.methods.stylegan2.joint_losses import common_detail, feature_distance
 from psp.training.methods.stylegan2.rows import split_rows
 from psp.training.vivid import VIVID
 from psp.weights.load import load_generator, load_model
@@ -54,7 +53,7 @@ def test_rows_follow_one_another_and_fill_the_batch(n: int, structure: bool) -> 
 
 def test_identity_and_parser_take_turns() -> None:
     method = tiny.joint_method()
-    usual = {"colour", "lpips", "static", "features", "adversarial", "adversarial_weight", "discriminator"}
+    usual = {"colour", "lpips", "eyes", "static", "features", "adversarial", "adversarial_weight", "discriminator"}
     usual |= {"score_real", "score_fake"}
     assert [set(step(method, i)) - usual for i in range(4)] == [{"id"}, {"parsing"}, {"id"}, {"parsing"}]
     assert set(step(tiny.joint_method(id_lambda=0.0, parsing_lambda=0.0), 1)) == usual
@@ -191,18 +190,6 @@ def test_it_learns_to_rebuild_what_it_is_shown() -> None:
 # ---- losses ----------------------------------------------------------------------------------------
 
 
-def test_common_detail_is_the_share_that_all_images_have() -> None:
-    torch.manual_seed(0)
-    own = torch.randn(64, 3, 32, 32)
-    assert abs(float(common_detail(own))) < 0.01
-    shared = torch.randn(1, 3, 32, 32)
-    assert float(common_detail(shared + 0 * own)) == pytest.approx(1, abs=1e-4)
-    assert float(common_detail(0.5 * shared + own)) == pytest.approx(0.2, abs=0.02)  # 0.25 of 1.25
-    smooth = torch.ones(4, 3, 32, 32) * torch.arange(4).view(4, 1, 1, 1)
-    assert float(common_detail(smooth + 0.1 * own[:4])) == pytest.approx(0, abs=0.05)
-    assert float(common_detail(own[:1])) == 0
-
-
 @pytest.mark.parametrize("side", [8, 128])
 @pytest.mark.parametrize("view", list(joint.VIEWS))
 def test_what_is_judged_is_a_part_of_each_image(
@@ -218,13 +205,6 @@ def test_what_is_judged_is_a_part_of_each_image(
         assert values.diff().min() >= 0 and values[0] >= 0 and values[-1] < side
         assert values[-1] - values[0] == pytest.approx(round(size * side) - 1, abs=1e-4)
         assert values.mean() == pytest.approx(axis * side - 0.5, abs=max(1.0, round(size * side) // 8) + 0.6)
-
-
-def test_feature_distance_is_that_of_directions() -> None:
-    a = [torch.tensor([1.0, 0.0]).view(1, 2, 1, 1), torch.tensor([0.0, 3.0]).view(1, 2, 1, 1)]
-    b = [torch.tensor([0.0, 5.0]).view(1, 2, 1, 1), torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)]
-    assert float(feature_distance(a, b)) == pytest.approx(1)  # squared distance 2 and 0
-    assert float(feature_distance(a, a)) == 0
 
 
 # ---- the bank --------------------------------------------------------------------------------------
