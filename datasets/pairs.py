@@ -30,6 +30,7 @@ from psp.tasks import Task
 T = TypeVar("T")
 Where = ImageSource | str | Path
 VERIFIED = 5000  # images that `verify` reads
+DRAWN = ""  # instead of the name of a sketch: it is drawn from the photo
 
 
 class Pixels(NamedTuple):
@@ -53,6 +54,7 @@ class PairedImages(Dataset[tuple[Any, ...]]):
 
     source: folder, zip or `ImageSource`; None, or the same place as the target, means: photo tasks use the target
       itself, sketch tasks draw the sketch from the photo (styles in turn, or by their weights; see `datasets.styles`).
+    draw_missing: with a source of sketches, photos that have none in it are drawn as well, instead of left out.
     target: the photos. labels: label maps with the photos' names, for the style "drawing" and `with_labels`.
     target_size: None: as `size`. as_bytes: targets, and sources that are floats, as uint8 instead, 0..255.
     augment: mirror (source and target alike; each on its own when `task.frontalize`), super-resolution factor, and with
@@ -87,6 +89,7 @@ class PairedImages(Dataset[tuple[Any, ...]]):
         label_map: str | LabelMap = "celebamask",
         resize_factors: str | None = None,
         styles: Styles = tuple(STYLES),
+        draw_missing: bool = False,
         cache_mb: int = 0,
     ):
         preprocess.choose_fit((1, 1), task.source, fit)
@@ -97,16 +100,24 @@ class PairedImages(Dataset[tuple[Any, ...]]):
         self.factors = preprocess.parse_factors(resize_factors if resize_factors is not None else task.resize_factors)
         self.target = _opened(target)
         self.source = None if source is None or _same_place(source, target) else _opened(source)
-        self.draws = self.source is None and task.source == "sketch"  # the sketches, from the photos
-        needs_labels = with_labels or (self.draws and DRAWING in styles)
-        self.labels = _opened(labels) if labels is not None and needs_labels else None
         self.report = self._match()
+        if draw_missing and self.source is not None and task.source == "sketch":
+            self.report.pairs += [(DRAWN, photo) for photo in self.report.unmatched_target]
+            self.report.unmatched_target = []
+        draws = sum(self._is_drawn(pair) for pair in self.report.pairs)
+        needs_labels = with_labels or (draws > 0 and DRAWING in styles)
+        self.labels = _opened(labels) if labels is not None and needs_labels else None
         self.label_of = match_label_maps(self.report, self.labels, self.target) if needs_labels else {}
         self.pairs = self.report.pairs
         self.store = PixelStore(cache_mb)
         self._warned: set[int] = set()
-        if self.draws:
-            self.report.notes.append(f"sketches are drawn from the photos ({', '.join(self.styles)})")
+        if draws:
+            which = "the photos" if draws == len(self.pairs) else f"{draws} photos that have none"
+            self.report.notes.append(f"sketches are drawn from {which} ({', '.join(self.styles)})")
+
+    def _is_drawn(self, pair: tuple[str, str]) -> bool:
+        """Whether the pair's sketch is drawn from its photo."""
+        return self.task.source == "sketch" and (self.source is None or pair[0] == DRAWN)
 
     def _match(self) -> PairReport:
         return match_images(self.task, self.source, self.target)
@@ -135,7 +146,7 @@ class PairedImages(Dataset[tuple[Any, ...]]):
     def _decode(self, source_name: str, target_name: str) -> Pixels:
         photo, side = self.target.open(target_name), self.target_size
         labels = self._label_map(target_name, photo.size) if self.labels is not None else None
-        if self.source is None:
+        if self.source is None or source_name == DRAWN:
             target = preprocess.target_pixels(photo, size=side, fit=self.fit)
             if side == self.size or photo.size == (side, side):
                 return Pixels(target, target, labels)  # the source is made larger or smaller when it is needed
@@ -235,9 +246,10 @@ class PairedImages(Dataset[tuple[Any, ...]]):
         source, target, labels = pixels
         kind, ids = self.task.source, self.task.source == "labels"
         rng = item_rng(seed if self.augment else index)
-        style = pick_style(self.styles, index, rng if self.augment else None) if self.draws else ""
+        draws = self._is_drawn(self.pairs[index])
+        style = pick_style(self.styles, index, rng if self.augment else None) if draws else ""
         begun = self.augment and kind == "sketch" and self.unfinished > 0 and rng.random() < self.unfinished
-        if self.draws:
+        if draws:
             maps = labels if drawn is None else drawn
             source = draw_sketch(style, source, maps, rng, size=self.size, unfinished=begun)
         elif begun:

@@ -48,7 +48,9 @@ class PreparedSide(ImageSource):
     def label(self, name: str) -> str:
         """What messages call this image: path and name of the file that it comes from."""
         source, target = self.pairs.pairs[self._index[name]]
-        return self._images.label(target if self._images is self.pairs.target else source)
+        if self._images is self.pairs.target or not source:
+            return self.pairs.target.label(target)
+        return self._images.label(source)
 
     def open(self, name: str, **options: Any) -> Image.Image:
         """The prepared picture, small already; UserError naming the file when the pair cannot be read."""

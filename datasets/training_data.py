@@ -33,6 +33,7 @@ def open_data(config: Config, spec: DataSpec) -> tuple[PairedImages, PairedImage
         "label_map": config.label_map,
         "resize_factors": config.resize_factors or None,
         "styles": parse_styles(config.sketch_styles or None),
+        "draw_missing": config.draw_missing,
         "as_bytes": True,
         "with_labels": bool(spec.labels and beside and root.train_labels and root.test_labels),
     }

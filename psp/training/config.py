@@ -84,6 +84,9 @@ class Config:
         "styles of the sketches drawn from photos, with weights, e.g. sobel=1,pencil=1,xdog=1,drawing=3; drawing needs "
         "label maps beside the photos, see scripts/prepare_data.py labels (default: the first three)",
     )
+    draw_missing: bool = option(
+        False, "draw the sketches of photos that have none beside them, instead of leaving these out"
+    )
     unfinished: float = option(
         0.0, "share of training sketches that are only begun, as while somebody draws", allowed=SHARE
     )

@@ -23,6 +23,7 @@ from datasets.augment import item_rng
 from datasets.loader import collate, eval_loader, train_loader
 from datasets.pairs import PairedImages
 from datasets.pixel_store import PixelStore
+from datasets.prepared import PreparedSide
 from datasets.roots import open_data_root
 from datasets.sketches import STYLES, sketch_from_photo
 from datasets.styles import parse_styles, pick_style
@@ -319,3 +320,29 @@ def test_a_store_keeps_copies_that_cannot_be_written_to() -> None:
     assert not kept[0].flags.writeable and store.get("c") is None
     assert not store.put("large", [np.zeros(1 << 20, np.uint8)]) and store.get("large") is None
     assert store.put("rest", [np.zeros(store.left, np.uint8)]) and store.left == 0
+
+
+# ---- photos among which some have a sketch ----------------------------------------------------------
+
+
+def rows(data: PairedImages) -> list[tuple[Any, ...]]:
+    return [data[index] for index in range(len(data))]
+
+
+def test_photos_without_a_sketch_are_drawn_beside_those_that_have_one(faces: Path) -> None:
+    for name in ("0.png", "1.png", "2.png", "3.png"):
+        (faces / "sketches" / name).unlink()
+    options: dict[str, Any] = {"size": 64, "target_size": 32, "styles": {"sobel": 1.0}}
+    both = PairedImages(SKETCH, faces / "sketches", faces / "photos", draw_missing=True, **options)
+    given = PairedImages(SKETCH, faces / "sketches", faces / "photos", **options)
+    drawn = PairedImages(SKETCH, None, faces / "photos", **options)
+    assert (len(both), len(given), len(drawn)) == (6, 2, 6)
+    assert torch.equal(both[2][0], drawn[0][0])  # one style alone
+    assert len(given.report.unmatched_target) == 4 and both.report.unmatched_target == []
+    assert "sketches are drawn from 4 photos that have none (sobel)" in both.report.lines()
+    by_name = {name: source for source, _, name in rows(both)}
+    assert all(torch.equal(by_name[name], source) for source, _, name in rows(given))
+    assert {name for _, _, name in rows(given)} == {"4.png", "5.png"}
+    sources = PreparedSide(both, "source")
+    assert sources.label("0.png").endswith("photos/0.png") and sources.label("5.png").endswith("sketches/5.png")
+    assert np.array_equal(np.asarray(sources.open("0.png")), (by_name["0.png"][0] * 255).round().numpy())
