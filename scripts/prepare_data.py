@@ -94,6 +94,9 @@ def build_parser() -> Parser:
         help="take label maps along: without PATH those beside the photos, otherwise a folder or zip for all of "
         "--photos, or one for each",
     )  # fmt: skip
+    merge.add_argument(
+        "--sketches", action="store_true", help="take along the sketches that some photos have beside them"
+    )
     held_out = "share of the people for test/, by a hash of their names"
     merge.add_argument("--held_out", dest="share", type=float, default=13 / 256, help=held_out)
 

@@ -37,6 +37,7 @@ def merge(
     *,
     share: float = HELD_OUT,
     labels: Sequence[str | Path] | None = None,
+    sketches: bool = False,
     overwrite: bool = False,
 ) -> tuple[str, list[str]]:
     """Write the zip `out` with train/photos and test/photos, images unchanged, named `<collection>_<name>`.
@@ -45,6 +46,7 @@ def merge(
     share: of the people, for test/, above 0 and below 1.
     labels: label maps, which go to train/labels and test/labels; what has no partner is left out. None: no label maps;
     empty: those beside the photos of each collection; one folder or zip for all collections, or one for each.
+    sketches: take those along that lie beside the photos, to train/sketches and test/sketches; not all photos need one.
     overwrite: replace a zip of other settings.
     Returns how many there are in words, and a line for all that was left out. UserError when two would get the same
     name, one part would be empty, or `out` has other settings.
@@ -69,6 +71,8 @@ def merge(
         beside = None if labels is None else path if not labels else labels[0 if shared else number]
         photos, pairs, alone = _pairs(path, beside, shared=shared)
         problems += alone
+        drawn = _sketches_beside(path, photos) if sketches else {}
+        counts["sketches"] += len(drawn)
         for name, partner in pairs:
             place = person_place(title, photos.prefix + name)
             places.add(place)
@@ -79,6 +83,8 @@ def merge(
             if partner is not None:
                 used.add(partner[1])
                 sides.append((f"{part}/labels/{base}{PurePosixPath(partner[1]).suffix}", partner))
+            if name in drawn:
+                sides.append((f"{part}/sketches/{base}{PurePosixPath(drawn[name][1]).suffix}", drawn[name]))
             for target, origin in sides:
                 if target in entries:
                     raise UserError(f"{photos.label(name)}: {target} is taken by another image", "rename one of them")
@@ -89,7 +95,10 @@ def merge(
     if not counts["train"] or not counts["test"]:
         problem = f"{counts['train']} faces to train and {counts['test']} to test"
         raise UserError(problem, _advice(sorted(places), share))
-    settings = settings_of({"photos": collections, "labels": labels}, share=share)
+    if sketches and not counts["sketches"]:
+        raise UserError("no sketches lie beside these photos", "leave --sketches out, or add a folder sketches/")
+    more = {"sketches": True} if sketches else {}
+    settings = settings_of({"photos": collections, "labels": labels}, share=share, **more)
     check_file(out, settings, overwrite=overwrite)
     write_zip(out, ((target, source.read(name)) for target, (source, name) in entries.items()))
     record_file(out, settings)
@@ -133,6 +142,17 @@ def label_maps(path: str | Path, *, alone: bool = True) -> ImageSource:
     if not alone or collection_photos(path).prefix:
         raise UserError(f"{path}: needs photos/ and labels/ in it", "see --labels, and prepare_data.py labels")
     return root
+
+
+def _sketches_beside(path: str | Path, photos: ImageSource) -> dict[str, tuple[ImageSource, str]]:
+    """Photo -> its sketch, of a folder or zip with photos/ and sketches/; empty where there are none."""
+    try:
+        _, others, kind = two_kinds(path)
+    except UserError:
+        return {}
+    if kind != "sketches":
+        return {}
+    return {photo: (others, sketch) for sketch, photo in match_names(others.names, photos.names).pairs}
 
 
 Pair = tuple[str, tuple[ImageSource, str] | None]

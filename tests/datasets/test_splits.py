@@ -165,6 +165,23 @@ def test_label_maps_come_along(tmp_path: Path) -> None:
     assert sorted(root.test_target.names) == sorted(f"b_{k}.png" for k in held_out)
 
 
+def test_the_sketches_that_some_photos_have_come_along(tmp_path: Path) -> None:
+    """And train beside those that are drawn of the other photos."""
+    a = collection(tmp_path / "a.zip", [f"{k}" for k in range(40)])
+    for kind, make in (("photos", photo), ("sketches", drawing)):
+        fill_folder(tmp_path / "b" / kind, [f"{k}.png" for k in range(40)], lambda k, make=make: make(k, 64))
+    command = ["merge", "--photos", str(a), str(tmp_path / "b"), "--out", str(tmp_path / "all.zip"), "--held_out=0.2"]
+    assert main([*command, "--sketches"]) == 0
+    sketch = get_task("celebs_sketch_to_face")
+    root = open_data_root(tmp_path / "all.zip", sketch)
+    assert root.train_source and root.test_source
+    assert len(root.train_source) + len(root.test_source) == 40 and len(root.train_target) + len(root.test_target) == 80
+    pairs = PairedImages(sketch, root.train_source, root.train_target, size=16, draw_missing=True)
+    assert len(pairs) == len(root.train_target)
+    assert {name for name, _ in pairs.pairs} == {"", *root.train_source.names}
+    assert "no sketches lie beside" in refused(lambda: main(["merge", "--photos", str(a), "--sketches", *command[4:]]))
+
+
 def test_merging_that_cannot_work_says_so(tmp_path: Path) -> None:
     a = collection(tmp_path / "a.zip", ["1", "2"])
     for arguments, wanted in (
