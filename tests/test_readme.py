@@ -6,7 +6,9 @@ stopped. What the text calls yours (`my_sketches/`, `raw/`, ...) is made up firs
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import importlib
 import os
 import re
 import shlex
@@ -23,7 +25,9 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from tiny_models import fill_folder, photo, save_tiny
+from tiny_models import fill_folder, photo, save_tiny, tiny_psp
+
+from psp.weights.save import psp_state, save_torch
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "pretrained/*.md", "examples/*.md")
@@ -63,6 +67,16 @@ def test_every_command_can_be_run_here() -> None:
     assert list(commands("```\na --b\n\nc  # d: e [server]\n```\n```python\nf\n```\n")) == [
         Command("", "a --b"), Command("", "c", "server"), Command("python", "f\n")
     ]  # fmt: skip
+
+
+def test_what_is_imported_is_there() -> None:
+    blocks = [command for page in RUN for command in commands((ROOT / page).read_text(encoding="utf-8"))]
+    lines = [node for block in blocks if block.language == "python" for node in ast.walk(ast.parse(block.text))]
+    imports = [node for node in lines if isinstance(node, ast.ImportFrom)]
+    for node in imports:
+        module = importlib.import_module(node.module or "")
+        assert {name.name for name in node.names} <= set(dir(module)), node.module
+    assert len(imports) >= 3
 
 
 def test_links_lead_somewhere() -> None:
@@ -113,6 +127,10 @@ def checkout(tmp_path: Path) -> Path:
     fill_folder(parts, ["00000_skin.png", "00000_hair.png"], mask)
     save_tiny(here / "psp_celebs_sketch_to_face.pt")
     save_tiny(here / "psp_celebs_seg_to_face.pt", "celebs_seg_to_face", size=1024)
+    sketches, maps = tiny_psp(), tiny_psp("celebs_seg_to_face")
+    maps.latent_avg = sketches.latent_avg  # in front of the same generator
+    save_torch(psp_state(sketches), here / "my_sketches.pt")
+    save_torch(psp_state(maps), here / "my_labels.pt")
     bundled = [sys.executable, "scripts/convert_checkpoint.py", "celebs_sketch_to_face", "my_model.safetensors"]
     subprocess.run(bundled, cwd=here, check=True, capture_output=True)
     return here
