@@ -77,7 +77,7 @@ def test_faces(joint: Path) -> None:
 
 
 def test_encoders(root: Path, faces: Path, joint: Path, tmp_path: Path) -> None:
-    """The sketch encoder in front of the first run's generator, then the label encoder, which starts from it."""
+    """In front of the first run's generator, and starting from its sketch encoder."""
     before = joint / "checkpoints" / "best_model.pt"
     for name in ("sketch_encoder", "label_encoder"):
         own = {"--data_root": str(faces), "--exp_dir": str(tmp_path / name)}
@@ -85,6 +85,5 @@ def test_encoders(root: Path, faces: Path, joint: Path, tmp_path: Path) -> None:
         run(root, "scripts/train.py", *own_options(root / "pretrained" / "recipes" / f"{name}.yaml", own))
         (start, end), train = records(tmp_path / name, "val"), records(tmp_path / name, "train")
         assert end["loss"] < start["loss"] and train[-1]["loss_code"] < train[0]["loss_code"]
-        before = tmp_path / name / "checkpoints" / "best_model.pt"
-        model = load_model(before)
+        model = load_model(tmp_path / name / "checkpoints" / "best_model.pt")
         assert model.style_bank is not None and model.photo_encoder is not None
