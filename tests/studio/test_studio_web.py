@@ -22,6 +22,7 @@ from tiny_models import drawing, labels, photo, save_tiny, save_tiny_codes
 
 from psp.commands import web
 from psp.export.check import Difference
+from psp.images.drawn import drawn
 from psp.images.labels import COLOURS, palette_image
 from psp.images.preprocess import described_pixels
 from psp.models.mixing import mix, seeded_noise
@@ -52,6 +53,26 @@ def transparent() -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def on_paper(width: int, height: int, seed: int) -> Image.Image:
+    """A drawing on grey paper, lit from one side, with grain and a soft shadow."""
+    random = np.random.default_rng(seed)
+    ink = np.asarray(drawing(seed, 256).resize((width, height), Image.Resampling.BICUBIC), np.float32) / 255
+    down, across = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    light = 205 - 70 * across - 20 * down - 40 * np.exp(-((across - 0.7) ** 2 + (down - 0.3) ** 2) / 0.02)
+    return Image.fromarray(np.clip(light * (0.3 + 0.7 * ink) + random.normal(0, 2, ink.shape), 0, 255).astype(np.uint8))
+
+
+PAPER = [on_paper(300, 300, 1), on_paper(640, 480, 2), on_paper(900, 1203, 3), Image.new("L", (200, 200), 150)]
+EXAMPLES = ROOT / "examples"
+PHOTOS = [Image.open(path).convert("RGB") for path in sorted((EXAMPLES / "photos").glob("*.jpg"))[:4]]
+TOLD_APART = [
+    *PAPER[:3],
+    *(Image.open(path) for folder in ("sketches", "drawn") for path in sorted((EXAMPLES / folder).glob("*.*"))[:3]),
+    Image.fromarray(255 - np.asarray(drawing(3, 256))),
+    *PHOTOS,
+    PHOTOS[0].convert("L"),
+    PHOTOS[1].resize((90, 90)),
+]
 SKETCHES = [
     drawing(0, 256),
     drawing(1, 301),
@@ -109,10 +130,11 @@ def answers(tmp_path_factory: pytest.TempPathFactory, model: PspModel, codes: to
             "styles": codes[1].flatten().tolist(),
         },
         "sketches": [put(f"sketch{k}", image) for k, image in enumerate(SKETCHES)],
+        "paper": [put(f"paper{k}", image) for k, image in enumerate(PAPER)],
         "maps": [
             put(f"map{k}", image) for k, image in enumerate((palette_image(np.asarray(labels(3, 320))), photo(1)))
         ],
-        "photos": [put(f"photo{k}", image) for k, image in enumerate((photo(2), drawing(6)))],
+        "drawn": [put(f"drawn{k}", image) for k, image in enumerate(TOLD_APART)],
         "seeds": SEEDS,
         "colours": [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in COLOURS],
     }
@@ -137,10 +159,24 @@ def test_drawings_are_prepared_to_the_bit(answers: dict[str, Any]) -> None:
     assert notes == {"", "stretched", "letterboxed", "light on dark inverted", "thin lines kept"}
 
 
+def test_photographed_paper_becomes_white(answers: dict[str, Any]) -> None:
+    for image, (text, said) in zip(PAPER, answers["paper"], strict=True):
+        pixels, steps = described_pixels(image, get_task("celebs_sketch_to_face"))
+        assert said == ", ".join(steps) and "paper made white" in steps
+        difference = np.abs(pixels_of(text).astype(int) - pixels)
+        assert difference.max() <= 1 and difference.mean() < 0.02
+
+
 def test_label_maps_are_prepared_to_the_bit_and_others_are_none(answers: dict[str, Any]) -> None:
     ids, _ = described_pixels(palette_image(np.asarray(labels(3, 320))), get_task("celebs_seg_to_face"))
     np.testing.assert_array_equal(pixels_of(answers["maps"][0]), ids)
-    assert answers["maps"][1] is None and answers["photos"] == [True, False]
+    assert answers["maps"][1] is None
+
+
+def test_drawings_and_photos_are_told_apart_as_on_the_server(answers: dict[str, Any]) -> None:
+    wanted = [drawn(image) for image in TOLD_APART]
+    np.testing.assert_allclose(answers["drawn"], wanted, atol=0.01)
+    assert sum(value > 0 for value in wanted) == len(PAPER[:3]) + 7 and sum(value < 0 for value in wanted) == 6
 
 
 def test_seeds_give_the_noise_of_the_server(answers: dict[str, Any]) -> None:

@@ -3,8 +3,9 @@ import { readFileSync } from 'node:fs';
 import { base64Of } from './static/bytes.js';
 import { between, fromNpy, mixed, toNpy } from './static/codes.js';
 import { noise, sha256, twister } from './static/noise.js';
+import { drawn } from './static/drawn.js';
 import { CodeSpace } from './static/space.js';
-import { labelNumbers, labelPixels, looksLikePhoto, sketchPixels } from './static/pictures.js';
+import { labelNumbers, labelPixels, sketchPixels } from './static/pictures.js';
 
 const cases = JSON.parse(readFileSync('cases.json'));
 const picture = ({ name, width, height }) => ({ width, height, data: new Uint8ClampedArray(readFileSync(name)) });
@@ -15,8 +16,9 @@ const space = new CodeSpace(known, new Uint8Array(readFileSync('space.npy')), di
 const [own, random] = [Float32Array.from(codes), Float32Array.from(styles)];
 console.log(JSON.stringify({
   sketches: cases.sketches.map((one) => { const { pixels, notes } = sketchPixels(picture(one)); return [base64Of(pixels), notes.join(', ')]; }),
+  paper: cases.paper.map((one) => { const { pixels, notes } = sketchPixels(picture(one)); return [base64Of(pixels), notes.join(', ')]; }),
   maps: cases.maps.map((one) => { const ids = labelNumbers(picture(one), cases.colours); return ids && base64Of(labelPixels(ids)); }),
-  photos: cases.photos.map((one) => looksLikePhoto(picture(one))),
+  drawn: cases.drawn.map((one) => drawn(picture(one))),
   noise: cases.seeds.map((seed) => [...noise(seed, 256)]),
   digest: [...sha256('abc')],
   twisted: [...twister(5489, 10000).slice(-1)],

@@ -117,7 +117,8 @@ export class Importer {
     this.hooks.show(made.kind, await loadImage(pngUrl(made.png)), made.png);
     const readings = READINGS[made.kind] ?? [];
     const select = $('source-reading').querySelector('select');
-    const offered = made.kind === 'labels' && !this.about.parser ? readings.filter((name) => name === 'map') : readings;
+    const photos = made.kind === 'labels' ? this.about.parser : this.about.sketch_styles.length;
+    const offered = photos ? readings : readings.filter((name) => name !== 'photo');
     select.replaceChildren(...offered.map((name) => make('option', { value: name }, t(`read.${name}`))));
     select.value = made.read_as;
     $('source-reading').hidden = offered.length < 2;

@@ -87,7 +87,7 @@ export async function post(path, values, signal) {
     return { model: model.id, device, seconds: { waiting: 0, loading: 0, network: seconds }, pictures: result };
   }
   const { result } = await ask('prepare', { kind, image: values.image, prefer: values.prefer, colours: model.colours }, signal);
-  return { size: 256, ...result };
+  return { size: 256, sure: true, ...result };
 }
 
 const code = (base64) => new Blob([bytesOf(base64)]);

@@ -1,6 +1,10 @@
-// Pixels become what networks take, as psp/images/preprocess.py does it, to the bit. Knows nothing of canvases.
+// Pixels become what networks take, as psp/images/preprocess.py does it, to the bit but for photographed paper. Knows nothing of canvases.
 //
 // A picture is {width, height, data}: RGBA, or one byte a pixel where it is said to be grey or label numbers.
+import { histogram, percentile, ranked, roundHalfEven } from './numbers.js';
+import { flattened, hasWhiteGround } from './paper.js';
+import { resized } from './resize.js';
+
 export const SIDE = 256;
 const DARK = 96;
 
@@ -17,26 +21,6 @@ export function toGrey({ width, height, data }) {
     grey[k] = on(data[4 * k]) * 19595 + on(data[4 * k + 1]) * 38470 + on(data[4 * k + 2]) * 7471 + 0x8000 >> 16;
   }
   return { width, height, data: grey };
-}
-
-/** How many of each value there are. */
-function histogram(values) {
-  const counts = new Uint32Array(256);
-  for (const value of values) counts[value] += 1;
-  return counts;
-}
-
-/** The value of a rank (0 is the smallest) of a histogram. */
-function ranked(counts, rank) {
-  for (let value = 0, sum = 0; value < 256; value += 1) if ((sum += counts[value]) > rank) return value;
-  return 255;
-}
-
-/** numpy's percentile, which goes between two values in proportion. */
-function percentile(counts, size, share) {
-  const at = share * (size - 1);
-  const low = ranked(counts, Math.floor(at));
-  return low + (ranked(counts, Math.ceil(at)) - low) * (at % 1);
 }
 
 /** Light lines on a dark ground. */
@@ -75,44 +59,7 @@ function thickened(image) {
   return { width, height, data };
 }
 
-/** Python's round. */
-const roundHalfEven = (x) => (Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x));
-
-/** For every pixel of a row that becomes `to` long: its first source and the whole-number weights of Pillow's bilinear. */
-function taps(from, to) {
-  const scale = from / to;
-  const support = Math.max(scale, 1);
-  return Array.from({ length: to }, (_, x) => {
-    const centre = (x + 0.5) * scale;
-    const first = Math.max(0, Math.trunc(centre - support + 0.5));
-    const last = Math.min(from, Math.trunc(centre + support + 0.5));
-    const weights = Array.from({ length: last - first }, (_, k) => Math.max(0, 1 - Math.abs((k + first - centre + 0.5) * (1 / support))));
-    const sum = weights.reduce((a, b) => a + b, 0);
-    return { first, weights: weights.map((weight) => Math.trunc(0.5 + weight / sum * (1 << 22))) };
-  });
-}
-
-/** A grey picture in another size: Image.resize(size, BILINEAR). */
-export function resized(image, width, height) {
-  if (image.width === width && image.height === height) return image;
-  let { data } = image;
-  const along = (rows, from, to, at, step) => {
-    const made = new Uint8Array(rows * to);
-    taps(from, to).forEach(({ first, weights }, x) => {
-      for (let row = 0; row < rows; row += 1) {
-        let sum = 1 << 21;
-        for (let k = 0; k < weights.length; k += 1) sum += weights[k] * data[at(row, first + k)];
-        made[step(row, x)] = Math.max(0, Math.min(255, sum >> 22));
-      }
-    });
-    return made;
-  };
-  if (image.width !== width) data = along(image.height, image.width, width, (row, x) => row * image.width + x, (row, x) => row * width + x);
-  if (image.height !== height) data = along(width, image.height, height, (x, row) => row * width + x, (x, row) => row * width + x);
-  return { width, height, data };
-}
-
-/** A drawing (RGBA) -> {pixels [256 * 256] grey with white as 255, notes}. Photographed paper stays as it is. */
+/** A drawing (RGBA) -> {pixels [256 * 256] grey with white as 255, notes}: psp/images/sketch_cleanup.py. */
 export function sketchPixels(picture) {
   let image = toGrey(picture);
   const notes = [];
@@ -121,6 +68,10 @@ export function sketchPixels(picture) {
   if (lightOnDark(image)) {
     image = { ...image, data: image.data.map((value) => 255 - value) };
     notes.push('light on dark inverted');
+  }
+  if (!hasWhiteGround(image)) {
+    image = flattened(image);
+    notes.push('paper made white');
   }
   if (fades(image)) {
     image = thickened(image);
@@ -158,11 +109,4 @@ export function labelPixels({ width, height, data }) {
     const [x, y] = [k % SIDE, Math.trunc(k / SIDE)];
     return data[(top + Math.trunc((y + 0.5) * h / SIDE)) * width + left + Math.trunc((x + 0.5) * w / SIDE)];
   });
-}
-
-/** Whether a picture has colours of its own, as photos have and paper has not. */
-export function looksLikePhoto({ data }) {
-  let sum = 0;
-  for (let k = 0; k < data.length; k += 4) sum += Math.max(data[k], data[k + 1], data[k + 2]) - Math.min(data[k], data[k + 1], data[k + 2]);
-  return sum / (data.length / 4) > 16;
 }

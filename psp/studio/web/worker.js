@@ -3,7 +3,8 @@ import * as ort from './ort/ort.wasm.min.mjs';
 import { base64Of } from './bytes.js';
 import { between, fromNpy, mixed, toNpy } from './codes.js';
 import { noise } from './noise.js';
-import { SIDE, labelNumbers, labelPixels, looksLikePhoto, sketchPixels } from './pictures.js';
+import { DOUBT, drawn } from './drawn.js';
+import { SIDE, labelNumbers, labelPixels, sketchPixels } from './pictures.js';
 import { palettePng } from './png.js';
 import { CodeSpace } from './space.js';
 
@@ -159,7 +160,8 @@ const handlers = {
       return { kind: 'labels', read_as: 'map', notes: [], png: base64Of(new Uint8Array(await blob.arrayBuffer())) };
     }
     if (kind === 'labels') throw new Refused('The picture is no label map: it has other colours.');
-    if (looksLikePhoto(picture)) throw new Refused('This looks like a photo; without a server only drawings and label maps can be opened.', 422);
+    const likely = kind === 'open' ? drawn(picture) : 1;
+    if (likely < -DOUBT) throw new Refused('This looks like a photo; without a server only drawings and label maps can be opened.', 422);
     const { pixels, notes } = sketchPixels(picture);
     return { kind: 'sketch', read_as: 'drawing', notes, png: await greyPng(pixels) };
   },
