@@ -23,8 +23,10 @@ from tiny_browser import Studio, browser, needs_chromium, oval  # noqa: F401
 
 from psp.commands import web
 from psp.errors import UserError
+from psp.images.preprocess import described_pixels
 from psp.studio.models import Ask
 from psp.studio.psp_model import PspModel
+from psp.tasks import get_task
 from psp.weights.load import load_model
 
 pytestmark = [pytest.mark.browser, needs_chromium, pytest.mark.timeout(1800)]
@@ -136,6 +138,20 @@ def test_a_photo_is_refused_in_one_sentence(page: Studio, root: Path) -> None:
     page.page.wait_for_function("() => document.querySelector('.toast:last-child p').textContent.includes('photo')")
     assert "only drawings and label maps" in page.toast()
     page.settle()
+
+
+def test_photographed_paper_becomes_a_drawing_on_white(page: Studio, root: Path, tmp_path: Path) -> None:
+    sketch = np.asarray(Image.open(root / "examples" / "drawn" / "simple_face.png").convert("L").resize((480, 480)))
+    light = np.linspace(0.85, 0.5, 480)
+    warm = np.stack([sketch * light * tint for tint in (1.0, 0.93, 0.78)], axis=-1).astype(np.uint8)
+    Image.fromarray(warm).save(tmp_path / "paper.png")
+    page.page.set_input_files("#file", str(tmp_path / "paper.png"))
+    page.page.wait_for_function("() => document.querySelector('#source-words').textContent.includes('paper.png')")
+    page.settle()
+    assert page.page.is_hidden("#source-reading")  # there is nothing else that it could be read as
+    shown = np.asarray(Image.open(io.BytesIO(saved_sketch(page))).convert("L")).astype(int)
+    wanted, steps = described_pixels(Image.fromarray(warm), get_task("celebs_sketch_to_face"))
+    assert steps == ["paper made white"] and np.abs(shown - wanted).mean() < 0.5
 
 
 def test_without_webassembly_the_page_says_so(browser: Any, static: tuple[str, Any]) -> None:  # noqa: F811
