@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +10,19 @@ import pytest
 import torch
 from PIL import Image
 
-from psp.training.methods.stylegan2.joint_losses import common_detail, eyes, feature_distance
-
-LEFT_EYE, RIGHT_EYE = 4, 5  # of CelebAMask-HQ's classes
+from psp.training.methods.stylegan2.joint_losses import EYES, MOUTH, boxes, common_detail, feature_distance
 
 
-def test_the_boxes_hold_the_eyes_of_aligned_faces(root: Path) -> None:
+@pytest.mark.parametrize(("parts", "shape", "classes"), [(EYES, (12, 9), (4, 5)), (MOUTH, (10, 18), (10, 11, 12))])
+def test_boxes_hold_the_parts_of_aligned_faces(
+    root: Path, parts: Sequence[tuple[float, float, float, float]], shape: tuple[int, int], classes: tuple[int, ...]
+) -> None:
     for path in sorted((root / "examples" / "labels").glob("*.png")):
-        labels = torch.from_numpy(np.array(Image.open(path).resize((128, 128), Image.Resampling.NEAREST)))
-        is_eye = ((labels == LEFT_EYE) | (labels == RIGHT_EYE)).float().expand(1, 3, 128, 128)
-        boxes = eyes(is_eye)
-        assert boxes.shape == (1, 3, 12, 9)  # two of 12x18 pixels, halved
-        assert float(4 * boxes.sum()) == float(is_eye.sum()) > 0, path.name
+        labels = np.array(Image.open(path).resize((128, 128), Image.Resampling.NEAREST))
+        inside = torch.from_numpy(np.isin(labels, classes)).float().expand(1, 3, 128, 128)
+        found = boxes(inside, parts)
+        assert found.shape[2:] == shape  # two boxes of 12x18 pixels, or one of 20x36, halved
+        assert float(4 * found.sum()) == float(inside.sum()) > 0, path.name
 
 
 def test_common_detail_is_the_share_that_all_images_have() -> None:

@@ -15,10 +15,10 @@ from psp.training.networks import Parsing
 
 POOL = 4  # px; colours are compared after means of 4x4 pixels, so that texture is not punished
 STATIC_SHARE = 0.015  # of fine detail is common to all photos, because faces are aligned
-EYES = ((0.47, 0.385), (0.47, 0.615))  # centres of the eyes (down, across) in FFHQ framing
-EYE_SIZE = (0.09, 0.14)  # height and width of the box around each
-EYE_POOL = 2  # px; a pupil is lost in means of 4x4, and without it some faces have white eyes
-EYE_LAMBDA = 0.3
+EYES = ((0.47, 0.385, 0.09, 0.14), (0.47, 0.615, 0.09, 0.14))  # centre (down, across), height, width in FFHQ framing
+MOUTH = ((0.745, 0.5, 0.16, 0.28),)
+PART_POOL = 2  # px; a pupil is lost in means of 4x4, and without it some faces have white eyes
+EYE_LAMBDA, MOUTH_LAMBDA = 0.3, 0.2
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def weighted_losses(
     terms = {
         "colour": F.l1_loss(F.avg_pool2d(fake[known], POOL), F.avg_pool2d(photos[known], POOL)),
         "lpips": options.lpips_lambda * losses.perceptual(fake[known], photos[known]).mean(),
-        "eyes": EYE_LAMBDA * F.l1_loss(eyes(fake[known]), eyes(photos[known])),
+        "eyes": EYE_LAMBDA * F.l1_loss(boxes(fake[known], EYES), boxes(photos[known], EYES)),
+        "mouth": MOUTH_LAMBDA * F.l1_loss(boxes(fake[known], MOUTH), boxes(photos[known], MOUTH)),
         "static": options.static_lambda * F.relu(common_detail(fake) - STATIC_SHARE),
     }
     faces = slice(0, rows.guided.stop) if rows.guided.stop else known
@@ -80,15 +81,15 @@ def feature_distance(maps: Sequence[Tensor], targets: Sequence[Tensor]) -> Tenso
     return torch.stack(distances).mean()
 
 
-def eyes(images: Tensor) -> Tensor:
-    """Both eyes of aligned images [B,3,S,S], one box above the other, as means of EYE_POOL pixels."""
+def boxes(images: Tensor, parts: Sequence[tuple[float, float, float, float]]) -> Tensor:
+    """Parts of one size of aligned images [B,3,S,S], one above the other, as means of PART_POOL pixels."""
     side = images.shape[-1]
-    height, width = (max(EYE_POOL, round(part * side)) for part in EYE_SIZE)
-    boxes = []
-    for down, across in EYES:
+    cut = []
+    for down, across, *size in parts:
+        height, width = (max(PART_POOL, round(part * side)) for part in size)
         top, left = round(down * side - height / 2), round(across * side - width / 2)
-        boxes.append(images[:, :, top : top + height, left : left + width])
-    return F.avg_pool2d(torch.cat(boxes, dim=2), EYE_POOL)
+        cut.append(images[:, :, top : top + height, left : left + width])
+    return F.avg_pool2d(torch.cat(cut, dim=2), PART_POOL)
 
 
 def common_detail(images: Tensor) -> Tensor:
