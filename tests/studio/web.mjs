@@ -14,9 +14,10 @@ const npy = toNpy(first, 3, 2);
 const { known, dim, codes, styles, edits, amount } = cases.space;
 const space = new CodeSpace(known, new Uint8Array(readFileSync('space.npy')), dim);
 const [own, random] = [Float32Array.from(codes), Float32Array.from(styles)];
+const prepared = (one) => { const { pixels, notes } = sketchPixels(picture(one)); return [base64Of(pixels), notes.join(', ')]; };
 console.log(JSON.stringify({
-  sketches: cases.sketches.map((one) => { const { pixels, notes } = sketchPixels(picture(one)); return [base64Of(pixels), notes.join(', ')]; }),
-  paper: cases.paper.map((one) => { const { pixels, notes } = sketchPixels(picture(one)); return [base64Of(pixels), notes.join(', ')]; }),
+  sketches: cases.sketches.map(prepared),
+  paper: cases.paper.map(prepared),
   maps: cases.maps.map((one) => { const ids = labelNumbers(picture(one), cases.colours); return ids && base64Of(labelPixels(ids)); }),
   drawn: cases.drawn.map((one) => drawn(picture(one))),
   noise: cases.seeds.map((seed) => [...noise(seed, 256)]),

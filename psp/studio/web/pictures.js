@@ -6,19 +6,21 @@ import { flattened, hasWhiteGround } from './paper.js';
 import { resized } from './resize.js';
 
 export const SIDE = 256;
-const DARK = 96;
+export const DARK = 96;
+
+/** A channel of a pixel that lies on white, as Pillow's alpha_composite rounds. */
+export function onWhite(value, alpha) {
+  if (alpha === 255) return value;
+  const sum = (value * alpha + 255 * (255 - alpha) + 128) * 128;
+  return (sum >> 8) + sum >> 15;
+}
 
 /** RGBA on white -> grey, as Pillow's alpha_composite and convert("L") round. */
 export function toGrey({ width, height, data }) {
   const grey = new Uint8Array(width * height);
   for (let k = 0; k < grey.length; k += 1) {
     const alpha = data[4 * k + 3];
-    const on = (value) => {
-      if (alpha === 255) return value;
-      const sum = (value * alpha + 255 * (255 - alpha) + 128) * 128;
-      return (sum >> 8) + sum >> 15;
-    };
-    grey[k] = on(data[4 * k]) * 19595 + on(data[4 * k + 1]) * 38470 + on(data[4 * k + 2]) * 7471 + 0x8000 >> 16;
+    grey[k] = onWhite(data[4 * k], alpha) * 19595 + onWhite(data[4 * k + 1], alpha) * 38470 + onWhite(data[4 * k + 2], alpha) * 7471 + 0x8000 >> 16;
   }
   return { width, height, data: grey };
 }
