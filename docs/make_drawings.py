@@ -1,10 +1,11 @@
-"""Seven crude drawings of examples/drawn, as people scribble them: python docs/make_drawings.py
+"""Seven crude drawings of examples/drawn, as people scribble them.
 
 Every drawing is a handful of lines through a few points, which the pen of the training sketches follows.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,6 +144,7 @@ def half_drawn() -> list[Line]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     for number, draw in enumerate((circle_and_dots, beard, bald, profile, glasses, long_hair, half_drawn)):
         pixels = render(draw(), HAND, STRAIGHT, np.random.default_rng(number), SIZE)
         Image.fromarray(pixels).save(OUT / f"{draw.__name__}.png")

@@ -1,4 +1,4 @@
-"""The sheets of docs/editing.md: python docs/make_editing.py [FILE of directions, where the bundled model has none]
+"""The sheets of docs/editing.md.
 
 editing_strips.webp: two examples along every direction. editing_follow.webp: the drawings, followed less and less.
 """
@@ -11,6 +11,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parent / "examples"
 sys.path.insert(0, str(HERE.parent))
+
+import argparse
 
 import torch
 from PIL import Image
@@ -55,4 +57,6 @@ def main(directions: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directions", nargs="?", help="file of directions, where the bundled model has none")
+    main(parser.parse_args().directions)

@@ -1,4 +1,4 @@
-"""The pictures of the studio in this folder: python docs/take_screenshots.py [http://localhost:5000]
+"""The pictures of the studio in this folder.
 
 Needs a running studio, Playwright and a Chromium (CHROMIUM=/path/to/it where it is not found).
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+import argparse
 import io
 from typing import Any
 
@@ -70,7 +71,9 @@ SHOTS = (
 
 
 def main() -> None:
-    address = sys.argv[1] if len(sys.argv) > 1 else "http://localhost:5000"
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("address", nargs="?", default="http://localhost:5000", help="of the studio")
+    address = parser.parse_args().address
     with chromium_browser() as chromium:
         for name, act, options in SHOTS:
             context = chromium.new_context(reduced_motion="reduce", **options)

@@ -85,7 +85,8 @@ def build_parser() -> Parser:
     labels.add_argument("--mirror", action="store_true", help=mirror)
     next(a for a in labels._actions if a.dest == "out").help = "folder or zip file for the results"
 
-    merge = commands.add_parser("merge", help="aligned faces of several folders or zips become one data root, a zip")
+    text = "aligned faces of several folders or zips become one data root, a zip"
+    merge = commands.add_parser("merge", help=text, description=text)
     paths: Any = {"nargs": "+", "metavar": "PATH", "help": "folders or zip files"}
     merge.add_argument("--photos", dest="collections", required=True, **paths)
     merge.add_argument("--out", required=True, type=Path, metavar="ZIP", help="gets train/ and test/; images unchanged")
@@ -100,7 +101,8 @@ def build_parser() -> Parser:
     held_out = "share of the people for test/, by a hash of their names"
     merge.add_argument("--held_out", dest="share", type=float, default=13 / 256, help=held_out)
 
-    weights = commands.add_parser("weights", help="how often train.py --sample_weights sees each photo, as JSON")
+    text = "how often train.py --sample_weights sees each photo, as JSON"
+    weights = commands.add_parser("weights", help=text, description=text)
     weights.add_argument("--photos", required=True, help="folder or zip file; of one with train/ in it, that part")
     weights.add_argument("--labels", help="label maps with the photos' names (default: those beside the photos)")
     weights.add_argument("--out", required=True, type=Path, metavar="JSON", help="file for the weights")

@@ -22,10 +22,12 @@ def build_parser(prog: str | None = None) -> Parser:
     add("source", metavar="IN", help="checkpoint of any method, model folder, or a bundled model's task")
     add("target", metavar="OUT", help="a file ending in .onnx; or a folder, for {encoder,mapping,generator}.onnx")
     add("--part", choices=PARTS, default="all", help="what goes into the file; all: from a drawing to faces")
-    add("--dtype", choices=("fp32", "fp16", "int8"), default="fp32", help="of stored weights; computed is in float32")
+    add(
+        "--dtype", choices=("fp32", "fp16", "int8"), default="fp32", help="of stored weights; computation is in float32"
+    )
     add("--dataset_type", choices=TASKS, help="where the file does not say what it was trained for")
     add("--direction", choices=DIRECTIONS, help="of a CycleGAN, which has two")
-    add("--seed", type=int, default=0, help="of what a pix2pix drops, which a file keeps for good")
+    add("--seed", type=int, default=0, help="of the dropout mask that a pix2pix's file stores")
     add("--licence", help="of the weights, for the file (default: where it is known)")
     add("--overwrite", action="store_true", help="replace files that are there")
     return parser

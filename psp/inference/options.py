@@ -109,8 +109,16 @@ def build_parser(*, mixing: bool, prog: str | None = None) -> Parser:
         layers = "none, or the fine layers with a --style flag"
     parser = Parser(f"{purpose} Without flags: the bundled model on the example images.", prog=prog)
     where = parser.add_argument_group("what and where").add_argument
-    where("--data_path", metavar="PATH", help="folder with sub-folders, zip file or one image (default: examples/...)")
-    where("--exp_dir", metavar="DIR", help="results folder (default: output/<task>, or <task>_2, ... without others)")
+    where(
+        "--data_path",
+        metavar="PATH",
+        help="folder with sub-folders, zip file or one image (default: the examples of the checkout)",
+    )
+    where(
+        "--exp_dir",
+        metavar="DIR",
+        help="results folder (default: the next free of output/<task>, output/<task>_2, ...)",
+    )
     where("--checkpoint_path", metavar="FILE", help="weights of any format, or a folder with them (default: bundled)")
     tasks = f"{', '.join(TASKS)}: where the checkpoint does not say it, or to pick a bundled model"
     where("--dataset_type", metavar="TASK", help=tasks)

@@ -43,8 +43,8 @@ class Config:
     )
     preset: Literal["small", "paper"] = option(
         "small",
-        "what is not given: small goes on from the bundled encoder where it fits, for as long as the data is worth and "
-        "hours at most; paper is pSp's, a new encoder and 500000 steps",
+        "of what is not given: small fine-tunes the bundled encoder where it fits, with a length by the data, "
+        "hours at most; paper trains a new encoder for pSp's 500000 steps",
         resumable=True,
     )
     seed: int = option(0, "everything random follows from it", allowed=SEED)
@@ -92,7 +92,7 @@ class Config:
     )
     jitter: bool = option(False, "enlarge training images by 286/256 and cut at random, as pix2pix does")
     sample_weights: str = place(
-        "", "JSON file: pattern of photos' names -> how often an epoch has them, see scripts/prepare_data.py weights"
+        "", "JSON file: pattern of photos' names -> their sampling weight, see scripts/prepare_data.py weights"
     )
 
     learning_rate: float = filled(

@@ -75,8 +75,8 @@ class PairedGanOptions(ImageGanOptions):
 class UnpairedGanOptions(ImageGanOptions):
     """Options of the methods that need no pairs."""
 
-    cycle_lambda: float = weight(10.0, "weight of the way there and back")
-    identity_lambda: float = weight(0.5, "weight, as a share of --cycle_lambda, of leaving targets alone")
+    cycle_lambda: float = weight(10.0, "weight of the cycle-consistency loss")
+    identity_lambda: float = weight(0.5, "weight, as a share of --cycle_lambda, of the identity-mapping loss")
     pool_size: int = option(50, "earlier images that the discriminators are shown again", allowed=NOT_NEGATIVE)
 
     def data(self, config: Config) -> DataSpec:

@@ -44,7 +44,7 @@ class Options(MethodOptions):
         "", "model_ir_se50.pth to start the encoder from, as pSp does, or the checkpoint of another task's encoder"
     )
     checkpoint_path: str = place("", "weights to start from (a pSp checkpoint or one of ours)")
-    from_scratch: bool = option(False, "a new encoder, also where the bundled one could be trained on", resumable=True)
+    from_scratch: bool = option(False, "a new encoder, also where the bundled one could be fine-tuned", resumable=True)
     train_decoder: bool = option(False, "train the generator as well")
     start_from_latent_avg: bool = option(True, "predict the difference to the average latent")
     learn_in_w: bool = option(False, "one style for all layers (encoder IntoW)")
@@ -95,7 +95,7 @@ class Options(MethodOptions):
     def defaults(cls, given: Mapping[str, Any], task: Task, *, examples: bool) -> dict[str, Any]:
         """The task's losses, unless one is given: who names one weight means pSp's defaults for the others.
 
-        What fits on a small machine teaches a new encoder little, so the bundled one is trained on, unless the flags
+        What fits on a small machine teaches a new encoder little, so the bundled one is fine-tuned, unless the flags
         name other weights or another encoder, or ask for a new one.
         """
         values: dict[str, Any] = {"exp_dir": f"experiments/{task.name}"}
@@ -168,7 +168,7 @@ def _continued(config: Config, options: Options) -> tuple[PSP, str]:
     if options.encoder_type not in ("", encoder_type):
         raise UserError(f"--encoder_type {options.encoder_type}, but {path} holds a {encoder_type}")
     if model.refines:
-        raise UserError(f"{path} is a ReStyle model, which cannot be trained on here, only used")
+        raise UserError(f"{path} is a ReStyle model, which cannot be fine-tuned here, only used")
     if options.learn_in_w and encoder_type != INTO_W:
         raise UserError(f"--learn_in_w, but {path} holds a {encoder_type}", "leave the flag out")
     if model.input_nc != task.input_nc:

@@ -85,7 +85,7 @@ class Options(MethodOptions):
         0.1, "with --guide: weight of what the face parser finds in the output (default: 0.1)", filled=True
     )
     static_lambda: float = weight(
-        1.0, "with --guide: weight of fine detail that all images have in common, against fixed patterns"
+        1.0, "with --guide: penalty on fine detail that all images have in common (fixed patterns)"
     )
 
     @classmethod
