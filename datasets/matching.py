@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -23,7 +24,7 @@ SAME_NAME = "with the same file name up to _sketch, _edges, _mask, _label and th
 
 def pair_key(name: str) -> tuple[str, str]:
     """(folder, stem without common suffixes): "a/7_edges.jpg" and "a/7.png" share ("a", "7")."""
-    path = PurePosixPath(name)
+    path = PurePosixPath(unicodedata.normalize("NFC", name))  # Macs write é as two characters
     stem = path.stem
     while (shorter := _SUFFIX.sub("", stem)) != stem:
         stem = shorter

@@ -168,7 +168,11 @@ class PairedImages(Dataset[tuple[Any, ...]]):
         file = self.label_of[name]
         image, label = self.labels.open(file), self.labels.label(file)
         ids = preprocess.label_ids(image, self.label_map, len(LABELS), label)
-        if image.width != image.height or photo_size[0] != photo_size[1]:
+        middle = image.width == image.height and preprocess.choose_fit(photo_size, "photo") == "crop"
+        if middle and self.fit not in ("auto", "crop"):
+            problem = f"{label}: a square label map, of the middle of a photo of {photo_size[0]}x{photo_size[1]}"
+            raise UserError(problem, "use --fit crop, or cut the photos first (prepare_data.py align)")
+        if image.width != image.height:
             way = preprocess.choose_fit(photo_size, "photo", self.fit)
             square = preprocess.make_square(Image.fromarray(ids), self.target_size, way, Image.Resampling.NEAREST)
             ids = np.asarray(square)
@@ -227,6 +231,8 @@ class PairedImages(Dataset[tuple[Any, ...]]):
             return self.fit
         if preprocess.choose_fit(target_size, "photo") == "stretch":
             return "stretch"
+        if self.task.source == "labels" and source_size[0] == source_size[1]:
+            return "crop"  # as prepare_data.py labels makes them
         across, down = source_size[0] * target_size[1], source_size[1] * target_size[0]
         return "crop" if abs(across - down) <= 0.02 * across else "stretch"
 

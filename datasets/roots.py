@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from datasets.matching import SAME_NAME, match_names, pair_key
+from datasets.matching import SAME_NAME, few, match_names, pair_key
 from psp.errors import UserError
 from psp.files import name_number
 from psp.images.sources import ImageSource, open_source
@@ -19,7 +21,9 @@ LABELS = (
     "labels", "label", "masks", "mask", "segmentation", "segmentations", "seg", "celebamask-hq-mask", "parsing",
     "sources", "source", "a",
 )  # fmt: skip
-TRAIN, TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
+TRAIN, VALIDATION = ("train", "training"), ("val", "valid", "validation")
+TEST = ("test", "testing", *VALIDATION)
+EITHER = {"a", "b"}  # folders of CycleGAN's layout, where nothing else lies beside them
 TEST_SHARE = 0.05
 ENOUGH = 4  # test pairs of a small set, by which the best checkpoint can be chosen; fewer only below 40
 
@@ -40,18 +44,19 @@ class DataRoot:
     test_labels: ImageSource | None = None
 
 
-def open_data_root(path: str | Path, task: Task, *, paired: bool = True) -> DataRoot:
+def open_data_root(path: str | Path, task: Task, *, paired: bool = True, to_choose: bool = False) -> DataRoot:
     """Find the two kinds of images below `path` and the split into train and test.
 
     Sub-folders are named by `task.source_dir` and `task.target_dir` or a common alias, in either case. Without train/
     and test/ about TEST_SHARE of the pairs, at least four of 40 and one of two, become the test set, chosen by a hash
-    of their stems: the same pair is on the same side wherever and however often this is run. Not `paired`: the names
-    need not match, and each side is split on its own. Raises UserError naming what is there.
+    of their names: the same pair is on the same side wherever and however often this is run. Not `paired`: the names
+    need not match, and each side is split on its own. to_choose: checkpoints are chosen by the test part, so that is
+    val/ where there is one besides test/. Raises UserError naming what is there.
     """
     root = open_source(path)
     notes: list[str] = []
     folders = _below_wrapper(root)
-    train, test = _find(folders, TRAIN), _find(folders, TEST)
+    train, test = _find(folders, TRAIN), _find(folders, (*VALIDATION, *TEST) if to_choose else TEST)
     if train is None:
         return _split(*_sides(root, task, path, notes), notes, paired)
     source, target, labels = _sides(root.under(train), task, f"{path}/{train}", notes)
@@ -73,13 +78,33 @@ def open_pair_folders(path: str | Path, task: Task) -> tuple[ImageSource | None,
 def two_kinds(path: str | Path) -> tuple[ImageSource, ImageSource, str]:
     """Photos, what belongs to them, and whether that is "sketches" or "labels", of a folder or zip without split."""
     root = open_source(path)
+    if (found := _two_kinds(root)) is not None:
+        return found
+    found_there = _listed(_below_wrapper(root))
+    raise UserError(f"{path}: needs photos/ and sketches/ or labels/ in it, found {found_there}", "see --root")
+
+
+def photos_alone(path: str | Path) -> ImageSource:
+    """The photos of a folder or zip, without the sketches or label maps that may lie beside them.
+
+    UserError: these lie in train/ and test/.
+    """
+    root = open_source(path)
+    train = _find(_below_wrapper(root), TRAIN)
+    if train is not None and _two_kinds(root.under(train)) is not None:
+        raise UserError(f"{path}: is divided into train/ and test/", f"give a part, as in {path}/{train}/photos")
+    found = _two_kinds(root)
+    return root if found is None else found[0]
+
+
+def _two_kinds(root: ImageSource) -> tuple[ImageSource, ImageSource, str] | None:
     folders = _below_wrapper(root)
     photos = _find(folders, PHOTOS)
     for kind, names in (("sketches", SKETCHES), ("labels", LABELS)):
         other = _find([f for f in folders if f != photos], names)
         if photos and other:
             return root.under(photos), root.under(other), kind
-    raise UserError(f"{path}: needs photos/ and sketches/ or labels/ in it, found {_listed(folders)}", "see --root")
+    return None
 
 
 def train_part(path: str | Path) -> tuple[ImageSource, ImageSource | None] | None:
@@ -125,7 +150,10 @@ def _below_wrapper(root: ImageSource) -> list[str]:
 
 
 def _find(folders: list[str], names: tuple[str, ...]) -> str | None:
-    return next((folder for name in names for folder in folders if _last(folder) == name), None)
+    """The folder of the first name that there is; people called a, b and c are no sketches and photos."""
+    alone = {_last(folder) for folder in folders} <= EITHER
+    known = [name for name in names if alone or name not in EITHER]
+    return next((folder for name in known for folder in folders if _last(folder) == name), None)
 
 
 def _sides(
@@ -139,17 +167,39 @@ def _sides(
     target = _find(folders, (task.target_dir.lower(), *PHOTOS))
     source = _find([f for f in folders if f != target], aliases)
     photos_alone = source is None and (target is not None or _holds_only_images(folders))
+    if target is not None:
+        known = {*PHOTOS, *SKETCHES, *LABELS, *TRAIN, *TEST} - EITHER
+        unused = [folder for folder in folders if folder not in (source, target) and _last(folder) not in known]
+        notes += [f"not used, as their names say nothing: {', '.join(unused)}"] if unused else []
     if task.source == "sketch" and photos_alone:
         notes.append("no sketches there: they are drawn from the photos on the fly")
+        _look_like_photos(root.under(target or ""), where, notes)
     elif task.source == "photo" and target is None and not _holds_only_images(folders):
         raise UserError(f"{where}: no folder {task.target_dir!r} in it, found {_listed(folders)}", "see --data_root")
     elif task.source != "photo" and (target is None or source is None):
         raise UserError(
             f"{where}: task {task.name} needs the folders {task.source_dir!r} and {task.target_dir!r}, "
             f"found {_listed(folders)}",
-            "see --data_root",
+            "make label maps of the part masks with scripts/prepare_data.py masks"
+            if any(_last(folder).endswith("mask-anno") for folder in folders)
+            else "see --data_root",
         )
     return root.under(source) if source else None, root.under(target or ""), labels_beside(root, folders)
+
+
+def _look_like_photos(photos: ImageSource, where: str | Path, notes: list[str]) -> None:
+    """UserError where many files of one folder are two of a kind, as 7_photo and 7_sketch; a note on pix2pix's A|B."""
+    stems = Counter(pair_key(name) for name in photos.names)
+    twice = [name for name in photos.names if stems[pair_key(name)] > 1]
+    if len(twice) > len(photos) / 2 and len({PurePosixPath(name).stem for name in twice}) > len(twice) / 2:
+        raise UserError(
+            f"{where}: most images come in pairs of one name ({few(twice[:2])})",
+            "put the sketches into a folder sketches/ and the photos into photos/ beside it",
+        )
+    with contextlib.suppress(UserError):  # named when it is its turn
+        size = photos.open(photos.names[0]).size
+        if size[0] == 2 * size[1]:
+            notes.append("the photos are twice as wide as high: if they are sketch and photo in one, cut them apart")
 
 
 def _holds_only_images(folders: list[str]) -> bool:
@@ -174,8 +224,12 @@ def _split(
             f"at least 2 are needed, {SAME_NAME} (--data_root)",
         )
 
+    stems = Counter(pair_key(photo)[1] for _, photo in pairs)
+    repeated = max(stems.values()) > 1  # person_1/face.jpg, person_2/face.jpg: then the folder counts as well
+
     def place(pair: tuple[str, str]) -> float:
-        return name_number(pair_key(pair[1])[1]) / 2**64
+        folder, stem = pair_key(pair[1])
+        return name_number(f"{folder}/{stem}" if repeated else stem) / 2**64
 
     n_below = sum(place(pair) < TEST_SHARE for pair in pairs)
     n_test = min(max(1, n_below, min(len(pairs) // 10, ENOUGH)), len(pairs) - 1)

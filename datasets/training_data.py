@@ -23,7 +23,7 @@ def open_data(config: Config, spec: DataSpec) -> tuple[PairedImages, PairedImage
     """
     task = spec.task
     images = PairedImages if spec.paired else UnpairedImages
-    root = open_data_root(config.data_root, task, paired=spec.paired)
+    root = open_data_root(config.data_root, task, paired=spec.paired, to_choose=True)
     beside = task.source != "labels"  # whether label maps are something beside the pairs
     common: dict[str, Any] = {
         "size": spec.size,

@@ -15,9 +15,9 @@ from datasets.matching import match_names, pair_key
 from datasets.prepare.celebamask import find_parts, photo_names, read_split
 from datasets.prepare.jobs import align_one, merge_one, sketch_one
 from datasets.prepare.parallel import run_jobs, summary
-from datasets.prepare.records import Settings, settings_of, since_when
+from datasets.prepare.records import Settings, settings_of, since_when, without_results
 from datasets.prepare.splits import read_name_split
-from datasets.roots import two_kinds
+from datasets.roots import photos_alone, two_kinds
 from datasets.sketches import DRAWING, check_style
 from psp.errors import UserError
 from psp.files import make_folder
@@ -66,7 +66,7 @@ def align(
     if root:
         source, partner, folder = two_kinds(root)
     else:
-        source = open_source(photos or "")
+        source = without_results(photos_alone(photos or ""), out)
         if sketches or labels:
             partner, folder = open_source(sketches or labels or ""), "sketches" if sketches else "labels"
     kind = "labels" if folder == "labels" else "sketch"
@@ -171,7 +171,7 @@ def draw_sketches(
         raise UserError(f"--labels is for --style {DRAWING}", f"--style {style} needs no label maps")
     if "/" in suffix or os.sep in suffix:
         raise UserError(f"suffix {suffix!r} contains a folder separator", "--suffix takes for instance _edges")
-    source = open_source(photos)
+    source = without_results(photos_alone(photos), out)
     maps = open_source(labels) if labels else None
     pairs, problems = _pairs(source, maps, "label", flag="--labels")
     targets = [_result(out, name, f"{suffix}.{extension}") for _, name in pairs]

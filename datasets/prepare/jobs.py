@@ -20,8 +20,8 @@ from datasets.prepare.records import is_kept
 from datasets.sketches import DRAWING, STYLES, sketch_from_photo
 from psp.errors import UserError
 from psp.files import name_number
-from psp.images.decode import to_numbers, to_rgb
-from psp.images.labels import LABELS, decode_colours, get_label_map, palette_image
+from psp.images.decode import to_rgb
+from psp.images.labels import LABELS, decode_colours, get_label_map, label_numbers, palette_image
 from psp.images.output import save_image
 from psp.images.preprocess import label_ids
 from psp.images.sources import ImageSource
@@ -67,9 +67,10 @@ def align_one(
 
 
 def _label_numbers(image: Image.Image, name: str) -> Image.Image:
-    """A label image of ids or colours as grey ids: the numbers of palettes are kept, colours decoded."""
-    numbers, coloured = to_numbers(image)
-    ids = decode_colours(numbers, get_label_map("celebamask"), name) if coloured else numbers
+    """A label image of ids or colours as grey ids."""
+    label_map = get_label_map("celebamask")
+    numbers, coloured = label_numbers(image, label_map)
+    ids = decode_colours(numbers, label_map, name) if coloured else numbers
     if int(ids.max(initial=0)) > 255:
         raise UserError(f"{name}: label id {int(ids.max())} is above 255")
     return Image.fromarray(ids.astype(np.uint8))

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datasets.prepare.merging import collection_photos, write_zip
+from datasets.prepare.merging import write_zip
 from datasets.prepare.parallel import run_jobs, summary
-from datasets.prepare.records import is_kept, record_of, settings_of, since_when
+from datasets.prepare.records import is_kept, record_of, settings_of, since_when, without_results
+from datasets.roots import photos_alone
 from psp.errors import UserError
 from psp.images.labels import palette_image
 from psp.images.output import save_image
@@ -39,7 +40,7 @@ def label_photos(
     Returns what was made in words, and a line per failure. UserError: nothing to read, two results of one name, maps of
     other settings in `out`.
     """
-    source = collection_photos(photos)
+    source = without_results(photos_alone(photos), out)
     packed = out.suffix.lower() == ".zip"
     folder = out.with_name(f"{out.name}.parts") if packed else out
     map_names = {name: str(PurePosixPath(name).with_suffix(".png")) for name in source.names}

@@ -7,13 +7,13 @@ import math
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from datasets.matching import match_names
 from datasets.prepare.records import check_file, record_file, settings_of
-from datasets.roots import labels_beside, two_kinds
+from datasets.roots import labels_beside, photos_alone, two_kinds
 from psp.errors import UserError
 from psp.files import atomic_open, name_number
 from psp.images.sources import ImageSource, open_source
@@ -73,12 +73,13 @@ def merge(
         problems += alone
         drawn = _sketches_beside(path, photos) if sketches else {}
         counts["sketches"] += len(drawn)
+        stem_of = _stems(photos.names)
         for name, partner in pairs:
             place = person_place(title, photos.prefix + name)
             places.add(place)
             part = "test" if place < share else "train"
             counts[part] += 1
-            base = f"{title}_{PurePosixPath(name).stem}"
+            base = f"{title}_{stem_of(name)}"
             sides = [(f"{part}/photos/{base}{PurePosixPath(name).suffix}", (photos, name))]
             if partner is not None:
                 used.add(partner[1])
@@ -122,12 +123,11 @@ def _advice(places: list[float], share: float) -> str:
     return f"--held_out {math.floor(low * 10**digits + 1) / 10**digits:.{digits}g} would divide them"
 
 
-def collection_photos(path: str | Path) -> ImageSource:
-    """The photos of a folder or zip, without the sketches or label maps that may lie beside them."""
-    try:
-        return two_kinds(path)[0]
-    except UserError:
-        return open_source(path)
+def _stems(names: Sequence[str]) -> Callable[[str], str]:
+    """How files are called without their endings; with their folders where people have files of the same name."""
+    bare = {name: PurePosixPath(name).with_suffix("") for name in names}
+    repeated = len({path.name for path in bare.values()}) < len(set(bare.values()))
+    return lambda name: str(bare[name]).replace("/", "_") if repeated else bare[name].name
 
 
 def label_maps(path: str | Path, *, alone: bool = True) -> ImageSource:
@@ -139,7 +139,7 @@ def label_maps(path: str | Path, *, alone: bool = True) -> ImageSource:
     maps = labels_beside(root)
     if maps is not None:
         return maps
-    if not alone or collection_photos(path).prefix:
+    if not alone or photos_alone(path).prefix:
         raise UserError(f"{path}: needs photos/ and labels/ in it", "see --labels, and prepare_data.py labels")
     return root
 
@@ -163,7 +163,7 @@ def _pairs(path: str | Path, labels: str | Path | None, *, shared: bool) -> tupl
 
     shared: the maps are those of other collections, too, so that maps without a photo are no problem here.
     """
-    photos = collection_photos(path)
+    photos = photos_alone(path)
     if labels is None:
         return photos, [(name, None) for name in photos.names], []
     maps = label_maps(labels, alone=labels != path)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from psp.errors import UserError
 from psp.files import check_settings, file_hash, refuse_others, save_json
 from psp.images.sources import ImageSource, is_image_name, last_change
 
@@ -27,6 +28,18 @@ def _place(value: Places) -> Any:
     if isinstance(value, (str, Path)):
         return os.path.realpath(os.path.expanduser(value))
     return None if value is None else [_place(one) for one in value]
+
+
+def without_results(source: ImageSource, out: Path) -> ImageSource:
+    """The images of a folder without those below `out`, where the results go; UserError where that leaves none."""
+    folder, below = source.path.expanduser().resolve(), out.expanduser().resolve()
+    if folder not in below.parents:
+        return source
+    start = f"{below.relative_to(folder).as_posix()}/"
+    others = [name for name in source.names if not name.startswith(start)]
+    if not others:
+        raise UserError(f"{source.path}: has only images below {out}, where the results go", "choose another --out")
+    return source.subset(others)
 
 
 def since_when(out: Path, record: Path, settings: Settings, results: Iterable[Path], *, overwrite: bool) -> float:

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from datasets.matching import match_names
-from datasets.prepare.merging import collection_photos, label_maps
+from datasets.prepare.merging import label_maps
 from datasets.prepare.parallel import run_jobs
 from datasets.prepare.records import check_file, record_file, settings_of
-from datasets.roots import train_part
+from datasets.roots import photos_alone, train_part
 from datasets.sample_weights import check_weight, epoch_length, weights_of
 from psp.errors import UserError
 from psp.files import write_text
@@ -53,7 +53,7 @@ def weigh(
     check_weight(dark, where="--dark")
     settings = settings_of({"photos": photos, "labels": labels}, sets=list(sets), dark=dark, below=below)
     check_file(out, settings, overwrite=overwrite)
-    faces, beside = train_part(photos) or (collection_photos(photos), None)
+    faces, beside = train_part(photos) or (photos_alone(photos), None)
     problems: list[str] = []
     n_dark = hidden = 0
     if dark != 1:

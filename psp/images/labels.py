@@ -9,6 +9,7 @@ from PIL import Image
 
 from psp.errors import UserError, shown
 from psp.files import read_json, read_text
+from psp.images.decode import to_numbers
 
 LABELS: tuple[str, ...] = (
     "background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear",
@@ -88,6 +89,26 @@ def _custom(spec: str, entries: dict[str, object]) -> LabelMap:
         except ValueError:
             raise UserError(f"label map {spec}: key {shown(key)} is no number and no #rrggbb colour") from None
     return LabelMap(spec, ids or None, colours or _STANDARD, by_colour=bool(colours) and not ids)
+
+
+def label_numbers(image: Image.Image, label_map: LabelMap) -> tuple[np.ndarray, bool]:
+    """A label image as `psp.images.decode.to_numbers` reads it, whatever order its palette is in.
+
+    Programs that save with few colours sort the palette by their own taste. So where every colour in use is one of the
+    map's, or every one is a grey below the number of classes, and the indices say otherwise, the palette counts.
+    """
+    if image.mode != "P" or label_map.by_colour or label_map.ids is not None:
+        return to_numbers(image, by_colour=label_map.by_colour)
+    used = np.unique(np.asarray(image))
+    palette = np.array((image.getpalette("RGB") or []) + [0] * 768, dtype=np.int32).reshape(-1, 3)[used]
+    packed = palette[:, 0] << 16 | palette[:, 1] << 8 | palette[:, 2]
+    meant = [label_map.colours.get(int(colour), -1) for colour in packed]
+    if min(meant) >= 0 and meant != used.tolist() and len(set(meant)) == len(used):
+        return to_numbers(image, by_colour=True)
+    greys = palette[:, 0]
+    if (np.ptp(palette, axis=1) == 0).all() and len(set(greys.tolist())) == len(used) > 1 and greys.max() < len(LABELS):
+        return np.asarray(image.convert("L")), False
+    return to_numbers(image)
 
 
 def decode_colours(rgb: np.ndarray, label_map: LabelMap, name: str) -> np.ndarray:

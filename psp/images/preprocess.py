@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from psp.errors import UserError
-from psp.images.decode import to_grey, to_numbers, to_rgb
-from psp.images.labels import LabelMap, decode_colours, get_label_map, renumber
+from psp.images.decode import to_grey, to_rgb
+from psp.images.labels import LabelMap, decode_colours, get_label_map, label_numbers, renumber
 from psp.images.sketch_cleanup import clean_sketch
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def source_pixels(image: Image_, task: Task, **options: Any) -> np.ndarray:
 
 def label_ids(image: Image_, label_map: LabelMap, n_labels: int, name: str) -> np.ndarray:
     """A label image of any mode, in its own size, as ids uint8 [H,W] below `n_labels`; UserError as `source_pixels`."""
-    numbers, coloured = to_numbers(image, by_colour=label_map.by_colour)
+    numbers, coloured = label_numbers(image, label_map)
     if coloured or (label_map.by_colour and numbers.ndim == 2):
         colours = numbers if coloured else np.repeat(numbers[..., None].astype(np.uint8), 3, axis=-1)
         ids = decode_colours(colours, label_map, name)

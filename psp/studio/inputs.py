@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from psp.images.decode import to_numbers
 from psp.images.drawn import DOUBT, drawn
-from psp.images.labels import LABEL_MAPS, palette_image
+from psp.images.labels import LABEL_MAPS, label_numbers, palette_image
 from psp.images.preprocess import described_pixels, target_pixels
 from psp.studio.limits import Refused
 from psp.studio.models import Kind
@@ -79,7 +78,7 @@ def is_label_map(image: Picture) -> bool:
     if image.mode == "1" or (glass and np.asarray(image.convert("RGBA"))[..., 3].min() < 255):
         return False  # ink alone, on paper or on nothing
     small = image.resize((128, 128), Image.Resampling.NEAREST)
-    numbers, coloured = to_numbers(small)
+    numbers, coloured = label_numbers(small, LABEL_MAPS["celebamask"])
     if coloured:
         packed = numbers[..., 0].astype(np.int32) << 16 | numbers[..., 1].astype(np.int32) << 8 | numbers[..., 2]
         colours = set(np.unique(packed).tolist())

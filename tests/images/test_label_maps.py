@@ -46,6 +46,23 @@ def test_palette_of_other_colours_keeps_its_indices_unless_colours_count() -> No
     assert prepare_source(round_trip(shuffled), LABEL, label_map="color").unique().tolist() == [17]
 
 
+def test_palettes_that_another_program_sorted_count_by_colour() -> None:
+    """As "indexed" in a drawing program or pngquant save them: the most frequent colour first."""
+    ids = np.array([17] * 100 + [13] * 60 + [0] * 40 + [1] * 56, np.uint8).repeat(256).reshape(256, 256)
+    for shown in (colourise(ids), np.repeat(ids[..., None], 3, 2)):
+        indexed = Image.fromarray(shown).convert("P", palette=Image.Palette.ADAPTIVE, colors=20)
+        assert not np.array_equal(np.asarray(indexed), ids)
+        assert np.array_equal(prepare_source(indexed, LABEL).numpy(), ids)
+        assert np.array_equal(prepare_source(round_trip(indexed), LABEL).numpy(), ids)
+    black = Image.fromarray(ids)
+    black.putpalette([0] * 768)  # says nothing
+    assert np.array_equal(prepare_source(black, LABEL).numpy(), ids)
+    numbered = Image.fromarray(np.where(ids == 17, 3, ids).astype(np.uint8))  # zllrunning's numbers in our colours
+    numbered.putpalette(label_file(ids).getpalette())
+    other = prepare_source(numbered, LABEL, label_map="zllrunning").numpy()
+    assert set(np.unique(other)) == {0, 1, 7, 12}  # by its own table: 3 r_brow, 13 l_lip
+
+
 def test_label_out_of_range_names_ids_and_file() -> None:
     ids = np.zeros((64, 64), np.uint8)
     ids[0, 0], ids[5, 5] = 19, 200
