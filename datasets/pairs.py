@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from datasets.pixel_store import PixelStore
 from datasets.sketches import DRAWING, STYLES
 from datasets.styles import Styles, draw_sketch, pick_style
 from psp.errors import UserError
+from psp.files import name_number
 from psp.images import preprocess
 from psp.images.decode import to_grey, to_rgb
 from psp.images.labels import LABELS, LabelMap, get_label_map
@@ -178,6 +180,12 @@ class PairedImages(Dataset[tuple[Any, ...]]):
             ids = np.asarray(square)
         return ids
 
+    def fingerprint(self) -> str:
+        """A hash of the names of all pairs, in order."""
+        return hashlib.sha256("\n".join(f"{source}\t{target}" for source, target in self.pairs).encode()).hexdigest()[
+            :16
+        ]
+
     def fill(self, megabytes: int | None = None) -> int:
         """Decode everything that is not in memory yet, as far as there is room; returns the megabytes left.
 
@@ -276,11 +284,15 @@ class PairedImages(Dataset[tuple[Any, ...]]):
             target = cut_at_random(target, corner)
             labels = None if labels is None else cut_at_random(labels, corner, labels=True)
         if self.factors and kind == "photo":
-            choice = int(rng.integers(len(self.factors))) if self.augment else index % len(self.factors)
+            choice = int(rng.integers(len(self.factors))) if self.augment else self._factor_of(index)
             source = preprocess.degrade(source, self.factors[choice])
         if self.augment and self.roughen and kind == "sketch":
             source = roughen_sketch(source, rng)
         return Pixels(source, target, labels)
+
+    def _factor_of(self, index: int) -> int:
+        """Which factor a pair has without augment: by its name, so that any part of the pairs has all of them."""
+        return name_number(self.pairs[index][1]) % len(self.factors)
 
 
 def _resized(pixels: np.ndarray, side: int, *, nearest: bool = False) -> np.ndarray:

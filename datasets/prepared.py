@@ -52,6 +52,16 @@ class PreparedSide(ImageSource):
             return self.pairs.target.label(target)
         return self._images.label(source)
 
+    def last_change(self, name: str) -> float:
+        """Of all files that the pair is made from."""
+        source, target = self.pairs.pairs[self._index[name]]
+        files = [(self.pairs.target, target)]
+        if self.pairs.source is not None and source:
+            files.append((self.pairs.source, source))
+        if self.pairs.labels is not None:
+            files.append((self.pairs.labels, self.pairs.label_of[target]))
+        return max(images.last_change(file) for images, file in files)
+
     def open(self, name: str, **options: Any) -> Image.Image:
         """The prepared picture, small already; UserError naming the file when the pair cannot be read."""
         index = self._index.get(name)

@@ -75,6 +75,14 @@ def at_least(least: int) -> Callable[[str], int]:
     return number
 
 
+def seed(text: str) -> int:
+    """What argparse reads the seed of a random generator by."""
+    value = int(text)
+    if not 0 <= value <= MAX_SEED:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {MAX_SEED}")
+    return value
+
+
 def add_bool(parser: argparse._ActionsContainer, name: str, default: bool | None, help: str) -> argparse.Action:
     """Add a boolean flag that takes `--name`, `--name true`, `--name=false`; `name` with or without its dashes.
 

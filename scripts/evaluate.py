@@ -25,6 +25,8 @@ from datasets.roots import open_data_root, open_pair_folders
 from psp.cli import Parser, add_bool, at_least
 from psp.errors import UserError, run_main
 from psp.files import check_settings, free_folder, save_json
+from psp.images.labels import LABELS, get_label_map
+from psp.images.preprocess import label_ids
 from psp.images.sources import ImageSource, open_source
 from psp.inference.options import InferenceOptions
 from psp.tasks import DEFAULT_TASK, TASKS, Task, get_task
@@ -118,7 +120,11 @@ def main(argv: list[str] | None = None) -> int:
     if flags.results:
         paths = {"result": flags.results, "target": flags.ground_truth, "source": flags.sources, "mixed": flags.mixed}
         images = {role: open_source(path) for role, path in paths.items() if path}
-        kind = get_task(flags.dataset_type).source if flags.dataset_type else kind_of(images.get("source"))
+        kind = (
+            get_task(flags.dataset_type).source
+            if flags.dataset_type
+            else kind_of(images.get("source"), flags.label_map)
+        )
         label_map = flags.label_map
     else:
         images, kind, problems = translate_pairs(flags, exp_dir, with_mixed="diversity" in names)
@@ -200,6 +206,10 @@ def check(flags: Namespace) -> None:
         raise UserError("--ground_truth needs --results, or --data_path with the inputs")
     if flags.dataset_type:
         get_task(flags.dataset_type)
+    if not 0 <= flags.truncation <= 2:
+        raise UserError(f"--truncation {flags.truncation:g} is not possible", "it goes from 0 to 2")
+    if flags.looks and flags.n_images == 1:
+        raise UserError("--looks compares sets of faces", "--n_images takes at least 2")
     if flags.size is not None and not 16 <= flags.size <= 4096:
         raise UserError(f"--size {flags.size} is not possible", "it goes from 16 to 4096")
 
@@ -219,13 +229,19 @@ def folder_label(results: str) -> str:
     return path.parent.name if path.name in RESULT_FOLDERS else path.stem
 
 
-def kind_of(source: ImageSource | None) -> str:
-    """What the inputs are, judged by the first one: label maps are palette or grey images of ids below 19."""
+def kind_of(source: ImageSource | None, label_map: str) -> str:
+    """What the inputs are, judged by the first one: "labels" where it can be read as a label map, else "sketch"."""
     if source is None:
         return "sketch"
     image = source.open(source.names[0])
-    labels = image.mode == "P" or (image.mode == "L" and np.asarray(image).max(initial=0) < 19)
-    return "labels" if labels else "sketch"
+    shown = np.asarray(image.convert("RGB")).astype(np.int16)
+    if np.ptp(shown, axis=2).max() < 24 and np.median(shown) > 127:
+        return "sketch"  # dark lines on white, perhaps saved with few colours
+    try:
+        label_ids(image, get_label_map(label_map), len(LABELS), source.label(source.names[0]))
+    except UserError:
+        return "sketch"
+    return "labels"
 
 
 def translate_pairs(

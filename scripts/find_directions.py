@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from psp.cli import Parser, at_least
+from psp.cli import Parser, at_least, seed
 from psp.errors import UserError, run_main
 from psp.files import make_folder, read_text, save_bytes, save_json
 from psp.images.output import save_image
@@ -58,7 +58,7 @@ def build_parser() -> Parser:
     data("--n_images", type=at_least(20), default=2000, metavar="N", help="faces to learn from, of photos or random")
     data("--tries", type=at_least(2), default=24, metavar="N", help="faces that parts of directions are tried on")
     data("--n_judged", type=at_least(4), default=200, metavar="N", help="further faces that the report is about")
-    data("--seed", type=int, default=0, metavar="SEED", help="which photos, or which random faces")
+    data("--seed", type=seed, default=0, metavar="SEED", help="which photos, or which random faces")
     where = parser.add_argument_group("where to").add_argument
     where("--out", metavar="FILE", help="file to write (default: <checkpoint>_codes.safetensors beside the checkpoint)")
     where("--exp_dir", metavar="DIR", help="folder for the report (default: output/directions/<checkpoint>)")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from psp.cli import Parser, at_least
-from psp.errors import run_main
+from psp.cli import Parser, at_least, seed
+from psp.errors import UserError, run_main
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--dataset_type", metavar="TASK", help="where the checkpoint does not say it, or to pick a bundled model")
     add("--n_faces", type=at_least(16), default=192, metavar="N", help="random faces to learn from")
     add("--out", metavar="FILE", help="file to write (default: beside the checkpoint)")
-    add("--seed", type=int, default=0, metavar="SEED", help="which random faces")
+    add("--seed", type=seed, default=0, metavar="SEED", help="which random faces")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     flags = parser.parse_args(argv)
     import torch
@@ -33,12 +33,17 @@ def main(argv: list[str] | None = None) -> int:
     from psp.device import pick_device
     from psp.models.people import find_axes
     from psp.networks.face_parser import faces_at_input_size
-    from psp.weights.code_space import CodeSpace, beside, read_code_space, save_code_space
+    from psp.weights.code_space import CodeSpace, beside, check_mark, mark_of, read_code_space, save_code_space
     from psp.weights.face_parser import load_face_parser
     from psp.weights.load import load_model
 
     model = load_model(flags.checkpoint_path, task=flags.dataset_type, device=pick_device(flags.device))
     assert model.path is not None
+    out = Path(flags.out).expanduser() if flags.out else beside(model.path)
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out {out} does not end in .safetensors", "change it")
+    space = read_code_space(out, n_styles=model.n_styles, style_dim=model.style_dim) if out.is_file() else CodeSpace()
+    check_mark(space, model.decoder, out)
     face_parser = load_face_parser().to(model.device)
     z = torch.randn(2 * flags.n_faces, model.style_dim, generator=torch.Generator().manual_seed(flags.seed))
     with torch.no_grad():
@@ -51,9 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     bands = model.bands()
     layers = bands["middle"] + bands["fine"][: len(bands["fine"]) // 2]  # the last ones hardly move anything
     axes = find_axes(model.decode, parse, styles, layers, seed=flags.seed)
-    out = Path(flags.out).expanduser() if flags.out else beside(model.path)
-    space = read_code_space(out, n_styles=model.n_styles, style_dim=model.style_dim) if out.is_file() else CodeSpace()
-    space.parts = axes
+    space.parts, space.mark = axes, mark_of(model.decoder)
     save_code_space(space, out)
     print(f"output  {out}: {len(axes)} axes along which the parts move, from {flags.n_faces} random faces")
     return 0

@@ -105,6 +105,7 @@ def train(config: Config, options: MethodOptions, device: torch.device, *, examp
         exp_dir=config.exp_dir,
         device=device,
         validation=lambda: eval_loader(test, config.test_batch_size, workers=test_workers, **share),
+        data=training.fingerprint(),
     )
     status = trainer.run()
     curves = trainer.exp_dir / "loss_curves.png"

@@ -38,6 +38,7 @@ class Reader:
     def read(self, example: Example) -> dict[str, np.ndarray]:
         """Pixels by role; UserError naming the file that cannot be read."""
         opened = {role: self.images[role].open(name) for role, name in example.items()}
+        self._refuse_strips(opened, example)
         shape = opened["result"].size if self.size is None else (self.size, self.size)
         if self.size is None and max(shape) > MAX_SIDE:
             shape = _scaled(shape)
@@ -50,6 +51,16 @@ class Reader:
             name = self.images["mixed"].label(example["mixed"])
             pixels["mixed"] = np.stack([_fitted(part, shape) for part in _variants(to_rgb(opened["mixed"]), name)])
         return pixels
+
+    def _refuse_strips(self, opened: Mapping[str, Image.Image], example: Example) -> None:
+        """UserError for a row of squares in the place of one result."""
+        width, height = opened["result"].size
+        beside = opened.get("target") or opened.get("source")
+        if width >= 2 * height and width % height == 0 and beside is not None and beside.width < 1.5 * beside.height:
+            raise UserError(
+                f"{self.images['result'].label(example['result'])}: is a strip of {width // height} squares",
+                "--results takes single faces (inference_results/), --mixed strips",
+            )
 
     def _source(self, image: Image.Image, shape: tuple[int, int], name: str) -> np.ndarray:
         if self.source_kind != "labels":

@@ -10,7 +10,7 @@ from typing import Any
 
 from psp.errors import UserError
 from psp.files import check_settings, file_hash, refuse_others, save_json
-from psp.images.sources import ImageSource, is_image_name, last_change
+from psp.images.sources import ImageSource, is_image_name
 
 Settings = dict[str, Any]
 LISTS = ("split", "mapping")  # say which face goes where
@@ -57,7 +57,7 @@ def since_when(out: Path, record: Path, settings: Settings, results: Iterable[Pa
 def is_kept(results: Iterable[Path], since: float, *inputs: ImageSource | None) -> bool:
     """Whether all results are there, newer than `since` (seconds, as file times) and than all images of the inputs."""
     try:
-        changed = [last_change(source.path, name) for source in inputs if source for name in source.names]
+        changed = [source.last_change(name) for source in inputs if source for name in source.names]
         return min(path.stat().st_mtime for path in results) >= max([since, *changed])
     except OSError:
         return False

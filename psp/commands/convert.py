@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
 
     from psp.weights.convert import convert
     from psp.weights.describe import size
+    from psp.weights.places import locate
 
     unread: list[str] = []
     bank_of = functools.partial(bank_of_photos, flags.style_bank, unread) if flags.style_bank else None
@@ -74,11 +75,25 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
         flags.source, target, flags.to, half=half, bank_of=bank_of, shared=shared, overwrite=flags.overwrite
     )
     print(f"wrote   {target} ({size(target.stat().st_size)}), {layout} layout, {flags.dtype}")
+    if layout != "stylegan2":
+        keep_codes_beside(locate(flags.source), target)
     for note in notes:
         print(f"note    {note}")
     for problem in unread:
         print(f"unread  {problem}")
     return 1 if unread else 0
+
+
+def keep_codes_beside(source: Path, target: Path) -> None:
+    """Directions and axes of parts lie in a file beside a model; a converted one has the same."""
+    import shutil
+
+    from psp.weights.code_space import beside as codes_beside
+
+    known, copied = codes_beside(source), codes_beside(target)
+    if known.is_file() and not copied.exists():
+        shutil.copyfile(known, copied)
+        print(f"wrote   {copied}, as it lies beside {source.name}")
 
 
 def bank_of_photos(photos: str, unread: list[str], encoder: PhotoEncoder) -> StyleBank:

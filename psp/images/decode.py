@@ -16,7 +16,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from psp.errors import UserError, brief
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 MAX_PIXELS = 64_000_000
 MAX_SCANS = 100  # of a JPEG; a usual one has 1, a progressive one about 10, and each goes over all pixels
 MAX_SCANNED = 1_000_000_000  # pixels times scans
@@ -90,8 +90,8 @@ def _jpeg_scans(file: IO[bytes]) -> int:
     return scans
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode -> RGB. Transparency is composited on white; 16-bit and float values are scaled to 8 bits."""
+def to_rgb(image: Image.Image, *, ground: str = "white") -> Image.Image:
+    """Any mode -> RGB. Transparency is composited on the ground; 16-bit and float values are scaled to 8 bits."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if _is_deep(image):
@@ -100,18 +100,18 @@ def to_rgb(image: Image.Image) -> Image.Image:
         opaque = Image.new("RGB", image.size)
         for top in range(0, image.height, ROWS_AT_A_TIME):  # three copies of some rows, not of all
             rgba = image.crop((0, top, image.width, min(image.height, top + ROWS_AT_A_TIME))).convert("RGBA")
-            canvas = Image.new("RGBA", rgba.size, "white")
+            canvas = Image.new("RGBA", rgba.size, ground)
             opaque.paste(Image.alpha_composite(canvas, rgba).convert("RGB"), (0, top))
         return opaque
     return image.convert("RGB")
 
 
-def to_grey(image: Image.Image) -> Image.Image:
-    """Any mode -> L, transparency composited on white; for an opaque 8-bit image this is PIL's `convert("L")`."""
+def to_grey(image: Image.Image, *, ground: str = "white") -> Image.Image:
+    """Any mode -> L, transparency composited on the ground; for an opaque 8-bit image PIL's `convert("L")`."""
     if _is_deep(image):
         return _to_8_bit(image)
     if _has_alpha(image):
-        image = to_rgb(image)
+        image = to_rgb(image, ground=ground)
     return image.convert("L")
 
 

@@ -35,6 +35,7 @@ _SIGNED = (_UNIT - np.float32(0.5)) / np.float32(0.5)  # and Normalize(0.5, 0.5)
 _BILINEAR, _NEAREST = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
 MAX_FACTOR = 128  # of --resize_factors: 2 of 256 pixels are left
 _FITTED = {"stretch": "stretched", "crop": "cropped to the middle square", "letterbox": "letterboxed"}
+LIGHT_INK = 200  # grey level above which ink cannot be seen on white
 _CLEANED = {"inverted": "light on dark inverted", "paper": "paper made white", "thickened": "thin lines kept"}
 _GROUND: dict[str, Any] = {"photo": (0, 0, 0), "sketch": 255, "labels": 0}  # what letterbox borders are filled with
 
@@ -71,6 +72,16 @@ def make_square(image: Image_, size: int, fit: str, resample: Image.Resampling =
     return canvas
 
 
+def _ink(image: Image_) -> Image_:
+    """A sketch as grey on white, or on black where all ink on its transparent ground is light."""
+    grey = to_grey(image)
+    if image.mode != grey.mode and int(np.asarray(grey).min()) > LIGHT_INK:
+        on_black = to_grey(image, ground="black")
+        if int(np.ptp(np.asarray(on_black))) > LIGHT_INK // 2:
+            return on_black
+    return grey
+
+
 def described_pixels(
     image: Image_,
     task: Task,
@@ -98,7 +109,7 @@ def described_pixels(
     if task.source == "photo":
         image = to_rgb(image)
     elif task.source == "sketch":
-        image = to_grey(image)
+        image = _ink(image)
         if cleanup:
             image, steps = clean_sketch(image, size=size)
             notes += [_CLEANED[step] for step in steps]

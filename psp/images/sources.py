@@ -73,6 +73,10 @@ class ImageSource:
         """What messages call this image: path and name."""
         return f"{self.path}/{name}"
 
+    def last_change(self, name: str) -> float:
+        """When this image, or the zip file around it, became what it is: seconds, as file times."""
+        return last_change(self.path, name)
+
     def open(self, name: str, **options: Any) -> Image.Image:
         """Decode one image; UserError names the file when that fails (options: see `psp.images.decode.open_image`)."""
         return open_image(io.BytesIO(self.read(name)), name=self.label(name), **options)

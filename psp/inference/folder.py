@@ -21,7 +21,7 @@ from psp.files import save_array
 from psp.images.output import output_names, save_image
 from psp.images.preprocess import Prepared, prepare
 from psp.images.sheets import resized, side_by_side, source_to_image
-from psp.images.sources import ImageSource, last_change
+from psp.images.sources import ImageSource
 from psp.inference.options import InferenceOptions
 from psp.inference.translator import Translator
 from psp.read_compute_write import read_compute_write
@@ -101,7 +101,7 @@ class FolderRun:
     def is_done(self, item: Item) -> bool:
         """Whether all files of this item are there, whole, and newer than their input and `since`."""
         try:
-            changed = last_change(self.source.path, item.name)
+            changed = self.source.last_change(item.name)
             files = [path.stat() for path in self.paths(item).values()]
         except OSError:
             return False

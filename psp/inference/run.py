@@ -37,6 +37,7 @@ from psp.tasks import DEFAULT_TASK, Task
 from psp.weights.load import bundled, load_any_model
 from psp.weights.places import config_beside, locate
 
+MAX_JPEG_SIDE = 65_500
 RECORDS = ("inference.json", "style_mixing.json")
 EXAMPLES = {"sketch": "examples/sketches", "labels": "examples/labels", "photo": "examples/photos"}
 READING = {"photo": ("fit",), "sketch": ("fit", "cleanup"), "labels": ("fit", "label_resize", "label_map")}
@@ -104,6 +105,9 @@ def prepare(options: InferenceOptions, source: ImageSource | None = None, *, sha
     share = options.share
     shared = share.count > 1 if shared is None else shared
     get_label_map(options.label_map)  # what cannot be read is said before a large model is
+    for name in ("data_path", "checkpoint_path"):
+        if getattr(options, name) == "":
+            raise UserError(f"--{name} is empty", "give a path, or leave the flag out")
     if source is None and options.data_path:
         source = open_source(options.data_path)
     path, model, task = _model(options)
@@ -125,6 +129,8 @@ def prepare(options: InferenceOptions, source: ImageSource | None = None, *, sha
         **({"enhance": f"{options.enhance} {file_hash(str(options.enhance_weights))}"} if enhancer else {}),
         **{name: getattr(options, name) for name in READING[task.source]},
     }  # fmt: skip
+    if "label_map" in settings and str(options.label_map).endswith(".json"):
+        settings["label_map"] = f"{options.label_map} {file_hash(str(options.label_map))}"
     if isinstance(model, PSP) and model.refines:
         settings["n_iters_per_batch"] = model.n_iters
     record, kinds = RECORDS[options.mixing], result_folders(options).values()
@@ -156,8 +162,20 @@ def prepare(options: InferenceOptions, source: ImageSource | None = None, *, sha
         f"styles  {chosen.summary}",
         *([f"folder  {about}"] if about else []),
     ]
+    _check_strips(folder_run)
     items = [Item(name, factor) for factor in factors for name in names]
     return Prepared(folder_run, items, settings, lines, lock)
+
+
+def _check_strips(run: FolderRun) -> None:
+    """UserError where a strip of all faces would be wider than a JPEG can be."""
+    width = run.size * (run.translator.styles.n_outputs + 2)
+    strips = "strip" in run.roots and any(name.lower().endswith((".jpg", ".jpeg")) for name in run.names)
+    if strips and width > MAX_JPEG_SIDE:
+        raise UserError(
+            f"{run.translator.styles.n_outputs} faces of {run.size} px in a row are wider than a JPEG can be",
+            "--n_outputs_to_generate takes fewer, --resize_outputs makes them smaller; strips of PNG inputs are PNGs",
+        )
 
 
 def print_summary(run: FolderRun) -> None:

@@ -23,7 +23,7 @@ from psp.models.mixing import VARY, describe_layers, parse_layers
 from psp.models.people import PartsAxes
 from psp.models.plausible import FaceCodes, check_amount
 from psp.models.psp import PSP
-from psp.weights.code_space import parts_of
+from psp.weights.code_space import beside, parts_of
 from psp.weights.safe_torch import check_stored, load_torch, read_safetensors
 
 MAX_CODE_BYTES = 64 << 20
@@ -99,6 +99,10 @@ def _mixed(options: InferenceOptions, model: PSP) -> Chosen:
         strengths = zip(model.bands().values(), VARY[options.vary or "colours"], strict=True)
         layers = [layer for band, share in strengths if share for layer in band]
     else:
+        for name, value in (("mix_alpha", options.mix_alpha), ("directions", options.directions)):
+            if value is not None and not (name == "directions" and (options.edit is not None or options.follow != 1)):
+                needed = "--edit or --follow" if name == "directions" else "--latent_mask or a --style flag"
+                raise UserError(f"--{name} changes nothing without {needed}", "add that, or leave it out")
         return Chosen(Styles(), {"layers": ""}, "each image's own (--latent_mask or --style_seed mixes in another)")
     n_outputs = options.n_outputs_to_generate if options.mixing else 1
     record: dict[str, Any] = {"layers": describe_layers(layers), "alpha": alpha}
@@ -130,6 +134,10 @@ def _mixed(options: InferenceOptions, model: PSP) -> Chosen:
     if options.vary is not None:
         record["vary"], summary = options.vary, f"{summary}, for other {options.vary}"
     parts = parts_of(model) if options.vary == "people" else None
+    if parts is not None and model.path is not None:
+        record["parts"] = file_hash(beside(model.path))
+    elif options.vary == "people":
+        summary += " (their parts as well: scripts/find_parts.py has not been run for this model)"
     styles = Styles(
         tuple(layers), alpha, codes, options.style_seed, options.seed, options.truncation, n_outputs, parts=parts
     )

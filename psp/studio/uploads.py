@@ -20,6 +20,7 @@ from psp.studio.limits import Limits, Refused, plain_words
 LATENT_BYTES = 256 << 10  # a code of 18 x 512 floats has 37 kB
 LATENT_BOUND = 1e4  # codes of real models stay far below; their pictures would be noise long before
 DEFLATE_MOST = 1032  # bytes that one byte of a deflate stream can stand for at most
+MOST_LONG = 50  # how many times its shorter side a picture may be long
 WAITING_LARGE = 3  # large pictures that may wait for the decoder
 
 
@@ -51,6 +52,9 @@ def read_image(data: bytes, limits: Limits, *, name: str = "image") -> Image.Ima
     width, height = _size(data, name)
     if width * height > limits.pixels:
         raise Refused(413, f"The {name} has {width} x {height} pixels; at most {limits.pixels // 10**6} million fit.")
+    if max(width, height) > MOST_LONG * min(width, height):
+        problem = f"The {name} has {width} x {height} pixels; its longer side may be {MOST_LONG} times the other."
+        raise Refused(400, problem)  # to shrink a line of millions of pixels takes half a minute
     if _is_cut_short(data, width * height):
         raise Refused(400, f"The {name} is damaged or incomplete.")
     try:

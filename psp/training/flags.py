@@ -88,12 +88,15 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 
 def ignored(given: Mapping[str, Any]) -> str:
-    """One line that names the given options of other methods than the chosen one, or "".
+    """One line that names the given options that change nothing, or "": those of other methods, and idle ones.
 
     An option that has its default anyway is not worth a word.
     """
     method = str(given.get("method", declared(Config)["method"].default))
-    read = {**declared(Config), **declared(method_named(method).Options)}
+    own = method_named(method).Options
+    read = {**declared(Config), **declared(own)}
+    for name in own.idle(given):
+        read.pop(name)
     others = {name: owned for name, owned in known_options().items() if name in given and name not in read}
     names = [f"--{name}" for name, owned in others.items() if any(given[name] != one.default for _, one in owned)]
     return f"ignored by --method {method}: {', '.join(names)}" if names else ""

@@ -59,6 +59,7 @@ class Trainer:
     validation: the whole test set, every time anew.
     device: where the method wants its batches.
     progress: False hides the bar (tests).
+    data: changes when the training images do; then a run that goes on says so.
 
     With several ranks both give this rank's share: of everybody's batches in order, the `rank`th of every `world_size`.
     All ranks run the same loop; rank 0 alone writes files.
@@ -75,6 +76,7 @@ class Trainer:
         exp_dir: str | Path,
         device: torch.device | str = "cpu",
         progress: bool = True,
+        data: str = "",
     ):
         self.method, self.config, self.options = method, config, options
         self.batches, self.validation = batches, validation
@@ -84,6 +86,7 @@ class Trainer:
         self.checkpoints = make_folder(self.exp_dir / "checkpoints")
         self.images = make_folder(self.exp_dir / "images")
         self.device, self.progress, self.pace, self.forecast = device, progress, Pace(), Forecast()
+        self.data = data
         self.stop, self.saved_at = StopRequest(), time.monotonic()
         # what a run that goes on needs to know
         self.step = 0
@@ -278,6 +281,7 @@ class Trainer:
                 save_torch(weights, self.checkpoints / "best_model.pt")
         training = {name: getattr(self, name) for name in KEPT}
         training |= {"options": saved(self.config, self.options), "ranks": world_size(), "method": state}
+        training |= {"data": self.data}
         save_torch({**weights, "training": training}, self.checkpoints / LAST, keep=self.checkpoints / PREVIOUS)
         files = [
             (int(m[1]), p) for p in self.checkpoints.iterdir() if (m := re.fullmatch(r"iteration_(\d+)\.pt", p.name))
@@ -312,6 +316,8 @@ class Trainer:
             setattr(self, name, training[name])
         require_same({"step": self.step} | self.method.state(), when="when resuming")
         print(f"resumed {self.exp_dir} after step {self.step}")
+        if self.writes and training.get("data") and training["data"] != self.data:
+            print("warning: the training images are not those of the run so far; it goes on with the new ones")
         return True
 
     def _tidy_up(self) -> None:

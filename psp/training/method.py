@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -56,6 +56,11 @@ class MethodOptions:
         examples: the example data is used; keep it short.
         """
         return {}
+
+    @classmethod
+    def idle(cls, given: Mapping[str, Any]) -> Collection[str]:
+        """Own options that change nothing beside those given; see `psp.training.flags.ignored`."""
+        return ()
 
     def check(self, config: Config) -> None:
         """UserError, in one line, on what cannot work together. Types, choices and ranges are checked before."""

@@ -60,7 +60,10 @@ def check_mark(space: CodeSpace, generator: Generator, path: Path) -> None:
         return
     mark = mark_of(generator)
     if space.mark.shape != mark.shape or float((space.mark - mark).norm() / mark.norm()) > SAME_MARK:
-        raise UserError(f"{path} belongs to another generator", "scripts/find_directions.py makes one for this model")
+        raise UserError(
+            f"{path} belongs to another generator",
+            "scripts/find_directions.py and find_parts.py make one for this model",
+        )
 
 
 def beside(checkpoint: Path) -> Path:
@@ -119,8 +122,9 @@ def parts_of(model: PSP) -> PartsAxes | None:
     file = beside(model.path) if model.path is not None else None
     if file is None or not file.is_file():
         return None
-    axes = read_code_space(file, n_styles=model.n_styles, style_dim=model.style_dim).parts
-    if axes is None:
+    space = read_code_space(file, n_styles=model.n_styles, style_dim=model.style_dim)
+    check_mark(space, model.decoder, file)
+    if (axes := space.parts) is None:
         return None
     noise = torch.randn(STYLES, model.style_dim, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

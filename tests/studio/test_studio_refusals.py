@@ -95,6 +95,7 @@ def test_pictures_that_are_too_large_or_damaged(client: Any) -> None:
     Image.effect_noise((600, 600), 60).save(whole, "JPEG")
     for data, statuses in (
         (tiny.empty_png(8100, 8000), (413,)),
+        (tiny.empty_png(60_000, 1), (400,)),
         (tiny.empty_png(200000, 200000, b"x"), (413,)),
         (tiny.empty_png(7900, 7900, b"x"), (400,)),
         (tiny.png(tiny.drawing(1))[:-20], (400,)),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from psp.errors import UserError
 from psp.tasks import Task
 from psp.training.config import Config
+from psp.training.decay import decay_span
 from psp.training.method import READ_SIZE, DataSpec, MethodOptions
 from psp.training.options import MOMENTUM, NOT_NEGATIVE, POSITIVE, filled, option, place, weight
 
@@ -42,10 +43,16 @@ class ImageGanOptions(MethodOptions):
     dropout: bool = filled(False, DROPOUT)
     beta1: float = option(0.5, "Adam's momentum", allowed=MOMENTUM)
     decay_from: int = filled(
-        -1, "step from which the learning rate falls linearly (default: half of them)", allowed=NOT_NEGATIVE
+        -1,
+        "step from which the learning rate falls linearly (default: half of them)",
+        allowed=NOT_NEGATIVE,
+        resumable=True,
     )
     decay_until: int = filled(
-        -1, "step at which the learning rate would reach zero (default: --max_steps)", allowed=NOT_NEGATIVE
+        -1,
+        "step at which the learning rate would reach zero (default: --max_steps)",
+        allowed=NOT_NEGATIVE,
+        resumable=True,
     )
     checkpoint_path: str = place("", "weights to start from (a checkpoint of the same method)")
 
@@ -59,9 +66,8 @@ class ImageGanOptions(MethodOptions):
             raise UserError(f"--size {self.size} does not work with --method {config.method}", f"possible are {sizes}")
 
     def scheduled(self, max_steps: int) -> Self:
-        until = self.decay_until if self.decay_until >= 0 else max_steps
-        start = self.decay_from if self.decay_from >= 0 else until // 2
-        return dataclasses.replace(self, decay_from=start, decay_until=until)
+        start, end = decay_span(self.decay_from, self.decay_until, max_steps, always=True)
+        return dataclasses.replace(self, decay_from=start, decay_until=end)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from psp.errors import UserError
 from psp.tasks import LAMBDAS, Task
 from psp.training.config import Config
+from psp.training.decay import decay_span
 from psp.training.method import Built, MethodOptions
 from psp.training.networks import IdNet, LpipsNet, Networks
 from psp.training.options import NOT_NEGATIVE, POSITIVE, filled, option, place, weight
@@ -20,6 +21,7 @@ from psp.weights.places import BUNDLED, BUNDLED_GENERATOR
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from typing_extensions import Self
 
     from psp.models.psp import PSP
     from psp.networks.stylegan2 import Generator
@@ -50,10 +52,16 @@ class Options(MethodOptions):
     learn_in_w: bool = option(False, "one style for all layers (encoder IntoW)")
     optim_name: Literal["ranger", "adam"] = option("ranger", "optimiser")
     decay_from: int = filled(
-        -1, "step from which the learning rate falls linearly (default: never)", allowed=NOT_NEGATIVE
+        -1,
+        "step from which the learning rate falls linearly (default: never; half of --decay_until where that is given)",
+        allowed=NOT_NEGATIVE,
+        resumable=True,
     )
     decay_until: int = filled(
-        -1, "step at which the learning rate would reach zero (default: never)", allowed=NOT_NEGATIVE
+        -1,
+        "step at which the learning rate would reach zero (default: never; --max_steps with --decay_from)",
+        allowed=NOT_NEGATIVE,
+        resumable=True,
     )
     gradient_checkpointing: bool = option(
         False,
@@ -107,6 +115,14 @@ class Options(MethodOptions):
             values |= {"checkpoint_path": str(BUNDLED[task.name]), "learning_rate": 3e-4}
         return values
 
+    @classmethod
+    def idle(cls, given: Mapping[str, Any]) -> Collection[str]:
+        return () if given.get("use_latent_mask") else ("latent_mask",)
+
+    def scheduled(self, max_steps: int) -> Self:
+        start, end = decay_span(self.decay_from, self.decay_until, max_steps)
+        return dataclasses.replace(self, decay_from=start, decay_until=end)
+
     def check(self, config: Config) -> None:
         if not any(self.losses.values()):
             raise UserError("every loss weight is 0: set --l2_lambda or --lpips_lambda above 0")
@@ -131,7 +147,12 @@ def build(config: Config, options: Options, *, device: torch.device, networks: N
         raise UserError(
             f"--output_size {options.output_size}, but the generator makes {model.output_size} px", "leave the flag out"
         )
-    options = dataclasses.replace(options, output_size=model.output_size, encoder_type=type(model.encoder).__name__)
+    options = dataclasses.replace(
+        options,
+        output_size=model.output_size,
+        encoder_type=type(model.encoder).__name__,
+        start_from_latent_avg=model.start_from_latent_avg,
+    )
     print(f"{task.name}: {start}, {model.output_size} px, on {device}")
     model.config |= saved(config, options)
     model.to(device)
@@ -171,6 +192,8 @@ def _continued(config: Config, options: Options) -> tuple[PSP, str]:
         raise UserError(f"{path} is a ReStyle model, which cannot be fine-tuned here, only used")
     if options.learn_in_w and encoder_type != INTO_W:
         raise UserError(f"--learn_in_w, but {path} holds a {encoder_type}", "leave the flag out")
+    if model.start_from_latent_avg and not options.start_from_latent_avg:
+        raise UserError(f"--start_from_latent_avg false, but {path} was trained with it", "leave the flag out")
     if model.input_nc != task.input_nc:
         raise UserError(f"{path} takes {model.input_nc}-channel input, {task.name} gives {task.input_nc}")
     continued = _assembled(config, options, model.encoder, model.decoder, model)
@@ -214,7 +237,7 @@ def _assembled(
         decoder,
         latent_avg=beside.latent_avg,
         task=config.task,
-        start_from_latent_avg=options.start_from_latent_avg,
+        start_from_latent_avg=getattr(beside, "start_from_latent_avg", options.start_from_latent_avg),
         train_decoder=options.train_decoder,
         photo_encoder=beside.photo_encoder,
         style_bank=beside.style_bank,

@@ -11,12 +11,10 @@ from psp.networks.state import load_strictly
 from psp.networks.stylegan2 import Generator, resolutions
 from psp.networks.widening import grow, widen
 from psp.tasks import Task
-from psp.training.methods.stylegan2.options import Options, parse_channels
+from psp.training.methods.stylegan2.options import NEW_SIZE, Options, parse_channels
 from psp.training.networks import Networks
 from psp.weights.formats import Weights, read_weights
 from psp.weights.load import GeneratorFile
-
-NEW_SIZE = 128  # px of a generator where nothing says another size
 
 
 def build_generator(options: Options, file: GeneratorFile | None) -> Generator:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from psp.errors import UserError
 from psp.tasks import Task, get_task
 from psp.training.config import Config
-from psp.training.method import READ_SIZE, DataSpec, MethodOptions
+from psp.training.decay import decay_span
+from psp.training.method import DataSpec, MethodOptions
 from psp.training.methods.stylegan2.rows import MIN_BATCH
 from psp.training.networks import IdNet, LpipsNet
-from psp.training.options import FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, filled, option, place, weight
+from psp.training.options import FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, declared, filled, option, place, weight
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+ALONE = (  # options of a generator that is trained without encoders
+    "discriminator", "r1_gamma", "r1_interval", "path_lambda", "path_interval", "mixing_prob", "augment", "ada_target",
+)  # fmt: skip
+NEW_SIZE = 128  # px of a generator where nothing says another size
 PHOTOS_ALONE = "ffhq_encode"  # the task whose data a generator without structure encoder reads, whatever the task
 
 
@@ -63,10 +72,18 @@ class Options(MethodOptions):
         40, "with --guide: steps in which the discriminator learns alone", allowed=NOT_NEGATIVE
     )
     decay_from: int = filled(
-        -1, "with --guide: step from which the learning rates fall linearly (default: never)", allowed=NOT_NEGATIVE
+        -1,
+        "with --guide: step from which the learning rates fall linearly (default: never; half of --decay_until where "
+        "that is given)",
+        allowed=NOT_NEGATIVE,
+        resumable=True,
     )
     decay_until: int = filled(
-        -1, "with --guide: step at which the learning rates would reach zero (default: never)", allowed=NOT_NEGATIVE
+        -1,
+        "with --guide: step at which the learning rates would reach zero (default: never; --max_steps with "
+        "--decay_from)",
+        allowed=NOT_NEGATIVE,
+        resumable=True,
     )
     adversarial_share: float = option(
         0.6,
@@ -92,6 +109,16 @@ class Options(MethodOptions):
     def defaults(cls, given: Mapping[str, Any], task: Task, *, examples: bool) -> dict[str, Any]:
         return {"learning_rate": 2e-3, "r1_gamma": 0.0 if given.get("discriminator") == "projected" else 1.0}
 
+    @classmethod
+    def idle(cls, given: Mapping[str, Any]) -> Collection[str]:
+        if given.get("guide", "none") != "none":
+            return ALONE
+        return [name for name, one in declared(cls).items() if one.help.startswith("with --guide")]
+
+    def scheduled(self, max_steps: int) -> Self:
+        start, end = decay_span(self.decay_from, self.decay_until, max_steps)
+        return dataclasses.replace(self, decay_from=start, decay_until=end)
+
     def check(self, config: Config) -> None:
         if self.channel_base < self.size:
             raise UserError(f"--channel_base {self.channel_base} leaves no channels at {self.size} px", "raise it")
@@ -105,10 +132,16 @@ class Options(MethodOptions):
 
     def data(self, config: Config) -> DataSpec:
         """Photos as large as the generator; with a structure encoder also the task's source, and label maps."""
-        side = self.size or READ_SIZE
+        side = self.size or self._side_of_weights()
         if self.guide != "source":
             return DataSpec(task=get_task(PHOTOS_ALONE), size=side, target_size=side)
         return DataSpec(task=config.task, target_size=side, labels=self.parsing_lambda > 0)
+
+    def _side_of_weights(self) -> int:
+        """Of the generator in --stylegan_weights, or of a new one."""
+        from psp.weights.load import load_generator
+
+        return load_generator(self.stylegan_weights).generator.size if self.stylegan_weights else NEW_SIZE
 
 
 def parse_channels(text: str) -> dict[int, int]:
