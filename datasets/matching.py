@@ -19,6 +19,7 @@ SUFFIXES = (
 )  # fmt: skip
 _SUFFIX = re.compile(rf"(?<=[^_\-. ])[_\-. ]+(?:{'|'.join(SUFFIXES)})$", re.IGNORECASE)
 _SHOWN = 5
+DRAWN = ""  # in a pair, instead of the name of a sketch: it is drawn from the photo
 SAME_NAME = "with the same file name up to _sketch, _edges, _mask, _label and the like"  # what makes a pair
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from datasets.augment import begin_sketch, cut_at_random, item_rng, mirror, roughen_sketch
-from datasets.matching import PairReport, match_images, match_label_maps
+from datasets.matching import DRAWN, PairReport, match_images, match_label_maps
 from datasets.pixel_store import PixelStore
 from datasets.sketches import DRAWING, STYLES
 from datasets.styles import Styles, draw_sketch, pick_style
@@ -32,7 +32,6 @@ from psp.tasks import Task
 T = TypeVar("T")
 Where = ImageSource | str | Path
 VERIFIED = 5000  # images that `verify` reads
-DRAWN = ""  # instead of the name of a sketch: it is drawn from the photo
 
 
 class Pixels(NamedTuple):

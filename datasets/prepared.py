@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 from PIL import Image
 
+from datasets.matching import DRAWN
 from psp.errors import UserError
 from psp.images.output import output_names
 from psp.images.sources import ImageSource
@@ -48,7 +49,7 @@ class PreparedSide(ImageSource):
     def label(self, name: str) -> str:
         """What messages call this image: path and name of the file that it comes from."""
         source, target = self.pairs.pairs[self._index[name]]
-        if self._images is self.pairs.target or not source:
+        if self._images is self.pairs.target or source == DRAWN:
             return self.pairs.target.label(target)
         return self._images.label(source)
 
@@ -56,7 +57,7 @@ class PreparedSide(ImageSource):
         """Of all files that the pair is made from."""
         source, target = self.pairs.pairs[self._index[name]]
         files = [(self.pairs.target, target)]
-        if self.pairs.source is not None and source:
+        if self.pairs.source is not None and source != DRAWN:
             files.append((self.pairs.source, source))
         if self.pairs.labels is not None:
             files.append((self.pairs.labels, self.pairs.label_of[target]))
