@@ -4,6 +4,7 @@
 //   {kind: 'strokes', strokes: [stroke, ...]}       drawn in one go: a line and its mirror image, or a part
 //   {kind: 'image', png, image}                     a picture under everything that follows
 //   {kind: 'clear'}
+//   {kind: 'replace', steps}                        another drawing in place of this one
 //   {kind: 'change', at: [k, ...], scale: [x, y], shift: [x, y]}   strokes k moved and stretched; {..., gone: true}: removed
 // A stroke is {tool: 'pen' | 'pencil' | 'eraser', width, points: [{x, y, pressure}]}, pressure null without a tablet.
 export const SIDE = 256;
@@ -19,8 +20,15 @@ export function transformed(stroke, [sx, sy], [dx, dy]) {
   return { ...stroke, points: stroke.points.map(({ x, y, pressure }) => exact({ x: x * sx + dx, y: y * sy + dy, pressure })) };
 }
 
+/** The steps that lead to what is there now: those of the last drawing that took another's place, and what came after. */
+export function current(steps) {
+  const from = steps.findLastIndex(({ kind }) => kind === 'replace');
+  return from < 0 ? steps : [...current(steps[from].steps), ...steps.slice(from + 1)];
+}
+
 /** The picture at the bottom (or null) and the strokes above it; a removed stroke leaves null, so that numbers stay. */
-export function live(steps) {
+export function live(all) {
+  const steps = current(all);
   const from = steps.findLastIndex(({ kind }) => kind === 'image' || kind === 'clear');
   const strokes = [];
   for (const step of steps.slice(from + 1)) {
@@ -69,7 +77,9 @@ export function pack(steps) {
   return steps.map((step) => {
     if (!packed.has(step)) {
       const { image, ...plain } = step;
-      packed.set(step, step.kind === 'strokes' ? { ...plain, strokes: step.strokes.map(packStroke) } : plain);
+      if (step.kind === 'strokes') plain.strokes = step.strokes.map(packStroke);
+      if (step.kind === 'replace') plain.steps = pack(step.steps);
+      packed.set(step, plain);
     }
     return packed.get(step);
   });
@@ -84,10 +94,14 @@ export async function unpack(steps, decode) {
       if (strokes.length) known.push({ kind: 'strokes', strokes: strokes.map(unpackStroke) });
     } else if (step.kind === 'image') known.push({ kind: 'image', png: step.png, image: await decode(step.png) });
     else if (step.kind === 'clear') known.push({ kind: 'clear' });
-    else if (step.kind === 'change' && Array.isArray(step.at)) known.push({ scale: [1, 1], shift: [0, 0], ...step });
+    else if (step.kind === 'replace') known.push({ kind: 'replace', steps: await unpack(step.steps, decode) });
+    else if (step.kind === 'change' && Array.isArray(step.at)) known.push(step.gone ? step : { ...step, scale: step.scale ?? [1, 1], shift: step.shift ?? [0, 0] });
   }
   return known;
 }
+
+/** Whether two packed records are equal. */
+export const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
 // Label maps: [count, id, count, id, ...]
 export function packIds(ids) {
@@ -101,12 +115,44 @@ export function packIds(ids) {
   return runs;
 }
 
-export function unpackIds(runs, most = 18) {
-  const ids = new Uint8Array(SIDE * SIDE);
+export function unpackIds(runs, most = 18, length = SIDE * SIDE) {
+  const ids = new Uint8Array(length);
   let at = 0;
   for (let k = 0; k + 1 < runs.length && at < ids.length; k += 2) {
     ids.fill(runs[k + 1] <= most ? runs[k + 1] : 0, at, at + runs[k]);
     at += runs[k];
   }
   return ids;
+}
+
+// Steps of a label map: numbers of pixels as [first, count, first, count, ...], ids as above; filled as it is.
+export function packChanges(steps) {
+  return steps.map((step) => {
+    if (!packed.has(step)) packed.set(step, { ...step, at: packNumbers(step.at), from: packIds(step.from), to: packIds(step.to) });
+    return packed.get(step);
+  });
+}
+
+export function unpackChanges(steps, most = 18) {
+  return (Array.isArray(steps) ? steps : []).map((step) => {
+    const at = unpackNumbers(step.at);
+    return { ...step, at, from: unpackIds(step.from, most, at.length), to: unpackIds(step.to, most, at.length) };
+  });
+}
+
+function packNumbers(numbers) {
+  const runs = [];
+  for (const number of numbers) {
+    if (number === runs.at(-2) + runs.at(-1)) runs[runs.length - 1] += 1;
+    else runs.push(number, 1);
+  }
+  return runs;
+}
+
+function unpackNumbers(runs) {
+  const numbers = [];
+  for (let k = 0; k + 1 < runs.length; k += 2) {
+    for (let n = 0; n < runs[k + 1] && numbers.length < SIDE * SIDE; n += 1) numbers.push(runs[k] + n);
+  }
+  return Uint16Array.from(numbers);
 }

@@ -1,5 +1,5 @@
 // The label map: 256 x 256 numbers. Brush and fill set whole pixels, so every colour is exactly one of the palette.
-import { SIDE, packIds, shape, unpackIds } from './drawing.js';
+import { SIDE, packChanges, packIds, shape, unpackChanges, unpackIds } from './drawing.js';
 import { History } from './history.js';
 import { palettePng } from './png.js';
 import { shapeFor, strokes } from './pointer.js';
@@ -14,7 +14,7 @@ export function difference(before, after) {
 export class LabelPad {
   /** labels: [{id, colour, mirror}]. hooks as in SketchPad. */
   constructor(canvas, labels, hooks) {
-    Object.assign(this, { canvas, labels, hooks, tool: 'brush', width: 14, mirror: false, shape: 'free', label: 1, history: new History() });
+    Object.assign(this, { canvas, labels, hooks, tool: 'brush', width: 14, mirror: false, shape: 'free', label: 1, history: new History(), before: null, filled: false });
     this.ids = new Uint8Array(SIDE * SIDE);
     canvas.width = canvas.height = SIDE;
     this.context = canvas.getContext('2d');
@@ -37,7 +37,7 @@ export class LabelPad {
 
   get canUndo() { return this.history.canUndo; }
   get canRedo() { return this.history.canRedo; }
-  get pictured() { return this.filled === true; }
+  get pictured() { return this.filled; }
   get empty() { return this.ids.every((id) => id === 0); }
 
   begin(point, event) {
@@ -73,21 +73,26 @@ export class LabelPad {
   }
 
   finish() {
-    this.last = null;
+    if (!this.before) return;
     this.remember(this.before);
     this.hooks.state();
     this.hooks.change('done');
   }
 
   cancel() {
-    this.last = null;
+    if (!this.before) return;
     this.ids.set(this.before);
+    this.last = this.before = null;
     this.show();
+    this.hooks.change('dropped');
   }
 
-  remember(before) {
+  /** What changed since `before` becomes a step; filled: whether a picture lies there now. */
+  remember(before, filled = this.filled) {
     const step = difference(before, this.ids);
-    if (step) this.history.push(step);
+    if (step) this.history.push({ ...step, filled: [this.filled, filled] });
+    this.filled = filled;
+    this.last = this.before = null;
   }
 
   line(from, to) {
@@ -138,11 +143,13 @@ export class LabelPad {
     this.context.putImageData(this.image, 0, 0);
   }
 
-  undo() { this.swap(this.history.back(), 'from'); }
-  redo() { this.swap(this.history.forth(), 'to'); }
-  swap(step, side) {
+  undo() { this.swap('back', 'from'); }
+  redo() { this.swap('forth', 'to'); }
+  swap(way, side) {
+    const step = this.before ? null : this.history[way](); // not while a stroke is painted
     if (!step) return;
     step.at.forEach((at, k) => { this.ids[at] = step[side][k]; });
+    this.filled = Boolean(step.filled?.[side === 'from' ? 0 : 1]);
     this.changed();
   }
 
@@ -152,31 +159,27 @@ export class LabelPad {
     this.hooks.change('done');
   }
 
-  clear() {
-    this.filled = false;
-    this.setIds(new Uint8Array(SIDE * SIDE));
-  }
-  setIds(ids) {
-    const before = this.ids;
+  clear() { this.setIds(new Uint8Array(SIDE * SIDE), false); }
+  setIds(ids, filled) {
+    const before = this.before ?? this.ids;
     this.ids = ids;
-    this.remember(before);
+    this.remember(before, filled);
     this.changed();
   }
 
   /** A label PNG as the server sends it. */
-  setImage(image) {
-    this.filled = true; // the guide lines have done their work
-    this.setIds(readIds(image, this.colours));
-  }
-  snapshot() { return { runs: packIds(this.ids) }; }
-  kept() { return { ...this.snapshot(), filled: this.filled }; }
-  /** fresh: it is another project's, so there is nothing to take back. */
-  restore({ runs = [SIDE * SIDE, 0], filled = true } = {}, fresh = false) {
-    const before = this.ids;
-    this.ids = unpackIds(runs, this.labels.length - 1);
-    this.filled = filled;
-    if (fresh) this.history = new History();
-    else this.remember(before);
+  setImage(image) { this.setIds(readIds(image, this.colours), true); } // the guide lines have done their work
+  snapshot() { return { runs: packIds(this.ids), filled: this.filled }; }
+  kept() { return { ...this.snapshot(), steps: packChanges(this.history.steps), at: this.history.at }; }
+  /** fresh: it is another project's, with steps of its own; otherwise it is one step more, which can be taken back. */
+  restore({ runs = [SIDE * SIDE, 0], filled = false, steps = [], at } = {}, fresh = false) {
+    const most = this.labels.length - 1;
+    const before = this.before ?? this.ids;
+    const history = fresh ? new History(unpackChanges(steps, most), at) : this.history;
+    this.ids = unpackIds(runs, most);
+    this.history = history;
+    if (fresh) Object.assign(this, { filled: Boolean(filled), last: null, before: null });
+    else this.remember(before, Boolean(filled));
     this.show();
     this.hooks.state();
   }

@@ -20,7 +20,7 @@ export const sectionsOf = (page) => ({
       for (const kind of ['sketch', 'labels']) page.tools[kind].restore(record?.tools?.[kind]);
     },
   },
-  sketch: { get: () => page.pads.sketch.kept(), set: (record) => page.pads.sketch.restore(record) },
+  sketch: { get: () => page.pads.sketch.kept(), set: (record) => page.pads.sketch.restore(record, true) },
   labels: { get: () => page.pads.labels.kept(), set: (record) => page.pads.labels.restore(record, true) },
   pictures: {
     get: () => ({ photo: { png: page.state.photo }, style: { png: page.controls.png }, reference: page.reference.chosen() }),

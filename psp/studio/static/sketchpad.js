@@ -1,6 +1,6 @@
 // The sketch: strokes are kept as curves, so they are crisp at every size of the page; the network gets 256 pixels.
 import { loadImage, pngUrl } from './dom.js';
-import { SIDE, exact, flipped, live, pack, shape, unpack } from './drawing.js';
+import { SIDE, current, exact, flipped, live, pack, same, shape, unpack } from './drawing.js';
 import { History } from './history.js';
 import { paintAll, paintStroke, paintTail } from './paint.js';
 import { Smoother, shapeFor, strokes } from './pointer.js';
@@ -55,8 +55,7 @@ export class SketchPad {
   doubled(stroke) { return this.mirror ? [stroke, flipped(stroke)] : [stroke]; }
 
   extend(points, event) {
-    if (this.tool === 'select') { this.selection.move(points.at(-1)); return; }
-    if (!this.strokes) return;
+    if (!this.strokes) { this.selection.move(points.at(-1)); return; } // what was begun, not the tool that was taken since
     const [stroke, twin] = this.strokes;
     const fixed = shape(shapeFor(event, this.shape), this.from, points.at(-1));
     if (fixed) {
@@ -78,8 +77,7 @@ export class SketchPad {
   }
 
   finish() {
-    if (this.tool === 'select') { this.selection.end(); return; }
-    if (!this.strokes) return;
+    if (!this.strokes) { this.selection.end(); return; }
     const [stroke, twin] = this.strokes;
     if (this.hand) { // the line ends where the hand did
       stroke.points.push(this.hand);
@@ -129,11 +127,15 @@ export class SketchPad {
     this.selection.choose(part.map((_, k) => before + k));
   }
 
-  snapshot() { return { steps: pack(this.history.done) }; }
+  snapshot() { return { steps: pack(current(this.history.done)) }; }
   kept() { return { steps: pack(this.history.steps), at: this.history.at }; }
-  async restore({ steps = [], at } = {}) {
+  /** fresh: it is another project's, with steps of its own; otherwise it is one step more, which can be taken back. */
+  async restore({ steps = [], at } = {}, fresh = false) {
+    const known = await unpack(steps, async (png) => loadImage(pngUrl(png)));
     this.selection.drop();
-    this.history = new History(await unpack(steps, async (png) => loadImage(pngUrl(png))), at);
+    this.strokes = this.hand = null;
+    if (fresh) this.history = new History(known, at);
+    else if (!same(pack(known), this.snapshot().steps)) this.history.push({ kind: 'replace', steps: current(known) });
     this.redraw();
     this.hooks.state();
   }
