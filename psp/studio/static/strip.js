@@ -1,6 +1,9 @@
 // A row of faces that come back with their drawing: earlier ones, and favourites. Entries are plain records.
 import { $, make, pngUrl } from './dom.js';
 
+/** Whether every face of another entry is in this one. */
+export const holds = ({ items }, other) => other.items.every(({ png }) => items.some((item) => item.png === png));
+
 export class Strip {
   /**
    * name: of the row, `earlier` or `favourites`. most: entries and bytes of pictures that are kept. hooks: restore(entry),
@@ -14,7 +17,8 @@ export class Strip {
   get items() { return this.entries.flatMap(({ entry }) => entry.items.map((item) => ({ ...item, settings: entry.settings }))); }
 
   add(entry) {
-    if (!entry || this.has(entry.items[entry.at]?.png ?? entry.items[0].png)) return;
+    if (!entry || this.entries.some((one) => holds(one.entry, entry))) return;
+    for (const { key } of this.entries.filter((one) => holds(entry, one.entry))) this.remove(key); // it takes their place
     const key = `${this.name}/${String(this.next).padStart(8, '0')}`;
     this.next += 1;
     this.put(key, entry);
