@@ -14,7 +14,7 @@ export class Importer {
    * one, and says so; close(): the shelf.
    */
   constructor(about, hooks) {
-    Object.assign(this, { about, hooks, file: null });
+    Object.assign(this, { about, hooks, file: null, order: 0 });
     $('open').addEventListener('click', () => $('file').click());
     $('file').addEventListener('change', () => { this.take($('file').files[0]); $('file').value = ''; });
     addEventListener('paste', (event) => {
@@ -54,9 +54,12 @@ export class Importer {
 
   async example(example) {
     this.hooks.close();
+    const order = (this.order += 1);
     busy('importer', true);
     try {
-      await this.take(await fileOf(example), { example: `${example.kind}/${example.name}` });
+      const file = await fileOf(example);
+      if (order === this.order) await this.take(file, { example: `${example.kind}/${example.name}` });
+      else busy('importer', false);
     } catch {
       busy('importer', false);
       toast(t('example.gone'), { wrong: true });
@@ -68,33 +71,32 @@ export class Importer {
     if (example) await this.example(example);
   }
 
-  /** A file of any kind onto the canvas that suits it. */
+  /** A file of any kind onto the canvas that suits it; a newer one takes its place. */
   async take(file, { example = '' } = {}) {
-    if (!file || await this.hooks.project(file)) return;
+    if (!file) return;
+    const order = (this.order += 1);
+    if (await this.hooks.project(file)) return;
     if (file.size > this.about.limits.body - 100000) {
       toast(t('file.large', { name: file.name, size: Math.round(file.size / 1e6), most: Math.floor(this.about.limits.body / 1e6) }), { wrong: true });
       return;
     }
     const made = await this.ask('api/open', { image: file, prefer: this.hooks.tab() });
-    if (!made) return;
-    this.file = file;
-    this.kind = made.kind;
-    await this.use(made);
+    if (!made || !await this.use(made, file, order)) return;
     setExample(example);
     if (made.sure) return;
     const other = READINGS[made.kind].find((name) => name !== made.read_as);
-    toast(t('read.doubt', { name: file.name }), { action: [t(`read.${other}`), () => this.again(other)], seconds: 12 });
+    toast(t('read.doubt', { name: file.name }), { action: [t(`read.${other}`), () => this.file === file && this.again(other)], seconds: 12 });
   }
 
   /** The same file, read in the way that the two menus say. */
   async again(reading = $('source-reading').querySelector('select').value) {
+    const { file, kind } = this;
+    const order = (this.order += 1);
     const style = $('source-style').querySelector('select').value;
-    const values = { image: this.file, read_as: reading };
-    if (this.kind === 'sketch') values.style = style;
-    const made = await this.ask(`api/${this.kind}`, values);
-    if (!made) return;
-    await this.use({ ...made, kind: this.kind });
-    setExample('');
+    const values = { image: file, read_as: reading };
+    if (kind === 'sketch') values.style = style;
+    const made = await this.ask(`api/${kind}`, values);
+    if (made && await this.use({ ...made, kind }, file, order)) setExample('');
   }
 
   async ask(path, values) {
@@ -113,8 +115,12 @@ export class Importer {
     }
   }
 
-  async use(made) {
-    this.hooks.show(made.kind, await loadImage(pngUrl(made.png)), made.png);
+  /** False when something newer came meanwhile. */
+  async use(made, file, order) {
+    const image = await loadImage(pngUrl(made.png));
+    if (order !== this.order) return false;
+    this.hooks.show(made.kind, image, made.png);
+    Object.assign(this, { file, kind: made.kind });
     const readings = READINGS[made.kind] ?? [];
     const select = $('source-reading').querySelector('select');
     const photos = made.kind === 'labels' ? this.about.parser : this.about.sketch_styles.length;
@@ -123,14 +129,22 @@ export class Importer {
     select.value = made.read_as;
     $('source-reading').hidden = offered.length < 2;
     $('source-style').hidden = made.kind !== 'sketch' || made.read_as !== 'photo';
-    $('source-words').replaceChildren(make('strong', {}, this.file.name), made.notes.length ? `: ${made.notes.map(noted).join(', ')}` : '');
+    $('source-words').replaceChildren(make('strong', {}, file.name), made.notes.length ? `: ${made.notes.map(noted).join(', ')}` : '');
     $('source').hidden = false;
+    return true;
   }
 
   /** What stands below the canvas belongs to the picture on it: away with it when that is gone. */
   forget() {
+    this.file = null;
     $('source').hidden = true;
     setExample('');
+  }
+
+  /** Another drawing or project is there: what was still on its way belongs to the one before. */
+  stop() {
+    this.order += 1;
+    this.forget();
   }
 }
 

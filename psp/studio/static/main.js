@@ -17,7 +17,7 @@ import { Reference } from './reference.js';
 import { Results, peek } from './results.js';
 import { saving } from './saving.js';
 import { DEFAULTS, change, onChange, readAddress, settings, shownExample } from './settings.js';
-import { KINDS, drawings, pictureSections, sectionsOf } from './sections.js';
+import { KINDS, drawings, pictureSections, sameFaces, sectionsOf } from './sections.js';
 import { SketchPad } from './sketchpad.js';
 import { Strip } from './strip.js';
 import { Tools, palette } from './tools.js';
@@ -78,7 +78,7 @@ async function start() {
 
 function begin(about) {
   settings.model = models.chosen;
-  results = new Results({ select: (item) => selected(item) });
+  results = new Results({ select: (item) => selected(item), chosen: () => project.keep('faces', { loud: false }) });
   between = new Between({ show: showBetween, kept: () => project.keep('faces') });
   hints = new Hints();
   const hooks = (kind) => ({
@@ -104,7 +104,7 @@ function begin(about) {
   controls = new Controls({ model: () => models.current, importer, kept: () => project.keep('pictures') });
   const page = { state, pads, tools, models, controls, reference, results, between, lock, showPhoto, origin };
   const sections = sectionsOf(page);
-  project = new Project(sections, strips, { opened, extra: () => drawings(page) });
+  project = new Project(sections, strips, { opened, opening: () => importer.stop(), extra: () => drawings(page) });
   fillParts($('parts'), (strokes) => {
     closeAll();
     if (state.kind !== 'sketch') chooseKind('sketch');
@@ -381,10 +381,10 @@ function keepWhenResting() {
 async function restore(entry) {
   maker.cancel();
   keepEarlier();
-  const { live } = settings;
-  Object.assign(settings, entry.settings, { live });
-  if (models.find(settings.model) === undefined) settings.model = models.chosen;
-  if (models.chosen !== settings.model) models.choose(settings.model);
+  importer.stop();
+  const { model } = entry.settings;
+  change({ ...entry.settings, live: settings.live, model: models.find(model) ? model : models.chosen });
+  maker.cancel();
   showKind(entry.kind);
   if (entry.kind === 'photo') { state.photo = entry.drawing.photo?.png; showPhoto(); } else await pads[entry.kind].restore(entry.drawing);
   lock(entry.locked, { quietly: true });
@@ -404,7 +404,9 @@ async function opened() {
   change({});
   maker.cancel();
   const whole = results.items.length && results.items.length === settings.n || results.selected?.between !== undefined;
-  if (!whole && !isEmpty()) maker.ask('now');
+  if (isEmpty()) return;
+  if (!whole) maker.ask('now');
+  else if (!sameFaces(state.shown, origin())) maker.ask(); // changed since, and closed before they came
 }
 
 /** A link was followed: its settings come on top of what was kept, and its example if that is not there already. */

@@ -3,13 +3,13 @@ import { $, loadImage, make, pngUrl } from './dom.js';
 import { t } from './words.js';
 
 export class Results {
-  /** hooks: select(item) after another face was selected. An item: {png, seed, size, latent, model, words}. */
+  /** hooks: select(item) after another face was selected, chosen() if by hand. An item: {png, seed, size, latent, model, words}. */
   constructor(hooks) {
     Object.assign(this, { hooks, items: [], before: [], at: 0, facts: '' });
     this.grid = $('grid');
     this.grid.addEventListener('click', (event) => {
       const button = event.target.closest('button');
-      if (button) this.select([...this.grid.children].indexOf(button));
+      if (button) this.choose([...this.grid.children].indexOf(button));
     });
     this.grid.addEventListener('keydown', (event) => {
       const columns = Number(this.grid.style.getPropertyValue('--columns'));
@@ -17,7 +17,7 @@ export class Results {
       const next = this.grid.children[this.at + step];
       if (!step || !next) return;
       event.preventDefault();
-      this.select(this.at + step);
+      this.choose(this.at + step);
       next.focus();
     });
   }
@@ -73,6 +73,11 @@ export class Results {
     [...this.grid.children].forEach((button, k) => {
       button.setAttribute('aria-pressed', k === at);
       button.tabIndex = k === at ? 0 : -1;
+  choose(at) {
+    this.select(at);
+    this.hooks.chosen();
+  }
+
     });
     const item = this.selected;
     const box = this.grid.children[at]?.getBoundingClientRect();

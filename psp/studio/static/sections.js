@@ -1,5 +1,6 @@
 // What a project consists of, and what of it a saved face carries.
 import { toast } from './dom.js';
+import { same } from './drawing.js';
 import { DEFAULTS, setExample, settings, shownExample } from './settings.js';
 import { t } from './words.js';
 
@@ -53,6 +54,13 @@ export function pictureSections(page, sections) {
     pictures: { photo, style: values.style === 'photo' ? { png: page.controls.png } : { png: null } },
     faces: { locked, shown: { kind, locked, settings: values, drawing } },
   };
+}
+
+/** Whether two origins give the same faces: with a locked one, the drawing does not count. */
+export function sameFaces(one, other) {
+  const counts = ({ settings: { live, ...values }, kind, locked, drawing } = { settings: {} }) =>
+    ({ values: Object.entries(values).sort(), ...(locked ? { locked: locked.png } : { kind, drawing }) });
+  return same(counts(one), counts(other));
 }
 
 /** The drawing as pictures that other programs read. */
