@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import test from 'node:test';
-import { readArchive, writeArchive } from './static/archive.js';
+import { TooLarge, readArchive, writeArchive } from './static/archive.js';
 import { base64Of, bytesOf, joined, through, unpacked } from './static/bytes.js';
-import { SIDE, bounds, exact, inside, live, pack, packIds, shape, unpack, unpackIds } from './static/drawing.js';
+import { SIDE, bounds, current, exact, inside, live, pack, packChanges, packIds, same, shape, unpack, unpackChanges, unpackIds } from './static/drawing.js';
 import { fromPicture, table } from './static/export.js';
 import { History } from './static/history.js';
 import { difference } from './static/labelpad.js';
@@ -12,6 +12,8 @@ import { PARTS, part } from './static/parts.js';
 import { animated, chunks, palettePng, withWords, withoutWords, wordsOf } from './static/png.js';
 import { dragged } from './static/select.js';
 import { editsText, readAddress } from './static/settings.js';
+import { sameFaces } from './static/sections.js';
+import { holds } from './static/strip.js';
 import { within } from './static/view.js';
 import { language, t, use } from './static/words.js';
 import { unzip, zip } from './static/zip.js';
@@ -69,10 +71,25 @@ test('a project keeps its pictures and codes as files, each once', async () => {
   const [one, two, code] = [base64Of(await png(0)), base64Of(await png(1)), base64Of(utf8('code'))];
   const sections = { faces: { items: [{ png: one, latent: code, seed: 3 }, { png: two }, { png: one }] }, sketch: { steps: [], at: 0 } };
   const bytes = await writeArchive(sections, [['sketch.png', await png(0)]]);
-  assert.deepEqual([...(await unzip(bytes)).keys()], ['project.json', 'sketch.png', 'pictures/0001.png', 'codes/0002.npy', 'pictures/0003.png']);
+  assert.deepEqual([...(await unzip(bytes)).keys()], ['project.json', 'steps.jsonl', 'sketch.png', 'pictures/0001.png', 'codes/0002.npy', 'pictures/0003.png']);
   assert.deepEqual(await readArchive(bytes), sections);
   await assert.rejects(readArchive(await zip([['other.json', utf8('{}')]])), /no project/);
   await assert.rejects(readArchive(await zip([['project.json', utf8('{"format": "psp-studio", "version": 99, "sections": {}}')]])), /no project/);
+});
+
+test('a project keeps each step of its drawings once, and is not saved when it could not be opened again', async () => {
+  const steps = Array.from({ length: 300 }, (_, k) => pack([strokes(line(...Array.from({ length: 40 }, (__, n) => [n % 7, k + n])))])[0]);
+  const other = structuredClone(steps); // as the browser gives them back
+  const picture = { kind: 'image', png: base64Of(await png(1)) };
+  const sections = { sketch: { steps: [{ kind: 'replace', steps: [picture, ...other] }, ...steps], at: 1 }, earlier: [{ drawing: { steps } }, { drawing: { steps: other.slice(5) } }] };
+  const bytes = await writeArchive(sections);
+  const files = await unzip(bytes);
+  assert.equal(text(files.get('steps.jsonl')).split('\n').length, 302);
+  assert.ok(files.get('project.json').length < 5000);
+  assert.deepEqual(await readArchive(bytes), sections);
+  const before = await zip([['project.json', utf8(JSON.stringify({ format: 'psp-studio', version: 1, sections: { earlier: sections.earlier } }))]]);
+  assert.deepEqual(await readArchive(before), { earlier: sections.earlier });
+  await assert.rejects(writeArchive(sections, [], 20000), (error) => error instanceof TooLarge && error.most === 0);
 });
 
 test('a picture carries words, long ones too, and is the same picture without them', async () => {
@@ -115,6 +132,36 @@ test('a drawing is kept exactly', async () => {
   assert.deepEqual(await unpack([{ kind: 'strokes', strokes: [{ width: 2, points: [] }] }, { kind: 'new' }]), []);
 });
 
+test('another drawing in place of one is a step that can be taken back', async () => {
+  const [first, second, third] = [strokes(line([1, 2])), strokes(line([3, 4])), strokes(line([5, 6]))];
+  const steps = [first, { kind: 'replace', steps: [second] }, third];
+  assert.deepEqual(live(steps).strokes, [...second.strokes, ...third.strokes]);
+  assert.deepEqual(live(steps.slice(0, 1)).strokes, first.strokes);
+  assert.deepEqual(current(steps), [second, third]);
+  const kept = JSON.parse(JSON.stringify(pack(steps)));
+  assert.deepEqual(await unpack(kept), steps);
+  assert.ok(same(pack(await unpack(kept)), kept), 'kept and read back it is the same');
+  const changes = [first, { kind: 'change', at: [0], scale: [1, 2], shift: [3, 4] }, { kind: 'change', at: [0], gone: true }];
+  assert.ok(same(pack(await unpack(pack(changes))), pack(changes)));
+});
+
+test('a set of faces holds those that came one at a time', () => {
+  const entry = (...names) => ({ items: names.map((png_) => ({ png: png_ })) });
+  assert.ok(holds(entry('a', 'b', 'c'), entry('a')));
+  assert.ok(!holds(entry('a'), entry('a', 'b')));
+  assert.ok(!holds(entry('a', 'b'), entry('c')));
+});
+
+test('faces are the same when all that counts for them is', () => {
+  const origin = { settings: { seed: 1, n: 4, live: true }, kind: 'sketch', locked: null, drawing: { steps: pack([strokes(line([1, 2]))]) } };
+  assert.ok(sameFaces(origin, { ...structuredClone(origin), settings: { n: 4, seed: 1, live: false } }));
+  assert.ok(!sameFaces(origin, { ...origin, drawing: { steps: [] } }));
+  assert.ok(!sameFaces(origin, { ...origin, settings: { seed: 2, n: 4, live: true } }));
+  assert.ok(!sameFaces(undefined, origin));
+  const locked = { ...origin, locked: { png: 'a' } };
+  assert.ok(sameFaces(locked, { ...locked, drawing: { steps: [] } }) && !sameFaces(locked, origin));
+});
+
 test('strokes can be moved, stretched and removed, and numbers stay', () => {
   const steps = [strokes(line([10, 10], [20, 20])), strokes(line([100, 100], [110, 120])), { kind: 'change', at: [1], scale: [2, 1], shift: [0, 5] }, { kind: 'change', at: [0], gone: true }];
   const { strokes: left, image } = live(steps);
@@ -153,6 +200,11 @@ test('label maps are kept exactly, and their steps are small', () => {
   assert.equal(step.at.length, 406);
   assert.deepEqual([step.from[0], step.to[0], step.at.at(-1)], [0, 13, 65535]);
   assert.equal(difference(after, after.slice()), null);
+  const steps = [{ ...step, filled: [false, true] }, { ...difference(after, before), filled: [true, false] }];
+  const kept = JSON.parse(JSON.stringify(packChanges(steps)));
+  assert.deepEqual(kept[0], { at: [500, 400, 65530, 6], from: [406, 0], to: [400, 13, 6, 4], filled: [false, true] });
+  assert.deepEqual(unpackChanges(kept), steps);
+  assert.deepEqual(unpackChanges([{ at: [65535, 9], from: [99, 77], to: [1, 2] }])[0].from.at(0), 0, 'no label that is none');
 });
 
 test('the sheet always covers its frame', () => {

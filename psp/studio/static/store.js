@@ -1,5 +1,6 @@
 // What the browser keeps for this page: one table of IndexedDB. Without it (a private window) nothing is kept.
 const PATIENCE = 1500; // ms that a window which is just closing is waited for
+const AWAY = 4000; // ms after which a window that has gone is closed, and not only loading anew
 
 const asked = (request) => new Promise((resolve, reject) => {
   request.onsuccess = () => resolve(request.result);
@@ -43,13 +44,26 @@ export async function write(pairs) {
   return true;
 }
 
-export const wipe = async () => { await (await table('readwrite'))?.clear(); };
+export async function keys() {
+  const kept = await table('readonly');
+  return kept ? asked(kept.getAllKeys()) : [];
+}
 
-/** Whether this window is the one that may write; a second one of the same browser would overwrite its work. */
-export function claim() {
-  if (!navigator.locks) return Promise.resolve(true); // a page that is not from this machine, without https
-  return new Promise((resolve) => {
-    const held = () => { resolve(true); return new Promise(() => {}); };
-    navigator.locks.request('studio', { signal: AbortSignal.timeout(PATIENCE) }, held).catch(() => resolve(false));
+/**
+ * Until this window is the one that may write; a second one of the same browser would overwrite its work. elsewhere(): it
+ * is not yet, and waits until the other one is closed.
+ */
+export async function claim(elsewhere) {
+  const { locks } = navigator;
+  if (!locks) return; // a page that is not from this machine, without https
+  const hold = (options) => new Promise((resolve) => {
+    const held = (lock) => { resolve(Boolean(lock)); return lock && new Promise(() => {}); };
+    locks.request('studio', options, held).catch(() => resolve(false));
   });
+  if (await hold({ signal: AbortSignal.timeout(PATIENCE) })) return;
+  elsewhere();
+  do {
+    await locks.request('studio', () => {});
+    await new Promise((resolve) => setTimeout(resolve, AWAY));
+  } while (!(await hold({ ifAvailable: true })));
 }

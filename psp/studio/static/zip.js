@@ -3,7 +3,7 @@ import { joined, size, through, unpacked } from './bytes.js';
 import { crc } from './png.js';
 
 const WIDE = 0x0800; // names are UTF-8
-const MOST = 400e6; // bytes that an archive may unpack to
+export const MOST = 400e6; // bytes that an archive may unpack to
 
 /** files: [[name, Uint8Array], ...]. Returns the archive as a Uint8Array; text is packed, pictures are stored. */
 export async function zip(files) {
