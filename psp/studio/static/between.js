@@ -89,7 +89,7 @@ export class Between {
   async frames() {
     const { a, b } = this.ends;
     const at = Array.from({ length: FRAMES }, (_, k) => k / (FRAMES - 1)).join(',');
-    const { pictures } = await post('api/interpolate', { model: a.model, a: a.latent, b: b.latent, t: at, session });
+    const { pictures } = await post('api/interpolate', { model: a.model, a: a.latent, b: b.latent, t: at, session: `${session}-film` }); // faces that are being made go on
     return pictures.map(({ png }) => png);
   }
 }

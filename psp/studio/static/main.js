@@ -45,6 +45,7 @@ const maker = new Maker({
     return pads[state.kind].empty ? null : { image: await pads[state.kind].blob() };
   },
   model: () => models.current,
+  replaced: () => Boolean(between.running),
   stylePhoto: () => controls.png && blobOf(controls.png, 'image/png'),
   made: show,
   busy: (on) => waiting(on),

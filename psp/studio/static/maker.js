@@ -8,14 +8,16 @@ import { t } from './words.js';
 const REST = 160; // ms after the last stroke
 const WHILE_MOVING = 90; // ms between two requests while the pen is down
 const QUICK = 0.7; // seconds; slower models wait for the end of the stroke
+const GONE = 3; // seconds after which a server that does not answer is asked again
 
 export class Maker {
   /**
    * source(): {image} or {latent} as blobs, or null when there is nothing to start from. model(): the chosen model's record.
-   * stylePhoto(): blob or null. made(answer, how): faces arrived. busy(on): it works, or it has come to rest.
+   * stylePhoto(): blob or null. made(answer, how): faces arrived. replaced(): whether somebody else's newer
+   * request took the place of this one. busy(on): it works, or it has come to rest.
    */
   constructor(hooks) {
-    Object.assign(this, { hooks, timer: 0, running: null, again: null });
+    Object.assign(this, { hooks, timer: 0, running: null, again: null, gone: null, order: 0 });
   }
 
   /** Ask for faces. how: 'moving' (the hand is still busy), 'done', or 'now' (a button was pressed). */
@@ -32,7 +34,9 @@ export class Maker {
 
   cancel() {
     clearTimeout(this.timer);
+    clearTimeout(this.patience);
     this.timer = 0;
+    this.order += 1;
     this.again = null;
     this.running?.abort();
     this.running = null;
@@ -47,9 +51,12 @@ export class Maker {
 
   async run(how) {
     if (how === 'moving' && this.running) { this.again = 'moving'; return; }
+    const order = (this.order += 1);
     const source = await this.hooks.source();
+    if (order !== this.order) return; // a newer one came, or all were called off, while this one was being packed
     if (!source) { this.cancel(); return; }
     this.running?.abort();
+    clearTimeout(this.patience);
     const controller = (this.running = new AbortController());
     this.again = null;
     this.progress(true);
@@ -66,6 +73,8 @@ export class Maker {
         edits: edits?.length ? settings.edits || null : null,
       }, controller.signal);
       if (this.running !== controller) return;
+      this.gone?.();
+      this.gone = null;
       await this.hooks.made({ ...answer, took: (performance.now() - started) / 1000 }, how);
     } catch (error) {
       if (error.name === 'AbortError' || this.running !== controller) return;
@@ -82,13 +91,24 @@ export class Maker {
 
   failed(error) {
     if (!(error instanceof ApiError)) throw error;
-    if (error.status === 409 && /^(A newer request|This model cannot)/.test(error.message)) return; // the menu tells of models
-    if (error.status === 503 || error.status === 429) {
-      toast(t('busy'), { seconds: 3 });
-      setTimeout(() => this.running || this.timer || this.run('done'), 1000 * Math.max(1, error.retryAfter));
+    if (error.status === 409 && /^This model cannot/.test(error.message)) return; // the menu tells of models
+    if (error.status === 409 && /^A newer request/.test(error.message)) {
+      if (!this.timer && !this.hooks.replaced()) this.ask('now');
       return;
     }
-    toast(error.message, { wrong: true, action: [t('again'), () => this.ask('now')] });
+    if (error.status === 503 || error.status === 429) {
+      toast(t('busy'), { seconds: 3 });
+      this.askLater(Math.max(1, error.retryAfter));
+      return;
+    }
+    const again = () => { this.gone = null; this.ask('now'); };
+    if (error.status) { toast(error.message, { wrong: true, action: [t('again'), again] }); return; }
+    this.gone ??= toast(error.message, { wrong: true, action: [t('again'), again], seconds: 600 }); // said once, until it answers
+    this.askLater(GONE);
+  }
+
+  askLater(seconds) {
+    this.patience = setTimeout(() => this.running || this.timer || this.run('done'), 1000 * seconds);
   }
 
   /** A bar that fills in about the time that the model took lately, or one that only moves when that is unknown. */
