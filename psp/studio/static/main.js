@@ -261,7 +261,7 @@ async function show(answer, how) {
   const source = models.current.edits?.length ? JSON.stringify({ ...state.shown, settings: { ...state.shown.settings, edits: '' } }) : '';
   if (!edited) state.unedited = { items, source };
   const before = edited && state.unedited?.source === source ? state.unedited.items : undefined;
-  await results.show(items, { facts: words.join(', '), before });
+  await results.show(items, { facts: words.join(', '), before, moving: how === 'moving' });
   $('model-state').textContent = models.facts();
   hints.show(items.length > 1 ? 'choose' : 'more');
   if (how === 'moving') return;

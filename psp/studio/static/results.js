@@ -5,7 +5,7 @@ import { t } from './words.js';
 export class Results {
   /** hooks: select(item) after another face was selected, chosen() if by hand. An item: {png, seed, size, latent, model, words}. */
   constructor(hooks) {
-    Object.assign(this, { hooks, items: [], before: [], at: 0, facts: '' });
+    Object.assign(this, { hooks, items: [], before: [], rested: [], at: 0, facts: '' });
     this.grid = $('grid');
     this.grid.addEventListener('click', (event) => {
       const button = event.target.closest('button');
@@ -24,12 +24,17 @@ export class Results {
 
   get selected() { return this.items[this.at] ?? null; }
 
-  /** Show faces once all of them are decoded; facts: about the request, in words. before: faces to hold them against. */
-  async show(items, { facts = '', at = Math.min(this.at, items.length - 1), before = this.items } = {}) {
+  /**
+   * Show faces once all of them are decoded; facts: about the request, in words. before: faces to hold them against,
+   * else those that were there when the hand last rested. moving: it does not rest now.
+   */
+  async show(items, { facts = '', at = Math.min(this.at, items.length - 1), before, moving = false } = {}) {
     const order = (this.order = (this.order ?? 0) + 1);
     await Promise.all(items.map((item) => loadImage(pngUrl(item.png))));
     if (order !== this.order) return; // something newer was shown meanwhile
-    Object.assign(this, { items, facts, at, before });
+    const other = items.some(({ png }, k) => png !== this.rested[k]?.png);
+    Object.assign(this, { items, facts, at, before: before ?? (other ? this.rested : this.before) });
+    if (!moving) this.rested = items;
     const columns = Math.ceil(Math.sqrt(items.length));
     this.grid.style.setProperty('--columns', columns);
     this.grid.classList.toggle('many', items.length > 1);
@@ -61,11 +66,16 @@ export class Results {
 
   clear() {
     this.order = (this.order ?? 0) + 1;
-    Object.assign(this, { items: [], before: [], at: 0 });
+    Object.assign(this, { items: [], before: [], rested: [], at: 0 });
     this.grid.replaceChildren();
     $('empty').hidden = false;
     $('acts').hidden = true;
     $('caption').textContent = '';
+  }
+
+  choose(at) {
+    this.select(at);
+    this.hooks.chosen();
   }
 
   select(at) {
@@ -73,11 +83,6 @@ export class Results {
     [...this.grid.children].forEach((button, k) => {
       button.setAttribute('aria-pressed', k === at);
       button.tabIndex = k === at ? 0 : -1;
-  choose(at) {
-    this.select(at);
-    this.hooks.chosen();
-  }
-
     });
     const item = this.selected;
     const box = this.grid.children[at]?.getBoundingClientRect();
