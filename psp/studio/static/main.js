@@ -217,8 +217,8 @@ function drawn(kind, how) {
   clearTimeout(state.resting);
   hints.follow('draw');
   if (how === 'done') project.keep(kind);
-  if (state.locked && how === 'done') {
-    toast(t('locked.drawing'), { action: [t('unlock'), () => lock(null)] });
+  if (state.locked && how !== 'moving') {
+    if (how === 'done') toast(t('locked.drawing'), { action: [t('unlock'), () => lock(null)] });
     return;
   }
   tools[kind].refresh();
@@ -226,7 +226,7 @@ function drawn(kind, how) {
   importer.forget();
   maker.cancel();
   results.clear();
-  project.keep('faces');
+  project.keep('faces', { loud: how === 'done' });
 }
 
 /** A picture that was opened goes onto its canvas. */

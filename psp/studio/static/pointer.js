@@ -2,6 +2,8 @@
 // collected between two frames. Two fingers, the middle button or the space bar move the view instead.
 import { SIDE } from './drawing.js';
 
+const PALM = 1000; // ms after a pen was near in which a hand that touches the canvas draws nothing
+
 /**
  * hooks: start(point, event), move(points, event), end(), cancel(), hover(point or null, down). A point is
  * {x, y, pressure}; pressure is null for devices that have none. view: a View.
@@ -9,18 +11,30 @@ import { SIDE } from './drawing.js';
 export function strokes(canvas, view, hooks) {
   let pointer = null; // id of the finger, pen or mouse that draws
   let rectangle = null;
+  let isPen = false; // whether a pen is what draws
+  let pens = -Infinity; // when a pen was last near
   const fingers = new Map();
   const at = (event) => ({
     x: ((event.clientX - rectangle.left) / rectangle.width) * SIDE,
     y: ((event.clientY - rectangle.top) / rectangle.height) * SIDE,
     pressure: event.pointerType === 'pen' ? Math.max(0.02, event.pressure) : null,
   });
+  /** A pen has come: what a resting hand did before was not meant. */
+  function takeOver() {
+    pens = performance.now();
+    if (!fingers.size) return;
+    if (fingers.has(pointer)) { hooks.cancel(); pointer = null; }
+    fingers.clear();
+    view.release();
+  }
   canvas.addEventListener('pointerdown', (event) => {
     try { canvas.setPointerCapture(event.pointerId); } catch { /* a made-up event */ }
     event.preventDefault();
     canvas.classList.add('pointed'); // no ring around what a hand is drawing on
     canvas.focus({ preventScroll: true });
+    if (event.pointerType === 'pen') takeOver();
     if (event.pointerType === 'touch') {
+      if (performance.now() - pens < PALM || isPen) return;
       fingers.set(event.pointerId, event);
       if (fingers.size === 2) {
         if (pointer !== null) hooks.cancel();
@@ -34,10 +48,13 @@ export function strokes(canvas, view, hooks) {
     if (event.button > 0 && event.pointerType === 'mouse') return;
     liftPen();
     pointer = event.pointerId;
+    isPen = event.pointerType === 'pen';
     rectangle = canvas.getBoundingClientRect();
     hooks.start(at(event), event);
   });
   canvas.addEventListener('pointermove', (event) => {
+    if (event.pointerType === 'pen') pens = performance.now();
+    if (event.pointerType === 'touch' && !fingers.has(event.pointerId)) return; // a resting hand
     if (fingers.has(event.pointerId)) fingers.set(event.pointerId, event);
     if (view.grabbed) {
       view.drag(fingers.size ? [...fingers.values()] : [event]);
@@ -55,10 +72,12 @@ export function strokes(canvas, view, hooks) {
     hooks.hover(event.pointerType === 'touch' ? null : points.at(-1));
   });
   const end = (event) => {
-    fingers.delete(event.pointerId);
+    if (event.pointerType === 'pen') pens = performance.now();
+    if (!fingers.delete(event.pointerId) && event.pointerType === 'touch') return;
     if (view.grabbed && !fingers.size) view.release();
     if (event.pointerId !== pointer) return;
     pointer = null;
+    isPen = false;
     hooks.end();
   };
   canvas.addEventListener('pointerup', end);

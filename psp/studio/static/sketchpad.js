@@ -10,7 +10,10 @@ import { View } from './view.js';
 const SHARPEST = 2560; // pixels of the canvas at most, however far it is zoomed
 
 export class SketchPad {
-  /** hooks: change('moving' | 'done'), state() after undo and the like, cursor(point, width, down), tool(name): take another one. */
+  /**
+   * hooks: change('moving' | 'done' | 'dropped'), the last when a stroke was not meant; state() after undo and the like;
+   * cursor(point, width, down); tool(name): take another one.
+   */
   constructor(canvas, hooks) {
     Object.assign(this, { canvas, hooks, tool: 'pen', width: 2, mirror: false, smoothing: 0.42, shape: 'free', history: new History(), strokes: null });
     this.context = canvas.getContext('2d');
@@ -90,9 +93,11 @@ export class SketchPad {
 
   /** A second finger came: what the first one drew was not meant. */
   cancel() {
+    const drawn = this.strokes;
     this.strokes = this.hand = null;
     this.selection.drop();
     this.redraw();
+    if (drawn) this.hooks.change('dropped');
   }
 
   push(step) {
