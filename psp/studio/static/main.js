@@ -20,7 +20,7 @@ import { DEFAULTS, change, onChange, readAddress, settings, shownExample } from 
 import { KINDS, drawings, pictureSections, sameFaces, sectionsOf } from './sections.js';
 import { SketchPad } from './sketchpad.js';
 import { Strip } from './strip.js';
-import { Tools, palette } from './tools.js';
+import { BRACKETS, Tools, palette } from './tools.js';
 import { LANGUAGES, chooseLanguage, loadWords, t } from './words.js';
 
 const REST = 1500; // ms that the hand rests before what is shown counts as an earlier face
@@ -169,7 +169,7 @@ function keys(event) {
   const letter = event.key.toLowerCase();
   const control = event.ctrlKey || event.metaKey;
   if (control && letter === 's') { event.preventDefault(); project.save(); return; }
-  if (typing || document.querySelector('dialog[open]') || event.altKey) return;
+  if (typing || document.querySelector('dialog[open]') || event.altKey && !BRACKETS.includes(event.key)) return;
   if (control && event.key === 'Enter') { maker.ask('now'); event.preventDefault(); return; }
   if (tools[state.kind]?.key(event)) { event.preventDefault(); return; }
   if (control) return;
@@ -222,7 +222,7 @@ function drawn(kind, how) {
     return;
   }
   tools[kind].refresh();
-  if (!pads[kind].empty) { maker.ask(how); return; }
+  if (!pads[kind].empty) { maker.ask(how === 'moving' ? how : 'done'); return; }
   importer.forget();
   maker.cancel();
   results.clear();
@@ -404,8 +404,8 @@ async function opened() {
   controls.show();
   change({});
   maker.cancel();
-  const whole = results.items.length && results.items.length === settings.n || results.selected?.between !== undefined;
   if (isEmpty()) return;
+  const whole = results.items.length && results.items.length === settings.n || results.selected?.between !== undefined;
   if (!whole) maker.ask('now');
   else if (!sameFaces(state.shown, origin())) maker.ask(); // changed since, and closed before they came
 }

@@ -4,6 +4,8 @@ import { SIDE } from './drawing.js';
 import { t, translate } from './words.js';
 
 const WIDTH_STEPS = { sketch: 1, labels: 2 };
+/** Keys for the width; many keyboards have them with AltGr or Option alone. */
+export const BRACKETS = ['[', ']'];
 const KEYS = { p: ['pen', 'brush'], d: ['pencil'], e: ['eraser'], v: ['select'], f: ['fill'] };
 
 export class Tools {
@@ -107,16 +109,16 @@ export class Tools {
   /** True when the key meant something here. */
   key(event) {
     const letter = event.key.toLowerCase();
+    const { pad } = this;
+    if (BRACKETS.includes(letter) && !event.metaKey && (event.altKey || !event.ctrlKey)) { this.width(pad.width + (letter === ']' ? 1 : -1) * WIDTH_STEPS[this.kind]); return true; }
     if (event.ctrlKey || event.metaKey) {
       if (letter === 'z') this.pad[event.shiftKey ? 'redo' : 'undo']();
       else if (letter === 'y') this.pad.redo();
       else return false;
       return true;
     }
-    const { pad } = this;
     const tool = (KEYS[letter] ?? []).find((name) => this.bar.querySelector(`[data-tool="${name}"]`));
     if (tool) this.choose(tool);
-    else if (letter === '[' || letter === ']') this.width(pad.width + (letter === ']' ? 1 : -1) * WIDTH_STEPS[this.kind]);
     else if (letter === 'm') this.toggle('mirror');
     else if (letter === 'g') this.toggle('guide');
     else if (letter === '+' || letter === '=') pad.view.by(1.25);
