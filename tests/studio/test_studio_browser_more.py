@@ -141,8 +141,10 @@ def test_a_server_that_has_gone_is_said(browser: Any, address: str) -> None:
     studio.stroke("#sketch", oval(128, 138, 60, 84))
     studio.page.wait_for_selector(".toast.wrong")
     assert "does not answer" in studio.toast()
-    studio.context.set_offline(False)
     studio.page.click(".toast.wrong button")
+    studio.page.wait_for_selector(".toast.wrong")  # said again
+    studio.context.set_offline(False)
+    studio.page.wait_for_selector("#grid img")
     studio.settle()
     assert studio.face().std() > 5
     studio.context.close()
