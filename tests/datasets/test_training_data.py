@@ -43,7 +43,7 @@ def test_generators_get_photos_of_their_own_size(faces: Path) -> None:
     for data in (train, test):
         assert data[0][0].shape == (1, 256, 256) and data[0][1].shape == (3, 16, 16)
     train, _ = open_data(*config(faces, **options))
-    assert train[0][1].shape == (3, 256, 256)
+    assert train[0][1].shape == (3, 128, 128)  # that of a new one
     alone, _ = open_data(*config(faces, size=16, method="stylegan2"))
     assert alone[0][0].shape == alone[0][1].shape == (3, 16, 16)
     encoder, _ = open_data(*config(faces))
