@@ -181,6 +181,22 @@ def test_the_last_picture_that_was_opened_is_the_one_there(studio: Studio, root:
     studio.settle()
 
 
+def test_a_photo_to_trace_stays_out_of_another_project(studio: Studio, root: Path) -> None:
+    held: list[Any] = []
+    studio.stroke("#sketch", FACE)
+    studio.settle()
+    studio.page.route("**/api/photo", lambda route: held.append(route))
+    studio.page.set_input_files("#reference-file", root / "examples" / "photos" / "male_56.jpg")
+    while not held:
+        studio.page.wait_for_timeout(50)
+    start_anew(studio)
+    with studio.page.expect_response("**/api/photo", timeout=60_000):
+        held[0].continue_()
+    studio.page.wait_for_timeout(500)
+    assert studio.page.is_hidden('[data-pad="sketch"] .reference')
+    studio.settle()
+
+
 def test_a_second_window_keeps_its_work_once_the_first_is_closed(studio: Studio, address: str) -> None:
     studio.stroke("#sketch", FACE)
     studio.settle()

@@ -12,7 +12,7 @@ const USUAL = { truncation: 0.8, follow: 1 }; // where the model says nothing
 export class Controls {
   /** hooks: model() -> the chosen model's record; importer, for its shelves; kept(): the style's photo changed. */
   constructor(hooks) {
-    Object.assign(this, { hooks, png: null, edits: new Edits() });
+    Object.assign(this, { hooks, png: null, order: 0, edits: new Edits() });
     this.setStyle = radios($('style'), 'value', (style) => this.chooseStyle(style));
     this.setCount = radios($('count'), 'value', (n) => change({ n: Number(n) }));
     for (const slider of document.querySelectorAll('[data-setting]')) {
@@ -44,12 +44,14 @@ export class Controls {
     change({ style });
   }
 
-  /** The face in a photo becomes the style. */
+  /** The face in a photo becomes the style, unless another photo or project came meanwhile. */
   async takePhoto(file) {
     if (!file) return;
+    const order = (this.order += 1);
     busy('style', true);
     try {
       const made = await post('api/photo', { image: file });
+      if (order !== this.order) return;
       this.setPhoto(made.png);
       this.hooks.kept();
       if (made.notes.some((note) => note.startsWith('no face'))) toast(t('style.no-face', { name: file.name }));
@@ -64,6 +66,7 @@ export class Controls {
   }
 
   setPhoto(png) {
+    this.order += 1;
     this.png = png;
     $('style-image').hidden = !png;
     if (png) Object.assign($('style-image'), { src: pngUrl(png), alt: t('style.from') });

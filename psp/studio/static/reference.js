@@ -5,7 +5,7 @@ import { $, busy, fillSlider, pngUrl, toast } from './dom.js';
 export class Reference {
   /** kept(): it changed and should be remembered. */
   constructor(kept) {
-    Object.assign(this, { kept, png: null, opacity: 0.45 });
+    Object.assign(this, { kept, png: null, opacity: 0.45, order: 0 });
     $('reference-choose').addEventListener('click', () => $('reference-file').click());
     $('reference-file').addEventListener('change', () => { this.take($('reference-file').files[0]); $('reference-file').value = ''; });
     $('reference-remove').addEventListener('click', () => { this.restore(); this.kept(); });
@@ -15,9 +15,12 @@ export class Reference {
 
   async take(file) {
     if (!file) return;
+    const order = (this.order += 1);
     busy('reference', true);
     try {
-      this.png = (await post('api/photo', { image: file })).png;
+      const { png } = await post('api/photo', { image: file });
+      if (order !== this.order) return; // another photo or project came meanwhile
+      this.png = png;
       this.show();
       this.kept();
     } catch (error) {
@@ -30,7 +33,7 @@ export class Reference {
 
   chosen() { return { png: this.png, opacity: this.opacity }; }
   restore({ png = null, opacity = 0.45 } = {}) {
-    Object.assign(this, { png, opacity });
+    Object.assign(this, { png, opacity, order: this.order + 1 });
     this.show();
   }
 
