@@ -53,6 +53,12 @@ def transparent() -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def chalk() -> Image.Image:
+    """White lines on nothing."""
+    white = Image.new("L", (256, 256), 255)
+    return Image.merge("RGBA", [white, white, white, Image.fromarray(255 - np.asarray(drawing(6, 256).convert("L")))])
+
+
 def on_paper(width: int, height: int, seed: int) -> Image.Image:
     """A drawing on grey paper, lit from one side, with grain and a soft shadow."""
     random = np.random.default_rng(seed)
@@ -82,6 +88,7 @@ SKETCHES = [
     drawing(5, 257).resize((260, 257), Image.Resampling.BICUBIC),
     thin_lines(),
     transparent(),
+    chalk(),
     *(Image.open(path) for path in sorted((ROOT / "examples" / "sketches").glob("*"))[:2]),
     Image.open(ROOT / "examples" / "drawn" / "simple_face.png"),
 ]

@@ -2,7 +2,7 @@
 import { closed, gaussian, medians, mirrored } from './filters.js';
 import { median, quantile, roundHalfEven } from './numbers.js';
 import { quadratic } from './paper.js';
-import { DARK, onWhite } from './pictures.js';
+import { DARK, onGround } from './pictures.js';
 import { BICUBIC, BOX, resized, resizedFloats } from './resize.js';
 
 const SIDE = 160; // at which pictures are looked at
@@ -40,7 +40,7 @@ function lookedAt({ width, height, data }) {
   const scale = SIDE / Math.min(width, height);
   const [w, h] = [width, height].map((side) => Math.min(4 * SIDE, Math.max(8, roundHalfEven(side * scale))));
   const [red, green, blue] = [0, 1, 2].map((channel) => {
-    const on = (_, k) => onWhite(data[4 * k + channel], data[4 * k + 3]);
+    const on = (_, k) => onGround(data[4 * k + channel], data[4 * k + 3]);
     return resized({ width, height, data: Uint8Array.from({ length: width * height }, on) }, w, h, scale < 1 ? BOX : BICUBIC).data;
   });
   const [rows, columns] = [h, w].map((side) => roundHalfEven(MARGIN * side));

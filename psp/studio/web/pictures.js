@@ -7,22 +7,33 @@ import { resized } from './resize.js';
 
 export const SIDE = 256;
 export const DARK = 96;
+const LIGHT_INK = 200; // grey level above which ink cannot be seen on white
 
-/** A channel of a pixel that lies on white, as Pillow's alpha_composite rounds. */
-export function onWhite(value, alpha) {
+/** A channel of a pixel that lies on white, or on another grey, as Pillow's alpha_composite rounds. */
+export function onGround(value, alpha, ground = 255) {
   if (alpha === 255) return value;
-  const sum = (value * alpha + 255 * (255 - alpha) + 128) * 128;
+  const sum = (value * alpha + ground * (255 - alpha) + 128) * 128;
   return (sum >> 8) + sum >> 15;
 }
 
-/** RGBA on white -> grey, as Pillow's alpha_composite and convert("L") round. */
-export function toGrey({ width, height, data }) {
+/** RGBA on a ground -> grey, as Pillow's alpha_composite and convert("L") round. */
+function toGrey({ width, height, data }, ground = 255) {
   const grey = new Uint8Array(width * height);
   for (let k = 0; k < grey.length; k += 1) {
-    const alpha = data[4 * k + 3];
-    grey[k] = onWhite(data[4 * k], alpha) * 19595 + onWhite(data[4 * k + 1], alpha) * 38470 + onWhite(data[4 * k + 2], alpha) * 7471 + 0x8000 >> 16;
+    const on = (channel) => onGround(data[4 * k + channel], data[4 * k + 3], ground);
+    grey[k] = on(0) * 19595 + on(1) * 38470 + on(2) * 7471 + 0x8000 >> 16;
   }
   return { width, height, data: grey };
+}
+
+/** A drawing as grey on white, or on black where all ink on its transparent ground is light. */
+function ink(picture) {
+  const grey = toGrey(picture);
+  if (ranked(histogram(grey.data), 0) <= LIGHT_INK) return grey;
+  const onBlack = toGrey(picture, 0);
+  const counts = histogram(onBlack.data);
+  const range = counts.findLastIndex((count) => count > 0) - counts.findIndex((count) => count > 0);
+  return range > LIGHT_INK / 2 ? onBlack : grey;
 }
 
 /** Light lines on a dark ground. */
@@ -63,7 +74,7 @@ function thickened(image) {
 
 /** A drawing (RGBA) -> {pixels [256 * 256] grey with white as 255, notes}: psp/images/sketch_cleanup.py. */
 export function sketchPixels(picture) {
-  let image = toGrey(picture);
+  let image = ink(picture);
   const notes = [];
   const square = Math.abs(image.width - image.height) <= 0.02 * Math.max(image.width, image.height);
   if (image.width !== image.height) notes.push(square ? 'stretched' : 'letterboxed');
