@@ -181,9 +181,8 @@ class PairedImages(Dataset[tuple[Any, ...]]):
 
     def fingerprint(self) -> str:
         """A hash of the names of all pairs, in order."""
-        return hashlib.sha256("\n".join(f"{source}\t{target}" for source, target in self.pairs).encode()).hexdigest()[
-            :16
-        ]
+        names = "\n".join(map("\t".join, self.pairs))
+        return hashlib.sha256(names.encode()).hexdigest()[:16]
 
     def fill(self, megabytes: int | None = None) -> int:
         """Decode everything that is not in memory yet, as far as there is room; returns the megabytes left.

@@ -166,12 +166,12 @@ def _sides(
         aliases = (task.source_dir.lower(), *aliases)
     target = _find(folders, (task.target_dir.lower(), *PHOTOS))
     source = _find([f for f in folders if f != target], aliases)
-    photos_alone = source is None and (target is not None or _holds_only_images(folders))
+    drawn_from_photos = source is None and (target is not None or _holds_only_images(folders))
     if target is not None:
         known = {*PHOTOS, *SKETCHES, *LABELS, *TRAIN, *TEST} - EITHER
         unused = [folder for folder in folders if folder not in (source, target) and _last(folder) not in known]
         notes += [f"not used, as their names say nothing: {', '.join(unused)}"] if unused else []
-    if task.source == "sketch" and photos_alone:
+    if task.source == "sketch" and drawn_from_photos:
         notes.append("no sketches there: they are drawn from the photos on the fly")
         _look_like_photos(root.under(target or ""), where, notes)
     elif task.source == "photo" and target is None and not _holds_only_images(folders):

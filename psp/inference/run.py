@@ -170,8 +170,9 @@ def prepare(options: InferenceOptions, source: ImageSource | None = None, *, sha
 def _check_strips(run: FolderRun) -> None:
     """UserError where a strip of all faces would be wider than a JPEG can be."""
     width = run.size * (run.translator.styles.n_outputs + 2)
-    strips = "strip" in run.roots and any(name.lower().endswith((".jpg", ".jpeg")) for name in run.names)
-    if strips and width > MAX_JPEG_SIDE:
+    if "strip" not in run.roots or width <= MAX_JPEG_SIDE:
+        return
+    if any(name.lower().endswith((".jpg", ".jpeg")) for name in run.names):
         raise UserError(
             f"{run.translator.styles.n_outputs} faces of {run.size} px in a row are wider than a JPEG can be",
             "--n_outputs_to_generate takes fewer, --resize_outputs makes them smaller; strips of PNG inputs are PNGs",
