@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from psp.files import file_hash
+from psp.images.labels import label_map_record
 from psp.tasks import DEFAULT_TASK
 from psp.weights.load import bundled
 from psp.weights.places import locate
@@ -22,7 +23,8 @@ MAKING = (
 def settings_of(flags: Mapping[str, Any]) -> dict[str, Any]:
     """Of the flags of `scripts/evaluate.py`, those of which another value makes another report."""
     settings: dict[str, Any] = {name: str(Path(flags[name]).expanduser().resolve()) for name in PLACES if flags[name]}
-    settings |= {"size": flags["size"] or (256 if flags["psp_scores"] else None), "label_map": flags["label_map"]}
+    settings["size"] = flags["size"] or (256 if flags["psp_scores"] else None)
+    settings["label_map"] = label_map_record(flags["label_map"])
     if flags["results"]:
         return settings
     path = flags["checkpoint_path"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from psp.errors import UserError, shown
-from psp.files import read_json, read_text
+from psp.files import file_hash, read_json, read_text
 from psp.images.decode import to_numbers
 
 LABELS: tuple[str, ...] = (
@@ -70,6 +71,11 @@ def get_label_map(spec: str | LabelMap) -> LabelMap:
     if not isinstance(entries, dict) or not entries:
         raise UserError(f"label map {spec}: expected a list or an object {{number or #rrggbb: id or name}}")
     return _custom(str(spec), entries)
+
+
+def label_map_record(spec: str | Path) -> str:
+    """What the records of results say of a `--label_map`: a JSON file is its path and its hash, for it may change."""
+    return f"{spec} {file_hash(spec)}" if str(spec).lower().endswith(".json") else str(spec)
 
 
 def _custom(spec: str, entries: dict[str, object]) -> LabelMap:

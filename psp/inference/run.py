@@ -19,7 +19,7 @@ from psp.files import (
     other_results,
     prepare_folder,
 )
-from psp.images.labels import get_label_map
+from psp.images.labels import get_label_map, label_map_record
 from psp.images.preprocess import parse_factors
 from psp.images.sources import ImageSource, open_source
 from psp.inference.enhance import load_enhancer
@@ -129,8 +129,8 @@ def prepare(options: InferenceOptions, source: ImageSource | None = None, *, sha
         **({"enhance": f"{options.enhance} {file_hash(str(options.enhance_weights))}"} if enhancer else {}),
         **{name: getattr(options, name) for name in READING[task.source]},
     }  # fmt: skip
-    if "label_map" in settings and str(options.label_map).endswith(".json"):
-        settings["label_map"] = f"{options.label_map} {file_hash(str(options.label_map))}"
+    if "label_map" in settings:
+        settings["label_map"] = label_map_record(options.label_map)
     if isinstance(model, PSP) and model.refines:
         settings["n_iters_per_batch"] = model.n_iters
     record, kinds = RECORDS[options.mixing], result_folders(options).values()

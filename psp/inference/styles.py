@@ -112,7 +112,8 @@ def _mixed(options: InferenceOptions, model: PSP) -> Chosen:
         if not options.mixing and len(codes) > 1:
             raise UserError(f"{options.style_code} holds {len(codes)} codes", "scripts/style_mixing.py takes several")
         n_outputs = min(n_outputs, len(codes))
-        summary = f"from {options.style_code}"
+        part = f"the first {n_outputs} of {len(codes)} codes in " if n_outputs < len(codes) else ""
+        summary = f"from {part}{options.style_code}"
         record["style_code"] = file_hash(options.style_code)
     elif options.style_image is not None:
         codes = model.style_of(prepare_target(open_image(options.style_image))[None].to(model.device))

@@ -111,6 +111,15 @@ def test_codes_from_a_file_are_the_outputs(mix: Mix, tmp_path: Path) -> None:
     )
 
 
+def test_codes_that_are_left_over_are_said(mix: Mix, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill_folder(tmp_path / "in", ["a.png"])
+    mix("--n_outputs_to_generate=3", "--save_latents", "--latent_mask=0-5", out="one")
+    capsys.readouterr()
+    saved = tmp_path / "one" / "style_mixing_latents" / "a.npy"
+    mix(f"--style_code={saved}", "--latent_mask=0-5", "--n_outputs_to_generate=2", out="two")
+    assert f"the first 2 of 3 codes in {saved}" in " ".join(capsys.readouterr().out.split())
+
+
 def test_size_of_the_strips(mix: Mix, tmp_path: Path) -> None:
     fill_folder(tmp_path / "in", ["a.jpg"])
     mix("--resize_outputs", "--n_outputs_to_generate=2")

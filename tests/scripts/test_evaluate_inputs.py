@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from tiny_models import drawing, fill_folder, labels, photo, save_tiny
 
+from criteria.evaluation.settings import PLACES, settings_of
 from datasets.pairs import PairedImages
 from datasets.prepared import PreparedSide
 from psp.errors import UserError
@@ -94,3 +95,15 @@ def test_numbers_that_cannot_be_are_refused_at_once(flags: list[str], said: str)
     with pytest.raises(UserError) as caught:
         main(flags)
     assert str(caught.value) == said
+
+
+def test_a_changed_label_map_makes_another_report(tmp_path: Path) -> None:
+    chosen = tmp_path / "map.json"
+    flags: dict[str, object] = dict.fromkeys((*PLACES, "psp_scores"))
+    flags |= {"results": str(tmp_path), "size": 64, "label_map": str(chosen)}
+    chosen.write_text('{"0": "skin"}')
+    before = settings_of(flags)
+    assert settings_of(flags) == before
+    chosen.write_text('{"0": "hair"}')
+    assert settings_of(flags) != before
+    assert settings_of({**flags, "label_map": "color"})["label_map"] == "color"
