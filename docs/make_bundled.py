@@ -1,0 +1,93 @@
+"""The bundled models from the checkpoints of their trainings: files, codes beside them, their lines in the manifest.
+
+python docs/make_bundled.py --sketches experiments/sketches/checkpoints/best_model.pt \\
+    --labels experiments/labels/checkpoints/best_model.pt --photos data/photos128_real.zip data/aaf128.zip
+
+Both share one generator. Without --labels the label-map model stays as it is, and gets a copy of its own of the
+generator that it was trained with. photos: as for scripts/find_directions.py, which learns directions and statistics
+from them. About half an hour on two cores; afterwards docs/make_card.py, docs/make_editing.py and scripts/demo.py.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path.insert(0, str(ROOT))
+
+import argparse
+import hashlib
+import json
+import subprocess
+from typing import Any
+
+from psp.weights.code_space import beside
+from psp.weights.places import BUNDLED, BUNDLED_GENERATOR
+
+SKETCHES, LABELS = BUNDLED["celebs_sketch_to_face"].name, BUNDLED["celebs_seg_to_face"].name
+PHOTOS, JUDGED, TRIES = 1200, 100, 16  # of which directions are learned, judged, and tried on
+
+
+def run(script: str, *arguments: Any) -> None:
+    """A script of this project; the end of all where it fails."""
+    command = [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
+    print(" ".join(command), flush=True)
+    if subprocess.run(command, cwd=ROOT).returncode > 1:
+        sys.exit(f"{script} failed")
+
+
+def convert(checkpoint: Path, file: Path, *options: str) -> None:
+    run("convert_checkpoint.py", checkpoint, file, "--dtype", "fp16", "--overwrite", *options)
+
+
+def stand_alone(file: Path) -> None:
+    """The model in `file` with the generator inside that it has shared until now."""
+    whole = file.with_name(f"whole_{file.name}")
+    convert(file, whole)
+    beside(whole).unlink(missing_ok=True)  # the copy of a file that stays
+    whole.replace(file)
+
+
+def learn_codes(file: Path, photos: list[Path], report: Path) -> None:
+    """Directions, statistics of faces, and what moves the parts: all of the generator, so anew with every other one."""
+    beside(file).unlink(missing_ok=True)
+    run("find_parts.py", "--checkpoint_path", file)
+    counts = ("--n_images", PHOTOS, "--n_judged", JUDGED, "--tries", TRIES)
+    run("find_directions.py", "--checkpoint_path", file, "--photos", *photos, *counts, "--exp_dir", report)
+
+
+def update_manifest(folder: Path) -> None:
+    """Size and SHA-256 of every committed file that lies in `folder`."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    for entry in manifest["files"]:
+        file = folder / entry["name"]
+        if entry["committed"] and file.is_file():
+            data = file.read_bytes()
+            entry["size"], entry["sha256"] = len(data), hashlib.sha256(data).hexdigest()
+    path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sketches", type=Path, required=True)
+    parser.add_argument("--labels", type=Path)
+    parser.add_argument("--photos", type=Path, nargs="+", required=True)
+    parser.add_argument("--out", type=Path, default=BUNDLED_GENERATOR.parent)
+    parser.add_argument("--work", type=Path, default=ROOT / "experiments")
+    flags = parser.parse_args()
+    share = ("--share_generator", BUNDLED_GENERATOR.name)
+    if flags.labels is None and (flags.out / LABELS).is_file():
+        stand_alone(flags.out / LABELS)
+    (flags.out / BUNDLED_GENERATOR.name).unlink(missing_ok=True)
+    for checkpoint, name in ((flags.sketches, SKETCHES), (flags.labels, LABELS)):
+        if checkpoint is not None:
+            convert(checkpoint, flags.out / name, *share)
+            learn_codes(flags.out / name, flags.photos, flags.work / f"directions_{Path(name).stem}")
+    update_manifest(flags.out)
+
+
+if __name__ == "__main__":
+    main()
