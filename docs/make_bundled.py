@@ -3,9 +3,8 @@
 python docs/make_bundled.py --sketches experiments/sketches/checkpoints/best_model.pt \\
     --labels experiments/labels/checkpoints/best_model.pt --photos data/photos128_real.zip data/aaf128.zip
 
-Both share one generator. Without --labels the label-map model stays as it is, and gets a copy of its own of the
-generator that it was trained with. photos: as for scripts/find_directions.py, which learns directions and statistics
-from them. About half an hour on two cores; afterwards docs/make_card.py, docs/make_editing.py and scripts/demo.py.
+Both share one generator. photos: as for scripts/find_directions.py, which learns directions and statistics from them.
+About half an hour on two cores; afterwards docs/make_card.py, docs/make_editing.py and scripts/demo.py.
 """
 
 from __future__ import annotations
@@ -42,14 +41,6 @@ def convert(checkpoint: Path, file: Path, *options: str) -> None:
     run("convert_checkpoint.py", checkpoint, file, "--dtype", "fp16", "--overwrite", *options)
 
 
-def stand_alone(file: Path) -> None:
-    """The model in `file` with the generator inside that it has shared until now."""
-    whole = file.with_name(f"whole_{file.name}")
-    convert(file, whole)
-    beside(whole).unlink(missing_ok=True)  # the copy of a file that stays
-    whole.replace(file)
-
-
 def learn_codes(file: Path, photos: list[Path], report: Path) -> None:
     """Directions, statistics of faces, and what moves the parts: all of the generator, so anew with every other one."""
     beside(file).unlink(missing_ok=True)
@@ -73,19 +64,16 @@ def update_manifest(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sketches", type=Path, required=True)
-    parser.add_argument("--labels", type=Path)
+    parser.add_argument("--labels", type=Path, required=True)
     parser.add_argument("--photos", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, default=BUNDLED_GENERATOR.parent)
     parser.add_argument("--work", type=Path, default=ROOT / "experiments")
     flags = parser.parse_args()
     share = ("--share_generator", BUNDLED_GENERATOR.name)
-    if flags.labels is None and (flags.out / LABELS).is_file():
-        stand_alone(flags.out / LABELS)
     (flags.out / BUNDLED_GENERATOR.name).unlink(missing_ok=True)
     for checkpoint, name in ((flags.sketches, SKETCHES), (flags.labels, LABELS)):
-        if checkpoint is not None:
-            convert(checkpoint, flags.out / name, *share)
-            learn_codes(flags.out / name, flags.photos, flags.work / f"directions_{Path(name).stem}")
+        convert(checkpoint, flags.out / name, *share)
+        learn_codes(flags.out / name, flags.photos, flags.work / f"directions_{Path(name).stem}")
     update_manifest(flags.out)
 
 

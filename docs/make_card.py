@@ -24,6 +24,8 @@ import json
 from typing import Any
 
 import torch
+from card_figures import measure as figures_of
+from card_figures import read_faces
 from card_groups import groups
 from card_training import keep_training
 from make_benchmark import evaluate, metric_rows, with_table
@@ -45,6 +47,7 @@ SHOWN = (
     "lpips_alex", "id_distance", "ssim", "edge_f1", "parser_miou", "fid", "precision", "recall", "diversity",
 )  # fmt: skip
 STRENGTHS = (0.5, 0.7, 1.0)
+N_FIGURES = 256
 
 
 def measure(folder: Path, *options: Any) -> dict[str, float]:
@@ -127,9 +130,14 @@ def main() -> None:
         )
         for strength in STRENGTHS
     }  # fmt: skip
-    (CARD.parent / "evaluation.json").write_text(json.dumps({**columns, **strengths}, indent=1) + "\n")
+    faces = read_faces(flags.faces, N_FIGURES, 128)
+    figures = figures_of(load_model(task=SKETCH), faces, "ffhq|lfw")
+    everything = {**columns, **strengths, f"{len(faces)} held-out faces": figures}
+    (CARD.parent / "evaluation.json").write_text(json.dumps(everything, indent=1) + "\n")
     page = with_table(CARD.read_text(encoding="utf-8"), "quality", table_of(columns))
     page = with_table(page, "mixing", table_of(strengths))
+    rows = [[name, f"{value:.3g}"] for name, value in figures.items()]
+    page = with_table(page, "figures", table(["", f"{len(faces)} held-out faces"], rows))
     people = groups(work / f"faces_{BUNDLED[SKETCH].stem}", work / "faces_random" / "photos")
     page = with_table(page, "people", people)
     if flags.runs:
