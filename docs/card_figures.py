@@ -23,19 +23,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from card_groups import cheeks
 from PIL import Image
 from torch import Tensor
 
 from criteria.evaluation.looks import LookJudge
 from criteria.extractors import open_extractor
 from datasets.augment import item_rng
-from datasets.prepare.weighing import cheek_luma
 from datasets.prepared import spread
 from datasets.roots import open_data_root
 from datasets.styles import draw_sketch
 from psp.benchmark.report import table
-from psp.images.decode import to_grey, to_rgb
+from psp.images.decode import to_rgb
 from psp.images.preprocess import photo_tensor, prepare_source
+from psp.images.sheets import to_image
 from psp.models.mixing import fine_layers, mix
 from psp.models.psp import PSP
 from psp.tasks import get_task
@@ -89,13 +90,6 @@ def agreement(judge: LookJudge, images: Sequence[Tensor], faces: Sequence[Face])
     return float((common[wanted > 0] / either[wanted > 0]).mean())
 
 
-def cheeks(judge: LookJudge, image: Tensor) -> float:
-    """Luma 0..255 of the cheeks that the face parser finds, NaN without any."""
-    pixels = ((image[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
-    luma = cheek_luma(np.asarray(to_grey(Image.fromarray(pixels))), judge.parser.parse(image)[0].cpu().numpy())
-    return float("nan") if luma is None else luma
-
-
 @torch.inference_mode()
 def measure(model: PSP, faces: Sequence[Face], shown: str) -> dict[str, float]:
     """Figure -> value. shown: pattern of the names whose identity counts."""
@@ -113,10 +107,10 @@ def measure(model: PSP, faces: Sequence[Face], shown: str) -> dict[str, float]:
         several = codes["sketch"][k].expand(MIXES, -1, -1)
         return model.decode(mix(several, styles, fine_layers(model.n_styles))).clamp(-1, 1)
 
-    luma = [cheeks(judge, face.photo) for face in faces]
+    luma = [cheeks(to_image(face.photo[0]), judge.parser) for face in faces]
     darkest = np.argsort(np.nan_to_num(luma, nan=np.inf))[:DARKEST]
     mixes = [mixed(k) for k in range(len(faces))]
-    of_darkest = [cheeks(judge, image[None]) for k in darkest for image in mixes[k]]
+    of_darkest = [cheeks(to_image(image), judge.parser) for k in darkest for image in mixes[k]]
     pairs = torch.combinations(torch.arange(MIXES))
     apart = [float(judge.lpips(several[pairs[:, 0]], several[pairs[:, 1]]).mean()) for several in mixes]
     detail = {

@@ -15,6 +15,7 @@ from PIL import Image
 from datasets.prepare.weighing import cheek_luma
 from psp.benchmark.report import table
 from psp.images.preprocess import photo_tensor
+from psp.networks.face_parser import FaceParser
 from psp.weights.face_parser import load_face_parser
 
 AGE = re.compile(r"A(\d\d)$")  # at the end of All-Age-Faces' names
@@ -28,22 +29,23 @@ def _within(values: Mapping[str, float], span: range, name: str) -> bool:
     return not math.isnan(value) and round(value) in span
 
 
+def cheeks(face: Image.Image, parser: FaceParser) -> float:
+    """Luma 0..255 of the cheeks that the face parser finds, NaN without any."""
+    face = face.convert("RGB")
+    labels = parser.parse(photo_tensor(np.asarray(face))[None])[0].numpy()
+    luma = cheek_luma(np.asarray(face.convert("L")), labels)
+    return math.nan if luma is None else luma
+
+
 def groups(report: Path, photos: Path) -> str:
     """A Markdown table of the results of one evaluation.
 
     report: folder with per_image.csv and inference_results/. photos: folder with their photos, of the same names, PNG.
     """
     rows = {Path(row["result"]).stem: row for row in csv.DictReader((report / "per_image.csv").open(encoding="utf-8"))}
-    parse = load_face_parser().parse
-
-    def cheeks(path: Path) -> float:
-        photo = Image.open(path).convert("RGB")
-        labels = parse(photo_tensor(np.asarray(photo))[None])[0].numpy()
-        luma = cheek_luma(np.asarray(photo.convert("L")), labels)
-        return math.nan if luma is None else luma
-
-    skin = {name: cheeks(photos / f"{name}.png") for name in rows}
-    result = {name: cheeks(report / "inference_results" / f"{name}.png") for name in rows}
+    parser = load_face_parser()
+    skin = {name: cheeks(Image.open(photos / f"{name}.png"), parser) for name in rows}
+    result = {name: cheeks(Image.open(report / "inference_results" / f"{name}.png"), parser) for name in rows}
     ages = {name: int(found[1]) for name in rows if (found := AGE.search(name))}
     chosen: dict[str, Callable[[str], bool]] = {
         **{f"age {title}": partial(_within, ages, span) for title, span in AGES.items()},
