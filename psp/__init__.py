@@ -4,7 +4,7 @@
 
     model = psp.load("celebs_sketch_to_face")  # bundled; or a file, a folder, owner/name on the Hugging Face Hub
     psp.Translator(model).translate("my_sketch.png")[0].save("my_face.png")
-    psp.Translator(model, edits={"smile": 2.0}, follow=0.5).translate("my_sketch.png")
+    psp.Translator(model, edits={"sefa0": 2.0}).translate("my_sketch.png")  # "smile", and follow=: docs/editing.md
     psp.translate_folder(psp.InferenceOptions(data_path="my_sketches", exp_dir="my_faces"))
     psp.save(model, "my_model")  # the folder that the Hub and every script take
 

@@ -5,7 +5,7 @@ python infer.py MODEL DRAWING OUT [--n 5] [--seed 0] [--styles CODES.npz]
 MODEL: a file of `psp export`, or a folder with encoder.onnx, mapping.onnx and generator.onnx, which encodes the drawing
 once. DRAWING: what the file asks for: a sketch, a photo, or a label map. OUT: folder for face_0.png, face_1.png, ...
 --styles: codes [K,D] or [K,N,D] in the place of random ones, the only array of a .npz or .npy; with a folder.
-The same seed gives the faces of `psp mix --style_seed`.
+The faces are those of `psp mix --style_seed SEED --truncation T --cleanup false`, T as the file names it.
 """
 
 from __future__ import annotations

@@ -124,7 +124,8 @@ class Translator:
     def translate(self, image: Image.Image | str | Path) -> list[Image.Image]:
         """One picture or image file -> its faces, `n_outputs` of them. UserError: unreadable, or a result that is NaN.
 
-        For reading it otherwise than usual there is `psp.images.preprocess.prepare_source`.
+        Random styles follow from the seed and the file's name; all pictures that have none get the same ones. For other
+        names, or for reading a file otherwise, there are `psp.images.preprocess.prepare_source` and `__call__`.
         """
         name = "image" if isinstance(image, Image.Image) else str(image)
         image = image if isinstance(image, Image.Image) else open_image(image)
@@ -134,12 +135,12 @@ class Translator:
         return [Image.fromarray(pixels) for pixels in faces.pixels[0]]
 
     def encode(self, source: Tensor) -> Tensor:
-        """`Batch.source` [B,...] -> W+ codes [B,N,D], float32. Of PSP models, as are the methods below."""
+        """`Batch.source` [B,...] -> W+ codes [B,N,D], float32, drawn towards faces where `follow` is below 1. PSP models only, as below."""
         codes = self.engine.encode(to_network(source, self.task, self.device))
         return codes if self.styles.faces is None else self.styles.faces.follow(codes, self.styles.follow)
 
     def variants(self, codes: Tensor, names: Sequence[str]) -> Tensor:
-        """The codes [B,N,D] of a batch -> [B,n_outputs,N,D] with the styles mixed in."""
+        """The codes [B,N,D] of a batch -> [B,n_outputs,N,D] with the styles mixed in and the edits added."""
         assert isinstance(self.model, PSP)
         repeated = codes.repeat_interleave(self.n_outputs, dim=0)
         if self.styles.layers:

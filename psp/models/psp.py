@@ -37,8 +37,8 @@ class PSP(nn.Module):
     encoder: [B,C,256,256] -> codes. decoder: generator; gets no gradients (`requires_grad` off, always in eval mode)
     unless `train_decoder`. latent_avg: mean w, [D] or [1,D] or [N,D]; None when the model does not know it yet.
     start_from_latent_avg: the encoder predicts the difference to it. task: what the model was trained for, if known.
-    config: the options saved with the weights (pSp's names). n_iters: passes of a ReStyle model, from the config's
-    `n_iters_per_batch`, else 5. style_bank: where random styles come from; None: from the mapping network.
+    config: the options saved with the weights (pSp's names). photo_encoder: gives a photo's own style (`style_of`).
+    style_bank: where random styles come from; None: from the mapping network.
     """
 
     latent_avg: Tensor
@@ -111,7 +111,7 @@ class PSP(nn.Module):
 
     @property
     def encoder_nc(self) -> int:
-        """Channels of the encoder's first convolution; a ReStyle encoder, with 6, also sees its own output."""
+        """Channels of the encoder's first convolution; a ReStyle encoder, with 6, also sees the picture that its codes give so far."""
         return next((m.in_channels for m in self.encoder.modules() if isinstance(m, nn.Conv2d)), 0)
 
     @property
@@ -151,7 +151,7 @@ class PSP(nn.Module):
         return image_of(self.latent_avg[None], decode or self.decode)
 
     def map(self, z: Tensor, truncation: float = 1.0) -> Tensor:
-        """z [B,D] ~ N(0,1) -> W+ codes [B,N,D] with equal rows; `truncation` < 1 pulls them to the average latent.
+        """z [B,D] ~ N(0,1) -> W+ codes [B,N,D] with equal rows (at truncation 1); below 1 they are pulled to the average latent.
 
         By the style bank where there is one, else by the mapping network.
         """
