@@ -88,6 +88,7 @@ class Trainer:
         self.device, self.progress, self.pace, self.forecast = device, progress, Pace(), Forecast()
         self.data = data
         self.stop, self.saved_at = StopRequest(), time.monotonic()
+        self.exit_status = 0  # that any rank was last known to have been asked for
         # what a run that goes on needs to know
         self.step = 0
         self.best: float | None = None
@@ -147,13 +148,13 @@ class Trainer:
             self._draw_curves()
         if self._asked_to_stop() and (self.step < max_steps or self.validation_due):
             print(f"stopped after step {self.step}; the same command continues from there")
-            return self.stop.exit_status
+            return self.exit_status
         return 0
 
     def _asked_to_stop(self) -> bool:
-        """Whether any rank was: they all stop after the same step."""
-        self.stop.exit_status = largest(self.stop.exit_status)
-        return bool(self.stop)
+        """Whether any rank was: they all stop after the same step. The handler alone writes the request."""
+        self.exit_status = largest(self.stop.exit_status)
+        return self.exit_status != 0
 
     def _time_to_save(self) -> bool:
         """Whether `--save_minutes` have passed since the last save, by any rank's clock."""
