@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from psp.errors import UserError
+from psp.networks.irse import BatchNorm2d
 
 PATIENCE = timedelta(minutes=10)  # for one collective, as torch's own for NCCL: one rank may read or write for longer
 
@@ -173,16 +174,8 @@ def _sum(part: Tensor) -> Tensor:
     return total
 
 
-class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """BatchNorm over the samples of all ranks. torch's own `SyncBatchNorm` does this on GPUs only.
-
-    counts: whether its steps are, as torch's BatchNorm does.
-    """
-
-    counts = True
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        pass
+class SharedBatchNorm(BatchNorm2d):
+    """BatchNorm over the samples of all ranks. torch's own `SyncBatchNorm` does this on GPUs only."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[B,C,...] -> the same; as BatchNorm of the concatenated batch, the gradient included."""
@@ -199,8 +192,6 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
             with torch.no_grad():
                 self.running_mean.lerp_(centre, self.momentum)
                 self.running_var.lerp_(variance * (n / max(1, n - 1)), self.momentum)
-                if self.counts and self.num_batches_tracked is not None:
-                    self.num_batches_tracked += 1
         values = values * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
             values = values * self.weight.view(shape) + self.bias.view(shape)
@@ -214,9 +205,7 @@ def share_batch_norms(networks: Iterable[nn.Module]) -> int:
     """
     modules = batch_norms(networks)
     for module in modules:
-        counts = getattr(module, "counts", True)
         module.__class__ = SharedBatchNorm
-        module.__dict__["counts"] = counts
     return len(modules)
 
 
