@@ -40,8 +40,10 @@ def test_a_gan_is_trained_longer(train: Train, data: Path, tmp_path: Path) -> No
 def test_flags_that_change_nothing_are_named() -> None:
     assert ignored(parse(["--latent_mask=8-17"])) == "ignored by --method psp: --latent_mask"
     assert ignored(parse(["--latent_mask=8-17", "--use_latent_mask"])) == ""
-    alone = ["--method=stylegan2", "--lpips_lambda=0.5", "--decay_from=5", "--augment=ada"]
-    assert ignored(parse(alone)) == "ignored by --method stylegan2: --decay_from, --lpips_lambda"
+    networks = ["--lpips_net=vgg", "--id_net=ir_se50"]
+    alone = ["--method=stylegan2", "--lpips_lambda=0.5", "--decay_from=5", "--augment=ada", *networks]
+    named = "--decay_from, --lpips_lambda, --lpips_net, --id_net"
+    assert ignored(parse(alone)) == f"ignored by --method stylegan2: {named}"
     assert ignored(parse([*alone, "--guide=source"])) == "ignored by --method stylegan2: --augment"
 
 

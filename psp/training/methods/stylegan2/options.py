@@ -14,13 +14,18 @@ from psp.training.decay import decay_span
 from psp.training.method import DataSpec, MethodOptions
 from psp.training.methods.stylegan2.rows import MIN_BATCH
 from psp.training.networks import IdNet, LpipsNet
-from psp.training.options import FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, declared, filled, option, place, weight
+from psp.training.options import FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, filled, option, place, weight
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 ALONE = (  # options of a generator that is trained without encoders
     "discriminator", "r1_gamma", "r1_interval", "path_lambda", "path_interval", "mixing_prob", "augment", "ada_target",
+)  # fmt: skip
+GUIDED = (  # of one that is trained with them
+    "irse50_weights", "discriminator_rate", "discriminator_first", "decay_from", "decay_until", "adversarial_share",
+    "adversarial_floor", "feature_lambda", "lpips_lambda", "lpips_net", "id_lambda", "id_net", "parsing_lambda",
+    "static_lambda",
 )  # fmt: skip
 NEW_SIZE = 128  # px of a generator where nothing says another size
 PHOTOS_ALONE = "ffhq_encode"  # the task whose data a generator without structure encoder reads, whatever the task
@@ -111,9 +116,7 @@ class Options(MethodOptions):
 
     @classmethod
     def idle(cls, given: Mapping[str, Any]) -> Collection[str]:
-        if given.get("guide", "none") != "none":
-            return ALONE
-        return [name for name, one in declared(cls).items() if one.help.startswith("with --guide")]
+        return GUIDED if given.get("guide", "none") == "none" else ALONE
 
     def scheduled(self, max_steps: int) -> Self:
         start, end = decay_span(self.decay_from, self.decay_until, max_steps)
