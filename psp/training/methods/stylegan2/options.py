@@ -123,8 +123,6 @@ class Options(MethodOptions):
         return dataclasses.replace(self, decay_from=start, decay_until=end)
 
     def check(self, config: Config) -> None:
-        if self.channel_base < self.size:
-            raise UserError(f"--channel_base {self.channel_base} leaves no channels at {self.size} px", "raise it")
         if config.precision == "fp16":
             raise UserError("--precision fp16 loses the small gradients of a discriminator", "use bf16 or fp32")
         images = config.batch_size * config.grad_accumulation
