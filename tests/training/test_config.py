@@ -246,6 +246,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ("--method=stylegan2 --guide=photo --batch_size=8 --discriminator_rate=0", "--discriminator_rate"),
         ("--adversarial_share=-1", "--adversarial_share"), ("--static_lambda=nan", "--static_lambda"),
         ("--method=stylegan2 --mixing_prob=2", "--mixing_prob"), ("--n_mlp=0", "--n_mlp"),
+        ("--method=parser --dataset_type=celebs_seg_to_face --precision=fp16", "bf16"),
     ],
 )  # fmt: skip
 def test_options_that_cannot_work(argv: str, wanted: str) -> None:

@@ -32,6 +32,8 @@ class Options(MethodOptions):
             raise UserError(
                 f"--method parser learns from label maps: --dataset_type celebs_seg_to_face, not {config.dataset_type}"
             )
+        if config.precision == "fp16":
+            raise UserError("--precision fp16 needs a loss scale, which --method parser has not", "use bf16 or fp32")
 
 
 def build(config: Config, options: Options, *, device: torch.device, networks: Networks) -> Built:
