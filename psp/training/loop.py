@@ -273,7 +273,7 @@ class Trainer:
 
         `last.pt` has the weights as well, in the same layout, so that it can be used as any checkpoint can. It comes
         last: a run that is killed in between does this step again and writes all of them. The one before it stays as
-        `last.previous.pt`, should the disk damage the newest.
+        `last.previous.pt`, should the disk damage the newest. Higher numbers are those of a run that was begun again.
         """
         weights = self.method.checkpoint()
         if numbered:
@@ -285,7 +285,9 @@ class Trainer:
         training |= {"data": self.data}
         save_torch({**weights, "training": training}, self.checkpoints / LAST, keep=self.checkpoints / PREVIOUS)
         files = [
-            (int(m[1]), p) for p in self.checkpoints.iterdir() if (m := re.fullmatch(r"iteration_(\d+)\.pt", p.name))
+            (int(m[1]), path)
+            for path in self.checkpoints.iterdir()
+            if (m := re.fullmatch(r"iteration_(\d+)\.pt", path.name)) and int(m[1]) <= self.step
         ]
         for _, path in sorted(files)[: -self.config.keep_checkpoints]:
             path.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from psp.batch import Batch
 from psp.errors import UserError
+from psp.files import make_folder
 from psp.training.bad_steps import BadStep
 from psp.training.log import TrainLog, keep_records
 from psp.training.loop import NO_OPTIONS, loader_errors, step_seed
@@ -79,6 +80,15 @@ def test_without_a_monitor_the_newest_is_the_best(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     best, newest = (torch.load(folder / n, weights_only=True) for n in ("best_model.pt", "iteration_3.pt"))
     same(best, newest)
+
+
+def test_a_run_that_is_begun_again_keeps_its_own_checkpoints(tmp_path: Path) -> None:
+    """Whoever removes last.pt to start anew may leave the numbers of the longer run behind."""
+    folder = make_folder(tmp_path / "checkpoints")
+    for number in (40, 60):
+        (folder / f"iteration_{number}.pt").write_bytes(b"of before")
+    trainer(tmp_path, max_steps=6).run()
+    assert {path.name for path in folder.glob("iteration_*")} == {f"iteration_{k}.pt" for k in (4, 6, 40, 60)}
 
 
 def test_the_same_seed_gives_the_same_run(finished: Path, tmp_path: Path) -> None:
