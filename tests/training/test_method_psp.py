@@ -18,7 +18,7 @@ from psp.networks.encoders import GradualStyleEncoder
 from psp.networks.irse import Backbone
 from psp.networks.stylegan2 import NoiseInjection
 from psp.tasks import get_task
-from psp.training.bad_steps import BadStep, total_gradient_norm
+from psp.training.bad_steps import BadStep, averaged_gradient_norm
 from psp.training.methods.psp_step import PspMethod, start_from_face_recognition
 from psp.training.vivid import VIVID
 
@@ -263,8 +263,13 @@ def test_start_from_face_recognition() -> None:
 
 def test_gradient_norm() -> None:
     a, b, c = (torch.zeros(2, requires_grad=True) for _ in range(3))
-    assert total_gradient_norm([a, b]) == 0
+    assert averaged_gradient_norm([a, b]) == 0
     a.grad, b.grad = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])
-    assert total_gradient_norm([a, b, c]) == 5
+    assert averaged_gradient_norm([a, b, c]) == 5
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    scaler.scale(a)  # sets it up
+    assert averaged_gradient_norm([a, b, c], scaler=scaler) == 2.5
     b.grad[0] = float("nan")
-    assert total_gradient_norm([a, b, c]).isnan()
+    assert averaged_gradient_norm([a, b, c], scaler=scaler).isnan()
+    with pytest.raises(BadStep, match="^the gradient is nan$"):
+        averaged_gradient_norm([a, b, c])
