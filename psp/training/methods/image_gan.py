@@ -92,6 +92,8 @@ class ImageGan:
         """generators, discriminators: by the names that checkpoints have; `translate` runs the first generator.
         channels: of the source; None: the task's.
         noisy: whether it is tested as it was trained, see `psp.models.image_to_image.noisy_copy`.
+
+        UserError: the checkpoint of `--checkpoint_path` lacks one of the networks, or holds one that does not fit.
         """
         self.config, self.options, self.device, self.noisy = config, options, device, noisy
         self.task = config.task
@@ -102,7 +104,14 @@ class ImageGan:
             return Player(list(networks.values()), config.learning_rate, options.beta1, device, config.precision)
 
         self.players = {"generator": player(generators), "discriminator": player(discriminators)}
-        self._begin()
+        if path := options.checkpoint_path:
+            weights = read_weights(path)
+            for name, network in self.networks.items():
+                if not (tensors := weights.part(name)):
+                    raise UserError(f"{path} holds no {name} of --method {config.method}", "see --checkpoint_path")
+                load_strictly(network, tensors, where=f"the {name} in {path}")
+        sizes = ", ".join(f"{name} {parameter_count(net) / 1e6:.2f} M" for name, net in self.networks.items())
+        print(f"{config.method}: {options.size} px, parameters: {sizes}, on {device}")
 
     # ---- what a subclass defines -------------------------------------------------------------------
 
@@ -190,20 +199,6 @@ class ImageGan:
             load_strictly(network, state[name], where=f"the saved {name}")
         for name, player in self.players.items():
             player.load_state_dict(state[f"player_{name}"])
-
-    def _begin(self) -> None:
-        """Start from the networks of `--checkpoint_path`, if one is given, and print what is trained.
-
-        The checkpoint is one of the same method; UserError when a network is missing in it or does not fit.
-        """
-        if path := self.options.checkpoint_path:
-            weights = read_weights(path)
-            for name, network in self.networks.items():
-                if not (tensors := weights.part(name)):
-                    raise UserError(f"{path} holds no {name} of --method {self.config.method}", "see --checkpoint_path")
-                load_strictly(network, tensors, where=f"the {name} in {path}")
-        sizes = ", ".join(f"{name} {parameter_count(net) / 1e6:.2f} M" for name, net in self.networks.items())
-        print(f"{self.config.method}: {self.options.size} px, parameters: {sizes}, on {self.device}")
 
     def checkpoint(self) -> dict[str, Any]:
         """`networks`: name -> state dict; `opts`: plain values that say what was trained and for which task."""
