@@ -19,7 +19,7 @@ from psp.networks.irse import Backbone
 from psp.networks.stylegan2 import NoiseInjection
 from psp.tasks import get_task
 from psp.training.bad_steps import BadStep, averaged_gradient_norm
-from psp.training.methods.psp_step import PspMethod, start_from_face_recognition
+from psp.training.methods.psp_step import PspMethod, start_from_tensors
 from psp.training.vivid import VIVID
 
 
@@ -248,17 +248,17 @@ def test_every_kind_of_source(task: str) -> None:
         assert seen[0] is None
 
 
-def test_start_from_face_recognition() -> None:
+def test_start_from_tensors() -> None:
     torch.manual_seed(0)
     tensors = Backbone().state_dict()
     for input_nc, label_nc, fitting in ((3, 0, 385), (1, 1, 385 - 7), (19, 19, 385 - 7)):
         encoder = GradualStyleEncoder(1, input_nc)
         before = encoder.input_layer[0].weight.clone()
-        assert start_from_face_recognition(encoder, tensors, label_nc=label_nc) == fitting
+        assert start_from_tensors(encoder, tensors, label_nc=label_nc) == fitting
         assert torch.equal(encoder.body[5].res_layer[1].weight, tensors["body.5.res_layer.1.weight"])
         assert torch.equal(encoder.input_layer[0].weight, before) == bool(label_nc)
     with pytest.raises(UserError, match="irse50_weights"):
-        start_from_face_recognition(tiny.encoder(), tensors, label_nc=1)
+        start_from_tensors(tiny.encoder(), tensors, label_nc=1)
 
 
 def test_gradient_norm() -> None:

@@ -207,7 +207,7 @@ def _continued(config: Config, options: Options) -> tuple[PSP, str]:
 def _new(config: Config, options: Options) -> tuple[PSP, str]:
     """A new encoder in front of the generator of `--stylegan_weights`, and a phrase that says how it starts."""
     from psp.models.psp import build_encoder, parameter_count
-    from psp.training.methods.psp_step import start_from_face_recognition
+    from psp.training.methods.psp_step import start_from_tensors
     from psp.weights.formats import read_weights
     from psp.weights.load import load_generator
 
@@ -221,7 +221,7 @@ def _new(config: Config, options: Options) -> tuple[PSP, str]:
     start = f"a new {encoder_type} ({parameter_count(encoder) / 1e6:.1f} M parameters)"
     if options.irse50_weights:
         other = read_weights(options.irse50_weights)
-        n = start_from_face_recognition(encoder, other.part("encoder") or other.tensors, label_nc=task.label_nc)
+        n = start_from_tensors(encoder, other.part("encoder") or other.tensors, label_nc=task.label_nc)
         start += f", {n} tensors from {options.irse50_weights}"
     return _assembled(config, options, encoder, decoder, file), f"{start}, generator {weights}"
 

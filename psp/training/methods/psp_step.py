@@ -150,11 +150,11 @@ class PspMethod:
         return psp_layout(self.model)
 
 
-def start_from_face_recognition(encoder: nn.Module, tensors: Mapping[str, Tensor], *, label_nc: int) -> int:
-    """Copy IR-SE50 face-recognition weights into an encoder, as pSp does; returns how many tensors fitted.
+def start_from_tensors(encoder: nn.Module, tensors: Mapping[str, Tensor], *, label_nc: int) -> int:
+    """Copy into an encoder what fits of other weights; returns how many tensors that is. UserError when nothing fits.
 
-    Its output layer is left out, and its input layer too when the source is not a photo (`label_nc` > 0). UserError
-    when nothing fits.
+    tensors: of IR-SE50 face recognition, as pSp does, whose output layer does not fit; or of another task's encoder.
+    label_nc: of the task; above 0 the source is no photo, and the input layer is left out too.
     """
     shapes = {key: value.shape for key, value in encoder.state_dict().items()}
     if label_nc:
