@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from psp.errors import UserError
 from psp.tasks import LAMBDAS, Task
 from psp.training.config import Config
-from psp.training.decay import decay_span
-from psp.training.method import Built, MethodOptions
+from psp.training.decay import DecayOptions
+from psp.training.method import Built
 from psp.training.networks import IdNet, LpipsNet, Networks
-from psp.training.options import NOT_NEGATIVE, POSITIVE, filled, option, place, weight
+from psp.training.options import POSITIVE, filled, option, place, weight
 from psp.training.saved_options import saved
 from psp.weights.places import BUNDLED, BUNDLED_GENERATOR
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-    from typing_extensions import Self
 
     from psp.models.psp import PSP
     from psp.networks.stylegan2 import Generator
@@ -32,7 +31,7 @@ COMPACT_UP_TO = 128  # px; before larger generators pSp's own encoder is the def
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(MethodOptions):
+class Options(DecayOptions):
     """Options of encoder training, most of them pSp's."""
 
     encoder_type: str = filled(
@@ -51,18 +50,6 @@ class Options(MethodOptions):
     start_from_latent_avg: bool = option(True, "predict the difference to the average latent")
     learn_in_w: bool = option(False, "one style for all layers (encoder IntoW)")
     optim_name: Literal["ranger", "adam"] = option("ranger", "optimiser")
-    decay_from: int = filled(
-        -1,
-        "step from which the learning rate falls linearly (default: never; half of --decay_until where that is given)",
-        allowed=NOT_NEGATIVE,
-        resumable=True,
-    )
-    decay_until: int = filled(
-        -1,
-        "step at which the learning rate would reach zero (default: never; --max_steps with --decay_from)",
-        allowed=NOT_NEGATIVE,
-        resumable=True,
-    )
     gradient_checkpointing: bool = option(
         False,
         "keep fewer activations and compute them again, for cards with little memory; the same gradients",
@@ -118,10 +105,6 @@ class Options(MethodOptions):
     @classmethod
     def idle(cls, given: Mapping[str, Any]) -> Collection[str]:
         return () if given.get("use_latent_mask") else ("latent_mask",)
-
-    def scheduled(self, max_steps: int) -> Self:
-        start, end = decay_span(self.decay_from, self.decay_until, max_steps)
-        return dataclasses.replace(self, decay_from=start, decay_until=end)
 
     def check(self, config: Config) -> None:
         if not any(self.losses.values()):

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from psp.errors import UserError
 from psp.tasks import Task, get_task
 from psp.training.config import Config
-from psp.training.decay import decay_span
-from psp.training.method import DataSpec, MethodOptions
+from psp.training.decay import DecayOptions
+from psp.training.method import DataSpec
 from psp.training.methods.stylegan2.rows import MIN_BATCH
 from psp.training.networks import IdNet, LpipsNet
 from psp.training.options import FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, filled, option, place, weight
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 ALONE = (  # options of a generator that is trained without encoders
     "discriminator", "r1_gamma", "r1_interval", "path_lambda", "path_interval", "mixing_prob", "augment", "ada_target",
@@ -32,7 +28,7 @@ PHOTOS_ALONE = "ffhq_encode"  # the task whose data a generator without structur
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(MethodOptions):
+class Options(DecayOptions):
     """Options of generator training, alone or, with `guide`, together with encoders."""
 
     size: int = filled(
@@ -76,20 +72,6 @@ class Options(MethodOptions):
     discriminator_first: int = option(
         40, "with --guide: steps in which the discriminator learns alone", allowed=NOT_NEGATIVE
     )
-    decay_from: int = filled(
-        -1,
-        "with --guide: step from which the learning rates fall linearly (default: never; half of --decay_until where "
-        "that is given)",
-        allowed=NOT_NEGATIVE,
-        resumable=True,
-    )
-    decay_until: int = filled(
-        -1,
-        "with --guide: step at which the learning rates would reach zero (default: never; --max_steps with "
-        "--decay_from)",
-        allowed=NOT_NEGATIVE,
-        resumable=True,
-    )
     adversarial_share: float = option(
         0.6,
         "with --guide: length of the adversarial gradient at the images, as a share of the other losses'",
@@ -117,10 +99,6 @@ class Options(MethodOptions):
     @classmethod
     def idle(cls, given: Mapping[str, Any]) -> Collection[str]:
         return GUIDED if given.get("guide", "none") == "none" else ALONE
-
-    def scheduled(self, max_steps: int) -> Self:
-        start, end = decay_span(self.decay_from, self.decay_until, max_steps)
-        return dataclasses.replace(self, decay_from=start, decay_until=end)
 
     def check(self, config: Config) -> None:
         if config.precision == "fp16":
