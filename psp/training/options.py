@@ -98,6 +98,9 @@ filled = functools.partial(option, filled=True)
 # A filled option that names a file or folder: only its name is saved with a run, and compared.
 place = functools.partial(option, filled=True, place=True)
 weight = functools.partial(option, allowed=NOT_NEGATIVE)  # of a loss
+resumable = functools.partial(option, resumable=True)  # may differ when a run goes on
+# Steps or epochs that `psp.training.resolve.schedule` fills by the size of the training set, where nobody gives them.
+scheduled = functools.partial(filled, 0, allowed=POSITIVE, resumable=True)
 
 
 def declared(options: type) -> dict[str, Declared]:

@@ -14,7 +14,7 @@ from psp.training.config import Config
 from psp.training.decay import DecayOptions
 from psp.training.method import Built
 from psp.training.networks import IdNet, LpipsNet, Networks
-from psp.training.options import POSITIVE, filled, option, place, weight
+from psp.training.options import POSITIVE, filled, option, place, resumable, weight
 from psp.training.saved_options import saved
 from psp.weights.places import BUNDLED, BUNDLED_GENERATOR
 
@@ -45,15 +45,13 @@ class Options(DecayOptions):
         "", "model_ir_se50.pth to start the encoder from, as pSp does, or the checkpoint of another task's encoder"
     )
     checkpoint_path: str = place("", "weights to start from (a pSp checkpoint or one of ours)")
-    from_scratch: bool = option(False, "a new encoder, also where the bundled one could be fine-tuned", resumable=True)
+    from_scratch: bool = resumable(False, "a new encoder, also where the bundled one could be fine-tuned")
     train_decoder: bool = option(False, "train the generator as well")
     start_from_latent_avg: bool = option(True, "predict the difference to the average latent")
     learn_in_w: bool = option(False, "one style for all layers (encoder IntoW)")
     optim_name: Literal["ranger", "adam"] = option("ranger", "optimiser")
-    gradient_checkpointing: bool = option(
-        False,
-        "keep fewer activations and compute them again, for cards with little memory; the same gradients",
-        resumable=True,
+    gradient_checkpointing: bool = resumable(
+        False, "keep fewer activations and compute them again, for cards with little memory; the same gradients"
     )
     lpips_lambda: float = weight(0.8, "LPIPS weight (default: from the task)", filled=True)
     id_lambda: float = weight(0.0, "identity weight (default: from the task)", filled=True)
