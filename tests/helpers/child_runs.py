@@ -26,8 +26,8 @@ from datasets.loader import eval_loader, train_loader
 from psp.batch import Batch
 from psp.errors import UserError
 from psp.networks.stylegan2 import NoiseInjection
-from psp.tasks import get_task
 from psp.training import loop as training
+from psp.training.config import Config
 from psp.training.distributed import digest, process_group, rank, require_same, share_batch_norms, world_size
 from psp.training.log import TrainLog
 from psp.training.loop import Trainer
@@ -169,7 +169,7 @@ def ranks_methods(folder: str) -> int:
 
     made = METHODS | {
         "parser": lambda: ParserMethod(
-            get_task("celebs_seg_to_face"), learning_rate=1e-3, max_steps=9, device=torch.device("cpu")
+            Config(dataset_type="celebs_seg_to_face", learning_rate=1e-3, max_steps=9), device=torch.device("cpu")
         ),
         **{name: functools.partial(game, name) for name in KINDS},
     }
