@@ -24,6 +24,7 @@ from psp.networks.face_parser import (
 )
 from psp.networks.state import load_strictly
 from psp.training.augment import recolour
+from psp.training.averaging import move_average
 from psp.training.bad_steps import averaged_gradient_norm, unchanged_by_a_bad_step
 from psp.training.config import Config
 
@@ -66,19 +67,8 @@ class ParserMethod:
             norm = averaged_gradient_norm(list(self.net.parameters()))
         torch.nn.utils.clip_grads_with_norm_(self.net.parameters(), 5.0, norm)
         self.optimiser.step()
-        self._follow(step)
+        move_average(self.average, self.net, min(1 - 1 / EMA_STEPS, step / (step + 10)))  # at first nearly equal
         return terms | {"gradient_norm": norm}
-
-    @torch.no_grad()
-    def _follow(self, step: int) -> None:
-        """The average goes one step with the weights; at first it is nearly the weights themselves."""
-        keep = min(1 - 1 / EMA_STEPS, step / (step + 10))
-        present = self.net.state_dict()
-        for name, value in self.average.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(present[name], 1 - keep)
-            else:
-                value.copy_(present[name])
 
     @torch.no_grad()
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:

@@ -20,10 +20,10 @@ from psp.device import autocast
 from psp.images.preprocess import to_network
 from psp.models.mixing import mix
 from psp.training.augment import augment, recolour
+from psp.training.averaging import update_average
 from psp.training.bad_steps import averaged_gradient_norm, require_finite, take_gradients, unchanged_by_a_bad_step
 from psp.training.decay import decayed
 from psp.training.distributed import mean, world_size
-from psp.training.methods.stylegan2.averaging import update_average
 from psp.training.methods.stylegan2.joint_losses import feature_distance, parses_labels, weighted_losses
 from psp.training.methods.stylegan2.joint_networks import JointNetworks
 from psp.training.methods.stylegan2.rows import Rows, split_rows

@@ -20,9 +20,9 @@ from psp.networks.projected_discriminator import ProjectedDiscriminator
 from psp.networks.stylegan2 import LR_MLP, Generator
 from psp.networks.stylegan2_discriminator import Discriminator
 from psp.training.augment import augment
+from psp.training.averaging import update_average
 from psp.training.bad_steps import take_gradients, unchanged_by_a_bad_step
 from psp.training.distributed import mean, world_size
-from psp.training.methods.stylegan2.averaging import update_average
 from psp.training.methods.stylegan2.options import Options
 
 PARTS = {  # whose states a training state holds, by their names there
