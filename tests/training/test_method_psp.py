@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from psp.batch import Batch
 from psp.errors import UserError
+from psp.models.mixing import VIVID
 from psp.networks.encoders import GradualStyleEncoder
 from psp.networks.irse import Backbone
 from psp.networks.stylegan2 import NoiseInjection
 from psp.tasks import get_task
 from psp.training.bad_steps import BadStep, averaged_gradient_norm
 from psp.training.methods.psp_step import PspMethod, start_from_tensors
-from psp.training.vivid import VIVID
 
 
 class PlainEncoder(nn.Module):

@@ -14,13 +14,12 @@ from psp.device import autocast
 from psp.errors import UserError
 from psp.images.preprocess import to_network
 from psp.images.sheets import Picture, source_to_image, to_image
-from psp.models.mixing import mix
+from psp.models.mixing import mix, vivid
 from psp.models.psp import PSP
 from psp.networks.state import load_strictly
 from psp.tasks import Task
 from psp.training.bad_steps import averaged_gradient_norm, require_finite, unchanged_by_a_bad_step
 from psp.training.decay import decayed
-from psp.training.vivid import vivid
 from psp.weights.save import psp_layout, psp_state
 
 Objective = Callable[..., Losses]

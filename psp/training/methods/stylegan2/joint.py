@@ -18,7 +18,7 @@ from torch import Tensor
 from psp.batch import Batch
 from psp.device import autocast
 from psp.images.preprocess import to_network
-from psp.models.mixing import mix
+from psp.models.mixing import mix, vivid
 from psp.training.augment import augment, recolour
 from psp.training.averaging import update_average
 from psp.training.bad_steps import averaged_gradient_norm, require_finite, take_gradients, unchanged_by_a_bad_step
@@ -27,7 +27,6 @@ from psp.training.distributed import mean, world_size
 from psp.training.methods.stylegan2.joint_losses import feature_distance, parses_labels, weighted_losses
 from psp.training.methods.stylegan2.joint_networks import JointNetworks
 from psp.training.methods.stylegan2.rows import Rows, split_rows
-from psp.training.vivid import vivid
 
 CODE_NOISE = 0.05  # keeps neighbouring codes looking alike
 BALANCE_INTERVAL = 8  # steps between comparisons of the two gradients
