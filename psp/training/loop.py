@@ -6,7 +6,6 @@ Everything random in a step follows from (seed, step), so a run that was stopped
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import re
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from psp.batch import Batch
 from psp.errors import UserError
-from psp.files import atomic_open, is_temporary, make_folder, only_process_in, write_text
+from psp.files import atomic_open, make_folder, only_process_in, prepare_folder, save_json, write_text
 from psp.images.preprocess import on_device
 from psp.images.sheets import grid
 from psp.signals import StopRequest, leave_dead_workers_to_the_loader, stop_on_signals
@@ -110,8 +109,8 @@ class Trainer:
             print(f"already trained for {self.step} steps in {self.exp_dir}; raise --max_steps to go on")
             return 0
         if self.writes:
-            self._tidy_up()
-            write_text(self.exp_dir / "opt.json", json.dumps(saved(self.config, self.options), indent=2) + "\n")
+            prepare_folder(self.exp_dir, (self.checkpoints.name, self.images.name))
+            save_json(saved(self.config, self.options), self.exp_dir / "opt.json")
             wandb = saved(self.config, self.options) if self.config.use_wandb else None
             self.log = TrainLog(self.exp_dir, step=self.step if resumed else None, wandb=wandb)
         hidden = not (self.progress and self.writes)
@@ -322,12 +321,6 @@ class Trainer:
         if self.writes and training.get("data") and training["data"] != self.data:
             print("warning: the training images are not those of the run so far; it goes on with the new ones")
         return True
-
-    def _tidy_up(self) -> None:
-        """Remove the half-written files of a run that was killed."""
-        for folder in (self.exp_dir, self.checkpoints, self.images):
-            for path in filter(is_temporary, folder.glob(".*.tmp")):
-                path.unlink(missing_ok=True)
 
     def _draw(self, phase: str, batch: Batch) -> None:
         if self.log is None:
