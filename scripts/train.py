@@ -102,7 +102,6 @@ def train(config: Config, options: MethodOptions, device: torch.device, *, examp
         config,
         options,
         batches=batches,
-        exp_dir=config.exp_dir,
         device=device,
         validation=lambda: eval_loader(test, config.test_batch_size, workers=test_workers, **share),
         data=training.fingerprint(),

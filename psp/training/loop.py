@@ -46,18 +46,16 @@ from psp.weights.save import save_torch
 
 LAST, PREVIOUS = "last.pt", "last.previous.pt"
 KEPT = ("step", "best", "bad_in_a_row", "bad_total", "validation_due")  # of a trainer, in `last.pt`
-NO_OPTIONS = MethodOptions()
 
 
 class Trainer:
     """Runs a method.
 
-    config: the resolved options of every run.
+    config: the resolved options of every run; `exp_dir` is where it writes.
     options: the method's own, which are saved with it and compared when the run goes on.
     batches: number of a micro-batch -> endless iterator of training batches from that one on.
     validation: the whole test set, every time anew.
     device: where the method wants its batches.
-    progress: False hides the bar (tests).
     data: changes when the training images do; then a run that goes on says so.
 
     With several ranks both give this rank's share: of everybody's batches in order, the `rank`th of every `world_size`.
@@ -68,23 +66,21 @@ class Trainer:
         self,
         method: Method,
         config: Config,
-        options: MethodOptions = NO_OPTIONS,
+        options: MethodOptions,
         *,
         batches: Callable[[int], Iterator[Batch]],
         validation: Callable[[], Iterable[Batch]],
-        exp_dir: str | Path,
         device: torch.device | str = "cpu",
-        progress: bool = True,
         data: str = "",
     ):
         self.method, self.config, self.options = method, config, options
         self.batches, self.validation = batches, validation
-        self.exp_dir = Path(exp_dir)
+        self.exp_dir = Path(config.exp_dir)
         self.writes = rank() == 0
         self.log: TrainLog | None = None  # where this rank writes
         self.checkpoints = make_folder(self.exp_dir / "checkpoints")
         self.images = make_folder(self.exp_dir / "images")
-        self.device, self.progress, self.pace, self.forecast = device, progress, Pace(), Forecast()
+        self.device, self.pace, self.forecast = device, Pace(), Forecast()
         self.data = data
         self.stop, self.saved_at = StopRequest(), time.monotonic()
         self.exit_status = 0  # that any rank was last known to have been asked for
@@ -113,12 +109,11 @@ class Trainer:
             save_json(saved(self.config, self.options), self.exp_dir / "opt.json")
             wandb = saved(self.config, self.options) if self.config.use_wandb else None
             self.log = TrainLog(self.exp_dir, step=self.step if resumed else None, wandb=wandb)
-        hidden = not (self.progress and self.writes)
         with (
             loader_errors(),
             stop_on_signals("finishing this step and saving (again: stop at once)") as self.stop,
             contextlib.closing(self.log) if self.log is not None else contextlib.nullcontext(),
-            tqdm(total=max_steps, initial=self.step, unit="step", dynamic_ncols=True, disable=hidden) as bar,
+            tqdm(total=max_steps, initial=self.step, unit="step", dynamic_ncols=True, disable=not self.writes) as bar,
         ):
             unsaved = self.validation_due
             if self.validation_due:

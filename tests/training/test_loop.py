@@ -22,7 +22,8 @@ from psp.errors import UserError
 from psp.files import make_folder
 from psp.training.bad_steps import BadStep
 from psp.training.log import TrainLog, keep_records
-from psp.training.loop import NO_OPTIONS, loader_errors, step_seed
+from psp.training.loop import loader_errors, step_seed
+from psp.training.method import MethodOptions
 from psp.training.saved_options import saved
 from psp.weights.formats import read_weights
 from psp.weights.load import load_model
@@ -53,7 +54,7 @@ def test_what_a_run_leaves(finished: Path) -> None:
     }  # fmt: skip
     assert [r["step"] for r in records(folder) if r["phase"] == "train"] == list(range(1, STEPS + 1))
     assert [r["step"] for r in records(folder) if r["phase"] == "val"] == [0, 3, 6, 7]
-    assert json.loads((folder / "opt.json").read_text()) == saved(CONFIG, NO_OPTIONS)
+    assert json.loads((folder / "opt.json").read_text()) == saved(CONFIG, MethodOptions())
 
 
 def test_best_is_the_lowest_validation_loss_after_the_start(finished: Path) -> None:
