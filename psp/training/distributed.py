@@ -11,7 +11,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from datetime import timedelta
 from typing import Any
 
@@ -60,23 +60,19 @@ def process_group(device: torch.device, patience: timedelta = PATIENCE) -> Itera
         backend = "gloo" if shared else "cpu:gloo,cuda:nccl"  # NCCL refuses two ranks on one GPU
     try:
         dist.init_process_group(backend, timeout=patience)
-    except (ValueError, RuntimeError, dist.DistError) as error:
+    except (ValueError, RuntimeError) as error:
         raise UserError("cannot meet the other ranks", f"start with torchrun ({str(error).splitlines()[0]})") from error
-    printing = sys.stdout
-    if rank():
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    try:
-        yield
-        dist.destroy_process_group()  # not after a failure: it could wait for the ranks that are gone
-    except RuntimeError as error:
-        if not _is_about_ranks(error):
-            raise
-        raise UserError(
-            f"another rank of {world_size()} has failed or is gone, so rank {rank()} stops as well",
-            "the same command continues from the newest checkpoint",
-        ) from error
-    finally:
-        sys.stdout = printing
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if rank() else sys.stdout):
+        try:
+            yield
+            dist.destroy_process_group()  # not after a failure: it could wait for the ranks that are gone
+        except RuntimeError as error:
+            if not _is_about_ranks(error):
+                raise
+            raise UserError(
+                f"another rank of {world_size()} has failed or is gone, so rank {rank()} stops as well",
+                "the same command continues from the newest checkpoint",
+            ) from error
 
 
 def _is_about_ranks(error: RuntimeError) -> bool:
