@@ -194,15 +194,13 @@ class SharedBatchNorm(BatchNorm2d):
         return values.to(x.dtype)
 
 
-def share_batch_norms(networks: Iterable[nn.Module]) -> int:
-    """`--sync_bn`: every BatchNorm of the networks works over all ranks from now on; how many there are.
+def share_batch_norms(networks: Iterable[nn.Module]) -> None:
+    """`--sync_bn`: every BatchNorm of the networks works over all ranks from now on.
 
     The modules stay the same objects, with the same parameters and names in checkpoints.
     """
-    modules = batch_norms(networks)
-    for module in modules:
+    for module in batch_norms(networks):
         module.__class__ = SharedBatchNorm
-    return len(modules)
 
 
 # ---- consistency ----------------------------------------------------------------------------------

@@ -144,7 +144,8 @@ def test_shared_batch_norm_alone_is_batch_norm() -> None:
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
     x = torch.randn(2, 3, 5, 5)
     keys, before = net.state_dict().keys(), net(x)
-    assert share_batch_norms([net]) == 1 and isinstance(net[1], SharedBatchNorm)
+    share_batch_norms([net])
+    assert [isinstance(layer, SharedBatchNorm) for layer in net] == [False, True]
     assert net.state_dict().keys() == keys and torch.equal(net(x), before)
 
 
