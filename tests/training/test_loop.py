@@ -226,8 +226,10 @@ def test_infinite_numbers_are_null_in_the_log(tmp_path: Path) -> None:
 def test_records_after_a_step_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\nhalf a li\n[3]\n{"step": 3, "x": 1}\n{"no": 1}\n{"step": 4')
-    keep_records(path, lambda record: record["step"] <= 2)
+    keep_records(path, 2)
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+    keep_records(path, None)
+    assert path.read_text() == ""
 
 
 # ---- accumulation, loaders ------------------------------------------------------------------------
