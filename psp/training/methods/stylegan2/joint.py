@@ -81,7 +81,7 @@ class JointMethod(JointNetworks):
 
     def _labels(self, batches: Sequence[Batch], photos: Tensor, rows: Rows) -> Tensor | None:
         """Label maps uint8 [n,H,W] of the drawn rows' photos: those of the data, or else what the parser finds."""
-        if self.losses.parsing is None or not self.options.parsing_lambda or not rows.guided.stop:
+        if self.losses.parsing is None or not rows.guided.stop:
             return None
         known = [batch.labels for batch in batches if batch.labels is not None]
         if len(known) == len(batches):
@@ -119,8 +119,7 @@ class JointMethod(JointNetworks):
         terms["adversarial_weight"] = self._adversarial_weight(step).clone()
         self.generator_optimiser.zero_grad(set_to_none=True)
         require_finite(total + adversarial, "the generator's loss")
-        ends: list[tuple[Tensor, Tensor | None]] = [(fake, pull), *((prior, None) for prior in priors)]
-        torch.autograd.backward([end for end, _ in ends], [gradient for _, gradient in ends])
+        torch.autograd.backward([fake, *priors], [pull, *[None] * len(priors)])
         averaged_gradient_norm(self.trained, "the generator's gradient")
         self.discriminator.requires_grad_(True)
         return maps, [x.detach() for x in fake_maps]
