@@ -15,7 +15,6 @@ if __name__ == "__main__":
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from psp.errors import run_main
@@ -26,8 +25,6 @@ from psp.training.resolve import resolve, schedule
 
 if TYPE_CHECKING:
     import torch
-
-    from psp.batch import Batch
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "train_data"
 
@@ -94,15 +91,11 @@ def train(config: Config, options: MethodOptions, device: torch.device, *, examp
     order["pin_memory"] = device.type == "cuda"
     test.fill(training.fill())
 
-    def batches(start: int) -> Iterator[Batch]:
-        return iter(train_loader(training, config.batch_size, step=start, **order))
-
     trainer = Trainer(
         method,
         config,
         options,
-        batches=batches,
-        exp_dir=config.exp_dir,
+        batches=lambda start: iter(train_loader(training, config.batch_size, step=start, **order)),
         device=device,
         validation=lambda: eval_loader(test, config.test_batch_size, workers=test_workers, **share),
         data=training.fingerprint(),

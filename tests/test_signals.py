@@ -23,6 +23,7 @@ import sys, time, dataclasses, torch
 from psp.training.config import Config
 from psp.errors import run_main
 from psp.training.loop import Trainer
+from psp.training.method import MethodOptions
 import tiny_training as tiny
 from datasets.loader import eval_loader, train_loader
 
@@ -38,7 +39,8 @@ def main():
     torch.manual_seed(0)
     torch.set_num_threads(1)
     folder, workers = sys.argv[1], int(sys.argv[2])
-    config = Config(max_steps={STEPS}, image_interval=99, board_interval=1, val_interval=99, save_interval=3)
+    intervals = dict(image_interval=99, board_interval=1, val_interval=99, save_interval=3)
+    config = Config(exp_dir=folder, max_steps={STEPS}, **intervals)
     method = tiny.psp_method()
     step = method.training_step
     def slow(batches, number):
@@ -46,7 +48,7 @@ def main():
         time.sleep(0.1)
         return step(batches, number)
     method.training_step = slow
-    return Trainer(method, config, exp_dir=folder, progress=False,
+    return Trainer(method, config, MethodOptions(),
                    batches=lambda k: iter(train_loader(Numbered(), 3, seed=0, step=k, workers=workers)),
                    validation=lambda: eval_loader(Numbered(), 4, workers=workers)).run()
 

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     if not flags.target:
         raise UserError("a second file name is missing: where to write (or --info to only look)")
     target = check_target(Path(flags.target), flags.to, overwrite=flags.overwrite)
-    shared = beside(target, flags.share_generator) if flags.share_generator else None
+    shared = generator_beside(target, flags.share_generator) if flags.share_generator else None
 
     from psp.weights.convert import convert
     from psp.weights.describe import size
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     )
     print(f"wrote   {target} ({size(target.stat().st_size)}), {layout} layout, {flags.dtype}")
     if layout != "stylegan2":
-        keep_codes_beside(locate(flags.source), target)
+        keep_codes_beside(locate(flags.source), target, overwrite=flags.overwrite)
     for note in notes:
         print(f"note    {note}")
     for problem in unread:
@@ -84,16 +84,22 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     return 1 if unread else 0
 
 
-def keep_codes_beside(source: Path, target: Path) -> None:
-    """Directions and axes of parts lie in a file beside a model; a converted one has the same."""
-    import shutil
+def keep_codes_beside(source: Path, target: Path, *, overwrite: bool) -> None:
+    """Directions and axes of parts lie in a file beside a model; a converted one has the same.
 
-    from psp.weights.code_space import beside as codes_beside
+    overwrite: whether they may replace what lies beside `target`; what stays there may be another model's.
+    """
+    from psp.files import save_bytes
+    from psp.weights.code_space import beside
 
-    known, copied = codes_beside(source), codes_beside(target)
-    if known.is_file() and not copied.exists():
-        shutil.copyfile(known, copied)
+    known, copied = beside(source), beside(target)
+    if known.resolve() == copied.resolve():
+        return
+    if known.is_file() and (overwrite or not copied.exists()):
+        save_bytes(known.read_bytes(), copied)
         print(f"wrote   {copied}, as it lies beside {source.name}")
+    elif copied.exists():
+        print(f"note    {copied} was there and stays; it may belong to another model")
 
 
 def bank_of_photos(photos: str, unread: list[str], encoder: PhotoEncoder) -> StyleBank:
@@ -145,7 +151,7 @@ def check_target(target: Path, layout: str | None, *, overwrite: bool) -> Path:
     return target
 
 
-def beside(target: Path, name: str) -> Path:
+def generator_beside(target: Path, name: str) -> Path:
     """The file of the generator beside OUT; UserError where the name cannot be one."""
     if target.suffix != ".safetensors":
         raise UserError("--share_generator is for .safetensors files", "the others hold their generator")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from psp.cli import Parser
+from psp.cli import Parser, seed
 from psp.errors import UserError
 from psp.tasks import DIRECTIONS, TASKS
 
@@ -27,7 +27,7 @@ def build_parser(prog: str | None = None) -> Parser:
     )
     add("--dataset_type", choices=TASKS, help="where the file does not say what it was trained for")
     add("--direction", choices=DIRECTIONS, help="of a CycleGAN, which has two")
-    add("--seed", type=int, default=0, help="of the dropout mask that a pix2pix's file stores")
+    add("--seed", type=seed, default=0, help="of the dropout mask that a pix2pix's file stores")
     add("--licence", help="of the weights, for the file (default: where it is known)")
     add("--overwrite", action="store_true", help="replace files that are there")
     return parser

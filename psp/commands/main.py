@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 
@@ -19,13 +20,9 @@ def infer(argv: Sequence[str] | None = None, *, prog: str | None = None, mixing:
     return translate_folder(options).status
 
 
-def mix(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
-    return infer(argv, prog=prog, mixing=True)
-
-
 COMMANDS: dict[str, tuple[Callable[..., int], str]] = {
     "infer": (infer, "a face for every sketch, label map or photo"),
-    "mix": (mix, "several faces for each, in other styles"),
+    "mix": (functools.partial(infer, mixing=True), "several faces for each, in other styles"),
     "convert": (convert.main, "weights from one layout into another"),
     "export": (export.main, "models as ONNX files"),
     "studio": (studio.main, "draw in the browser, and see faces as you draw"),

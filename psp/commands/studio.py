@@ -109,6 +109,8 @@ def tools(flags: Namespace, given: dict[str, Any]) -> Tools:
     from psp.studio.inputs import Tools
     from psp.weights.face_parser import BUNDLED
 
+    if flags.enhance_weights is not None and flags.enhance is None:
+        raise UserError(f"--enhance_weights does nothing without --enhance {'|'.join(ENHANCERS)}")
     enhancer = find_enhancer(flags.device)
     if flags.enhance is not None:
         if flags.enhance_weights is None or not Path(flags.enhance_weights).is_file():

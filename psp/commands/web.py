@@ -28,7 +28,7 @@ POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; "
     "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'"
 )
-MARK = "models.json"
+MARK, ORT = "models.json", Path("static", "ort")  # in every folder that the command wrote
 
 
 def build_parser(prog: str | None = None) -> Parser:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     """The command; returns the exit status."""
     flags = build_parser(prog).parse_args(argv)
     target = Path(flags.target).expanduser().absolute()
-    if target.exists() and not (target / MARK).is_file():
+    if target.exists() and not ((target / MARK).is_file() and (target / ORT).is_dir()):
         raise UserError(f"{target} is there, and is no folder that this command wrote", "give another one")
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "web"
@@ -85,9 +85,9 @@ def write_page(page: Path, runtime: Path) -> None:
     shutil.copytree(studio / "static", page / "static")
     for path in (studio / "web").glob("*.js"):
         shutil.copy(path, page / "static")
-    (page / "static" / "ort").mkdir()
+    (page / ORT).mkdir()
     for name in RUNTIME_FILES:
-        shutil.copy(runtime / name, page / "static" / "ort")
+        shutil.copy(runtime / name, page / ORT)
     html = (page / "static" / "index.html").read_text(encoding="utf-8")
     (page / "static" / "index.html").unlink()
     head = '<meta charset="utf-8">'

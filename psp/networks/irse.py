@@ -13,8 +13,6 @@ STAGES = ((64, 3), (128, 4), (256, 14), (512, 3))  # width and units per stage o
 class BatchNorm2d(nn.BatchNorm2d):
     """Without counting its steps: with a fixed momentum nothing reads the count, and on a GPU each is a launch."""
 
-    counts = False
-
     def forward(self, x: Tensor) -> Tensor:
         statistics, momentum = (self.running_mean, self.running_var), self.momentum or 0.0
         return F.batch_norm(x, *statistics, self.weight, self.bias, self.training, momentum, self.eps)

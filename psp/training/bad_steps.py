@@ -56,16 +56,21 @@ def require_finite(value: Tensor | float, whose: str = "the loss") -> None:
         raise BadStep(f"{whose} is {number}" if bad else f"{whose} is not finite on another rank")
 
 
-def total_gradient_norm(parameters: Sequence[Tensor]) -> Tensor:
-    """Euclidean norm of all gradients together; NaN or inf as soon as one element is."""
-    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+def averaged_gradient_norm(
+    parameters: Sequence[Tensor], whose: str = "the gradient", scaler: torch.amp.GradScaler | None = None
+) -> Tensor:
+    """Replace the gradients by their means over the ranks; the Euclidean norm of all together, a scalar.
 
+    BadStep when it is not finite. In fp16 an overflow is part of finding the loss scale: then it is one only where the
+    scale cannot be the reason any more, and otherwise the scaler will skip the update and lower the scale.
 
-def averaged_gradient_norm(parameters: Sequence[Tensor], whose: str = "the gradient") -> Tensor:
-    """Replace the gradients by their means over the ranks; their norm. BadStep when it is not finite."""
+    whose: they are, for the message.
+    scaler: that scales the loss; the norm is that of the gradients without it.
+    """
     average_gradients(parameters)
-    norm = total_gradient_norm(parameters)
-    if not torch.isfinite(norm):
+    scale = scaler.get_scale() if scaler is not None else 1.0
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]) / scale
+    if not torch.isfinite(norm) and scale <= 1:
         raise BadStep(f"{whose} is {float(norm)}")
     return norm
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from psp.errors import UserError
 from psp.tasks import DEFAULT_TASK, TASKS, Task, get_task
-from psp.training.options import NOT_NEGATIVE, POSITIVE, RATE, SEED, SHARE, filled, option, place
+from psp.training.options import NOT_NEGATIVE, POSITIVE, RATE, SEED, SHARE, filled, option, place, resumable, scheduled
 
 # --method -> its file (`psp.training.method.MethodModule`), which is imported on first use and needs no torch
 METHODS = {
@@ -41,32 +41,26 @@ class Config:
         "results and checkpoints; the same folder again resumes (default: experiments/<name>)",
         resumable=True,
     )
-    preset: Literal["small", "paper"] = option(
+    preset: Literal["small", "paper"] = resumable(
         "small",
         "of what is not given: small fine-tunes the bundled encoder where it fits, with a length by the data, "
         "hours at most; paper trains a new encoder for pSp's 500000 steps",
-        resumable=True,
     )
     seed: int = option(0, "everything random follows from it", allowed=SEED)
-    device: str = option("auto", "auto, cpu, cuda or cuda:N", resumable=True)
+    device: str = resumable("auto", "auto, cpu, cuda or cuda:N")
     precision: Precision = option("fp32", "autocast; fp16 on GPUs only; auto: bf16 where it is fast, else fp32")
-    dry_run: bool = option(False, "print the resolved options and the data found, then stop", resumable=True)
+    dry_run: bool = resumable(False, "print the resolved options and the data found, then stop")
     input_nc: int = filled(1, "input channels (default: from the task)")
     label_nc: int = filled(1, "0 photo, 1 sketch, >1 label classes (default: from the task)")
 
-    batch_size: int = option(
-        4, "training batch (of each process, with torchrun)", allowed=POSITIVE, resumable=True, group="data"
-    )
-    test_batch_size: int = option(4, "validation batch", allowed=POSITIVE, resumable=True)
-    workers: int = option(
-        2, "loader processes for training (0: in the main process)", allowed=NOT_NEGATIVE, resumable=True
-    )
-    test_workers: int = option(0, "loader processes for validation", allowed=NOT_NEGATIVE, resumable=True)
-    cache_mb: int = option(
+    batch_size: int = resumable(4, "training batch (of each process, with torchrun)", allowed=POSITIVE, group="data")
+    test_batch_size: int = resumable(4, "validation batch", allowed=POSITIVE)
+    workers: int = resumable(2, "loader processes for training (0: in the main process)", allowed=NOT_NEGATIVE)
+    test_workers: int = resumable(0, "loader processes for validation", allowed=NOT_NEGATIVE)
+    cache_mb: int = resumable(
         0,
         "decoded pixels kept in memory, up to this many megabytes; the loader processes share them",
         allowed=NOT_NEGATIVE,
-        resumable=True,
     )
     resize_factors: str = filled("", "super-resolution factors, e.g. 1,2,4,8 (default: from the task)")
     label_resize: Literal["nearest", "bilinear"] = option(
@@ -102,47 +96,33 @@ class Config:
         allowed=RATE,
         group="optimisation",
     )
-    max_steps: int = filled(
-        0,
+    max_steps: int = scheduled(
         "default: 100 times through the data, at least 300 steps, at most 20000 on a CPU and 100000 on a GPU; on the "
         "examples 300",
-        allowed=POSITIVE,
-        resumable=True,
     )
-    epochs: int = filled(
-        0,
+    epochs: int = scheduled(
         "stop when every image was seen this often, if --max_steps is not before (default: --max_steps alone)",
-        allowed=POSITIVE,
-        resumable=True,
     )
-    grad_accumulation: int = option(1, "batches per optimiser step", allowed=POSITIVE, resumable=True)
+    grad_accumulation: int = resumable(1, "batches per optimiser step", allowed=POSITIVE)
     sync_bn: bool = option(False, "with torchrun: BatchNorm over the images of all processes, not each one's own")
-    max_bad_steps: int = option(
-        5, "stop after this many steps in a row with a NaN or infinite loss", allowed=POSITIVE, resumable=True
+    max_bad_steps: int = resumable(
+        5, "stop after this many steps in a row with a NaN or infinite loss", allowed=POSITIVE
     )
 
-    image_interval: int = filled(
-        0,
+    image_interval: int = scheduled(
         "steps between image grids (default: a tenth of them all, 100 to 2000)",
-        allowed=POSITIVE,
-        resumable=True,
         group="schedule and logs",
     )
-    board_interval: int = filled(0, "steps between log lines (default: 10 to 50)", allowed=POSITIVE, resumable=True)
-    val_interval: int = filled(
-        0, "steps between validations (default: a twentieth of them all, 50 to 1000)", allowed=POSITIVE, resumable=True
-    )
-    save_interval: int = filled(
-        0, "steps between checkpoints (default: as --val_interval's)", allowed=POSITIVE, resumable=True
-    )
-    save_minutes: float = option(
+    board_interval: int = scheduled("steps between log lines (default: 10 to 50)")
+    val_interval: int = scheduled("steps between validations (default: a twentieth of them all, 50 to 1000)")
+    save_interval: int = scheduled("steps between checkpoints (default: as --val_interval's)")
+    save_minutes: float = resumable(
         10.0,
         "minutes after which last.pt is written, whatever --save_interval says (0: never)",
         allowed=NOT_NEGATIVE,
-        resumable=True,
     )
-    keep_checkpoints: int = option(3, "numbered checkpoints to keep", allowed=POSITIVE, resumable=True)
-    use_wandb: bool = option(False, "log to Weights & Biases, too (WANDB_MODE=offline: to files only)", resumable=True)
+    keep_checkpoints: int = resumable(3, "numbered checkpoints to keep", allowed=POSITIVE)
+    use_wandb: bool = resumable(False, "log to Weights & Biases, too (WANDB_MODE=offline: to files only)")
 
     @property
     def task(self) -> Task:

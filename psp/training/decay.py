@@ -1,8 +1,46 @@
-"""How learning rates fall."""
+"""How learning rates fall, and the options that say so. No torch."""
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
 from psp.errors import UserError
+from psp.training.method import MethodOptions
+from psp.training.options import NOT_NEGATIVE, filled
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecayOptions(MethodOptions):
+    """Options of the methods whose learning rates can fall.
+
+    always_decays: whether they do where neither option is given.
+    """
+
+    always_decays: ClassVar[bool] = False
+
+    decay_from: int = filled(
+        -1,
+        "step from which the learning rate falls linearly; of stylegan2 with --guide alone (default: half of "
+        "--decay_until; psp and stylegan2 never, unless that is given)",
+        allowed=NOT_NEGATIVE,
+        resumable=True,
+    )
+    decay_until: int = filled(
+        -1,
+        "step at which the learning rate would reach zero; of stylegan2 with --guide alone (default: --max_steps; psp "
+        "and stylegan2 never, unless --decay_from is given)",
+        allowed=NOT_NEGATIVE,
+        resumable=True,
+    )
+
+    def scheduled(self, max_steps: int) -> Self:
+        start, end = decay_span(self.decay_from, self.decay_until, max_steps, always=self.always_decays)
+        return dataclasses.replace(self, decay_from=start, decay_until=end)
 
 
 def decay_span(start: int, end: int, max_steps: int, *, always: bool = False) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from psp.errors import UserError
+from psp.networks.irse import BatchNorm2d
 
 PATIENCE = timedelta(minutes=10)  # for one collective, as torch's own for NCCL: one rank may read or write for longer
 
@@ -59,23 +60,19 @@ def process_group(device: torch.device, patience: timedelta = PATIENCE) -> Itera
         backend = "gloo" if shared else "cpu:gloo,cuda:nccl"  # NCCL refuses two ranks on one GPU
     try:
         dist.init_process_group(backend, timeout=patience)
-    except (ValueError, RuntimeError, dist.DistError) as error:
+    except (ValueError, RuntimeError) as error:
         raise UserError("cannot meet the other ranks", f"start with torchrun ({str(error).splitlines()[0]})") from error
-    printing = sys.stdout
-    if rank():
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    try:
-        yield
-        dist.destroy_process_group()  # not after a failure: it could wait for the ranks that are gone
-    except RuntimeError as error:
-        if not _is_about_ranks(error):
-            raise
-        raise UserError(
-            f"another rank of {world_size()} has failed or is gone, so rank {rank()} stops as well",
-            "the same command continues from the newest checkpoint",
-        ) from error
-    finally:
-        sys.stdout = printing
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if rank() else sys.stdout):
+        try:
+            yield
+            dist.destroy_process_group()  # not after a failure: it could wait for the ranks that are gone
+        except RuntimeError as error:
+            if not _is_about_ranks(error):
+                raise
+            raise UserError(
+                f"another rank of {world_size()} has failed or is gone, so rank {rank()} stops as well",
+                "the same command continues from the newest checkpoint",
+            ) from error
 
 
 def _is_about_ranks(error: RuntimeError) -> bool:
@@ -173,16 +170,8 @@ def _sum(part: Tensor) -> Tensor:
     return total
 
 
-class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """BatchNorm over the samples of all ranks. torch's own `SyncBatchNorm` does this on GPUs only.
-
-    counts: whether its steps are, as torch's BatchNorm does.
-    """
-
-    counts = True
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        pass
+class SharedBatchNorm(BatchNorm2d):
+    """BatchNorm over the samples of all ranks. torch's own `SyncBatchNorm` does this on GPUs only."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[B,C,...] -> the same; as BatchNorm of the concatenated batch, the gradient included."""
@@ -199,25 +188,19 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
             with torch.no_grad():
                 self.running_mean.lerp_(centre, self.momentum)
                 self.running_var.lerp_(variance * (n / max(1, n - 1)), self.momentum)
-                if self.counts and self.num_batches_tracked is not None:
-                    self.num_batches_tracked += 1
         values = values * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
             values = values * self.weight.view(shape) + self.bias.view(shape)
         return values.to(x.dtype)
 
 
-def share_batch_norms(networks: Iterable[nn.Module]) -> int:
-    """`--sync_bn`: every BatchNorm of the networks works over all ranks from now on; how many there are.
+def share_batch_norms(networks: Iterable[nn.Module]) -> None:
+    """`--sync_bn`: every BatchNorm of the networks works over all ranks from now on.
 
     The modules stay the same objects, with the same parameters and names in checkpoints.
     """
-    modules = batch_norms(networks)
-    for module in modules:
-        counts = getattr(module, "counts", True)
+    for module in batch_norms(networks):
         module.__class__ = SharedBatchNorm
-        module.__dict__["counts"] = counts
-    return len(modules)
 
 
 # ---- consistency ----------------------------------------------------------------------------------

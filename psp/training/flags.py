@@ -92,7 +92,7 @@ def ignored(given: Mapping[str, Any]) -> str:
 
     An option that has its default anyway is not worth a word.
     """
-    method = str(given.get("method", declared(Config)["method"].default))
+    method = given.get("method", Config.method)
     own = method_named(method).Options
     read = {**declared(Config), **declared(own)}
     for name in own.idle(given):

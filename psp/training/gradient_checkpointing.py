@@ -19,16 +19,15 @@ from psp.networks.stylegan2 import StyledConv, ToRGB
 SEGMENTS = (BottleneckIR, GradualStyleBlock, StyledConv, ToRGB)
 
 
-def recompute_activations(network: nn.Module) -> int:
-    """From now on only what lies between the residual units, style heads and generator layers is kept; their number.
+def recompute_activations(network: nn.Module) -> None:
+    """From now on only what lies between the residual units, style heads and generator layers is kept.
 
     A step costs about a third more time and gives the same gradients: random numbers are repeated, and BatchNorm's
     running statistics are updated once. Names of tensors and results without gradient stay as they are.
     """
-    segments = [module for module in network.modules() if isinstance(module, SEGMENTS)]
-    for module in segments:
-        module.forward = functools.partial(_recomputed, module, module.forward)  # type: ignore[method-assign]
-    return len(segments)
+    for module in network.modules():
+        if isinstance(module, SEGMENTS):
+            module.forward = functools.partial(_recomputed, module, module.forward)  # type: ignore[method-assign]
 
 
 def _recomputed(module: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:

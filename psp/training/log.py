@@ -7,7 +7,7 @@ import math
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class TrainLog:
         self.folder, self.path = folder, folder / "metrics.jsonl"
         self._hook = threading.excepthook
         with writing(self.path):
-            keep_records(self.path, lambda record: step is not None and record["step"] <= step)
+            keep_records(self.path, step)
         with writing(folder / "logs"):
             self._board: Any = SummaryWriter(str(folder / "logs"), purge_step=None if step is None else step + 1)
         threading.excepthook = self._quietly
@@ -105,14 +105,14 @@ def start_wandb(folder: Path, options: Mapping[str, Any], *, resumed: bool) -> A
     return run
 
 
-def keep_records(path: Path, is_kept: Callable[[dict[str, Any]], bool]) -> None:
-    """Rewrite a metrics.jsonl with the records to keep; damaged lines go."""
+def keep_records(path: Path, step: int | None) -> None:
+    """Rewrite a metrics.jsonl with the records up to `step`, or with none of them; damaged lines go."""
     if not path.exists():
         return
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            if is_kept(json.loads(line)):
+            if step is not None and json.loads(line)["step"] <= step:
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
             continue

@@ -6,7 +6,6 @@ Everything random in a step follows from (seed, step), so a run that was stopped
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import re
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from psp.batch import Batch
 from psp.errors import UserError
-from psp.files import atomic_open, is_temporary, make_folder, only_process_in, write_text
+from psp.files import atomic_open, make_folder, only_process_in, prepare_folder, save_json, write_text
 from psp.images.preprocess import on_device
 from psp.images.sheets import grid
 from psp.signals import StopRequest, leave_dead_workers_to_the_loader, stop_on_signals
@@ -47,18 +46,16 @@ from psp.weights.save import save_torch
 
 LAST, PREVIOUS = "last.pt", "last.previous.pt"
 KEPT = ("step", "best", "bad_in_a_row", "bad_total", "validation_due")  # of a trainer, in `last.pt`
-NO_OPTIONS = MethodOptions()
 
 
 class Trainer:
     """Runs a method.
 
-    config: the resolved options of every run.
+    config: the resolved options of every run; `exp_dir` is where it writes.
     options: the method's own, which are saved with it and compared when the run goes on.
     batches: number of a micro-batch -> endless iterator of training batches from that one on.
     validation: the whole test set, every time anew.
     device: where the method wants its batches.
-    progress: False hides the bar (tests).
     data: changes when the training images do; then a run that goes on says so.
 
     With several ranks both give this rank's share: of everybody's batches in order, the `rank`th of every `world_size`.
@@ -69,25 +66,24 @@ class Trainer:
         self,
         method: Method,
         config: Config,
-        options: MethodOptions = NO_OPTIONS,
+        options: MethodOptions,
         *,
         batches: Callable[[int], Iterator[Batch]],
         validation: Callable[[], Iterable[Batch]],
-        exp_dir: str | Path,
         device: torch.device | str = "cpu",
-        progress: bool = True,
         data: str = "",
     ):
         self.method, self.config, self.options = method, config, options
         self.batches, self.validation = batches, validation
-        self.exp_dir = Path(exp_dir)
+        self.exp_dir = Path(config.exp_dir)
         self.writes = rank() == 0
         self.log: TrainLog | None = None  # where this rank writes
         self.checkpoints = make_folder(self.exp_dir / "checkpoints")
         self.images = make_folder(self.exp_dir / "images")
-        self.device, self.progress, self.pace, self.forecast = device, progress, Pace(), Forecast()
+        self.device, self.pace, self.forecast = device, Pace(), Forecast()
         self.data = data
         self.stop, self.saved_at = StopRequest(), time.monotonic()
+        self.exit_status = 0  # that any rank was last known to have been asked for
         # what a run that goes on needs to know
         self.step = 0
         self.best: float | None = None
@@ -109,16 +105,15 @@ class Trainer:
             print(f"already trained for {self.step} steps in {self.exp_dir}; raise --max_steps to go on")
             return 0
         if self.writes:
-            self._tidy_up()
-            write_text(self.exp_dir / "opt.json", json.dumps(saved(self.config, self.options), indent=2) + "\n")
+            prepare_folder(self.exp_dir, (self.checkpoints.name, self.images.name))
+            save_json(saved(self.config, self.options), self.exp_dir / "opt.json")
             wandb = saved(self.config, self.options) if self.config.use_wandb else None
             self.log = TrainLog(self.exp_dir, step=self.step if resumed else None, wandb=wandb)
-        hidden = not (self.progress and self.writes)
         with (
             loader_errors(),
             stop_on_signals("finishing this step and saving (again: stop at once)") as self.stop,
             contextlib.closing(self.log) if self.log is not None else contextlib.nullcontext(),
-            tqdm(total=max_steps, initial=self.step, unit="step", dynamic_ncols=True, disable=hidden) as bar,
+            tqdm(total=max_steps, initial=self.step, unit="step", dynamic_ncols=True, disable=not self.writes) as bar,
         ):
             unsaved = self.validation_due
             if self.validation_due:
@@ -147,13 +142,13 @@ class Trainer:
             self._draw_curves()
         if self._asked_to_stop() and (self.step < max_steps or self.validation_due):
             print(f"stopped after step {self.step}; the same command continues from there")
-            return self.stop.exit_status
+            return self.exit_status
         return 0
 
     def _asked_to_stop(self) -> bool:
-        """Whether any rank was: they all stop after the same step."""
-        self.stop.exit_status = largest(self.stop.exit_status)
-        return bool(self.stop)
+        """Whether any rank was: they all stop after the same step. The handler alone writes the request."""
+        self.exit_status = largest(self.stop.exit_status)
+        return self.exit_status != 0
 
     def _time_to_save(self) -> bool:
         """Whether `--save_minutes` have passed since the last save, by any rank's clock."""
@@ -272,7 +267,7 @@ class Trainer:
 
         `last.pt` has the weights as well, in the same layout, so that it can be used as any checkpoint can. It comes
         last: a run that is killed in between does this step again and writes all of them. The one before it stays as
-        `last.previous.pt`, should the disk damage the newest.
+        `last.previous.pt`, should the disk damage the newest. Higher numbers are those of a run that was begun again.
         """
         weights = self.method.checkpoint()
         if numbered:
@@ -284,7 +279,9 @@ class Trainer:
         training |= {"data": self.data}
         save_torch({**weights, "training": training}, self.checkpoints / LAST, keep=self.checkpoints / PREVIOUS)
         files = [
-            (int(m[1]), p) for p in self.checkpoints.iterdir() if (m := re.fullmatch(r"iteration_(\d+)\.pt", p.name))
+            (int(m[1]), path)
+            for path in self.checkpoints.iterdir()
+            if (m := re.fullmatch(r"iteration_(\d+)\.pt", path.name)) and int(m[1]) <= self.step
         ]
         for _, path in sorted(files)[: -self.config.keep_checkpoints]:
             path.unlink(missing_ok=True)
@@ -319,12 +316,6 @@ class Trainer:
         if self.writes and training.get("data") and training["data"] != self.data:
             print("warning: the training images are not those of the run so far; it goes on with the new ones")
         return True
-
-    def _tidy_up(self) -> None:
-        """Remove the half-written files of a run that was killed."""
-        for folder in (self.exp_dir, self.checkpoints, self.images):
-            for path in filter(is_temporary, folder.glob(".*.tmp")):
-                path.unlink(missing_ok=True)
 
     def _draw(self, phase: str, batch: Batch) -> None:
         if self.log is None:

@@ -6,6 +6,7 @@ torch.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -71,13 +72,9 @@ class Declared:
     def checked(self, value: Any, where: str) -> Any:
         """The value in the option's type; UserError, beginning with `where`, for one that does not fit."""
         kind = self.kind
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value) if abs(value) < 2**1000 else math.inf
-        if kind is float and isinstance(value, str):  # YAML reads 1e-4 as text
-            try:
+        if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):  # YAML reads 1e-4 as text
+            with contextlib.suppress(ValueError, OverflowError):
                 value = float(value)
-            except ValueError:
-                pass
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise UserError(f"{where}: {self.name} is {shown(value)}, expected {kind.__name__}")
         if self.choices and value not in self.choices:
@@ -98,6 +95,9 @@ filled = functools.partial(option, filled=True)
 # A filled option that names a file or folder: only its name is saved with a run, and compared.
 place = functools.partial(option, filled=True, place=True)
 weight = functools.partial(option, allowed=NOT_NEGATIVE)  # of a loss
+resumable = functools.partial(option, resumable=True)  # may differ when a run goes on
+# Steps or epochs that `psp.training.resolve.schedule` fills by the size of the training set, where nobody gives them.
+scheduled = functools.partial(filled, 0, allowed=POSITIVE, resumable=True)
 
 
 def declared(options: type) -> dict[str, Declared]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -12,15 +12,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 OptimName = Literal["ranger", "adam"]
-SETTINGS = {  # of every group of parameters that has no others
-    "betas": (0.95, 0.999),
-    "eps": 1e-5,
-    "alpha": 0.5,
-    "k": 6,
-    "n_sma_threshold": 5.0,
-    "weight_decay": 0.0,
-    "centralise": True,
-}
+B1, B2, EPS = 0.95, 0.999, 1e-5
+THRESHOLD = 5.0  # of r, above which v is trusted
+K, ALPHA = 6, 0.5  # steps between those of Lookahead, and its share
 
 
 class Ranger(Optimizer):
@@ -30,27 +24,23 @@ class Ranger(Optimizer):
       g <- g - mean(g) over all dimensions but the first, if g has more than one    (Yong et al. 2020)
       m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
       r(t) = rmax - 2 t b2^t / (1 - b2^t), rmax = 2 / (1 - b2) - 1                   (Liu et al. 2020, RAdam)
-      if r > n_sma_threshold: w <- w - lr c m / (sqrt(v) + eps), with
+      if r > 5: w <- w - lr c m / (sqrt(v) + eps), with
         c = sqrt((1 - b2^t) (r-4) (r-2) rmax / ((rmax-4) (rmax-2) r)) / (1 - b1^t)
       else: w <- w - lr m / (1 - b1^t), while v is not to be trusted
       every k-th step: slow <- slow + alpha (w - slow); w <- slow                    (Zhang et al. 2019, Lookahead)
-    `slow` starts as the weight before its first step. eps is added outside the root and v is not bias-corrected on its
-    own, as in that version.
+    with b1 = 0.95, b2 = 0.999, eps = 1e-5, k = 6, alpha = 0.5. `slow` starts as the weight before its first step. eps
+    is added outside the root and v is not bias-corrected on its own, as in that version.
 
     All tensors of a step are updated together (torch._foreach), nothing waits for the device. State per parameter:
     `step` (int), `exp_avg`, `exp_avg_sq`, `slow_buffer`: all of it is in state_dict, so resuming is exact.
     """
 
     def __init__(self, params: Iterable[Any], lr: float = 1e-3) -> None:
-        super().__init__(params, {"lr": lr, **SETTINGS})
+        super().__init__(params, {"lr": lr})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient. closure: recomputes the loss; its result is returned."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
             # Parameters that had no gradient at some steps are behind; those at the same step go together.
             by_step: dict[tuple[int, torch.device, torch.dtype], list[Tensor]] = defaultdict(list)
@@ -66,35 +56,29 @@ class Ranger(Optimizer):
                 state["step"] += 1
                 by_step[state["step"], p.device, p.dtype].append(p)
             for (t, _, _), params in by_step.items():
-                self._update(group, params, t)
-        return loss
+                self._update(params, t, group["lr"])
 
-    def _update(self, group: dict[str, Any], params: list[Tensor], t: int) -> None:
-        b1, b2 = group["betas"]
+    def _update(self, params: list[Tensor], t: int, lr: float) -> None:
         exp_avg = [self.state[p]["exp_avg"] for p in params]
         exp_avg_sq = [self.state[p]["exp_avg_sq"] for p in params]
         grads = [p.grad for p in params if p.grad is not None]
-        if group["centralise"]:
-            grads = centralised(grads, by_shape=grads[0].device.type != "cpu")
+        grads = centralised(grads, by_shape=grads[0].device.type != "cpu")
 
-        torch._foreach_lerp_(exp_avg, grads, 1 - b1)
-        torch._foreach_mul_(exp_avg_sq, b2)
-        torch._foreach_addcmul_(exp_avg_sq, grads, grads, 1 - b2)
+        torch._foreach_lerp_(exp_avg, grads, 1 - B1)
+        torch._foreach_mul_(exp_avg_sq, B2)
+        torch._foreach_addcmul_(exp_avg_sq, grads, grads, 1 - B2)
 
-        lr = group["lr"]
-        if group["weight_decay"]:
-            torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
-        factor, rectified = rectification(t, b1, b2, group["n_sma_threshold"])
+        factor, rectified = rectification(t)
         if rectified:
             denominators = torch._foreach_sqrt(exp_avg_sq)
-            torch._foreach_add_(denominators, group["eps"])
+            torch._foreach_add_(denominators, EPS)
             torch._foreach_addcdiv_(params, exp_avg, denominators, -lr * factor)
         else:
             torch._foreach_add_(params, exp_avg, alpha=-lr * factor)
 
-        if t % group["k"] == 0:
+        if t % K == 0:
             slow = [self.state[p]["slow_buffer"] for p in params]
-            torch._foreach_lerp_(slow, params, group["alpha"])
+            torch._foreach_lerp_(slow, params, ALPHA)
             torch._foreach_copy_(params, slow)
 
 
@@ -121,22 +105,19 @@ def centralised(grads: list[Tensor], *, by_shape: bool) -> list[Tensor]:
     return result
 
 
-def rectification(t: int, b1: float, b2: float, threshold: float = 5.0) -> tuple[float, bool]:
+def rectification(t: int) -> tuple[float, bool]:
     """RAdam's step factor at step t >= 1, and whether the step is divided by sqrt(v) (see Ranger)."""
-    b2_t = b2**t
-    r_max = 2 / (1 - b2) - 1
+    b2_t = B2**t
+    r_max = 2 / (1 - B2) - 1
     r = r_max - 2 * t * b2_t / (1 - b2_t)
-    factor = 1 / (1 - b1**t)
-    if r <= threshold:
+    factor = 1 / (1 - B1**t)
+    if r <= THRESHOLD:
         return factor, False
     return factor * math.sqrt((1 - b2_t) * (r - 4) * (r - 2) * r_max / ((r_max - 4) * (r_max - 2) * r)), True
 
 
 def make_optimizer(name: OptimName, params: Iterable[nn.Parameter], lr: float) -> Optimizer:
-    """The optimiser that --optim_name names, over the parameters that are not frozen.
-
-    "ranger" with the settings above, "adam" with PyTorch's.
-    """
+    """The optimiser that --optim_name names, over the parameters that are not frozen; "adam" as PyTorch has it."""
     trained = [p for p in params if p.requires_grad]
     if name == "ranger":
         return Ranger(trained, lr)

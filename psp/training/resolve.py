@@ -59,8 +59,8 @@ def resolve(given: Mapping[str, Any], *, examples: bool) -> tuple[Config, Method
     given: checked values, see `from_mapping`; what belongs to other methods is left out.
     examples: it is the example data; keep it short.
     """
-    method = str(given.get("method", declared(Config)["method"].default))
-    task = get_task(str(given.get("dataset_type", declared(Config)["dataset_type"].default)))
+    method = given.get("method", Config.method)
+    task = get_task(given.get("dataset_type", Config.dataset_type))
     kind = method_named(method).Options
     values: dict[str, Any] = {
         "exp_dir": f"experiments/{method}",

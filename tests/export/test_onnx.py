@@ -244,4 +244,5 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     picture = str(pix2pix(tmp_path / "pix.pt"))
     assert "has no encoder" in refused(lambda: command.main([picture, str(out), "--overwrite", "--part", "encoder"]))
     assert "not a folder" in refused(lambda: command.main([picture, str(tmp_path / "folder")]))
+    assert f"0 to {2**63 - 1}" in refused(lambda: command.main([picture, str(tmp_path / "a.onnx"), f"--seed={2**64}"]))
     assert out.read_bytes() == b""

@@ -26,12 +26,12 @@ from datasets.loader import eval_loader, train_loader
 from psp.batch import Batch
 from psp.errors import UserError
 from psp.networks.stylegan2 import NoiseInjection
-from psp.tasks import get_task
 from psp.training import loop as training
+from psp.training.config import Config
 from psp.training.distributed import digest, process_group, rank, require_same, share_batch_norms, world_size
 from psp.training.log import TrainLog
 from psp.training.loop import Trainer
-from psp.training.method import Method
+from psp.training.method import Method, MethodOptions
 from psp.training.methods.face_parser_step import ParserMethod
 from psp.weights.save import save_torch
 
@@ -58,7 +58,7 @@ def tiny_trainer(
     method = tiny.psp_method() if method is None else method
     if prepared:
         prepared(method)
-    config = dataclasses.replace(CONFIG, image_interval=999, val_interval=999, **options)
+    config = dataclasses.replace(CONFIG, exp_dir=str(folder), image_interval=999, val_interval=999, **options)
     if config.sync_bn:
         share_batch_norms(method.networks_in_step())
     share = {"rank": rank(), "world": world_size()}
@@ -77,10 +77,7 @@ def tiny_trainer(
     def batches(start: int) -> Iterator[Batch]:
         return iter(train_loader(data, config.batch_size, seed=0, step=start, workers=workers, **share))
 
-    return Trainer(
-        method, config, batches=batches, exp_dir=folder, progress=False,
-        validation=lambda: eval_loader(data, 4, **share),
-    )  # fmt: skip
+    return Trainer(method, config, MethodOptions(), batches=batches, validation=lambda: eval_loader(data, 4, **share))
 
 
 def run(folder: str, options: dict[str, Any]) -> int:
@@ -169,7 +166,7 @@ def ranks_methods(folder: str) -> int:
 
     made = METHODS | {
         "parser": lambda: ParserMethod(
-            get_task("celebs_seg_to_face"), learning_rate=1e-3, max_steps=9, device=torch.device("cpu")
+            Config(dataset_type="celebs_seg_to_face", learning_rate=1e-3, max_steps=9), device=torch.device("cpu")
         ),
         **{name: functools.partial(game, name) for name in KINDS},
     }

@@ -20,7 +20,7 @@ from psp.batch import Batch
 from psp.training.config import Config
 from psp.training.log import TrainLog
 from psp.training.loop import Trainer
-from psp.training.method import Method
+from psp.training.method import Method, MethodOptions
 from psp.training.methods.stylegan2.joint import JointMethod
 from psp.weights.load import read_training_state
 
@@ -52,10 +52,8 @@ def trainer(folder: Path, method: Method | None = None, **options: Any) -> Train
     method = tiny.psp_method() if method is None else method
     if isinstance(getattr(method, "method", method), JointMethod):
         options = {"batch_size": 8} | options
-    config = dataclasses.replace(CONFIG, **options)
-    return Trainer(
-        method, config, batches=tiny.batches(config.batch_size), validation=validation, exp_dir=folder, progress=False
-    )
+    config = dataclasses.replace(CONFIG, **{"exp_dir": str(folder), **options})
+    return Trainer(method, config, MethodOptions(), batches=tiny.batches(config.batch_size), validation=validation)
 
 
 def same(a: Any, b: Any, where: str = "") -> None:

@@ -126,16 +126,17 @@ def tiny_features(images: Tensor) -> list[Tensor]:
 def joint_method(*, structure: bool = True, learning_rate: float = 1.5e-3, **options: Any) -> JointMethod:
     made = generator()
     torch.nn.init.normal_(made.to_rgb1.bias)
+    own = GeneratorOptions(**{"discriminator_first": 0, **options})
     losses = JointLosses(
         perceptual=lambda a, b: (a - b).abs().mean(dim=(1, 2, 3)),
-        identity=lambda a, b: (a.mean((2, 3)) - b.mean((2, 3))).square().mean(),
-        parsing=TinyParsing(),
+        identity=(lambda a, b: (a.mean((2, 3)) - b.mean((2, 3))).square().mean()) if own.id_lambda else None,
+        parsing=TinyParsing() if own.parsing_lambda else None,
     )
     return JointMethod(
         made,
         ProjectedDiscriminator(tiny_features, (6, 3), size=8),
         losses,
-        GeneratorOptions(**{"discriminator_first": 0, **options}),
+        own,
         learning_rate=learning_rate,
         photo_encoder=PhotoEncoder(8, STYLE_DIM, channels=CHANNELS),
         structure=encoder() if structure else None,

@@ -13,6 +13,8 @@ from tiny_models import fill_folder, photo, save_tiny
 from psp.networks.stylegan2 import Generator
 from psp.training.decay import decay_span
 from psp.training.flags import ignored, parse
+from psp.training.methods.stylegan2.options import ALONE, GUIDED, Options
+from psp.training.options import declared
 from psp.training.resolve import resolve
 from psp.weights.load import load_model
 from psp.weights.save import save_torch
@@ -40,8 +42,12 @@ def test_a_gan_is_trained_longer(train: Train, data: Path, tmp_path: Path) -> No
 def test_flags_that_change_nothing_are_named() -> None:
     assert ignored(parse(["--latent_mask=8-17"])) == "ignored by --method psp: --latent_mask"
     assert ignored(parse(["--latent_mask=8-17", "--use_latent_mask"])) == ""
-    alone = ["--method=stylegan2", "--lpips_lambda=0.5", "--decay_from=5", "--augment=ada"]
-    assert ignored(parse(alone)) == "ignored by --method stylegan2: --decay_from, --lpips_lambda"
+    networks = ["--lpips_net=vgg", "--id_net=ir_se50"]
+    alone = ["--method=stylegan2", "--lpips_lambda=0.5", "--decay_from=5", "--augment=ada", *networks]
+    named = "--decay_from, --lpips_lambda, --lpips_net, --id_net"
+    assert ignored(parse(alone)) == f"ignored by --method stylegan2: {named}"
+    with_guide = {name for name, one in declared(Options).items() if "with --guide" in one.help} - {"discriminator"}
+    assert with_guide <= {*GUIDED} <= declared(Options).keys() >= {*ALONE}
     assert ignored(parse([*alone, "--guide=source"])) == "ignored by --method stylegan2: --augment"
 
 

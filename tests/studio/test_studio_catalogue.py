@@ -15,6 +15,7 @@ from tiny_image_gans import cyclegan, pix2pix
 from tiny_models import save_tiny
 from tiny_studio import good, refused
 
+from psp.commands import studio as command
 from psp.errors import UserError
 from psp.studio import enhancing
 from psp.studio.catalogue import bundled_entries, checkpoint_entries, open_models
@@ -113,6 +114,11 @@ def test_an_enhancer_is_found_by_its_published_name(tmp_path: Path, monkeypatch:
         found(Image.new("RGB", (8, 8)))
     monkeypatch.setitem(enhancing.PACKAGES, "gfpgan", "no_such_package")
     assert enhancing.find_enhancer("cpu") is None
+
+
+def test_weights_of_no_enhancer_are_refused() -> None:
+    with pytest.raises(UserError, match="--enhance_weights does nothing without --enhance gfpgan"):
+        command.tools(command.build_parser().parse_args(["--enhance_weights=x.pth"]), {})
 
 
 def test_an_enhancer_is_read_once_and_its_failures_leave_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,6 +236,10 @@ def test_what_is_missing_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "mine").mkdir()
     assert "no folder that this command wrote" in refused(lambda: web.main([str(tmp_path / "mine")]))
     assert not (tmp_path / "out").exists() and list((tmp_path / "mine").iterdir()) == []
+    (tmp_path / "mine" / "models.json").write_text("{}")  # a name that others use as well
+    assert "no folder that this command wrote" in refused(lambda: web.main([str(tmp_path / "mine")]))
+    (tmp_path / "mine" / "static" / "ort").mkdir(parents=True)
+    assert "npm could not fetch" in refused(lambda: web.main([str(tmp_path / "mine")]))
 
 
 def test_tasks_with_one_generator_share_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ from tiny_games import KINDS
 from tiny_runs import METHODS, records, state
 
 from datasets.loader import EpochSampler, eval_loader
+from psp.models.image_to_image import OwnStatistics, noisy_copy
+from psp.networks.irse import BatchNorm2d
 from psp.training.distributed import SharedBatchNorm, digest, share_batch_norms
 
 OPTIONS = {"max_steps": 5, "batch_size": 2, "board_interval": 1, "save_interval": 2}
@@ -142,5 +144,17 @@ def test_shared_batch_norm_alone_is_batch_norm() -> None:
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
     x = torch.randn(2, 3, 5, 5)
     keys, before = net.state_dict().keys(), net(x)
-    assert share_batch_norms([net]) == 1 and isinstance(net[1], SharedBatchNorm)
+    share_batch_norms([net])
+    assert [isinstance(layer, SharedBatchNorm) for layer in net] == [False, True]
     assert net.state_dict().keys() == keys and torch.equal(net(x), before)
+
+
+def test_shared_batch_norm_counts_no_steps_in_any_number_of_processes() -> None:
+    """So a run goes on with another number of them; a model that was published with a count is read as before."""
+    net = torch.nn.Sequential(BatchNorm2d(4), torch.nn.BatchNorm2d(4))
+    net.load_state_dict({**net.state_dict(), "0.num_batches_tracked": torch.tensor(7)})
+    share_batch_norms([net])
+    net(torch.randn(2, 4, 5, 5))
+    assert [int(norm.num_batches_tracked) for norm in net] == [7, 0]
+    assert not torch.equal(net[1].running_mean, torch.zeros(4))
+    assert all(isinstance(layer, OwnStatistics) for layer in noisy_copy(net)), "a noisy model still knows its norms"

@@ -19,7 +19,9 @@ def step(*, recompute: bool) -> tuple[dict[str, torch.Tensor], dict[str, torch.T
     encoder, decoder = GradualStyleEncoder(6, 1, 32).train(), Generator(16, 32, 2)
     decoder.requires_grad_(False)
     if recompute:
-        assert recompute_activations(encoder) == 24 + 6 and recompute_activations(decoder) == 5 + 3
+        for network, segments in ((encoder, 24 + 6), (decoder, 5 + 3)):
+            recompute_activations(network)
+            assert sum("forward" in vars(module) for module in network.modules()) == segments
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:

@@ -82,12 +82,12 @@ def test_the_generators_loss_gives_the_discriminators_no_gradient(name: str) -> 
 
     def watched(loss: Tensor, who: str) -> None:
         backward(loss, who)
-        seen.append(any(p.grad is not None for p in method.players["discriminator"].parameters))
+        seen.append(any(p.grad is not None for p in method.players["discriminator"].networks.parameters()))
 
     method.players["generator"].backward = watched  # type: ignore[method-assign]
     method.training_step([tiny.sketch_batch(1)], 0)
     assert seen == [False]
-    assert all(p.requires_grad for player in method.players.values() for p in player.parameters)
+    assert all(p.requires_grad for player in method.players.values() for p in player.networks.parameters())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -95,7 +95,7 @@ def test_bfloat16(name: str) -> None:
     method = game(name, precision="bf16")
     terms = method.training_step([tiny.sketch_batch(1)], 0)
     assert all(torch.isfinite(value) for value in terms.values())
-    assert {p.dtype for player in method.players.values() for p in player.parameters} == {torch.float32}
+    assert {p.dtype for player in method.players.values() for p in player.networks.parameters()} == {torch.float32}
 
 
 # ---- learning rate -----------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def test_a_bad_batch_changes_nothing(name: str) -> None:
     with pytest.raises(BadStep, match="generator's loss is nan"):
         method.training_step([tiny.sketch_batch(1), poisoned(tiny.sketch_batch(2))], 1)
     same(method.state(), before)
-    assert all(p.grad is None and p.requires_grad for player in method.players.values() for p in player.parameters)
+    assert all(p.grad is None and p.requires_grad for p in method.networks.parameters())
     method.training_step([tiny.sketch_batch(1)], 1)
 
 
@@ -170,18 +170,15 @@ def test_fp16_overflow_lowers_the_scale_and_skips() -> None:
     assert not torch.isfinite(player.gradient_norm("generator"))
     player.step(1.0)
     assert torch.equal(layer.weight, before) and player.scaler.get_scale() == scale / 2
-    player.forget()
     player.backward(layer(torch.ones(1, 2)).sum(), "generator")
     assert float(player.gradient_norm("generator")) == pytest.approx(3**0.5)
     player.step(1.0)
     assert not torch.equal(layer.weight, before)
-    player.forget()
     player.scaler.update(1.0)  # as small as it gets: now the gradient itself is to blame
     layer.weight.register_hook(lambda gradient: gradient * float("inf"))
     player.backward(layer(torch.ones(1, 2)).sum(), "generator")
     with pytest.raises(BadStep):
         player.gradient_norm("generator")
-    player.forget()
 
 
 # ---- resuming, checkpoints ---------------------------------------------------------------------------

@@ -19,9 +19,11 @@ from torch import Tensor
 
 from psp.batch import Batch
 from psp.errors import UserError
+from psp.files import make_folder
 from psp.training.bad_steps import BadStep
 from psp.training.log import TrainLog, keep_records
-from psp.training.loop import NO_OPTIONS, loader_errors, step_seed
+from psp.training.loop import loader_errors, step_seed
+from psp.training.method import MethodOptions
 from psp.training.saved_options import saved
 from psp.weights.formats import read_weights
 from psp.weights.load import load_model
@@ -52,7 +54,7 @@ def test_what_a_run_leaves(finished: Path) -> None:
     }  # fmt: skip
     assert [r["step"] for r in records(folder) if r["phase"] == "train"] == list(range(1, STEPS + 1))
     assert [r["step"] for r in records(folder) if r["phase"] == "val"] == [0, 3, 6, 7]
-    assert json.loads((folder / "opt.json").read_text()) == saved(CONFIG, NO_OPTIONS)
+    assert json.loads((folder / "opt.json").read_text()) == saved(CONFIG, MethodOptions())
 
 
 def test_best_is_the_lowest_validation_loss_after_the_start(finished: Path) -> None:
@@ -79,6 +81,15 @@ def test_without_a_monitor_the_newest_is_the_best(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     best, newest = (torch.load(folder / n, weights_only=True) for n in ("best_model.pt", "iteration_3.pt"))
     same(best, newest)
+
+
+def test_a_run_that_is_begun_again_keeps_its_own_checkpoints(tmp_path: Path) -> None:
+    """Whoever removes last.pt to start anew may leave the numbers of the longer run behind."""
+    folder = make_folder(tmp_path / "checkpoints")
+    for number in (40, 60):
+        (folder / f"iteration_{number}.pt").write_bytes(b"of before")
+    trainer(tmp_path, max_steps=6).run()
+    assert {path.name for path in folder.glob("iteration_*")} == {f"iteration_{k}.pt" for k in (4, 6, 40, 60)}
 
 
 def test_the_same_seed_gives_the_same_run(finished: Path, tmp_path: Path) -> None:
@@ -215,8 +226,10 @@ def test_infinite_numbers_are_null_in_the_log(tmp_path: Path) -> None:
 def test_records_after_a_step_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\nhalf a li\n[3]\n{"step": 3, "x": 1}\n{"no": 1}\n{"step": 4')
-    keep_records(path, lambda record: record["step"] <= 2)
+    keep_records(path, 2)
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+    keep_records(path, None)
+    assert path.read_text() == ""
 
 
 # ---- accumulation, loaders ------------------------------------------------------------------------

@@ -11,18 +11,16 @@ from tiny_runs import same
 from tiny_training import sketch_batch
 
 from psp.networks.face_parser import CLASSES, FaceParser, parsing_losses
-from psp.tasks import get_task
 from psp.training.bad_steps import BadStep
+from psp.training.config import Config
 from psp.training.methods.face_parser_step import ParserMethod, schedule, vary
 
-TASK = get_task("celebs_seg_to_face")
+CONFIG = Config(dataset_type="celebs_seg_to_face", method="parser", learning_rate=5e-2, max_steps=12)
 
 
-def method(**options: object) -> ParserMethod:
+def method() -> ParserMethod:
     torch.manual_seed(0)
-    small = FaceParser(widths=(8, 8, 8, 8))
-    settings = {"learning_rate": 5e-2, "max_steps": 12, "device": torch.device("cpu"), "start": small, **options}
-    return ParserMethod(TASK, **settings)  # type: ignore[arg-type]
+    return ParserMethod(CONFIG, device=torch.device("cpu"), start=FaceParser(widths=(8, 8, 8, 8)))
 
 
 def batch(number: int = 0):  # type: ignore[no-untyped-def]

@@ -11,14 +11,14 @@ from tiny_runs import poisoned, same, whole
 from torch import Tensor, nn
 
 from psp.batch import Batch
+from psp.models.mixing import VIVID
 from psp.networks.widening import widen
+from psp.training.averaging import update_average
 from psp.training.bad_steps import BadStep
 from psp.training.methods.stylegan2 import code_bank, joint
-from psp.training.methods.stylegan2.averaging import update_average
 from psp.training.methods.stylegan2.code_bank import CodeBank
 from psp.training.methods.stylegan2.joint import JointMethod
 from psp.training.methods.stylegan2.rows import split_rows
-from psp.training.vivid import VIVID
 from psp.weights.load import load_generator, load_model
 from psp.weights.save import save_torch
 

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from psp.batch import Batch
 from psp.errors import UserError
+from psp.models.mixing import VIVID
 from psp.networks.encoders import GradualStyleEncoder
 from psp.networks.irse import Backbone
 from psp.networks.stylegan2 import NoiseInjection
 from psp.tasks import get_task
-from psp.training.bad_steps import BadStep, total_gradient_norm
-from psp.training.methods.psp_step import PspMethod, start_from_face_recognition
-from psp.training.vivid import VIVID
+from psp.training.bad_steps import BadStep, averaged_gradient_norm
+from psp.training.methods.psp_step import PspMethod, start_from_tensors
 
 
 class PlainEncoder(nn.Module):
@@ -248,23 +248,28 @@ def test_every_kind_of_source(task: str) -> None:
         assert seen[0] is None
 
 
-def test_start_from_face_recognition() -> None:
+def test_start_from_tensors() -> None:
     torch.manual_seed(0)
     tensors = Backbone().state_dict()
     for input_nc, label_nc, fitting in ((3, 0, 385), (1, 1, 385 - 7), (19, 19, 385 - 7)):
         encoder = GradualStyleEncoder(1, input_nc)
         before = encoder.input_layer[0].weight.clone()
-        assert start_from_face_recognition(encoder, tensors, label_nc=label_nc) == fitting
+        assert start_from_tensors(encoder, tensors, label_nc=label_nc) == fitting
         assert torch.equal(encoder.body[5].res_layer[1].weight, tensors["body.5.res_layer.1.weight"])
         assert torch.equal(encoder.input_layer[0].weight, before) == bool(label_nc)
     with pytest.raises(UserError, match="irse50_weights"):
-        start_from_face_recognition(tiny.encoder(), tensors, label_nc=1)
+        start_from_tensors(tiny.encoder(), tensors, label_nc=1)
 
 
 def test_gradient_norm() -> None:
     a, b, c = (torch.zeros(2, requires_grad=True) for _ in range(3))
-    assert total_gradient_norm([a, b]) == 0
+    assert averaged_gradient_norm([a, b]) == 0
     a.grad, b.grad = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])
-    assert total_gradient_norm([a, b, c]) == 5
+    assert averaged_gradient_norm([a, b, c]) == 5
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    scaler.scale(a)  # sets it up
+    assert averaged_gradient_norm([a, b, c], scaler=scaler) == 2.5
     b.grad[0] = float("nan")
-    assert total_gradient_norm([a, b, c]).isnan()
+    assert averaged_gradient_norm([a, b, c], scaler=scaler).isnan()
+    with pytest.raises(BadStep, match="^the gradient is nan$"):
+        averaged_gradient_norm([a, b, c])

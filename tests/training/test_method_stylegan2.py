@@ -10,7 +10,10 @@ import torch
 from tiny_runs import same, whole
 from torch import nn
 
+from psp.errors import UserError
 from psp.training.bad_steps import BadStep
+from psp.training.methods.stylegan2.networks import build_generator
+from psp.training.methods.stylegan2.options import Options
 from psp.training.methods.stylegan2.step import lazy_adam
 from psp.weights.load import load_generator
 from psp.weights.save import save_torch
@@ -86,6 +89,18 @@ def test_path_length_is_that_of_the_jacobian() -> None:
     lengths = 3 * (torch.randn(100_000) * 3**0.5).abs() * tiny.STYLE_DIM**0.5
     assert method.path_mean == pytest.approx(0.01 * float(lengths.mean()), rel=0.05)
     assert float(penalty.detach()) == pytest.approx(float((lengths - method.path_mean).square().mean()), rel=0.1)
+
+
+def test_layers_without_channels_are_refused(tmp_path: Any) -> None:
+    """Whatever says the size; where --channels or weights say all channels, the base is never asked."""
+    save_torch({"g_ema": tiny.generator(8).state_dict()}, tmp_path / "g.pt")
+    file = load_generator(tmp_path / "g.pt")
+    small: dict[str, Any] = {"style_dim": tiny.STYLE_DIM, "n_mlp": 2, "channel_base": 15}
+    for options, weights, px in (({}, None, 128), ({"size": 16}, None, 16), ({"size": 16}, file, 16)):
+        with pytest.raises(UserError, match=f"--channel_base 15 leaves no channels at {px} px; raise it"):
+            build_generator(Options(**small, **options), weights)
+    assert build_generator(Options(**small), file) is file.generator
+    assert build_generator(Options(**small, size=16, channels="8,8,8"), None).channels == {4: 8, 8: 8, 16: 8}
 
 
 def test_generator_checkpoint_is_the_average_in_released_units(tmp_path: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,21 @@ def test_second_signal_stops_at_once(tmp_path: Path) -> None:
         trainer(tmp_path, method).run()
     assert state(tmp_path)["step"] == 2
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_while_the_ranks_agree_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes between reading the request and hearing from the others: the next step is the last."""
+    asked = []
+
+    def slow(value: int) -> int:
+        asked.append(value)
+        if len(asked) == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return value
+
+    monkeypatch.setattr("psp.training.loop.largest", slow)
+    assert trainer(tmp_path, max_steps=20, save_minutes=0.0).run() == 143
+    assert state(tmp_path)["step"] in (3, 4)
 
 
 @pytest.mark.parametrize("dies_in", ["last.pt", "iteration_4.pt", "best_model.pt", "metrics", "after best"])

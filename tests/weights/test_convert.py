@@ -280,6 +280,21 @@ def test_targets_that_cannot_be_meant(content: Content, tmp_path: Path) -> None:
     load_model(tmp_path / "b.bin")
 
 
+def test_a_replaced_model_has_the_codes_of_the_new_one(
+    content: Content, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = str(written(tmp_path / "a.pt", content))
+    target, codes = str(tmp_path / "b.safetensors"), tmp_path / "b_codes.safetensors"
+    codes.write_bytes(b"another model's")
+    assert main([source, target]) == 0 and main([source, target, "--overwrite"]) == 0
+    said = f"note    {codes} was there and stays; it may belong to another model"
+    assert capsys.readouterr().out.splitlines().count(said) == 2
+    (tmp_path / "a_codes.safetensors").write_bytes(b"its own")
+    assert main([source, target, "--overwrite"]) == 0 and codes.read_bytes() == b"its own"
+    assert f"wrote   {codes}, as it lies beside a.pt" in capsys.readouterr().out
+    assert main([source, str(tmp_path / "a.safetensors")]) == 0 and "_codes" not in capsys.readouterr().out
+
+
 def test_contents_that_a_layout_cannot_hold(content: Content, tmp_path: Path) -> None:
     critic = Discriminator(16, channels=tiny.CHANNELS).state_dict()
     encoder = {k: v for k, v in content["state_dict"].items() if k.startswith("encoder.")}

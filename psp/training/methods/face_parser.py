@@ -32,6 +32,8 @@ class Options(MethodOptions):
             raise UserError(
                 f"--method parser learns from label maps: --dataset_type celebs_seg_to_face, not {config.dataset_type}"
             )
+        if config.precision == "fp16":
+            raise UserError("--precision fp16 needs a loss scale, which --method parser has not", "use bf16 or fp32")
 
 
 def build(config: Config, options: Options, *, device: torch.device, networks: Networks) -> Built:
@@ -40,13 +42,6 @@ def build(config: Config, options: Options, *, device: torch.device, networks: N
     from psp.weights.face_parser import load_face_parser
 
     path = options.checkpoint_path
-    method = ParserMethod(
-        config.task,
-        learning_rate=config.learning_rate,
-        max_steps=config.max_steps,
-        device=device,
-        precision=config.precision,
-        start=load_face_parser(path) if path else None,
-    )
+    method = ParserMethod(config, device=device, start=load_face_parser(path) if path else None)
     print(f"face parser: {'continuing from ' + path if path else 'new'}, on {device}")
     return method, options

@@ -23,9 +23,10 @@ from psp.networks.face_parser import (
     parsing_losses,
 )
 from psp.networks.state import load_strictly
-from psp.tasks import Task
 from psp.training.augment import recolour
+from psp.training.averaging import move_average
 from psp.training.bad_steps import averaged_gradient_norm, unchanged_by_a_bad_step
+from psp.training.config import Config
 
 EMA_STEPS = 200  # over about how many steps the weights that are kept are averaged
 
@@ -40,34 +41,24 @@ class ParserMethod:
 
     monitor: str | None = "loss"
 
-    def __init__(
-        self,
-        task: Task,
-        *,
-        learning_rate: float,
-        max_steps: int,
-        device: torch.device,
-        precision: str = "fp32",
-        start: FaceParser | None = None,
-    ) -> None:
-        self.task, self.device, self.precision = task, device, precision
-        self.rate, self.max_steps = learning_rate, max_steps
+    def __init__(self, config: Config, *, device: torch.device, start: FaceParser | None = None) -> None:
+        self.config, self.device, self.task = config, device, config.task
         self.net = (start or FaceParser()).requires_grad_(True).to(device)
-        if precision == "bf16":  # a third faster; what the batch statistics lose there is far below bf16's own rounding
+        if config.precision == "bf16":  # a third faster; what batch statistics lose there is far below bf16's rounding
             self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.net).requires_grad_(False).eval()
-        self.optimiser = torch.optim.AdamW(self.net.parameters(), lr=learning_rate, weight_decay=0.02)
+        self.optimiser = torch.optim.AdamW(self.net.parameters(), lr=config.learning_rate, weight_decay=0.02)
 
     def training_step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
         self.net.train()
         for group in self.optimiser.param_groups:
-            group["lr"] = self.rate * schedule(step, self.max_steps)
+            group["lr"] = self.config.learning_rate * schedule(step, self.config.max_steps)
         self.optimiser.zero_grad(set_to_none=True)
         terms: dict[str, Tensor] = {}
         with unchanged_by_a_bad_step([self.net], [self.optimiser]):
             for batch in batches:
                 images, ids = vary(batch.target.to(self.device), batch.source.to(self.device))
-                with autocast(self.device, self.precision):
+                with autocast(self.device, self.config.precision):
                     logits = self.net(images)
                 losses = parsing_losses(logits.float(), ids)
                 (losses["loss"] / len(batches)).backward()
@@ -76,19 +67,8 @@ class ParserMethod:
             norm = averaged_gradient_norm(list(self.net.parameters()))
         torch.nn.utils.clip_grads_with_norm_(self.net.parameters(), 5.0, norm)
         self.optimiser.step()
-        self._follow(step)
+        move_average(self.average, self.net, min(1 - 1 / EMA_STEPS, step / (step + 10)))  # at first nearly equal
         return terms | {"gradient_norm": norm}
-
-    @torch.no_grad()
-    def _follow(self, step: int) -> None:
-        """The average goes one step with the weights; at first it is nearly the weights themselves."""
-        keep = min(1 - 1 / EMA_STEPS, step / (step + 10))
-        present = self.net.state_dict()
-        for name, value in self.average.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(present[name], 1 - keep)
-            else:
-                value.copy_(present[name])
 
     @torch.no_grad()
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:

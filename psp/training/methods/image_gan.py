@@ -19,10 +19,9 @@ from psp.images.sheets import Picture, source_to_image, to_image
 from psp.models.image_to_image import PictureModel, picture_input
 from psp.models.psp import parameter_count
 from psp.networks.state import load_strictly
-from psp.training.bad_steps import BadStep, require_finite, total_gradient_norm, unchanged_by_a_bad_step
+from psp.training.bad_steps import averaged_gradient_norm, require_finite, unchanged_by_a_bad_step
 from psp.training.config import Config
 from psp.training.decay import decayed
-from psp.training.distributed import average_gradients
 from psp.training.methods.image_gan_options import ImageGanOptions
 from psp.weights.formats import read_weights
 
@@ -43,30 +42,17 @@ class Player:
     """Networks that move together: their parameters, their Adam, their fp16 loss scale."""
 
     def __init__(self, networks: Sequence[nn.Module], lr: float, beta1: float, device: torch.device, precision: str):
-        self.parameters = [p for network in networks for p in network.parameters()]
+        self.networks = nn.ModuleList(networks)
         self.rate = lr
-        self.optimiser = torch.optim.Adam(self.parameters, lr=lr, betas=(beta1, 0.999))
+        self.optimiser = torch.optim.Adam(self.networks.parameters(), lr=lr, betas=(beta1, 0.999))
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-        self._unscaled = False
-
-    def require_gradients(self, on: bool) -> None:
-        """Whether gradients reach the parameters."""
-        for p in self.parameters:
-            p.requires_grad_(on)
 
     def backward(self, loss: Tensor, who: str) -> None:
         require_finite(loss, f"the {who}'s loss")
         self.scaler.scale(loss).backward()
 
     def gradient_norm(self, who: str) -> Tensor:
-        """BadStep when it is not finite, unless in fp16 the loss scale can be the reason: then it is lowered."""
-        average_gradients(self.parameters)
-        self.scaler.unscale_(self.optimiser)
-        self._unscaled = True
-        norm = total_gradient_norm(self.parameters)
-        if not torch.isfinite(norm) and self.scaler.get_scale() <= 1:
-            raise BadStep(f"the {who}'s gradient is {float(norm)}")
-        return norm
+        return averaged_gradient_norm(list(self.networks.parameters()), f"the {who}'s gradient", self.scaler)
 
     def step(self, factor: float) -> None:
         """factor: of the learning rate."""
@@ -74,15 +60,7 @@ class Player:
             group["lr"] = self.rate * factor
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        self._unscaled = False
         self.optimiser.zero_grad(set_to_none=True)
-
-    def forget(self) -> None:
-        """Drop the gradients, after a step that was not taken."""
-        self.optimiser.zero_grad(set_to_none=True)
-        if self._unscaled:
-            self.scaler.update()
-            self._unscaled = False
 
     def state_dict(self) -> dict[str, Any]:
         return {"optimizer": self.optimiser.state_dict(), "scaler": self.scaler.state_dict()}
@@ -114,6 +92,8 @@ class ImageGan:
         """generators, discriminators: by the names that checkpoints have; `translate` runs the first generator.
         channels: of the source; None: the task's.
         noisy: whether it is tested as it was trained, see `psp.models.image_to_image.noisy_copy`.
+
+        UserError: the checkpoint of `--checkpoint_path` lacks one of the networks, or holds one that does not fit.
         """
         self.config, self.options, self.device, self.noisy = config, options, device, noisy
         self.task = config.task
@@ -124,7 +104,14 @@ class ImageGan:
             return Player(list(networks.values()), config.learning_rate, options.beta1, device, config.precision)
 
         self.players = {"generator": player(generators), "discriminator": player(discriminators)}
-        self._begin()
+        if path := options.checkpoint_path:
+            weights = read_weights(path)
+            for name, network in self.networks.items():
+                if not (tensors := weights.part(name)):
+                    raise UserError(f"{path} holds no {name} of --method {config.method}", "see --checkpoint_path")
+                load_strictly(network, tensors, where=f"the {name} in {path}")
+        sizes = ", ".join(f"{name} {parameter_count(net) / 1e6:.2f} M" for name, net in self.networks.items())
+        print(f"{config.method}: {options.size} px, parameters: {sizes}, on {device}")
 
     # ---- what a subclass defines -------------------------------------------------------------------
 
@@ -142,14 +129,14 @@ class ImageGan:
         generator, discriminator = self.players.values()
         self.networks.train()
         terms: Terms = {}
-        with unchanged_by_a_bad_step(self.networks.values(), put_back=self._forget):
+        with unchanged_by_a_bad_step(self.networks.values(), [generator.optimiser, discriminator.optimiser]):
             for batch in batches:
                 source, target = self.pair(batch)
-                discriminator.require_gradients(False)
+                discriminator.networks.requires_grad_(False)
                 with autocast(self.device, self.config.precision):
                     loss, terms_generator, fakes = self.generator_loss(source, target)
                 generator.backward(loss / len(batches), "generator")
-                discriminator.require_gradients(True)
+                discriminator.networks.requires_grad_(True)
                 with autocast(self.device, self.config.precision):
                     loss, terms_discriminator = self.discriminator_loss(source, target, fakes)
                 discriminator.backward(loss / len(batches), "discriminator")
@@ -162,10 +149,6 @@ class ImageGan:
             player.step(factor)
         terms["learning_rate"] = torch.tensor(self.config.learning_rate * factor)
         return terms
-
-    def _forget(self) -> None:
-        for player in self.players.values():
-            player.forget()
 
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Network input [B,C,S,S] and photo [B,3,S,S] in [-1,1], both at the size that is trained."""
@@ -216,20 +199,6 @@ class ImageGan:
             load_strictly(network, state[name], where=f"the saved {name}")
         for name, player in self.players.items():
             player.load_state_dict(state[f"player_{name}"])
-
-    def _begin(self) -> None:
-        """Start from the networks of `--checkpoint_path`, if one is given, and print what is trained.
-
-        The checkpoint is one of the same method; UserError when a network is missing in it or does not fit.
-        """
-        if path := self.options.checkpoint_path:
-            weights = read_weights(path)
-            for name, network in self.networks.items():
-                if not (tensors := weights.part(name)):
-                    raise UserError(f"{path} holds no {name} of --method {self.config.method}", "see --checkpoint_path")
-                load_strictly(network, tensors, where=f"the {name} in {path}")
-        sizes = ", ".join(f"{name} {parameter_count(net) / 1e6:.2f} M" for name, net in self.networks.items())
-        print(f"{self.config.method}: {self.options.size} px, parameters: {sizes}, on {self.device}")
 
     def checkpoint(self) -> dict[str, Any]:
         """`networks`: name -> state dict; `opts`: plain values that say what was trained and for which task."""

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from psp.errors import UserError
 from psp.tasks import Task
 from psp.training.config import Config
-from psp.training.decay import decay_span
-from psp.training.method import READ_SIZE, DataSpec, MethodOptions
+from psp.training.decay import DecayOptions
+from psp.training.method import READ_SIZE, DataSpec
 from psp.training.options import MOMENTUM, NOT_NEGATIVE, POSITIVE, filled, option, place, weight
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 Norm = Literal["batch", "instance"]
 # For the fields that methods declare again, with another default.
@@ -27,13 +23,14 @@ BLOCKS = "residual blocks (default: cyclegan 9 above 128 px, else 6)"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageGanOptions(MethodOptions):
+class ImageGanOptions(DecayOptions):
     """The defaults are those that were published.
 
     on_examples: values for the example data, smaller, so that a CPU shows something within minutes.
     sizes: in pixels, those that the networks can have.
     """
 
+    always_decays: ClassVar[bool] = True
     on_examples: ClassVar[Mapping[str, Any]] = {}
     sizes: ClassVar[tuple[int, ...]] = tuple(range(32, READ_SIZE + 1, 32))
 
@@ -42,18 +39,6 @@ class ImageGanOptions(MethodOptions):
     norm: Norm = filled("batch", NORM)
     dropout: bool = filled(False, DROPOUT)
     beta1: float = option(0.5, "Adam's momentum", allowed=MOMENTUM)
-    decay_from: int = filled(
-        -1,
-        "step from which the learning rate falls linearly (default: half of them)",
-        allowed=NOT_NEGATIVE,
-        resumable=True,
-    )
-    decay_until: int = filled(
-        -1,
-        "step at which the learning rate would reach zero (default: --max_steps)",
-        allowed=NOT_NEGATIVE,
-        resumable=True,
-    )
     checkpoint_path: str = place("", "weights to start from (a checkpoint of the same method)")
 
     @classmethod
@@ -64,10 +49,6 @@ class ImageGanOptions(MethodOptions):
         if self.size not in self.sizes:
             sizes = ", ".join(map(str, self.sizes))
             raise UserError(f"--size {self.size} does not work with --method {config.method}", f"possible are {sizes}")
-
-    def scheduled(self, max_steps: int) -> Self:
-        start, end = decay_span(self.decay_from, self.decay_until, max_steps, always=True)
-        return dataclasses.replace(self, decay_from=start, decay_until=end)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from psp.errors import UserError
-from psp.tasks import LAMBDAS, Task
+from psp.tasks import LAMBDAS, IdNet, LpipsNet, Task
 from psp.training.config import Config
-from psp.training.decay import decay_span
-from psp.training.method import Built, MethodOptions
-from psp.training.networks import IdNet, LpipsNet, Networks
-from psp.training.options import NOT_NEGATIVE, POSITIVE, filled, option, place, weight
+from psp.training.decay import DecayOptions
+from psp.training.method import Built
+from psp.training.networks import Networks
+from psp.training.options import POSITIVE, filled, option, place, resumable, weight
 from psp.training.saved_options import saved
 from psp.weights.places import BUNDLED, BUNDLED_GENERATOR
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-    from typing_extensions import Self
 
     from psp.models.psp import PSP
     from psp.networks.stylegan2 import Generator
@@ -32,7 +31,7 @@ COMPACT_UP_TO = 128  # px; before larger generators pSp's own encoder is the def
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(MethodOptions):
+class Options(DecayOptions):
     """Options of encoder training, most of them pSp's."""
 
     encoder_type: str = filled(
@@ -46,27 +45,13 @@ class Options(MethodOptions):
         "", "model_ir_se50.pth to start the encoder from, as pSp does, or the checkpoint of another task's encoder"
     )
     checkpoint_path: str = place("", "weights to start from (a pSp checkpoint or one of ours)")
-    from_scratch: bool = option(False, "a new encoder, also where the bundled one could be fine-tuned", resumable=True)
+    from_scratch: bool = resumable(False, "a new encoder, also where the bundled one could be fine-tuned")
     train_decoder: bool = option(False, "train the generator as well")
     start_from_latent_avg: bool = option(True, "predict the difference to the average latent")
     learn_in_w: bool = option(False, "one style for all layers (encoder IntoW)")
     optim_name: Literal["ranger", "adam"] = option("ranger", "optimiser")
-    decay_from: int = filled(
-        -1,
-        "step from which the learning rate falls linearly (default: never; half of --decay_until where that is given)",
-        allowed=NOT_NEGATIVE,
-        resumable=True,
-    )
-    decay_until: int = filled(
-        -1,
-        "step at which the learning rate would reach zero (default: never; --max_steps with --decay_from)",
-        allowed=NOT_NEGATIVE,
-        resumable=True,
-    )
-    gradient_checkpointing: bool = option(
-        False,
-        "keep fewer activations and compute them again, for cards with little memory; the same gradients",
-        resumable=True,
+    gradient_checkpointing: bool = resumable(
+        False, "keep fewer activations and compute them again, for cards with little memory; the same gradients"
     )
     lpips_lambda: float = weight(0.8, "LPIPS weight (default: from the task)", filled=True)
     id_lambda: float = weight(0.0, "identity weight (default: from the task)", filled=True)
@@ -118,10 +103,6 @@ class Options(MethodOptions):
     @classmethod
     def idle(cls, given: Mapping[str, Any]) -> Collection[str]:
         return () if given.get("use_latent_mask") else ("latent_mask",)
-
-    def scheduled(self, max_steps: int) -> Self:
-        start, end = decay_span(self.decay_from, self.decay_until, max_steps)
-        return dataclasses.replace(self, decay_from=start, decay_until=end)
 
     def check(self, config: Config) -> None:
         if not any(self.losses.values()):
@@ -207,7 +188,7 @@ def _continued(config: Config, options: Options) -> tuple[PSP, str]:
 def _new(config: Config, options: Options) -> tuple[PSP, str]:
     """A new encoder in front of the generator of `--stylegan_weights`, and a phrase that says how it starts."""
     from psp.models.psp import build_encoder, parameter_count
-    from psp.training.methods.psp_step import start_from_face_recognition
+    from psp.training.methods.psp_step import start_from_tensors
     from psp.weights.formats import read_weights
     from psp.weights.load import load_generator
 
@@ -221,7 +202,7 @@ def _new(config: Config, options: Options) -> tuple[PSP, str]:
     start = f"a new {encoder_type} ({parameter_count(encoder) / 1e6:.1f} M parameters)"
     if options.irse50_weights:
         other = read_weights(options.irse50_weights)
-        n = start_from_face_recognition(encoder, other.part("encoder") or other.tensors, label_nc=task.label_nc)
+        n = start_from_tensors(encoder, other.part("encoder") or other.tensors, label_nc=task.label_nc)
         start += f", {n} tensors from {options.irse50_weights}"
     return _assembled(config, options, encoder, decoder, file), f"{start}, generator {weights}"
 

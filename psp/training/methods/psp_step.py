@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,14 +14,12 @@ from psp.device import autocast
 from psp.errors import UserError
 from psp.images.preprocess import to_network
 from psp.images.sheets import Picture, source_to_image, to_image
-from psp.models.mixing import mix
+from psp.models.mixing import mix, vivid
 from psp.models.psp import PSP
 from psp.networks.state import load_strictly
 from psp.tasks import Task
-from psp.training.bad_steps import BadStep, require_finite, total_gradient_norm, unchanged_by_a_bad_step
+from psp.training.bad_steps import averaged_gradient_norm, require_finite, unchanged_by_a_bad_step
 from psp.training.decay import decayed
-from psp.training.distributed import average_gradients
-from psp.training.vivid import vivid
 from psp.weights.save import psp_layout, psp_state
 
 Objective = Callable[..., Losses]
@@ -74,28 +71,12 @@ class PspMethod:
                 losses.append(total.detach())
                 self.scaler.scale(total / len(batches)).backward()
                 for name, value in batch_terms.items():
-                    share = value / len(batches) if len(batches) > 1 else value
-                    terms[name] = terms[name] + share if name in terms else share
-            terms["gradient_norm"] = self._update(losses)
-        return terms
-
-    def _update(self, losses: Sequence[Tensor]) -> Tensor:
-        """Step of the optimiser unless a loss or the gradient is not finite; the gradient's norm.
-
-        Both are read together, once all work is queued: a step waits for the device nowhere else. In fp16 an overflow
-        is part of finding the loss scale: the scaler skips the update and lowers the scale. It counts as a bad step
-        only when the scale cannot be the reason any more.
-        """
-        average_gradients(self.trained)
-        scale = self.scaler.get_scale()
-        norm = total_gradient_norm(self.trained) / scale
-        *values, length = torch.stack([*losses, norm]).tolist()
-        require_finite(sum(values))
-        if not math.isfinite(length) and scale <= 1:
-            raise BadStep(f"the gradient is {length}")
+                    terms[name] = terms.get(name, 0) + value / len(batches)
+            require_finite(torch.stack(losses).sum())
+            terms["gradient_norm"] = averaged_gradient_norm(self.trained, scaler=self.scaler)
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        return norm
+        return terms
 
     @torch.no_grad()
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:
@@ -162,18 +143,17 @@ class PspMethod:
         if self.model.photo_encoder is not None:
             load_strictly(self.model.photo_encoder, state["photo_encoder"], where="the saved photo encoder")
         self.optimiser.load_state_dict(state["optimizer"])
-        if self.scaler.is_enabled():
-            self.scaler.load_state_dict(state["scaler"])
+        self.scaler.load_state_dict(state["scaler"])
 
     def checkpoint(self) -> dict[str, Any]:
         return psp_layout(self.model)
 
 
-def start_from_face_recognition(encoder: nn.Module, tensors: Mapping[str, Tensor], *, label_nc: int) -> int:
-    """Copy IR-SE50 face-recognition weights into an encoder, as pSp does; returns how many tensors fitted.
+def start_from_tensors(encoder: nn.Module, tensors: Mapping[str, Tensor], *, label_nc: int) -> int:
+    """Copy into an encoder what fits of other weights; returns how many tensors that is. UserError when nothing fits.
 
-    Its output layer is left out, and its input layer too when the source is not a photo (`label_nc` > 0). UserError
-    when nothing fits.
+    tensors: of IR-SE50 face recognition, as pSp does, whose output layer does not fit; or of another task's encoder.
+    label_nc: of the task; above 0 the source is no photo, and the input layer is left out too.
     """
     shapes = {key: value.shape for key, value in encoder.state_dict().items()}
     if label_nc:

@@ -13,8 +13,6 @@ from psp.training.networks import Networks
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Options", "build"]
-
 
 def build(config: Config, options: Options, *, device: torch.device, networks: Networks) -> Built:
     """A generator, new or from `--stylegan_weights`, with a discriminator; with `--guide` also encoders."""

@@ -18,16 +18,15 @@ from torch import Tensor
 from psp.batch import Batch
 from psp.device import autocast
 from psp.images.preprocess import to_network
-from psp.models.mixing import mix
+from psp.models.mixing import mix, vivid
 from psp.training.augment import augment, recolour
+from psp.training.averaging import update_average
 from psp.training.bad_steps import averaged_gradient_norm, require_finite, take_gradients, unchanged_by_a_bad_step
 from psp.training.decay import decayed
 from psp.training.distributed import mean, world_size
-from psp.training.methods.stylegan2.averaging import update_average
 from psp.training.methods.stylegan2.joint_losses import feature_distance, parses_labels, weighted_losses
 from psp.training.methods.stylegan2.joint_networks import JointNetworks
 from psp.training.methods.stylegan2.rows import Rows, split_rows
-from psp.training.vivid import vivid
 
 CODE_NOISE = 0.05  # keeps neighbouring codes looking alike
 BALANCE_INTERVAL = 8  # steps between comparisons of the two gradients
@@ -82,7 +81,7 @@ class JointMethod(JointNetworks):
 
     def _labels(self, batches: Sequence[Batch], photos: Tensor, rows: Rows) -> Tensor | None:
         """Label maps uint8 [n,H,W] of the drawn rows' photos: those of the data, or else what the parser finds."""
-        if self.losses.parsing is None or not self.options.parsing_lambda or not rows.guided.stop:
+        if self.losses.parsing is None or not rows.guided.stop:
             return None
         known = [batch.labels for batch in batches if batch.labels is not None]
         if len(known) == len(batches):
@@ -120,8 +119,7 @@ class JointMethod(JointNetworks):
         terms["adversarial_weight"] = self._adversarial_weight(step).clone()
         self.generator_optimiser.zero_grad(set_to_none=True)
         require_finite(total + adversarial, "the generator's loss")
-        ends: list[tuple[Tensor, Tensor | None]] = [(fake, pull), *((prior, None) for prior in priors)]
-        torch.autograd.backward([end for end, _ in ends], [gradient for _, gradient in ends])
+        torch.autograd.backward([fake, *priors], [pull, *[None] * len(priors)])
         averaged_gradient_norm(self.trained, "the generator's gradient")
         self.discriminator.requires_grad_(True)
         return maps, [x.detach() for x in fake_maps]

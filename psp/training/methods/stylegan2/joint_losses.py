@@ -52,7 +52,7 @@ def weighted_losses(
     """Weighted losses by name, scalars. Identity and face parser take turns, at twice their weight.
 
     fake, photos: images and the photos that they rebuild, [n,3,S,S]; of mixed and random rows only the detail counts.
-    labels: class ids [m,H,W] of the rows that are drawn (own and guided), or None.
+    labels: class ids [m,H,W] of the rows that are drawn (own and guided) where the parser has its turn, else None.
     """
     known = slice(0, rows.photo.stop)
     terms = {
@@ -63,9 +63,9 @@ def weighted_losses(
         "static": options.static_lambda * F.relu(common_detail(fake) - STATIC_SHARE),
     }
     faces = slice(0, rows.guided.stop) if rows.guided.stop else known
-    if losses.identity is not None and options.id_lambda and not parses_labels(step):
+    if losses.identity is not None and not parses_labels(step):
         terms["id"] = 2 * options.id_lambda * losses.identity(fake[faces], photos[faces])
-    if losses.parsing is not None and labels is not None and parses_labels(step):
+    if losses.parsing is not None and labels is not None:
         n_mixed = rows.mixed.stop - rows.mixed.start  # they have the structure of the first rows
         drawn = torch.cat([fake[: rows.guided.stop], fake[rows.mixed]])
         terms["parsing"] = 2 * options.parsing_lambda * losses.parsing(drawn, torch.cat([labels, labels[:n_mixed]]))

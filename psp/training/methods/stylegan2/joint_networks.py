@@ -112,10 +112,8 @@ class JointNetworks:
         photo_codes = self.encoders_ema.photo(photos)
         random = self.random_codes(len(photos), self.encoders_ema.photo, instead=photo_codes)
         random_faces = generator.synthesize(self.expanded(random))
-        if self.encoders_ema.structure is not None:
-            own = generator.synthesize(self.own_codes(batch.source))
-        else:
-            own = generator.synthesize(self.expanded(photo_codes))
+        drawn = self.encoders_ema.structure is not None
+        own = generator.synthesize(self.own_codes(batch.source) if drawn else self.expanded(photo_codes))
         self.discriminator.eval()  # spectral normalisation would count this as a step
         terms = {
             "score_held_out": self.discriminator(photos).float().mean(),

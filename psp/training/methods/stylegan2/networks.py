@@ -27,12 +27,14 @@ def build_generator(options: Options, file: GeneratorFile | None) -> Generator:
         sides = resolutions(size)
     except ValueError as error:
         raise UserError(f"--size {size}: {error}") from error
-    channels = {side: min(options.channel_base // side, options.channel_max) for side in sides}
     widths = parse_channels(options.channels) if options.channels else {}
     if widths and not widths.keys() >= set(sides):
         raise UserError(f"--channels {options.channels} ends at {max(widths)} px, but --size is {size}")
+    channels = {side: min(options.channel_base // side, options.channel_max) for side in sides} | widths
+    if min((channels | (file.generator.channels if file else {})).values()) < 1:
+        raise UserError(f"--channel_base {options.channel_base} leaves no channels at {size} px", "raise it")
     if file is None:
-        return Generator(size, options.style_dim, options.n_mlp, channels=channels | widths, lr_mlp=options.lr_mlp)
+        return Generator(size, options.style_dim, options.n_mlp, channels=channels, lr_mlp=options.lr_mlp)
     generator = file.generator
     if generator.size > size:
         raise UserError(f"--size {size}, but {options.stylegan_weights} makes {generator.size} px", "leave it out")
@@ -43,7 +45,7 @@ def build_generator(options: Options, file: GeneratorFile | None) -> Generator:
         except ValueError as error:
             raise UserError(f"--channels {options.channels}: {error}", "use at least these") from error
     if generator.size < size:
-        generator = grow(generator, channels | widths | generator.channels, size)
+        generator = grow(generator, channels | generator.channels, size)
     return generator
 
 

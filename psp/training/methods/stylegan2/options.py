@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from psp.errors import UserError
-from psp.tasks import Task, get_task
+from psp.tasks import IdNet, LpipsNet, Task, get_task
 from psp.training.config import Config
-from psp.training.decay import decay_span
-from psp.training.method import DataSpec, MethodOptions
+from psp.training.decay import DecayOptions
+from psp.training.method import DataSpec
 from psp.training.methods.stylegan2.rows import MIN_BATCH
-from psp.training.networks import IdNet, LpipsNet
-from psp.training.options import FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, declared, filled, option, place, weight
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from psp.training.options import FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, filled, option, place, weight
 
 ALONE = (  # options of a generator that is trained without encoders
     "discriminator", "r1_gamma", "r1_interval", "path_lambda", "path_interval", "mixing_prob", "augment", "ada_target",
+)  # fmt: skip
+GUIDED = (  # of one that is trained with them
+    "irse50_weights", "discriminator_rate", "discriminator_first", "decay_from", "decay_until", "adversarial_share",
+    "adversarial_floor", "feature_lambda", "lpips_lambda", "lpips_net", "id_lambda", "id_net", "parsing_lambda",
+    "static_lambda",
 )  # fmt: skip
 NEW_SIZE = 128  # px of a generator where nothing says another size
 PHOTOS_ALONE = "ffhq_encode"  # the task whose data a generator without structure encoder reads, whatever the task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(MethodOptions):
+class Options(DecayOptions):
     """Options of generator training, alone or, with `guide`, together with encoders."""
 
     size: int = filled(
@@ -71,20 +71,6 @@ class Options(MethodOptions):
     discriminator_first: int = option(
         40, "with --guide: steps in which the discriminator learns alone", allowed=NOT_NEGATIVE
     )
-    decay_from: int = filled(
-        -1,
-        "with --guide: step from which the learning rates fall linearly (default: never; half of --decay_until where "
-        "that is given)",
-        allowed=NOT_NEGATIVE,
-        resumable=True,
-    )
-    decay_until: int = filled(
-        -1,
-        "with --guide: step at which the learning rates would reach zero (default: never; --max_steps with "
-        "--decay_from)",
-        allowed=NOT_NEGATIVE,
-        resumable=True,
-    )
     adversarial_share: float = option(
         0.6,
         "with --guide: length of the adversarial gradient at the images, as a share of the other losses'",
@@ -111,17 +97,9 @@ class Options(MethodOptions):
 
     @classmethod
     def idle(cls, given: Mapping[str, Any]) -> Collection[str]:
-        if given.get("guide", "none") != "none":
-            return ALONE
-        return [name for name, one in declared(cls).items() if one.help.startswith("with --guide")]
-
-    def scheduled(self, max_steps: int) -> Self:
-        start, end = decay_span(self.decay_from, self.decay_until, max_steps)
-        return dataclasses.replace(self, decay_from=start, decay_until=end)
+        return GUIDED if given.get("guide", "none") == "none" else ALONE
 
     def check(self, config: Config) -> None:
-        if self.channel_base < self.size:
-            raise UserError(f"--channel_base {self.channel_base} leaves no channels at {self.size} px", "raise it")
         if config.precision == "fp16":
             raise UserError("--precision fp16 loses the small gradients of a discriminator", "use bf16 or fp32")
         images = config.batch_size * config.grad_accumulation

@@ -20,9 +20,9 @@ from psp.networks.projected_discriminator import ProjectedDiscriminator
 from psp.networks.stylegan2 import LR_MLP, Generator
 from psp.networks.stylegan2_discriminator import Discriminator
 from psp.training.augment import augment
+from psp.training.averaging import update_average
 from psp.training.bad_steps import take_gradients, unchanged_by_a_bad_step
 from psp.training.distributed import mean, world_size
-from psp.training.methods.stylegan2.averaging import update_average
 from psp.training.methods.stylegan2.options import Options
 
 PARTS = {  # whose states a training state holds, by their names there
@@ -175,8 +175,8 @@ class StyleGAN2Method:
         """Eight samples per row, the same z every time, truncated to 0.7."""
         z = torch.randn(64, self.generator.style_dim, generator=torch.Generator().manual_seed(0)).to(self.device)
         generator = self.generator_ema
-        mean = generator.mean_latent(10_000, torch.Generator().manual_seed(1))
-        images = [to_image(image) for part in z.split(8) for image in generator(part, truncation=0.7, mean_w=mean)]
+        middle = generator.mean_latent(10_000, torch.Generator().manual_seed(1))
+        images = [to_image(image) for part in z.split(8) for image in generator(part, truncation=0.7, mean_w=middle)]
         return [images[i : i + 8] for i in range(0, len(images), 8)]
 
     def state(self) -> dict[str, Any]:
