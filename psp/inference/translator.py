@@ -135,7 +135,7 @@ class Translator:
         return [Image.fromarray(pixels) for pixels in faces.pixels[0]]
 
     def encode(self, source: Tensor) -> Tensor:
-        """`Batch.source` [B,...] -> W+ codes [B,N,D], float32, drawn towards faces where `follow` is below 1. PSP models only, as below."""
+        """`Batch.source` [B,...] -> W+ codes [B,N,D], float32; towards faces if `follow` < 1. PSP models only."""
         codes = self.engine.encode(to_network(source, self.task, self.device))
         return codes if self.styles.faces is None else self.styles.faces.follow(codes, self.styles.follow)
 

@@ -111,7 +111,7 @@ class PSP(nn.Module):
 
     @property
     def encoder_nc(self) -> int:
-        """Channels of the encoder's first convolution; a ReStyle encoder, with 6, also sees the picture that its codes give so far."""
+        """Channels of the encoder's first convolution; 6 for ReStyle, which also sees the picture made so far."""
         return next((m.in_channels for m in self.encoder.modules() if isinstance(m, nn.Conv2d)), 0)
 
     @property
@@ -151,7 +151,7 @@ class PSP(nn.Module):
         return image_of(self.latent_avg[None], decode or self.decode)
 
     def map(self, z: Tensor, truncation: float = 1.0) -> Tensor:
-        """z [B,D] ~ N(0,1) -> W+ codes [B,N,D] with equal rows (at truncation 1); below 1 they are pulled to the average latent.
+        """z [B,D] ~ N(0,1) -> W+ codes [B,N,D] with equal rows; truncation below 1 pulls them to the average latent.
 
         By the style bank where there is one, else by the mapping network.
         """
