@@ -197,7 +197,7 @@ def read_labels(path: str, stems: list[str]) -> dict[str, Numbers]:
     header, *lines = rows if rows else [[]]
     titles = [title.strip() for title in header[1:]]
     if not titles or len(set(titles)) < len(titles) or any(not NAME.fullmatch(title) for title in titles):
-        raise UserError(f"{path}: its first line is {','.join(header)[:80]!r}", "expected: file,smile,age or the like")
+        raise UserError(f"{path}: its first line is {','.join(header)[:80]!r}", "expected: file,beard,age or the like")
     labels: dict[str, list[float]] = {}
     for line in filter(None, lines):
         try:

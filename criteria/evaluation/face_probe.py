@@ -70,10 +70,13 @@ class FaceProbe:
     def learn(self, descriptors: Numbers, labels: Mapping[str, Numbers]) -> dict[str, float]:
         """Make labels of photos, NaN where unknown, measures of any face: ridge regression on the descriptors [M,128].
 
-        Returns for each the correlation with the labels in two-fold cross-validation. UserError: too few labels.
+        Returns for each the correlation with the labels in two-fold cross-validation. UserError: too few labels, or a
+        label called as what is measured already.
         """
         correlations: dict[str, float] = {}
         for name, values in labels.items():
+            if name in self.names:
+                raise UserError(f"{name} is measured already", "give the column of --labels another name")
             known = np.isfinite(values)
             if known.sum() < FEWEST or np.ptp(values[known]) == 0:
                 raise UserError(

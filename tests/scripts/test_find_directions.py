@@ -119,10 +119,10 @@ def test_labels_that_make_no_sense_are_named(tmp_path: Path, text: str, words: s
 
 
 def test_labels_are_read_by_name(tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_text("file,age,smile\nsub/b.jpg,30,\na,, 2\n\n")
+    (tmp_path / "labels.csv").write_text("file,age,beard\nsub/b.jpg,30,\na,, 2\n\n")
     found = find_directions.read_labels(str(tmp_path / "labels.csv"), ["a", "b", "c"])
     np.testing.assert_array_equal(found["age"], [np.nan, 30, np.nan])
-    np.testing.assert_array_equal(found["smile"], [2, np.nan, np.nan])
+    np.testing.assert_array_equal(found["beard"], [2, np.nan, np.nan])
 
 
 @pytest.mark.parametrize(
