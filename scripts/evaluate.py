@@ -17,16 +17,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from datasets.matching import match_names
 from datasets.prepared import PreparedSide, spread
 from datasets.roots import open_data_root, open_pair_folders
 from psp.cli import Parser, add_bool, at_least
 from psp.errors import UserError, run_main
 from psp.files import check_settings, free_folder, save_json
-from psp.images.labels import LABELS, get_label_map
-from psp.images.preprocess import label_ids
+from psp.images.labels import is_label_map
 from psp.images.sources import ImageSource, open_source
 from psp.inference.options import InferenceOptions
 from psp.tasks import DEFAULT_TASK, TASKS, Task, get_task
@@ -230,18 +227,10 @@ def folder_label(results: str) -> str:
 
 
 def kind_of(source: ImageSource | None, label_map: str) -> str:
-    """What the inputs are, judged by the first one: "labels" where it can be read as a label map, else "sketch"."""
-    if source is None:
-        return "sketch"
-    image = source.open(source.names[0])
-    shown = np.asarray(image.convert("RGB")).astype(np.int16)
-    if np.ptp(shown, axis=2).max() < 24 and np.median(shown) > 127:
-        return "sketch"  # dark lines on white, perhaps saved with few colours
-    try:
-        label_ids(image, get_label_map(label_map), len(LABELS), source.label(source.names[0]))
-    except UserError:
-        return "sketch"
-    return "labels"
+    """What the inputs are: "labels" where the first is a label map, or a `label_map` of their own is named."""
+    if source is not None and (label_map != "celebamask" or is_label_map(source.open(source.names[0]))):
+        return "labels"
+    return "sketch"
 
 
 def translate_pairs(

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from psp.images.drawn import DOUBT, drawn
-from psp.images.labels import LABEL_MAPS, label_numbers, palette_image
+from psp.images.labels import is_label_map, palette_image
 from psp.images.preprocess import described_pixels, target_pixels
 from psp.studio.limits import Refused
 from psp.studio.models import Kind
@@ -70,30 +70,6 @@ def tell(image: Picture, tools: Tools) -> tuple[Kind, bool]:
     if abs(likely) < DOUBT and tools.cut_face is not None and (cut := tools.cut_face(image, SIDE)) is not None:
         likely = (likely + drawn(cut[0])) / 2
     return "sketch" if likely > 0 else "photo", abs(likely) >= DOUBT
-
-
-def is_label_map(image: Picture) -> bool:
-    """Whether a picture holds ids of the 19 classes or CelebAMask-HQ's colours, in areas rather than grains."""
-    glass = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-    if image.mode == "1" or (glass and np.asarray(image.convert("RGBA"))[..., 3].min() < 255):
-        return False  # ink alone, on paper or on nothing
-    small = image.resize((128, 128), Image.Resampling.NEAREST)
-    numbers, coloured = label_numbers(small, LABEL_MAPS["celebamask"])
-    if coloured:
-        packed = numbers[..., 0].astype(np.int32) << 16 | numbers[..., 1].astype(np.int32) << 8 | numbers[..., 2]
-        colours = set(np.unique(packed).tolist())
-        return len(colours) >= 2 and colours <= set(LABEL_MAPS["celebamask"].colours)
-    ids = np.unique(numbers)
-    if len(ids) < 2 or int(ids.min()) < 0 or int(ids.max()) >= LABELS.label_nc:
-        return False
-    if image.mode == "P" and _is_grey_on_white(small):
-        return False  # a drawing that was saved with few colours
-    return bool((numbers[1:] == numbers[:-1]).mean() > 0.8)  # photos of a dark night have small numbers as well
-
-
-def _is_grey_on_white(image: Picture) -> bool:
-    shown = np.asarray(image.convert("RGB")).astype(np.int16)
-    return bool(np.ptp(shown, axis=2).max() < 24 and np.median(shown) > 127)
 
 
 def prepare(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from tiny_models import drawing, fill_folder, labels, photo, save_tiny
 
 from criteria.evaluation.settings import PLACES, settings_of
@@ -62,17 +62,22 @@ def test_strips_are_no_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_kinds_of_inputs(tmp_path: Path) -> None:
     ids = np.asarray(labels(0)).astype(np.uint8)
     few = Image.Palette.ADAPTIVE
+    on_nothing = Image.new("RGBA", drawing(0).size)
+    on_nothing.putalpha(ImageOps.invert(drawing(0)))
     made = {
         "sketch.png": drawing(0), "indexed sketch.png": drawing(0).convert("P", palette=few, colors=30),
         "ink.png": drawing(0).convert("1"), "ids.png": Image.fromarray(ids), "palette.png": labels(0),
         "colours.png": Image.fromarray(colourise(ids)),
         "sorted.png": Image.fromarray(colourise(ids)).convert("P", palette=few),
+        "sketch on nothing.png": on_nothing, "chalk sketch.png": ImageOps.invert(drawing(0)).convert("1"),
     }  # fmt: skip
     assert len(COLOURS) == 19
     for name, image in made.items():
         image.save(tmp_path / name)
         wanted = "sketch" if "sketch" in name or "ink" in name else "labels"
         assert kind_of(open_source(tmp_path / name), "celebamask") == wanted, name
+    assert kind_of(open_source(tmp_path / "sketch.png"), "color") == "labels", "whoever names a map has maps"
+    assert kind_of(None, "color") == "sketch"
 
 
 def test_any_part_of_the_pairs_has_all_factors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
