@@ -18,7 +18,7 @@ from criteria.evaluation import directions, face_probe
 from psp.errors import UserError
 from psp.tasks import get_task
 from psp.weights.code_space import CodeSpace, read_code_space, save_code_space
-from scripts import find_directions
+from scripts import find_directions, find_parts
 
 QUICK = ["--n_images=20", "--tries=2", "--n_judged=4", "--device=cpu", "--checkpoint_path=tiny.pt"]
 
@@ -101,6 +101,16 @@ def test_mistakes_take_one_line(place: Path, flags: list[str], words: str) -> No
     fill_folder(place / "few", ["a.png", "b.png"], photo)
     with pytest.raises(UserError, match=words):
         find_directions.main([*QUICK, *flags])
+
+
+def test_parts_of_another_generator_are_not_taken_over(place: Path) -> None:
+    save_code_space(CodeSpace(parts=torch.eye(8)[:2], mark=torch.ones(128)), "other.safetensors")
+    before = Path("other.safetensors").read_bytes()
+    for script in (find_directions, find_parts):
+        flags = QUICK if script is find_directions else QUICK[-2:]
+        with pytest.raises(UserError, match="belongs to another generator; remove it, or --out names another file"):
+            script.main([*flags, "--out=other.safetensors"])
+    assert Path("other.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(
