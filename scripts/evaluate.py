@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = ROOT / "examples" / "train_data"
 SHOWN = 20
-PSP_SIZE = 256  # that pSp's metric scripts compare at
+PSP_SIZE, PSP_FOLDER = 256, "inference_metrics"  # that pSp's metric scripts compare at, and write into
 RESULT_FOLDERS = ("inference_results", "results", "style_mixing")
 
 
@@ -131,8 +131,8 @@ def main(argv: list[str] | None = None) -> int:
     size = flags.size or (PSP_SIZE if flags.psp_scores else None)
     order = Order(
         names, Reader(images, size, kind, label_map), exp_dir, label, device, features=flags.features,
-        psp_scores=flags.psp_scores, batch_size=flags.test_batch_size, workers=flags.test_workers,
-        record={"checkpoint": flags.checkpoint_path},
+        psp_scores=exp_dir / PSP_FOLDER if flags.psp_scores else None, batch_size=flags.test_batch_size,
+        workers=flags.test_workers, record={"checkpoint": flags.checkpoint_path},
     )  # fmt: skip
     check_settings(exp_dir / RECORD, settings, [exp_dir / name for name in REPORT], overwrite=flags.overwrite)
     return report(order, problems, n_images=flags.n_images, all_needed=flags.metrics not in (None, "all"))
@@ -152,9 +152,9 @@ def psp_scores(results: str, ground_truth: str, metric: str, *, workers: int, ba
     from psp.device import pick_device
 
     images: dict[str, ImageSource] = {"result": open_source(results), "target": open_source(ground_truth)}
-    exp_dir, label, device = Path(results).expanduser().parent, folder_label(results), pick_device("auto")
+    exp_dir, device = Path(results).expanduser().parent / PSP_FOLDER, pick_device("auto")
     order = Order(
-        parse_metrics(metric), Reader(images, PSP_SIZE), exp_dir, label, device, psp_scores=True,
+        parse_metrics(metric), Reader(images, PSP_SIZE), exp_dir, folder_label(results), device, psp_scores=exp_dir,
         batch_size=batch_size, workers=workers, record={"checkpoint": None},
     )  # fmt: skip
     return report(order, all_needed=True)
