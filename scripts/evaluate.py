@@ -257,8 +257,8 @@ def translate_pairs(
         translate_folder(replace(options, **more), inputs)
         if not (exp_dir / folder).is_dir():
             raise UserError(f"{inputs.path}: no result could be made from any of its pairs")
-        source = open_source(exp_dir / folder)
-        return source.subset([name for name in source.names if name in set(inputs.names)])
+        source, wanted = open_source(exp_dir / folder), set(inputs.names)
+        return source.subset([name for name in source.names if name in wanted])
 
     images: dict[str, ImageSource] = {"result": results("inference_results"), "target": photos, "source": inputs}
     if with_mixed and task.fine_from is not None:
