@@ -105,13 +105,7 @@ def main(argv: list[str] | None = None) -> int:
 
     names, device, label = parse_metrics(flags.metrics), pick_device(flags.device), flags.name or label_of(flags)
     settings = settings_of(vars(flags))
-    if flags.exp_dir:
-        exp_dir = Path(flags.exp_dir).expanduser()
-    else:
-        folder = re.sub(r"[^\w.-]+", "_", label).strip("._") or "results"
-        exp_dir, about = free_folder(Path("output/evaluation") / folder, RECORD, settings, REPORT)
-        if about:
-            print(f"folder  {about}")
+    exp_dir = folder_for(flags, RECORD, settings, REPORT)
     images: dict[str, ImageSource]
     problems: list[str] = []
     if flags.results:
@@ -136,6 +130,17 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     check_settings(exp_dir / RECORD, settings, [exp_dir / name for name in REPORT], overwrite=flags.overwrite)
     return report(order, problems, n_images=flags.n_images, all_needed=flags.metrics not in (None, "all"))
+
+
+def folder_for(flags: Namespace, record: str, settings: Mapping[str, Any], results: Sequence[str]) -> Path:
+    """--exp_dir, or the first folder of the report's name that holds no others. The last three: see `free_folder`."""
+    if flags.exp_dir:
+        return Path(flags.exp_dir).expanduser()
+    name = re.sub(r"[^\w.-]+", "_", flags.name or label_of(flags)).strip("._") or "results"
+    folder, about = free_folder(Path("output/evaluation") / name, record, settings, results)
+    if about:
+        print(f"folder  {about}")
+    return folder
 
 
 def psp_scores(results: str, ground_truth: str, metric: str, *, workers: int, batch_size: int = 4) -> int:
@@ -290,11 +295,16 @@ def pairs_of(flags: Namespace, task: Task, target_size: int | None = None) -> Pa
 def looks(flags: Namespace) -> int:
     """`--looks`: a row for each look, and looks.json in the folder of the report."""
     from criteria.evaluation.looks import COLUMNS, Drawing, compare_looks
+    from criteria.evaluation.settings import LOOKS_RECORD, LOOKS_REPORT, settings_of
     from criteria.extractors import open_extractor
     from psp.device import pick_device
     from psp.images.preprocess import to_network
     from psp.weights.load import load_model
 
+    settings = settings_of(vars(flags))
+    exp_dir = folder_for(flags, LOOKS_RECORD, settings, LOOKS_REPORT)
+    path = exp_dir / LOOKS_REPORT[0]
+    check_settings(exp_dir / LOOKS_RECORD, settings, [path], overwrite=flags.overwrite)
     task = get_task(flags.dataset_type or task_of(flags.checkpoint_path))
     model = load_model(flags.checkpoint_path, task=task.name, device=pick_device(flags.device))
     assert model.path is not None
@@ -317,7 +327,6 @@ def looks(flags: Namespace) -> int:
     features = extractor.name if extractor else "no network for it here"
     for column, definition in COLUMNS.items():
         print(f"{column}: {definition.format(features=features, n_faces=n_faces)}")
-    path = Path(flags.exp_dir or f"output/evaluation/{label_of(flags)}").expanduser() / "looks.json"
     record = {"model": model.path.name, "features": features, "n_drawings": len(drawings), "n_faces": n_faces}
     save_json(record | {"looks": rows, "seed": flags.seed}, path)
     print(f"report  {path}: {len(drawings)} drawings")

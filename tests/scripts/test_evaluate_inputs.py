@@ -105,10 +105,16 @@ def test_numbers_that_cannot_be_are_refused_at_once(flags: list[str], said: str)
 def test_a_changed_label_map_makes_another_report(tmp_path: Path) -> None:
     chosen = tmp_path / "map.json"
     flags: dict[str, object] = dict.fromkeys((*PLACES, "psp_scores"))
-    flags |= {"results": str(tmp_path), "size": 64, "label_map": str(chosen)}
+    flags |= {"results": str(tmp_path), "size": 64, "label_map": str(chosen), "features": "auto"}
     chosen.write_text('{"0": "skin"}')
     before = settings_of(flags)
     assert settings_of(flags) == before
     chosen.write_text('{"0": "hair"}')
     assert settings_of(flags) != before
     assert settings_of({**flags, "label_map": "color"})["label_map"] == "color"
+
+
+def test_other_features_make_another_report(tmp_path: Path) -> None:
+    flags: dict[str, object] = dict.fromkeys((*PLACES, "psp_scores"))
+    flags |= {"results": str(tmp_path), "size": 64, "label_map": "color", "features": "auto"}
+    assert settings_of({**flags, "features": "vgg16"}) != settings_of(flags)
