@@ -56,7 +56,8 @@ def inference(size: int, batch: int) -> list[Row]:
     rows = []
     for way, precision, to_codes, to_images in ways:
         encoder, generator = counted(to_codes), counted(to_images)
-        picture = Count(encoder.launches + generator.launches, encoder.work + generator.work)
+        blocking = encoder.blocking + generator.blocking
+        picture = Count(encoder.launches + generator.launches, encoder.work + generator.work, blocking)
         for name, part in (("encoder", encoder), (f"generator {size}", generator), (f"picture {size}", picture)):
             rows.append(row(name, way, precision, batch, part))
     return rows

@@ -88,6 +88,13 @@ def test_what_a_picture_of_1024_px_costs() -> None:
     assert cases.markdown(list(rows.values())).count("\n") == 2 + 6
 
 
+def test_a_picture_waits_as_often_as_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cases, "counted", lambda run: Count(Counter(), [], 2))
+    assert {row.what: row.blocking for row in cases.inference(16, 1)} == {
+        "encoder": 2, "generator 16": 2, "picture 16": 4,
+    }  # fmt: skip
+
+
 @pytest.mark.slow
 def test_what_a_training_step_costs() -> None:
     def objective(output: Tensor, target: Tensor, *rest: Tensor, **labels: Tensor) -> object:
