@@ -70,6 +70,8 @@ def choose_styles(options: InferenceOptions, model: PSP | PictureModel) -> Chose
     chosen = _mixed(options, model)
     strengths = parse_edits(options.edit) if options.edit is not None else {}
     if not strengths and options.follow == 1.0:
+        if options.directions is not None:
+            raise UserError("--directions changes nothing without --edit or --follow", "add that, or leave it out")
         return chosen
     editor = Editor(model, options.directions)
     record, summary = dict(chosen.record), chosen.summary
@@ -99,10 +101,9 @@ def _mixed(options: InferenceOptions, model: PSP) -> Chosen:
         strengths = zip(model.bands().values(), VARY[options.vary or "colours"], strict=True)
         layers = [layer for band, share in strengths if share for layer in band]
     else:
-        for name, value in (("mix_alpha", options.mix_alpha), ("directions", options.directions)):
-            if value is not None and not (name == "directions" and (options.edit is not None or options.follow != 1)):
-                needed = "--edit or --follow" if name == "directions" else "--latent_mask or a --style flag"
-                raise UserError(f"--{name} changes nothing without {needed}", "add that, or leave it out")
+        if options.mix_alpha is not None:
+            needed = "--latent_mask or a --style flag"
+            raise UserError(f"--mix_alpha changes nothing without {needed}", "add that, or leave it out")
         return Chosen(Styles(), {"layers": ""}, "each image's own (--latent_mask or --style_seed mixes in another)")
     n_outputs = options.n_outputs_to_generate if options.mixing else 1
     record: dict[str, Any] = {"layers": describe_layers(layers), "alpha": alpha}
@@ -151,7 +152,8 @@ def _without_styles(options: InferenceOptions, model: PictureModel) -> Chosen:
         raise UserError(f"{model.method} has no W+ styles to mix", "scripts/inference.py runs it")
     if options.follow != 1.0:
         raise UserError(f"--follow is about W+ codes, which {model.method} does not have", "leave it out")
-    for name in ("latent_mask", "mix_alpha", "vary", "style_seed", "style_image", "style_code", "save_latents", "edit"):
+    flags = ("latent_mask", "mix_alpha", "vary", "style_seed", "style_image", "style_code", "save_latents", "edit")
+    for name in (*flags, "directions"):
         value = getattr(options, name)
         if value is not None and value is not False:
             raise UserError(f"--{name} is about W+ styles, which {model.method} does not have", "leave it out")
