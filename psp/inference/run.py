@@ -125,7 +125,7 @@ def prepare(options: InferenceOptions, source: ImageSource | None = None, *, sha
     )
     settings = {
         "model": _hashes(path, model), "task": task.name, "data_path": str(source.path.resolve()),
-        "precision": options.precision, "size": output_size(translator, options), **chosen.record,
+        "precision": translator.precision, "size": output_size(translator, options), **chosen.record,
         **({"enhance": f"{options.enhance} {file_hash(str(options.enhance_weights))}"} if enhancer else {}),
         **{name: getattr(options, name) for name in READING[task.source]},
     }  # fmt: skip

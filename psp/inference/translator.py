@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from psp.device import autocast, images_at_once, memory_errors
+from psp.device import autocast, images_at_once, memory_errors, pick_precision
 from psp.errors import UserError
 from psp.images.decode import open_image
 from psp.images.preprocess import prepare_source, to_network
@@ -76,7 +76,8 @@ class Translator:
         if model.task is None:
             raise UserError("the checkpoint does not say what it was trained for", "add --dataset_type")
         self.model, self.task, self.device = model, model.task, model.device
-        self.styles, self.pool, self.precision, self.enhancer = styles or Styles(), pool, precision, enhancer
+        self.styles, self.pool, self.enhancer = styles or Styles(), pool, enhancer
+        self.precision = pick_precision(self.device, precision)  # refuses at once what cannot work
         if edits or follow != 1.0:
             if not isinstance(model, PSP):
                 raise UserError(f"edits and following are about W+ codes, which {model.method} does not have")
@@ -88,9 +89,8 @@ class Translator:
         self.timings = Timings()
         self._shared: Tensor | None = None
         if isinstance(model, PSP):
-            self.engine = Engine(model, precision=precision, compile=compile)
+            self.engine = Engine(model, precision=self.precision, compile=compile)
         else:
-            autocast(self.device, precision)  # refuse at once what cannot work
             model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             if compile:
                 model.network.compile()
