@@ -141,6 +141,7 @@ def prepare(options: InferenceOptions, source: ImageSource | None = None, *, sha
         other = other_results(exp_dir / record, settings, [exp_dir / kind for kind in kinds])
         about = f"{exp_dir}: results of {other} are replaced where they have the same name" if other else ""
     folder_run = FolderRun(translator, source, exp_dir, options)
+    _check_strips(folder_run)
     with ExitStack() as stack:
         if not shared:
             make_folder(exp_dir)
@@ -162,7 +163,6 @@ def prepare(options: InferenceOptions, source: ImageSource | None = None, *, sha
         f"styles  {chosen.summary}",
         *([f"folder  {about}"] if about else []),
     ]
-    _check_strips(folder_run)
     items = [Item(name, factor) for factor in factors for name in names]
     return Prepared(folder_run, items, settings, lines, lock)
 
