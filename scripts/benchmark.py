@@ -152,7 +152,8 @@ def run(options: Namespace) -> int:
             del results
             arithmetic = gflop(case.plain or case.ways[others[0]]) if case.moved is None else None
             timings = in_turns(case.ways, device, rounds=options.rounds)
-        case_rows = rows_of(case, timings, errors, arithmetic, limits)
+        tf32 = options.tf32 and device.type == "cuda"
+        case_rows = rows_of(case, timings, errors, arithmetic, limits, tf32=tf32)
         rows.extend(case_rows)
         print(markdown(case_rows, cpu=device.type == "cpu"), flush=True)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from psp.benchmark.cases import Case
+from psp.benchmark.cases import REFERENCE, Case
 from psp.benchmark.measure import Ceilings, Timing
 
 
@@ -34,9 +34,19 @@ class Row:
 
 
 def rows_of(
-    case: Case, timings: dict[str, Timing], errors: dict[str, float], gflop: float | None, limits: Ceilings
+    case: Case,
+    timings: dict[str, Timing],
+    errors: dict[str, float],
+    gflop: float | None,
+    limits: Ceilings,
+    *,
+    tf32: bool = False,
 ) -> list[Row]:
-    """The figures of one case. gflop: arithmetic of one run of ours, the least that is needed."""
+    """The figures of one case.
+
+    gflop: arithmetic of one run of ours, the least that is needed.
+    tf32: torch may round float32 to it, which the reference and training leave to torch.
+    """
     reference = next(iter(timings.values())).median
     rows = []
     for way, timing in timings.items():
@@ -44,6 +54,8 @@ def rows_of(
         tflops = gflop / seconds / 1e3 if gflop else None
         speed = case.moved / seconds / 1e9 if case.moved else None
         precision = next((name for name in limits.tflops if name in way), "fp32")
+        if tf32 and precision == "fp32" and (way == REFERENCE or case.name.startswith("training")):
+            precision = "tf32"
         share = speed / limits.copy_gb if speed else tflops / limits.tflops[precision] if tflops else None
         wall = sorted(timing.seconds)[len(timing.seconds) // 2]
         rows.append(

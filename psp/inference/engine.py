@@ -79,7 +79,7 @@ class Engine:
         return self._run(lambda: self.decoder(codes.float()))
 
     def _run(self, call: Callable[[], Tensor]) -> Tensor:
-        with _tf32(self.precision == "tf32") if self.gpu else contextlib.nullcontext():
+        with tf32(self.precision == "tf32") if self.gpu else contextlib.nullcontext():
             try:
                 return call()
             except Exception as error:
@@ -91,7 +91,7 @@ class Engine:
 
 
 @contextlib.contextmanager
-def _tf32(allowed: bool):  # type: ignore[no-untyped-def]
+def tf32(allowed: bool):  # type: ignore[no-untyped-def]
     """Whether convolutions and matrix products of float32 may be rounded to TF32 on the way in."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
