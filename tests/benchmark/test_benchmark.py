@@ -40,11 +40,11 @@ def test_rows() -> None:
     timings = {"reference": Timing([4.0], [4.0]), "ours, fp32": Timing([9.0, 1.0, 1.0], [1.0, 1.0, 9.0])}
     limits = Ceilings({"fp32": 1.0, "bf16": 2.0}, 10.0)
     rows = rows_of(case, timings, {"ours, fp32": 1e-6}, 500.0, limits)
-    assert [row.ratio for row in rows] == [1.0, 4.0]
-    assert rows[1].ms_per_image == 500.0 and rows[1].tflops == 0.5 and rows[1].share == 0.5
+    assert [row["ratio"] for row in rows] == [1.0, 4.0]
+    assert rows[1]["ms_per_image"] == 500.0 and rows[1]["tflops"] == 0.5 and rows[1]["share"] == 0.5
     assert "| 4.00x | 1e-06 | 50 % of fp32 product |" in markdown(rows, cpu=True)
     case.moved = 5e9
-    assert rows_of(case, timings, {}, None, limits)[1].share == 0.5
+    assert rows_of(case, timings, {}, None, limits)[1]["share"] == 0.5
 
 
 def test_the_ceiling_of_what_torch_rounds_to_tf32() -> None:
@@ -55,7 +55,7 @@ def test_the_ceiling_of_what_torch_rounds_to_tf32() -> None:
 
     def bounds(name: str, allowed: bool) -> list[str]:
         case.name = name
-        return [row.bound.split()[0] for row in rows_of(case, timings, {}, 500.0, limits, tf32=allowed)]
+        return [row["bound"].split()[0] for row in rows_of(case, timings, {}, 500.0, limits, tf32=allowed)]
 
     assert bounds("encoder", True) == ["tf32", "fp32", "tf32", "bf16"]
     assert bounds("training step 64", True) == ["tf32", "tf32", "tf32", "bf16"]
