@@ -20,6 +20,7 @@ from psp.inference.folder import Item, Report
 from psp.inference.options import InferenceOptions
 from psp.inference.run import prepare, print_summary
 from psp.inference.share import Share
+from psp.inference.stats import save_stats
 
 BATCHES_AT_A_TIME = 16  # of the network, in one call of a worker: what is lost with a worker, and made again
 PATHS = ("exp_dir", "checkpoint_path", "data_path", "style_image", "style_code", "enhance_weights", "label_map")
@@ -94,7 +95,7 @@ def translate_folder(options: InferenceOptions, *, workers: int | None = None, a
         finally:
             ray.shutdown()
         report.made, report.seconds = len(waiting) - len(report.failed), time.perf_counter() - start
-        prepared.save_stats(prepared.file("stats.json"), ray_workers=workers)
+        save_stats(folder_run, prepared.settings, prepared.file("stats.json"), ray_workers=workers)
     print_summary(folder_run)
     return report
 

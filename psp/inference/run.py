@@ -61,13 +61,6 @@ class Prepared:
         """A file of this run beside the results, `style_mixing_<name>` where styles are mixed."""
         return self.folder_run.folder / (f"style_mixing_{name}" if self.folder_run.options.mixing else name)
 
-    def save_stats(self, path: Path, **more: Any) -> None:
-        """Write stats.json; see `psp.inference.stats.save_stats`."""
-        options = self.folder_run.options
-        script = "style_mixing" if options.mixing else "inference"
-        extra = {"script": script, "seed": options.seed, **more, "settings": self.settings}
-        save_stats(self.folder_run, path, extra)
-
 
 def translate_folder(options: InferenceOptions, source: ImageSource | None = None) -> Report:
     """Every image of a folder, a zip or a file through a model, into the files of `options.exp_dir`.
@@ -85,7 +78,7 @@ def translate_folder(options: InferenceOptions, source: ImageSource | None = Non
         if report.per_image or (
             share.count > 1 and (report.failed or share.index not in merge_stats(stats, share.count, settings))
         ):
-            prepared.save_stats(shard_path(stats, share.index, share.count))
+            save_stats(folder_run, settings, shard_path(stats, share.index, share.count))
         if share.count > 1:
             finished = merge_stats(stats, share.count, settings)
             print(f"stats   {stats}: {len(finished)} of {share.count} shards have finished")

@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from psp.inference.folder import FolderRun
 
 
-def save_stats(run: FolderRun, path: Path, extra: dict[str, Any]) -> None:
-    """Write stats.json: times per image and per phase (taken after the GPU has finished), counts, device, versions."""
+def save_stats(run: FolderRun, settings: dict[str, Any], path: Path, **more: Any) -> None:
+    """Write stats.json: times per image and per phase (taken after the GPU has finished), counts, device, versions.
+
+    settings, more: what it says besides.
+    """
     report, translator = run.report, run.translator
     timings, images = translator.timings, max(1, sum(translator.timings.batch))
     times = list(report.per_image.values())
     stats = {
-        **extra,
+        "script": "style_mixing" if run.options.mixing else "inference", "seed": run.options.seed, **more,
+        "settings": settings,
         "counts": {"made": report.made, "kept": report.kept, "failed": len(report.failed)},
         "failed": report.failed,
         "device": device_name(translator.device),
