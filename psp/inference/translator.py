@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,15 +38,6 @@ class Faces:
     finite: np.ndarray
 
 
-@dataclass
-class Timings:
-    """Seconds per phase and batch, read after the GPU has finished."""
-
-    encode: list[float] = field(default_factory=list)
-    decode: list[float] = field(default_factory=list)
-    batch: list[int] = field(default_factory=list)
-
-
 class Translator:
     """Encode once, map noise only, decode all variants: `translator(source, names)` -> `Faces`.
 
@@ -57,6 +48,8 @@ class Translator:
     pool: results pooled to 256 px as pSp's `resize` (smaller ones stay as they are). precision, compile: see `Engine`.
     enhancer: restores the faces at the end. chunk_pixels: how many pixels are decoded at a time.
     The generator's noise is its fixed one, so equal inputs give equal pictures.
+
+    spent: how many images were translated, and the seconds that it took, read after the GPU has finished.
     """
 
     def __init__(
@@ -86,7 +79,7 @@ class Translator:
         self.bicubic = isinstance(model, PictureModel) and model.public  # how inputs are resized
         self.output_size = model.output_size if enhancer is None else enhancer.size
         self.chunk = images_at_once(self.device, model.output_size, chunk_pixels)
-        self.timings = Timings()
+        self.spent = {"images": 0.0, "encode": 0.0, "decode": 0.0}
         self._shared: Tensor | None = None
         if isinstance(model, PSP):
             self.engine = Engine(model, precision=self.precision, compile=compile)
@@ -113,9 +106,9 @@ class Translator:
                 with autocast(self.device, self.precision):
                     pixels, finite = _pixels(self.model.translate(source, self.styles.seed))
                 codes = np.empty((*shape, 0, 0), np.float32)
-        self.timings.encode.append(middle - start)
-        self.timings.decode.append(time.perf_counter() - middle)
-        self.timings.batch.append(len(source))
+        self.spent["images"] += len(source)
+        self.spent["encode"] += middle - start
+        self.spent["decode"] += time.perf_counter() - middle
         if self.enhancer is not None:
             pixels, still = self.enhancer(pixels)
             finite = finite & still
