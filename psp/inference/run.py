@@ -82,10 +82,7 @@ def translate_folder(options: InferenceOptions, source: ImageSource | None = Non
         if share.count > 1:
             finished = merge_stats(stats, share.count, settings)
             print(f"stats   {stats}: {len(finished)} of {share.count} shards have finished")
-        grid = shard_path(prepared.file("grid.png"), share.index, share.count)
-        if options.save_grid and save_grid(folder_run, prepared.items, grid):
-            print(f"sheet   {grid}")
-        print_summary(folder_run)
+        print_summary(prepared)
         wait_for_shards()
     return report
 
@@ -172,9 +169,12 @@ def _check_strips(run: FolderRun) -> None:
         )
 
 
-def print_summary(run: FolderRun) -> None:
-    """What a run made, as the last lines for the user."""
-    report = run.report
+def print_summary(prepared: Prepared) -> None:
+    """What a run made, as the last lines for the user, after its contact sheet where one is wanted."""
+    run, report, share = prepared.folder_run, prepared.folder_run.report, prepared.folder_run.options.share
+    grid = shard_path(prepared.file("grid.png"), share.index, share.count)
+    if run.options.save_grid and save_grid(run, prepared.items, grid):
+        print(f"sheet   {grid}")
     for note, count in report.notes.most_common(4):
         print(f"note    {_images(count)}: {note}")
     counts = f"{report.made} made, {report.kept} already there, {len(report.failed)} failed"
