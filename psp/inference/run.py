@@ -104,10 +104,10 @@ def prepare(options: InferenceOptions, source: ImageSource | None = None, *, sha
     factors = _factors(options.resize_factors, task)
     source = source or _examples(task)
     enhancer = load_enhancer(options.enhance, options.enhance_weights, model.device) if options.enhance else None
-    chosen = choose_styles(options, model)
+    styles, style_record, summary = choose_styles(options, model)
     translator = Translator(
         model,
-        styles=chosen.styles,
+        styles=styles,
         pool=options.resize_outputs and enhancer is None,
         precision=options.precision,
         compile=options.compile,
@@ -115,7 +115,7 @@ def prepare(options: InferenceOptions, source: ImageSource | None = None, *, sha
     )
     settings = {
         "model": _hashes(path, model), "task": task.name, "data_path": str(source.path.resolve()),
-        "precision": translator.precision, "size": output_size(translator, options), **chosen.record,
+        "precision": translator.precision, "size": output_size(translator, options), **style_record,
         **({"enhance": f"{options.enhance} {file_hash(str(options.enhance_weights))}"} if enhancer else {}),
         **{name: getattr(options, name) for name in READING[task.source]},
     }  # fmt: skip
@@ -150,7 +150,7 @@ def prepare(options: InferenceOptions, source: ImageSource | None = None, *, sha
     lines = [
         f"model   {path}: {task.name}, {form}, on {device_name(model.device)}",
         f"input   {source.path}: {_images(len(names))}{part}",
-        f"styles  {chosen.summary}",
+        f"styles  {summary}",
         *([f"folder  {about}"] if about else []),
     ]
     items = [Item(name, factor) for factor in factors for name in names]
