@@ -55,7 +55,7 @@ class FaceProbe:
         scores = self._parser.scores(small)
         ids = scores.argmax(1).to(torch.uint8).cpu().numpy()
         faces = [measure_face(*pair) for pair in zip(to_pixels(small), ids, strict=True)]
-        likely = scores.softmax(1)[:, GLASSES].mean((1, 2))  # their area is 0 until the parser is sure of them
+        likely = scores.softmax(1)[:, GLASSES].mean((1, 2))  # an area would be 0 until the parser is sure of them
         for face, share in zip(faces, likely.tolist(), strict=True):
             face["glasses"] = math.log(share + FAINT)
         measures = np.array([[face.get(name, np.nan) for name in MEASURES] for face in faces])
