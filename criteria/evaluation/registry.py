@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,10 +40,10 @@ class Setup:
         """The role that the parsed result is compared with: the label map where that was the input."""
         return "source" if self.source_kind == "labels" and "source" in self.roles else "target"
 
-
-@lru_cache(maxsize=1)
-def _extractor(kind: str, device: torch.device) -> Extractor:
-    return open_extractor(kind, device)
+    @cached_property
+    def extractor(self) -> Extractor:
+        """For the metrics of whole sets; errors as `open_extractor`."""
+        return open_extractor(self.features, self.device)
 
 
 MEASUREMENTS: dict[str, Callable[[Setup], m.Measurement]] = {
@@ -51,8 +51,8 @@ MEASUREMENTS: dict[str, Callable[[Setup], m.Measurement]] = {
     "lpips_alex": lambda s: m.lpips_distance("alex", s.device),
     "lpips_vgg": lambda s: m.lpips_distance("vgg", s.device),
     "identity": lambda s: m.identity_distance(s.device),
-    "features_result": lambda s: m.features_of("result", _extractor(s.features, s.device), s.device),
-    "features_real": lambda s: m.features_of(s.real, _extractor(s.features, s.device), s.device),
+    "features_result": lambda s: m.features_of("result", s.extractor, s.device),
+    "features_real": lambda s: m.features_of(s.real, s.extractor, s.device),
     "diversity": lambda s: m.diversity(s.device),
     "edges": lambda s: m.edges(),
     "parsing": lambda s: m.parsing(s.parsed_against, s.device),
