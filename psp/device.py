@@ -95,9 +95,9 @@ def allow_tf32(precision: str) -> bool:
     return allowed
 
 
-def images_at_once(device: torch.device, size: int, pixels: int | None = None) -> int:
-    """How many images of `size` px a generator makes at a time, to bound its memory; `pixels`: another bound."""
-    return max(1, (pixels or CHUNK_PIXELS.get(device.type, 1 << 20)) // size**2)
+def images_at_once(device: torch.device, size: int) -> int:
+    """How many images of `size` px a generator makes at a time, to bound its memory."""
+    return max(1, CHUNK_PIXELS.get(device.type, 1 << 20) // size**2)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from criteria.distributions import covered, frechet_of_features, kid
+from criteria.distributions import SEED, SUBSET_SIZE, SUBSETS, covered, frechet_of_features, kid
 from criteria.dlib_resnet import SAME_PERSON
 from criteria.evaluation import measurements as m
 from criteria.extractors import Extractor, open_extractor
@@ -96,8 +96,8 @@ def _of_sets(measure: Callable[[np.ndarray, np.ndarray], dict[str, Any]]) -> Cal
 
 def _kid(results: np.ndarray, real: np.ndarray) -> dict[str, Any]:
     mean, std = kid(results, real)
-    size = min(1000, len(results), len(real))
-    return {"value": mean, "std": std, "subsets": 100, "subset_size": size, "seed": 0}
+    size = min(SUBSET_SIZE, len(results), len(real))
+    return {"value": mean, "std": std, "subsets": SUBSETS, "subset_size": size, "seed": SEED}
 
 
 def _edge_sides(numbers: Numbers) -> dict[str, Any]:

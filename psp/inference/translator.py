@@ -46,7 +46,7 @@ class Translator:
     edits: direction -> strength, -10 to 10 in deviations of faces' codes; follow: 1 (every line of a drawing) to 0 (a
     face above all); directions: the file with both, see `Editor`. For PSP models.
     pool: results pooled to 256 px as pSp's `resize` (smaller ones stay as they are). precision, compile: see `Engine`.
-    enhancer: restores the faces at the end. chunk_pixels: how many pixels are decoded at a time.
+    enhancer: restores the faces at the end.
     The generator's noise is its fixed one, so equal inputs give equal pictures.
 
     spent: how many images were translated, and the seconds that it took, read after the GPU has finished.
@@ -64,7 +64,6 @@ class Translator:
         precision: str = "fp32",
         compile: bool = False,
         enhancer: Enhancer | None = None,
-        chunk_pixels: int | None = None,
     ):
         if model.task is None:
             raise UserError("the checkpoint does not say what it was trained for", "add --dataset_type")
@@ -78,7 +77,7 @@ class Translator:
         self.n_outputs = self.styles.n_outputs
         self.bicubic = isinstance(model, PictureModel) and model.public  # how inputs are resized
         self.output_size = model.output_size if enhancer is None else enhancer.size
-        self.chunk = images_at_once(self.device, model.output_size, chunk_pixels)
+        self.chunk = images_at_once(self.device, model.output_size)
         self.spent = {"images": 0.0, "encode": 0.0, "decode": 0.0}
         self._shared: Tensor | None = None
         if isinstance(model, PSP):
