@@ -18,7 +18,7 @@ from psp.errors import UserError
 from psp.files import checkout
 from psp.inference.folder import Item, Report
 from psp.inference.options import InferenceOptions
-from psp.inference.run import prepare, print_summary
+from psp.inference.run import prepare_run, print_summary
 from psp.inference.share import Share
 from psp.inference.stats import save_stats
 
@@ -35,7 +35,7 @@ class FaceMaker:
     """
 
     def __init__(self, options: InferenceOptions, since: float):
-        self.folder_run = prepare(options, shared=True).folder_run
+        self.folder_run = prepare_run(options, shared=True).folder_run
         self.folder_run.since = since
 
     def __call__(self, block: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -76,7 +76,7 @@ def translate_folder(options: InferenceOptions, *, workers: int | None = None, a
     except ImportError as error:
         raise UserError(f"Ray is not installed ({error})", 'pip install "ray[data]"') from None
     options = replace(options, **_absolute(options))
-    prepared = prepare(options)  # mistakes show here, and not in every worker
+    prepared = prepare_run(options)  # mistakes show here, and not in every worker
     print("\n".join(prepared.lines), flush=True)
     folder_run, report, spent = prepared.folder_run, prepared.folder_run.report, prepared.folder_run.translator.spent
     waiting = [item for item in prepared.items if not folder_run.is_done(item)]

@@ -44,7 +44,7 @@ READING = {"photo": ("fit",), "sketch": ("fit", "cleanup"), "labels": ("fit", "l
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRun:
     """Everything that a run over a folder needs.
 
     items: what this share of it makes. lines: what the user is told. lock: keeps other runs out of the folder until it
@@ -68,7 +68,7 @@ def translate_folder(options: InferenceOptions, source: ImageSource | None = Non
     source: the images, instead of those at `options.data_path`. What is made already stays. An image that fails is
     reported, and the others are made. UserError: options, weights or folders that do not fit.
     """
-    prepared, share = prepare(options, source), options.share
+    prepared, share = prepare_run(options, source), options.share
     folder_run, settings = prepared.folder_run, prepared.settings
     with prepared.lock:
         print("\n".join(prepared.lines), flush=True)
@@ -87,7 +87,9 @@ def translate_folder(options: InferenceOptions, source: ImageSource | None = Non
     return report
 
 
-def prepare(options: InferenceOptions, source: ImageSource | None = None, *, shared: bool | None = None) -> Prepared:
+def prepare_run(
+    options: InferenceOptions, source: ImageSource | None = None, *, shared: bool | None = None
+) -> PreparedRun:
     """Load the model, list the images, choose styles and look at what is there already; see `translate_folder`.
 
     shared: whether other processes write into the same folder, by default whether this one does a shard.
@@ -154,7 +156,7 @@ def prepare(options: InferenceOptions, source: ImageSource | None = None, *, sha
         *([f"folder  {about}"] if about else []),
     ]
     items = [Item(name, factor) for factor in factors for name in names]
-    return Prepared(folder_run, items, settings, lines, lock)
+    return PreparedRun(folder_run, items, settings, lines, lock)
 
 
 def _check_strips(run: FolderRun) -> None:
@@ -169,7 +171,7 @@ def _check_strips(run: FolderRun) -> None:
         )
 
 
-def print_summary(prepared: Prepared) -> None:
+def print_summary(prepared: PreparedRun) -> None:
     """What a run made, as the last lines for the user, after its contact sheet where one is wanted."""
     run, report, share = prepared.folder_run, prepared.folder_run.report, prepared.folder_run.options.share
     grid = shard_path(prepared.file("grid.png"), share.index, share.count)

@@ -152,8 +152,8 @@ class Studio:
         if image is None:
             raise Refused(400, "The field 'image' is missing.")
 
-        def work(job: Job) -> tuple[str, inputs.Prepared]:
-            return inputs.prepare(
+        def work(job: Job) -> tuple[str, inputs.CanvasPicture]:
+            return inputs.to_canvas(
                 image, self.tools, canvas=None if kind == "open" else kind, prefer=prefer, read_as=reading, style=style,
                 align=align,
             )  # fmt: skip
