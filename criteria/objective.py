@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -18,17 +17,6 @@ from criteria.parsing import ParsingLoss
 from psp.batch import Losses
 from psp.errors import UserError
 from psp.tasks import LAMBDAS, IdNet, LpipsNet
-
-
-@dataclass(frozen=True)
-class TargetFeatures:
-    """What the frozen networks see in a target batch; None where a loss is off."""
-
-    lpips: list[Tensor] | None = None
-    lpips_crop: list[Tensor] | None = None
-    identity: Tensor | None = None
-    moco: Tensor | None = None
-    parsing: Tensor | None = None
 
 
 class PspObjective(nn.Module):
@@ -55,24 +43,6 @@ class PspObjective(nn.Module):
         self.parsing = ParsingLoss() if weights["parsing_lambda"] else None
         self.to(device)
 
-    def prepare_target(self, target: Tensor, *, labels: Tensor | None = None) -> TargetFeatures:
-        """Features of the target [B,3,S,S] for `forward(target_features=...)`, without gradient. Reusable.
-
-        labels: class ids [B,H,W] for the parsing loss, instead of what the parser finds in the target.
-        """
-        weights = self.lambdas
-        with torch.no_grad():
-            target = target.float()
-            return TargetFeatures(
-                lpips=self.lpips.features(target) if self.lpips and weights["lpips_lambda"] else None,
-                lpips_crop=self.lpips.features(inner_face(target))
-                if self.lpips and weights["lpips_lambda_crop"]
-                else None,
-                identity=self.identity.features(target) if self.identity else None,
-                moco=self.moco.features(target) if self.moco else None,
-                parsing=self.parsing.features(target) if self.parsing and labels is None else labels,
-            )
-
     def forward(
         self,
         output: Tensor,
@@ -82,34 +52,31 @@ class PspObjective(nn.Module):
         source: Tensor | None = None,
         *,
         labels: Tensor | None = None,
-        target_features: TargetFeatures | None = None,
     ) -> Losses:
         """Compare output with target, both RGB [B,3,S,S] about [-1,1] at one square size S >= 32 (pSp: 256).
 
         codes, latent_avg: for the W-norm, see `w_norm`. source: a photo at the same size, only for the identity terms
-        in the log; sketches and label maps are ignored. labels: see `prepare_target`, whose result, if kept, is
-        target_features; labels are not looked at then.
+        in the log; sketches and label maps are ignored. labels: class ids [B,H,W] for the parsing loss, instead of what
+        the parser finds in the target.
         Nothing waits for the device. terms: `loss_l2`, `loss_lpips`, `loss_id` and so on, `loss` (the total), and
         the similarities that IdentityLoss and MocoLoss name. ValueError: shapes that do not fit.
         """
         if output.shape != target.shape or output.ndim != 4 or output.shape[1] != 3:
             raise ValueError(f"output {tuple(output.shape)} and target {tuple(target.shape)} must both be [B,3,S,S]")
         output, target = output.float(), target.float()
-        features = target_features if target_features is not None else self.prepare_target(target, labels=labels)
         weights = self.lambdas
         losses: dict[str, Tensor] = {}  # by the name of their weight
         extra: dict[str, Tensor] = {}
 
         if self.identity is not None:
-            losses["id_lambda"], logs = self.identity(output, target, source, target_features=features.identity)
+            losses["id_lambda"], logs = self.identity(output, target, source)
             extra |= logs
         if weights["l2_lambda"]:
             losses["l2_lambda"] = F.mse_loss(output, target)
-        if self.lpips is not None and features.lpips is not None:
-            losses["lpips_lambda"] = self.lpips.distance(self.lpips.features(output), features.lpips).mean()
-        if self.lpips is not None and features.lpips_crop is not None:
-            inner = self.lpips.features(inner_face(output))
-            losses["lpips_lambda_crop"] = self.lpips.distance(inner, features.lpips_crop).mean()
+        if self.lpips is not None and weights["lpips_lambda"]:
+            losses["lpips_lambda"] = self.lpips(output, target).mean()
+        if self.lpips is not None and weights["lpips_lambda_crop"]:
+            losses["lpips_lambda_crop"] = self.lpips(inner_face(output), inner_face(target)).mean()
         if weights["l2_lambda_crop"]:
             losses["l2_lambda_crop"] = F.mse_loss(inner_face(output), inner_face(target))
         if weights["w_norm_lambda"]:
@@ -117,10 +84,13 @@ class PspObjective(nn.Module):
                 raise ValueError("the W-norm needs the codes")
             losses["w_norm_lambda"] = w_norm(codes.float(), latent_avg)
         if self.moco is not None:
-            losses["moco_lambda"], logs = self.moco(output, target, source, target_features=features.moco)
+            losses["moco_lambda"], logs = self.moco(output, target, source)
             extra |= logs
-        if self.parsing is not None and features.parsing is not None:
-            losses["parsing_lambda"] = self.parsing(output, features.parsing)
+        if self.parsing is not None:
+            if labels is None:
+                with torch.no_grad():
+                    labels = self.parsing.features(target)
+            losses["parsing_lambda"] = self.parsing(output, labels)
 
         total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
         terms = {"loss_" + name.replace("_lambda", ""): loss.detach() for name, loss in losses.items()}

@@ -44,19 +44,15 @@ class SimilarityLoss(Frozen):
         """Similarity [B] of embeddings [B,D], 1 when equal: the cosine."""
         return F.cosine_similarity(a, b, dim=1)
 
-    def forward(
-        self, output: Tensor, target: Tensor, source: Tensor | None = None, *, target_features: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, output: Tensor, target: Tensor, source: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean of 1 - similarity over the batch (scalar), and detached means to log under pSp's names.
 
         `diff_target` = similarity(output, target); with a photo [B,3,S,S] as source also `diff_input` =
         similarity(output, source), `diff_views` = similarity(target, source) and `id_improve` = diff_target -
-        diff_views. Any other source is ignored. target_features: `features(target)`, when it was kept.
-        Only output gets a gradient.
+        diff_views. Any other source is ignored. Only output gets a gradient.
         """
-        if target_features is None:
-            with torch.no_grad():
-                target_features = self.features(target)
+        with torch.no_grad():
+            target_features = self.features(target)
         features = self.features(output)
         similar = self.similarity(features, target_features).mean()
         terms = {"diff_target": similar.detach()}

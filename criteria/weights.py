@@ -34,8 +34,8 @@ def local_weights(url: str, *names: str) -> Path | None:
 def how_to_get(names: Sequence[str], source: str) -> str:
     """The advice for weights that are not here: which files would do, and where they come from."""
     known = next((name for name in names if is_published(name)), None)
-    fetch = f"python scripts/fetch_pretrained.py {known}, or " if known else ""
-    return f"{fetch}put {' or '.join(names)} ({source}) into $PSP_WEIGHTS_DIR"
+    command = f"python scripts/fetch_pretrained.py {known}, or " if known else ""
+    return f"{command}put {' or '.join(names)} ({source}) into $PSP_WEIGHTS_DIR"
 
 
 def require_weights(names: Sequence[str], purpose: str, source: str) -> Path:

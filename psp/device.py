@@ -63,19 +63,25 @@ def warn_of_slow_precision(device: torch.device, precision: str) -> None:
         )
 
 
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
-    """The autocast context of `--precision`, none for fp32 and tf32; auto is bf16 where `has_fast_bf16`.
+def pick_precision(device: torch.device, precision: str) -> str:
+    """`--precision` as one of the others where it is auto: bf16 where `has_fast_bf16`, else fp32.
 
-    UserError: fp16 on a CPU, which takes minutes.
+    UserError: an unknown one, or fp16 on a CPU, which takes minutes.
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision {precision!r} is not known", f"--precision takes {', '.join(PRECISIONS)}")
-    if precision == "auto":
-        precision = "bf16" if has_fast_bf16(device) else "fp32"
-    if precision in ("fp32", "tf32"):
-        return contextlib.nullcontext()
     if precision == "fp16" and device.type == "cpu":
         raise UserError("--precision fp16 needs a GPU", "on a CPU use --precision bf16 or fp32")
+    if precision == "auto":
+        return "bf16" if has_fast_bf16(device) else "fp32"
+    return precision
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
+    """The autocast context of `--precision`, none for fp32 and tf32. Errors as `pick_precision`."""
+    precision = pick_precision(device, precision)
+    if precision in ("fp32", "tf32"):
+        return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
@@ -89,9 +95,9 @@ def allow_tf32(precision: str) -> bool:
     return allowed
 
 
-def images_at_once(device: torch.device, size: int, pixels: int | None = None) -> int:
-    """How many images of `size` px a generator makes at a time, to bound its memory; `pixels`: another bound."""
-    return max(1, (pixels or CHUNK_PIXELS.get(device.type, 1 << 20)) // size**2)
+def images_at_once(device: torch.device, size: int) -> int:
+    """How many images of `size` px a generator makes at a time, to bound its memory."""
+    return max(1, CHUNK_PIXELS.get(device.type, 1 << 20) // size**2)
 
 
 @contextlib.contextmanager

@@ -106,9 +106,10 @@ def count(options: Namespace) -> int:
     from criteria.objective import PspObjective
     from psp.benchmark import counted
     from psp.benchmark.count import CARDS
+    from psp.benchmark.report import Row
 
     cases, out = options.cases.split(","), make_folder(options.out)
-    rows: list[counted.Row] = []
+    rows: list[Row] = []
     for size in options.sizes:
         if "inference" in cases:
             for batch in options.batches:
@@ -117,7 +118,7 @@ def count(options: Namespace) -> int:
             objective = PspObjective({"l2_lambda": 1.0, "lpips_lambda": 0.8}, device=counted.META)
             rows += counted.training(size, options.train_batch, objective)
     table = counted.markdown(rows)
-    record = {"cards": [asdict(card) for card in CARDS], "rows": [asdict(row) for row in rows]}
+    record = {"cards": [asdict(card) for card in CARDS], "rows": rows}
     write_text(out / "count.json", json.dumps(record, indent=1) + "\n")
     write_text(out / "count.md", table)
     print(table + f"written to {out}")
@@ -152,7 +153,8 @@ def run(options: Namespace) -> int:
             del results
             arithmetic = gflop(case.plain or case.ways[others[0]]) if case.moved is None else None
             timings = in_turns(case.ways, device, rounds=options.rounds)
-        case_rows = rows_of(case, timings, errors, arithmetic, limits)
+        tf32 = options.tf32 and device.type == "cuda"
+        case_rows = rows_of(case, timings, errors, arithmetic, limits, tf32=tf32)
         rows.extend(case_rows)
         print(markdown(case_rows, cpu=device.type == "cpu"), flush=True)
 
@@ -179,7 +181,7 @@ def run(options: Namespace) -> int:
     info = machine(device)
     record = {
         "command": "python scripts/benchmark.py " + " ".join(sys.argv[1:]), "machine": info,
-        "ceilings": asdict(limits), "rows": [asdict(row) for row in rows],
+        "ceilings": asdict(limits), "rows": rows,
     }  # fmt: skip
     write_text(out / "benchmark.json", json.dumps(record, indent=1) + "\n")
     write_text(out / "benchmark.md", markdown(rows, cpu=device.type == "cpu"))

@@ -17,16 +17,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from datasets.matching import match_names
 from datasets.prepared import PreparedSide, spread
 from datasets.roots import open_data_root, open_pair_folders
 from psp.cli import Parser, add_bool, at_least
 from psp.errors import UserError, run_main
 from psp.files import check_settings, free_folder, save_json
-from psp.images.labels import LABELS, get_label_map
-from psp.images.preprocess import label_ids
+from psp.images.labels import is_label_map
 from psp.images.sources import ImageSource, open_source
 from psp.inference.options import InferenceOptions
 from psp.tasks import DEFAULT_TASK, TASKS, Task, get_task
@@ -40,7 +37,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = ROOT / "examples" / "train_data"
 SHOWN = 20
-PSP_SIZE = 256  # that pSp's metric scripts compare at
+PSP_SIZE, PSP_FOLDER = 256, "inference_metrics"  # that pSp's metric scripts compare at, and write into
 RESULT_FOLDERS = ("inference_results", "results", "style_mixing")
 
 
@@ -108,13 +105,7 @@ def main(argv: list[str] | None = None) -> int:
 
     names, device, label = parse_metrics(flags.metrics), pick_device(flags.device), flags.name or label_of(flags)
     settings = settings_of(vars(flags))
-    if flags.exp_dir:
-        exp_dir = Path(flags.exp_dir).expanduser()
-    else:
-        folder = re.sub(r"[^\w.-]+", "_", label).strip("._") or "results"
-        exp_dir, about = free_folder(Path("output/evaluation") / folder, RECORD, settings, REPORT)
-        if about:
-            print(f"folder  {about}")
+    exp_dir = folder_for(flags, RECORD, settings, REPORT)
     images: dict[str, ImageSource]
     problems: list[str] = []
     if flags.results:
@@ -134,11 +125,22 @@ def main(argv: list[str] | None = None) -> int:
     size = flags.size or (PSP_SIZE if flags.psp_scores else None)
     order = Order(
         names, Reader(images, size, kind, label_map), exp_dir, label, device, features=flags.features,
-        psp_scores=flags.psp_scores, batch_size=flags.test_batch_size, workers=flags.test_workers,
-        record={"checkpoint": flags.checkpoint_path},
+        psp_scores=exp_dir / PSP_FOLDER if flags.psp_scores else None, batch_size=flags.test_batch_size,
+        workers=flags.test_workers, record={"checkpoint": flags.checkpoint_path},
     )  # fmt: skip
     check_settings(exp_dir / RECORD, settings, [exp_dir / name for name in REPORT], overwrite=flags.overwrite)
     return report(order, problems, n_images=flags.n_images, all_needed=flags.metrics not in (None, "all"))
+
+
+def folder_for(flags: Namespace, record: str, settings: Mapping[str, Any], results: Sequence[str]) -> Path:
+    """--exp_dir, or the first folder of the report's name that holds no others. The last three: see `free_folder`."""
+    if flags.exp_dir:
+        return Path(flags.exp_dir).expanduser()
+    name = re.sub(r"[^\w.-]+", "_", flags.name or label_of(flags)).strip("._") or "results"
+    folder, about = free_folder(Path("output/evaluation") / name, record, settings, results)
+    if about:
+        print(f"folder  {about}")
+    return folder
 
 
 def psp_scores(results: str, ground_truth: str, metric: str, *, workers: int, batch_size: int = 4) -> int:
@@ -155,9 +157,9 @@ def psp_scores(results: str, ground_truth: str, metric: str, *, workers: int, ba
     from psp.device import pick_device
 
     images: dict[str, ImageSource] = {"result": open_source(results), "target": open_source(ground_truth)}
-    exp_dir, label, device = Path(results).expanduser().parent, folder_label(results), pick_device("auto")
+    exp_dir, device = Path(results).expanduser().parent / PSP_FOLDER, pick_device("auto")
     order = Order(
-        parse_metrics(metric), Reader(images, PSP_SIZE), exp_dir, label, device, psp_scores=True,
+        parse_metrics(metric), Reader(images, PSP_SIZE), exp_dir, folder_label(results), device, psp_scores=exp_dir,
         batch_size=batch_size, workers=workers, record={"checkpoint": None},
     )  # fmt: skip
     return report(order, all_needed=True)
@@ -230,18 +232,10 @@ def folder_label(results: str) -> str:
 
 
 def kind_of(source: ImageSource | None, label_map: str) -> str:
-    """What the inputs are, judged by the first one: "labels" where it can be read as a label map, else "sketch"."""
-    if source is None:
-        return "sketch"
-    image = source.open(source.names[0])
-    shown = np.asarray(image.convert("RGB")).astype(np.int16)
-    if np.ptp(shown, axis=2).max() < 24 and np.median(shown) > 127:
-        return "sketch"  # dark lines on white, perhaps saved with few colours
-    try:
-        label_ids(image, get_label_map(label_map), len(LABELS), source.label(source.names[0]))
-    except UserError:
-        return "sketch"
-    return "labels"
+    """What the inputs are: "labels" where the first is a label map, or a `label_map` of their own is named."""
+    if source is not None and (label_map != "celebamask" or is_label_map(source.open(source.names[0]))):
+        return "labels"
+    return "sketch"
 
 
 def translate_pairs(
@@ -268,8 +262,8 @@ def translate_pairs(
         translate_folder(replace(options, **more), inputs)
         if not (exp_dir / folder).is_dir():
             raise UserError(f"{inputs.path}: no result could be made from any of its pairs")
-        source = open_source(exp_dir / folder)
-        return source.subset([name for name in source.names if name in set(inputs.names)])
+        source, wanted = open_source(exp_dir / folder), set(inputs.names)
+        return source.subset([name for name in source.names if name in wanted])
 
     images: dict[str, ImageSource] = {"result": results("inference_results"), "target": photos, "source": inputs}
     if with_mixed and task.fine_from is not None:
@@ -301,11 +295,16 @@ def pairs_of(flags: Namespace, task: Task, target_size: int | None = None) -> Pa
 def looks(flags: Namespace) -> int:
     """`--looks`: a row for each look, and looks.json in the folder of the report."""
     from criteria.evaluation.looks import COLUMNS, Drawing, compare_looks
+    from criteria.evaluation.settings import LOOKS_RECORD, LOOKS_REPORT, settings_of
     from criteria.extractors import open_extractor
     from psp.device import pick_device
     from psp.images.preprocess import to_network
     from psp.weights.load import load_model
 
+    settings = settings_of(vars(flags))
+    exp_dir = folder_for(flags, LOOKS_RECORD, settings, LOOKS_REPORT)
+    path = exp_dir / LOOKS_REPORT[0]
+    check_settings(exp_dir / LOOKS_RECORD, settings, [path], overwrite=flags.overwrite)
     task = get_task(flags.dataset_type or task_of(flags.checkpoint_path))
     model = load_model(flags.checkpoint_path, task=task.name, device=pick_device(flags.device))
     assert model.path is not None
@@ -328,7 +327,6 @@ def looks(flags: Namespace) -> int:
     features = extractor.name if extractor else "no network for it here"
     for column, definition in COLUMNS.items():
         print(f"{column}: {definition.format(features=features, n_faces=n_faces)}")
-    path = Path(flags.exp_dir or f"output/evaluation/{label_of(flags)}").expanduser() / "looks.json"
     record = {"model": model.path.name, "features": features, "n_drawings": len(drawings), "n_faces": n_faces}
     save_json(record | {"looks": rows, "seed": flags.seed}, path)
     print(f"report  {path}: {len(drawings)} drawings")

@@ -89,16 +89,13 @@ def main(argv: list[str] | None = None) -> int:
     from psp.inference.translator import Translator
     from psp.models.plausible import FaceCodes
     from psp.models.psp import PSP
-    from psp.weights.code_space import CodeSpace, beside, mark_of, read_code_space, save_code_space
+    from psp.weights.code_space import CodeSpace, mark_of, save_code_space, to_extend
     from psp.weights.load import load_any_model
 
     model = load_any_model(flags.checkpoint_path, task=flags.dataset_type, device=pick_device(flags.device))
     if not isinstance(model, PSP) or model.path is None:
         raise UserError(f"{flags.checkpoint_path} has no W+ codes to find directions in")
-    out = Path(flags.out).expanduser() if flags.out else beside(model.path)
-    if out.suffix != ".safetensors":
-        raise UserError(f"--out {out} does not end in .safetensors", "change it")
-    known = read_code_space(out, n_styles=model.n_styles, style_dim=model.style_dim) if out.exists() else CodeSpace()
+    out, known = to_extend(model, flags.out)
     if (known.directions or known.faces is not None) and not flags.overwrite:
         raise UserError(f"{out} has directions or statistics already", "--overwrite replaces them")
     folder = make_folder(flags.exp_dir or f"output/directions/{model.path.stem}")
@@ -197,7 +194,7 @@ def read_labels(path: str, stems: list[str]) -> dict[str, Numbers]:
     header, *lines = rows if rows else [[]]
     titles = [title.strip() for title in header[1:]]
     if not titles or len(set(titles)) < len(titles) or any(not NAME.fullmatch(title) for title in titles):
-        raise UserError(f"{path}: its first line is {','.join(header)[:80]!r}", "expected: file,smile,age or the like")
+        raise UserError(f"{path}: its first line is {','.join(header)[:80]!r}", "expected: file,beard,age or the like")
     labels: dict[str, list[float]] = {}
     for line in filter(None, lines):
         try:

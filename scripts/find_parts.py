@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from psp.cli import Parser, at_least, seed
-from psp.errors import UserError, run_main
+from psp.errors import run_main
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,17 +33,12 @@ def main(argv: list[str] | None = None) -> int:
     from psp.device import pick_device
     from psp.models.people import find_axes
     from psp.networks.face_parser import faces_at_input_size
-    from psp.weights.code_space import CodeSpace, beside, check_mark, mark_of, read_code_space, save_code_space
+    from psp.weights.code_space import mark_of, save_code_space, to_extend
     from psp.weights.face_parser import load_face_parser
     from psp.weights.load import load_model
 
     model = load_model(flags.checkpoint_path, task=flags.dataset_type, device=pick_device(flags.device))
-    assert model.path is not None
-    out = Path(flags.out).expanduser() if flags.out else beside(model.path)
-    if out.suffix != ".safetensors":
-        raise UserError(f"--out {out} does not end in .safetensors", "change it")
-    space = read_code_space(out, n_styles=model.n_styles, style_dim=model.style_dim) if out.is_file() else CodeSpace()
-    check_mark(space, model.decoder, out)
+    out, space = to_extend(model, flags.out)
     face_parser = load_face_parser().to(model.device)
     z = torch.randn(2 * flags.n_faces, model.style_dim, generator=torch.Generator().manual_seed(flags.seed))
     with torch.no_grad():

@@ -21,7 +21,7 @@ RIDGE = 0.3  # of the mixture, in squared deviations of a measure
 SAME_FACE = 0.45  # dlib's distance that two photos of a person have; a step that changes more costs more
 LEAST = 0.5  # deviations that a direction has to move its own measure at STRENGTH, and more than any other
 
-Look = Callable[[Tensor], Seen]
+Observer = Callable[[Tensor], Seen]
 """W+ codes [B,N,D] -> what is seen in their faces."""
 
 
@@ -55,7 +55,7 @@ def deviations(measures: Numbers) -> tuple[Numbers, Numbers]:
     return mean, np.where(spread > 0, spread, np.inf)
 
 
-def effect(look: Look, codes: Tensor, before: Seen, step: Tensor, spread: Numbers) -> Effect:
+def effect(look: Observer, codes: Tensor, before: Seen, step: Tensor, spread: Numbers) -> Effect:
     """The effect of a step [N,D] on faces [B,N,D], half of the difference between both ways along it.
 
     before: the faces as they are. spread: what counts as one deviation of each measure, [K].
@@ -88,7 +88,7 @@ def banded(steps: Tensor, codes: Tensor, bands: Sequence[Sequence[int]]) -> Tens
 
 
 def find_steps(
-    codes: Tensor, measures: Numbers, bands: Sequence[Sequence[int]], look: Look, spread: Numbers, tries: int
+    codes: Tensor, measures: Numbers, bands: Sequence[Sequence[int]], look: Observer, spread: Numbers, tries: int
 ) -> Tensor:
     """Steps [K,N,D] of strength 1, one for each measure, from codes [M,N,D] and the measures [M,K] of their faces.
 

@@ -1,4 +1,4 @@
-"""What can be measured of a face from its picture and its label map: turn, smile, glasses, hair, skin, light.
+"""What can be measured of a face from its picture and its label map: turn, smile, hair, skin, light.
 
 All from areas and centres of the 19 classes, so that results of a model are measured as photos are. Crude, each for
 itself; the mean over many faces is what they are for.
@@ -26,12 +26,12 @@ def measure_face(pixels: NDArray[np.uint8], ids: Ids) -> dict[str, float]:
     ids: its classes, uint8 [H,W].
     Returns lengths in shares of the picture's side, brightness in 0..255: yaw (the nose's way from the middle of the
     eyes to the right), pitch (the nose's height between eyes and mouth, up is positive), smile (how far the corners of
-    the lips lie above their middle), open_mouth (area of its inside), glasses (area), hair_length (lowest hair),
-    hair_brightness, skin_brightness, side_light (right half of the skin minus left half).
+    the lips lie above their middle), open_mouth (area of its inside), hair_length (lowest hair), hair_brightness,
+    skin_brightness, side_light (right half of the skin minus left half). Glasses are measured by `FaceProbe.look`.
     """
     side = ids.shape[0]
     luma = pixels.astype(np.float64) @ (0.299, 0.587, 0.114)
-    measures: dict[str, float] = {"glasses": float((ids == _ID["eye_g"]).mean())}
+    measures: dict[str, float] = {}
     eyes, nose = _centre(ids, "l_eye", "r_eye", "eye_g"), _centre(ids, "nose")
     lips, mouth = _rows_columns(ids, "u_lip", "l_lip", "mouth"), _centre(ids, "u_lip", "l_lip", "mouth")
     if eyes and nose and mouth:

@@ -55,7 +55,7 @@ class FaceProbe:
         scores = self._parser.scores(small)
         ids = scores.argmax(1).to(torch.uint8).cpu().numpy()
         faces = [measure_face(*pair) for pair in zip(to_pixels(small), ids, strict=True)]
-        likely = scores.softmax(1)[:, GLASSES].mean((1, 2))  # their area is 0 until the parser is sure of them
+        likely = scores.softmax(1)[:, GLASSES].mean((1, 2))  # an area would be 0 until the parser is sure of them
         for face, share in zip(faces, likely.tolist(), strict=True):
             face["glasses"] = math.log(share + FAINT)
         measures = np.array([[face.get(name, np.nan) for name in MEASURES] for face in faces])
@@ -70,10 +70,13 @@ class FaceProbe:
     def learn(self, descriptors: Numbers, labels: Mapping[str, Numbers]) -> dict[str, float]:
         """Make labels of photos, NaN where unknown, measures of any face: ridge regression on the descriptors [M,128].
 
-        Returns for each the correlation with the labels in two-fold cross-validation. UserError: too few labels.
+        Returns for each the correlation with the labels in two-fold cross-validation. UserError: too few labels, or a
+        label called as what is measured already.
         """
         correlations: dict[str, float] = {}
         for name, values in labels.items():
+            if name in self.names:
+                raise UserError(f"{name} is measured already", "give the column of --labels another name")
             known = np.isfinite(values)
             if known.sum() < FEWEST or np.ptp(values[known]) == 0:
                 raise UserError(

@@ -25,7 +25,8 @@ from psp.files import prepare_folder, save_bytes, save_json
 @dataclass(frozen=True)
 class Order:
     """What to judge and how. names: of metrics. reader: with the images of every role; `real` may be one of them:
-    photos that the metrics of whole sets compare with, instead of the ground truth. psp_scores: pSp's files too."""
+    photos that the metrics of whole sets compare with, instead of the ground truth. psp_scores: where pSp's files go;
+    None: they are not written."""
 
     names: Sequence[str]
     reader: Reader
@@ -33,7 +34,7 @@ class Order:
     label: str
     device: torch.device
     features: str = "auto"
-    psp_scores: bool = False
+    psp_scores: Path | None = None
     batch_size: int = 4
     workers: int = 2
     record: Mapping[str, Any] = field(default_factory=dict)
@@ -84,8 +85,8 @@ def judge(order: Order, examples: Sequence[Example], left_out: Sequence[str] = (
         "not_available": chosen.unavailable, "left_out": problems, "device": device_name(order.device),
         "from": {role: str(source.path) for role, source in images.items()}, **order.record,
     }  # fmt: skip
-    if order.psp_scores:
-        record["psp_scores"] = report.save_psp_scores(values, measured.names, partners, folder / "inference_metrics")
+    if order.psp_scores is not None:
+        record["psp_scores"] = report.save_psp_scores(values, measured.names, partners, order.psp_scores)
     save_json(record, folder / "metrics.json")
     pictures.save_histograms(chosen.metrics, values, folder / "histograms.png", title=order.label)
     if values:

@@ -111,7 +111,7 @@ def diversity(device: torch.device) -> Measurement:
     return Measurement("diversity", ("mixed",), measure, settings)
 
 
-def _weights(network: LPIPS) -> dict[str, str]:
+def _weights(network: LPIPS | DlibFaceResNet) -> dict[str, str]:
     return {"file": network.weights_file.name, "sha256": file_hash(network.weights_file)}
 
 
@@ -123,7 +123,8 @@ def identity_distance(device: torch.device) -> Measurement:
         distances: Tensor = (network(a).double() - network(b).double()).norm(dim=1)
         return distances
 
-    settings = {"version": 1, "network": "dlib_face_recognition_resnet_model_v1"}
+    name = "dlib_face_recognition_resnet_model_v1"
+    settings = {"version": 1, "network": name, "weights": _weights(network)}
     return Measurement("identity", ("result", "target"), compared(distance, device), settings)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
-from criteria.distributions import covered, frechet_of_features, kid
+from criteria.distributions import SEED, SUBSET_SIZE, SUBSETS, covered, frechet_of_features, kid
 from criteria.dlib_resnet import SAME_PERSON
 from criteria.evaluation import measurements as m
 from criteria.extractors import Extractor, open_extractor
@@ -40,10 +40,10 @@ class Setup:
         """The role that the parsed result is compared with: the label map where that was the input."""
         return "source" if self.source_kind == "labels" and "source" in self.roles else "target"
 
-
-@lru_cache(maxsize=1)
-def _extractor(kind: str, device: torch.device) -> Extractor:
-    return open_extractor(kind, device)
+    @cached_property
+    def extractor(self) -> Extractor:
+        """For the metrics of whole sets; errors as `open_extractor`."""
+        return open_extractor(self.features, self.device)
 
 
 MEASUREMENTS: dict[str, Callable[[Setup], m.Measurement]] = {
@@ -51,8 +51,8 @@ MEASUREMENTS: dict[str, Callable[[Setup], m.Measurement]] = {
     "lpips_alex": lambda s: m.lpips_distance("alex", s.device),
     "lpips_vgg": lambda s: m.lpips_distance("vgg", s.device),
     "identity": lambda s: m.identity_distance(s.device),
-    "features_result": lambda s: m.features_of("result", _extractor(s.features, s.device), s.device),
-    "features_real": lambda s: m.features_of(s.real, _extractor(s.features, s.device), s.device),
+    "features_result": lambda s: m.features_of("result", s.extractor, s.device),
+    "features_real": lambda s: m.features_of(s.real, s.extractor, s.device),
     "diversity": lambda s: m.diversity(s.device),
     "edges": lambda s: m.edges(),
     "parsing": lambda s: m.parsing(s.parsed_against, s.device),
@@ -96,8 +96,8 @@ def _of_sets(measure: Callable[[np.ndarray, np.ndarray], dict[str, Any]]) -> Cal
 
 def _kid(results: np.ndarray, real: np.ndarray) -> dict[str, Any]:
     mean, std = kid(results, real)
-    size = min(1000, len(results), len(real))
-    return {"value": mean, "std": std, "subsets": 100, "subset_size": size, "seed": 0}
+    size = min(SUBSET_SIZE, len(results), len(real))
+    return {"value": mean, "std": std, "subsets": SUBSETS, "subset_size": size, "seed": SEED}
 
 
 def _edge_sides(numbers: Numbers) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from psp.weights.load import bundled
 from psp.weights.places import locate
 
 RECORD, REPORT = "evaluation.settings.json", ("metrics.json", "per_image.csv")
-# Flags that say what is judged and with what it is compared; the other flags change no number, or add some.
+LOOKS_RECORD, LOOKS_REPORT = "looks.settings.json", ("looks.json",)
+# Flags that say what is judged and with what it is compared; --features besides, unless it is auto. A report of other
+# --metrics or --n_images is one of the same, and takes the place of the one before.
 PLACES = ("results", "ground_truth", "sources", "real", "mixed", "data_root", "data_path")
 MAKING = (
     "dataset_type", "n_outputs_to_generate", "truncation", "resize_factors", "enhance", "fit", "precision", "seed",
@@ -25,6 +27,7 @@ def settings_of(flags: Mapping[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {name: str(Path(flags[name]).expanduser().resolve()) for name in PLACES if flags[name]}
     settings["size"] = flags["size"] or (256 if flags["psp_scores"] else None)
     settings["label_map"] = label_map_record(flags["label_map"])
+    settings["features"] = None if flags["features"] == "auto" else flags["features"]
     if flags["results"]:
         return settings
     path = flags["checkpoint_path"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,32 +12,22 @@ from torch import Tensor
 from psp.benchmark import original
 from psp.benchmark.cases import REFERENCE, Objective, random_model, sketches, trainer
 from psp.benchmark.count import CARDS, Count, counted
-from psp.benchmark.report import table
+from psp.benchmark.report import Row, table
 from psp.inference.frozen_encoder import frozen_encoder
 from psp.networks.stylegan2_inference import BatchedGenerator
 
 META = torch.device("meta")
 
 
-@dataclass
-class Row:
-    """One thing counted: launches, blocking reads, and per image bytes and arithmetic, for a batch of `images`."""
-
-    what: str
-    way: str
-    precision: str
-    images: int
-    launches: int
-    blocking: int
-    mb_per_image: float
-    gflop_per_image: float
-    predicted_ms: dict[str, float]  # per image and card
-
-
 def row(what: str, way: str, precision: str, images: int, count: Count) -> Row:
-    predicted = {card.name: count.predicted_ms(card, precision) / images for card in CARDS}
-    megabytes, gflop = 1e3 * count.gigabytes / images, count.gflop / images
-    return Row(what, way, precision, images, count.total, count.blocking, megabytes, gflop, predicted)
+    """One thing counted, for a batch of `images`: launches, blocking reads, and per image bytes, arithmetic and, for
+    each card, the predicted time."""
+    return {
+        "what": what, "way": way, "precision": precision, "images": images, "launches": count.total,
+        "blocking": count.blocking, "mb_per_image": 1e3 * count.gigabytes / images,
+        "gflop_per_image": count.gflop / images,
+        "predicted_ms": {card.name: count.predicted_ms(card, precision) / images for card in CARDS},
+    }  # fmt: skip
 
 
 @torch.no_grad()
@@ -56,7 +45,8 @@ def inference(size: int, batch: int) -> list[Row]:
     rows = []
     for way, precision, to_codes, to_images in ways:
         encoder, generator = counted(to_codes), counted(to_images)
-        picture = Count(encoder.launches + generator.launches, encoder.work + generator.work)
+        blocking = encoder.blocking + generator.blocking
+        picture = Count(encoder.launches + generator.launches, encoder.work + generator.work, blocking)
         for name, part in (("encoder", encoder), (f"generator {size}", generator), (f"picture {size}", picture)):
             rows.append(row(name, way, precision, batch, part))
     return rows
@@ -102,8 +92,9 @@ def markdown(rows: list[Row]) -> str:
     titles = ["what", "batch", "way", "launches", "blocking reads", "MB / image", "GFLOP / image"]
     titles += [f"{card.name}, predicted ms / image" for card in CARDS]
     lines = [
-        (r.what, r.images, f"{r.way}, {r.precision}", r.launches, r.blocking, f"{r.mb_per_image:.0f}",
-         f"{r.gflop_per_image:.0f}", *(f"{ms:.2f}" for ms in r.predicted_ms.values()))
-        for r in rows
+        (row["what"], row["images"], f"{row['way']}, {row['precision']}", row["launches"], row["blocking"],
+         f"{row['mb_per_image']:.0f}", f"{row['gflop_per_image']:.0f}",
+         *(f"{ms:.2f}" for ms in row["predicted_ms"].values()))
+        for row in rows
     ]  # fmt: skip
     return table(titles, lines)

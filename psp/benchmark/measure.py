@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from psp.inference.engine import tf32
 from psp.read_compute_write import cores
 
 Run = Callable[[], object]
@@ -111,15 +112,19 @@ class Ceilings:
 
 
 def ceilings(device: torch.device) -> Ceilings:
-    """Measured here and now; a copy counts what is read and what is written."""
+    """Measured here and now; a copy counts what is read and what is written.
+
+    On a GPU "tf32" is float32 that is rounded on the way in, and "fp32" is not, whatever torch may do otherwise.
+    """
     side, size = (8192, 1 << 28) if device.type == "cuda" else (1536, 1 << 25)
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
     if device.type == "cuda":
-        dtypes["fp16"] = torch.float16
+        dtypes |= {"tf32": torch.float32, "fp16": torch.float16}
     tflops = {}
     for name, dtype in dtypes.items():
         a = torch.randn(side, side, device=device, dtype=dtype)
-        tflops[name] = 2 * side**3 / _best(lambda a=a: a @ a, device) / 1e12  # type: ignore[misc]
+        with tf32(name == "tf32"):
+            tflops[name] = 2 * side**3 / _best(lambda a=a: a @ a, device) / 1e12  # type: ignore[misc]
     source = torch.empty(size, device=device)
     target = torch.empty_like(source)
     return Ceilings(tflops, 8 * size / _best(lambda: target.copy_(source), device) / 1e9)

@@ -117,6 +117,30 @@ def label_numbers(image: Image.Image, label_map: LabelMap) -> tuple[np.ndarray, 
     return to_numbers(image)
 
 
+def is_label_map(image: Image.Image) -> bool:
+    """Whether a picture holds ids of the 19 classes or CelebAMask-HQ's colours, in areas rather than grains."""
+    glass = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    if image.mode == "1" or (glass and np.asarray(image.convert("RGBA"))[..., 3].min() < 255):
+        return False  # ink alone, on paper or on nothing
+    small = image.resize((128, 128), Image.Resampling.NEAREST)
+    numbers, coloured = label_numbers(small, LABEL_MAPS["celebamask"])
+    if coloured:
+        packed = numbers[..., 0].astype(np.int32) << 16 | numbers[..., 1].astype(np.int32) << 8 | numbers[..., 2]
+        colours = set(np.unique(packed).tolist())
+        return len(colours) >= 2 and colours <= set(LABEL_MAPS["celebamask"].colours)
+    ids = np.unique(numbers)
+    if len(ids) < 2 or int(ids.min()) < 0 or int(ids.max()) >= len(LABELS):
+        return False
+    if image.mode == "P" and _is_grey_on_white(small):
+        return False  # a drawing that was saved with few colours
+    return bool((numbers[1:] == numbers[:-1]).mean() > 0.8)  # photos of a dark night have small numbers as well
+
+
+def _is_grey_on_white(image: Image.Image) -> bool:
+    shown = np.asarray(image.convert("RGB")).astype(np.int16)
+    return bool(np.ptp(shown, axis=2).max() < 24 and np.median(shown) > 127)
+
+
 def decode_colours(rgb: np.ndarray, label_map: LabelMap, name: str) -> np.ndarray:
     """Colours [H,W,3] uint8 -> ids [H,W] uint8; colours have to match exactly. UserError names some that do not."""
     packed = rgb[..., 0].astype(np.int32) << 16 | rgb[..., 1].astype(np.int32) << 8 | rgb[..., 2]

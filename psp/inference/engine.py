@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from psp.device import autocast
+from psp.device import pick_precision
 from psp.errors import UserError
 from psp.inference.frozen_encoder import cast_weights, frozen_encoder
 from psp.models.psp import PSP
@@ -28,13 +28,14 @@ class Engine:
     """`encode` and `decode` of a model, without gradient, with the generator's fixed noise; results in float32.
 
     precision: "fp32" agrees with the model to about 1e-5; "tf32" (GPU; what pSp runs there) to about 1e-3; "bf16" and
-    "fp16" (GPU) to about 1e-2. compile: `torch.compile` for both networks, which takes a
-    minute or two; UserError where there is no compiler. graphs: on a GPU, replay a CUDA graph per input shape instead
-    of launching hundreds of kernels. On a CPU in fp32 the encoder's memory layout is changed in place.
+    "fp16" (GPU) to about 1e-2; "auto" is "bf16" where that is fast, else "fp32". compile: `torch.compile` for both
+    networks, which takes a minute or two; UserError where there is no compiler. graphs: on a GPU, replay a CUDA graph
+    per input shape instead of launching hundreds of kernels. On a CPU in fp32 the encoder's memory layout is changed in
+    place.
     """
 
     def __init__(self, model: PSP, *, precision: str = "fp32", compile: bool = False, graphs: bool = True):
-        autocast(model.device, precision)  # refuses at once what cannot work
+        precision = pick_precision(model.device, precision)  # refuses at once what cannot work
         self.model, self.precision, self.compile = model, precision, compile
         self.dtype, self.refines = DTYPES[precision], model.refines
         self.gpu = model.device.type == "cuda"
@@ -78,7 +79,7 @@ class Engine:
         return self._run(lambda: self.decoder(codes.float()))
 
     def _run(self, call: Callable[[], Tensor]) -> Tensor:
-        with _tf32(self.precision == "tf32") if self.gpu else contextlib.nullcontext():
+        with tf32(self.precision == "tf32") if self.gpu else contextlib.nullcontext():
             try:
                 return call()
             except Exception as error:
@@ -90,7 +91,7 @@ class Engine:
 
 
 @contextlib.contextmanager
-def _tf32(allowed: bool):  # type: ignore[no-untyped-def]
+def tf32(allowed: bool):  # type: ignore[no-untyped-def]
     """Whether convolutions and matrix products of float32 may be rounded to TF32 on the way in."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed

@@ -39,7 +39,7 @@ class Enhancer:
     size = SIDE
 
     def __init__(self, name: str, network: nn.Module, device: torch.device | str = "cpu"):
-        self.name, self.device = name, torch.device(device)
+        self.device = torch.device(device)
         self.network = network.eval().to(self.device)
         self._options = {"randomize_noise": False} if name == "gfpgan" else {}
 

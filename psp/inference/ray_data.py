@@ -18,11 +18,14 @@ from psp.errors import UserError
 from psp.files import checkout
 from psp.inference.folder import Item, Report
 from psp.inference.options import InferenceOptions
-from psp.inference.run import prepare, print_summary
+from psp.inference.run import prepare_run, print_summary
 from psp.inference.share import Share
+from psp.inference.stats import save_stats
 
 BATCHES_AT_A_TIME = 16  # of the network, in one call of a worker: what is lost with a worker, and made again
-PATHS = ("exp_dir", "checkpoint_path", "data_path", "style_image", "style_code", "enhance_weights", "label_map")
+PATHS = (
+    "exp_dir", "checkpoint_path", "data_path", "style_image", "style_code", "directions", "enhance_weights", "label_map"
+)  # fmt: skip
 
 
 class FaceMaker:
@@ -32,19 +35,28 @@ class FaceMaker:
     """
 
     def __init__(self, options: InferenceOptions, since: float):
-        self.folder_run = prepare(options, shared=True).folder_run
+        self.folder_run = prepare_run(options, shared=True).folder_run
         self.folder_run.since = since
 
     def __call__(self, block: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Columns name and factor (0: none) -> key, seconds in the network (NaN: none), why it failed ("" if not)."""
+        """Columns name and factor (0: none) -> key, seconds in the network (NaN: none), why it failed ("" if not).
+
+        Besides, in any order, the notes on inputs ("" where there are no more), and a share of what the translator
+        spent.
+        """
         self.folder_run.report = report = Report()
+        spent = self.folder_run.translator.spent
+        spent.update(dict.fromkeys(spent, 0.0))
         items = [Item(str(name), int(factor) or None) for name, factor in zip(block["name"], block["factor"])]
         self.folder_run.run(items, quiet=True)
         keys = [item.key for item in items]
+        notes = [*report.notes.elements()]
         return {
             "key": np.array(keys),
             "seconds": np.array([report.per_image.get(key, np.nan) for key in keys]),
             "reason": np.array([report.failed.get(key, "") for key in keys]),
+            "note": np.array(notes + [""] * (len(keys) - len(notes))),
+            **{f"spent_{name}": np.full(len(keys), amount / len(keys)) for name, amount in spent.items()},
         }
 
 
@@ -64,9 +76,9 @@ def translate_folder(options: InferenceOptions, *, workers: int | None = None, a
     except ImportError as error:
         raise UserError(f"Ray is not installed ({error})", 'pip install "ray[data]"') from None
     options = replace(options, **_absolute(options))
-    prepared = prepare(options)  # mistakes show here, and not in every worker
+    prepared = prepare_run(options)  # mistakes show here, and not in every worker
     print("\n".join(prepared.lines), flush=True)
-    folder_run, report = prepared.folder_run, prepared.folder_run.report
+    folder_run, report, spent = prepared.folder_run, prepared.folder_run.report, prepared.folder_run.translator.spent
     waiting = [item for item in prepared.items if not folder_run.is_done(item)]
     report.kept = len(prepared.items) - len(waiting)
     if waiting:
@@ -89,13 +101,16 @@ def translate_folder(options: InferenceOptions, *, workers: int | None = None, a
                 if row["reason"]:
                     report.failed[row["key"]] = row["reason"]
                     tqdm.write(f"failed: {row['reason']}", file=sys.stderr)
+                report.notes.update([row["note"]] if row["note"] else [])
+                for name in spent:
+                    spent[name] += float(row[f"spent_{name}"])
                 if np.isfinite(row["seconds"]):
                     report.per_image[row["key"]] = float(row["seconds"])
         finally:
             ray.shutdown()
         report.made, report.seconds = len(waiting) - len(report.failed), time.perf_counter() - start
-        prepared.save_stats(prepared.file("stats.json"), ray_workers=workers)
-    print_summary(folder_run)
+        save_stats(folder_run, prepared.settings, prepared.file("stats.json"), ray_workers=workers)
+    print_summary(prepared)
     return report
 
 

@@ -44,7 +44,7 @@ READING = {"photo": ("fit",), "sketch": ("fit", "cleanup"), "labels": ("fit", "l
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRun:
     """Everything that a run over a folder needs.
 
     items: what this share of it makes. lines: what the user is told. lock: keeps other runs out of the folder until it
@@ -61,13 +61,6 @@ class Prepared:
         """A file of this run beside the results, `style_mixing_<name>` where styles are mixed."""
         return self.folder_run.folder / (f"style_mixing_{name}" if self.folder_run.options.mixing else name)
 
-    def save_stats(self, path: Path, **more: Any) -> None:
-        """Write stats.json; see `psp.inference.stats.save_stats`."""
-        options = self.folder_run.options
-        script = "style_mixing" if options.mixing else "inference"
-        extra = {"script": script, "seed": options.seed, **more, "settings": self.settings}
-        save_stats(self.folder_run, path, extra)
-
 
 def translate_folder(options: InferenceOptions, source: ImageSource | None = None) -> Report:
     """Every image of a folder, a zip or a file through a model, into the files of `options.exp_dir`.
@@ -75,7 +68,7 @@ def translate_folder(options: InferenceOptions, source: ImageSource | None = Non
     source: the images, instead of those at `options.data_path`. What is made already stays. An image that fails is
     reported, and the others are made. UserError: options, weights or folders that do not fit.
     """
-    prepared, share = prepare(options, source), options.share
+    prepared, share = prepare_run(options, source), options.share
     folder_run, settings = prepared.folder_run, prepared.settings
     with prepared.lock:
         print("\n".join(prepared.lines), flush=True)
@@ -85,19 +78,18 @@ def translate_folder(options: InferenceOptions, source: ImageSource | None = Non
         if report.per_image or (
             share.count > 1 and (report.failed or share.index not in merge_stats(stats, share.count, settings))
         ):
-            prepared.save_stats(shard_path(stats, share.index, share.count))
+            save_stats(folder_run, settings, shard_path(stats, share.index, share.count))
         if share.count > 1:
             finished = merge_stats(stats, share.count, settings)
             print(f"stats   {stats}: {len(finished)} of {share.count} shards have finished")
-        grid = shard_path(prepared.file("grid.png"), share.index, share.count)
-        if options.save_grid and save_grid(folder_run, prepared.items, grid):
-            print(f"sheet   {grid}")
-        print_summary(folder_run)
+        print_summary(prepared)
         wait_for_shards()
     return report
 
 
-def prepare(options: InferenceOptions, source: ImageSource | None = None, *, shared: bool | None = None) -> Prepared:
+def prepare_run(
+    options: InferenceOptions, source: ImageSource | None = None, *, shared: bool | None = None
+) -> PreparedRun:
     """Load the model, list the images, choose styles and look at what is there already; see `translate_folder`.
 
     shared: whether other processes write into the same folder, by default whether this one does a shard.
@@ -114,10 +106,10 @@ def prepare(options: InferenceOptions, source: ImageSource | None = None, *, sha
     factors = _factors(options.resize_factors, task)
     source = source or _examples(task)
     enhancer = load_enhancer(options.enhance, options.enhance_weights, model.device) if options.enhance else None
-    chosen = choose_styles(options, model)
+    styles, style_record, summary = choose_styles(options, model)
     translator = Translator(
         model,
-        styles=chosen.styles,
+        styles=styles,
         pool=options.resize_outputs and enhancer is None,
         precision=options.precision,
         compile=options.compile,
@@ -125,7 +117,7 @@ def prepare(options: InferenceOptions, source: ImageSource | None = None, *, sha
     )
     settings = {
         "model": _hashes(path, model), "task": task.name, "data_path": str(source.path.resolve()),
-        "precision": options.precision, "size": output_size(translator, options), **chosen.record,
+        "precision": translator.precision, "size": output_size(translator, options), **style_record,
         **({"enhance": f"{options.enhance} {file_hash(str(options.enhance_weights))}"} if enhancer else {}),
         **{name: getattr(options, name) for name in READING[task.source]},
     }  # fmt: skip
@@ -141,6 +133,7 @@ def prepare(options: InferenceOptions, source: ImageSource | None = None, *, sha
         other = other_results(exp_dir / record, settings, [exp_dir / kind for kind in kinds])
         about = f"{exp_dir}: results of {other} are replaced where they have the same name" if other else ""
     folder_run = FolderRun(translator, source, exp_dir, options)
+    _check_strips(folder_run)
     with ExitStack() as stack:
         if not shared:
             make_folder(exp_dir)
@@ -159,12 +152,11 @@ def prepare(options: InferenceOptions, source: ImageSource | None = None, *, sha
     lines = [
         f"model   {path}: {task.name}, {form}, on {device_name(model.device)}",
         f"input   {source.path}: {_images(len(names))}{part}",
-        f"styles  {chosen.summary}",
+        f"styles  {summary}",
         *([f"folder  {about}"] if about else []),
     ]
-    _check_strips(folder_run)
     items = [Item(name, factor) for factor in factors for name in names]
-    return Prepared(folder_run, items, settings, lines, lock)
+    return PreparedRun(folder_run, items, settings, lines, lock)
 
 
 def _check_strips(run: FolderRun) -> None:
@@ -179,9 +171,12 @@ def _check_strips(run: FolderRun) -> None:
         )
 
 
-def print_summary(run: FolderRun) -> None:
-    """What a run made, as the last lines for the user."""
-    report = run.report
+def print_summary(prepared: PreparedRun) -> None:
+    """What a run made, as the last lines for the user, after its contact sheet where one is wanted."""
+    run, report, share = prepared.folder_run, prepared.folder_run.report, prepared.folder_run.options.share
+    grid = shard_path(prepared.file("grid.png"), share.index, share.count)
+    if run.options.save_grid and save_grid(run, prepared.items, grid):
+        print(f"sheet   {grid}")
     for note, count in report.notes.most_common(4):
         print(f"note    {_images(count)}: {note}")
     counts = f"{report.made} made, {report.kept} already there, {len(report.failed)} failed"

@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from psp.inference.folder import FolderRun
 
 
-def save_stats(run: FolderRun, path: Path, extra: dict[str, Any]) -> None:
-    """Write stats.json: times per image and per phase (taken after the GPU has finished), counts, device, versions."""
+def save_stats(run: FolderRun, settings: dict[str, Any], path: Path, **more: Any) -> None:
+    """Write stats.json: times per image and per phase (taken after the GPU has finished), counts, device, versions.
+
+    settings, more: what it says besides.
+    """
     report, translator = run.report, run.translator
-    timings, images = translator.timings, max(1, sum(translator.timings.batch))
+    spent, images = translator.spent, max(1.0, translator.spent["images"])
     times = list(report.per_image.values())
     stats = {
-        **extra,
+        "script": "style_mixing" if run.options.mixing else "inference", "seed": run.options.seed, **more,
+        "settings": settings,
         "counts": {"made": report.made, "kept": report.kept, "failed": len(report.failed)},
         "failed": report.failed,
         "device": device_name(translator.device),
@@ -41,8 +45,8 @@ def save_stats(run: FolderRun, path: Path, extra: dict[str, Any]) -> None:
         "seconds": {
             **speed(report.seconds, report.made, times),
             "first_batch_per_image": times[0] if times else None,
-            "encoder_per_image": sum(timings.encode) / images,
-            "generator_per_image": sum(timings.decode) / images,
+            "encoder_per_image": spent["encode"] / images,
+            "generator_per_image": spent["decode"] / images,
             "read_per_image": summary(report.phases["read"]),
             "write_per_image": summary(report.phases["write"]),
         },

@@ -54,32 +54,28 @@ class Styles:
     parts: PartsAxes | None = None
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """Styles, the part of the settings record that they are, and a line about them for the user."""
-
-    styles: Styles
-    record: dict[str, Any]
-    summary: str
+Choice = tuple[Styles, dict[str, Any], str]
+"""Styles, the part of the settings record that they are, and a line about them for the user."""
 
 
-def choose_styles(options: InferenceOptions, model: PSP | PictureModel) -> Chosen:
+def choose_styles(options: InferenceOptions, model: PSP | PictureModel) -> Choice:
     """What the style options mean for this model. UserError for layers, strengths and files that do not fit it."""
     if not isinstance(model, PSP):
         return _without_styles(options, model)
-    chosen = _mixed(options, model)
+    styles, record, summary = _mixed(options, model)
     strengths = parse_edits(options.edit) if options.edit is not None else {}
     if not strengths and options.follow == 1.0:
-        return chosen
+        if options.directions is not None:
+            raise UserError("--directions changes nothing without --edit or --follow", "add that, or leave it out")
+        return styles, record, summary
     editor = Editor(model, options.directions)
-    record, summary = dict(chosen.record), chosen.summary
     if editor.file is not None:
         record["directions"] = file_hash(editor.file)
     if strengths:
         record["edit"], summary = options.edit, f"{summary}; {options.edit}"
     if options.follow != 1.0:
         record["follow"], summary = options.follow, f"{summary}; drawings followed by {options.follow:g}"
-    return Chosen(edited(chosen.styles, editor, strengths, options.follow), record, summary)
+    return edited(styles, editor, strengths, options.follow), record, summary
 
 
 def edited(styles: Styles, editor: Editor, edits: Mapping[str, float], follow: float) -> Styles:
@@ -89,7 +85,7 @@ def edited(styles: Styles, editor: Editor, edits: Mapping[str, float], follow: f
     return replace(styles, shift=editor.shift(edits), faces=faces, follow=follow)
 
 
-def _mixed(options: InferenceOptions, model: PSP) -> Chosen:
+def _mixed(options: InferenceOptions, model: PSP) -> Choice:
     """Which styles are mixed into which layers."""
     alpha = 1.0 if options.mix_alpha is None else float(options.mix_alpha)
     styled = any(value is not None for value in (options.style_seed, options.style_image, options.style_code))
@@ -99,11 +95,10 @@ def _mixed(options: InferenceOptions, model: PSP) -> Chosen:
         strengths = zip(model.bands().values(), VARY[options.vary or "colours"], strict=True)
         layers = [layer for band, share in strengths if share for layer in band]
     else:
-        for name, value in (("mix_alpha", options.mix_alpha), ("directions", options.directions)):
-            if value is not None and not (name == "directions" and (options.edit is not None or options.follow != 1)):
-                needed = "--edit or --follow" if name == "directions" else "--latent_mask or a --style flag"
-                raise UserError(f"--{name} changes nothing without {needed}", "add that, or leave it out")
-        return Chosen(Styles(), {"layers": ""}, "each image's own (--latent_mask or --style_seed mixes in another)")
+        if options.mix_alpha is not None:
+            needed = "--latent_mask or a --style flag"
+            raise UserError(f"--mix_alpha changes nothing without {needed}", "add that, or leave it out")
+        return Styles(), {"layers": ""}, "each image's own (--latent_mask or --style_seed mixes in another)"
     n_outputs = options.n_outputs_to_generate if options.mixing else 1
     record: dict[str, Any] = {"layers": describe_layers(layers), "alpha": alpha}
     codes = None
@@ -142,25 +137,26 @@ def _mixed(options: InferenceOptions, model: PSP) -> Chosen:
     styles = Styles(
         tuple(layers), alpha, codes, options.style_seed, options.seed, options.truncation, n_outputs, parts=parts
     )
-    return Chosen(styles, record, summary)
+    return styles, record, summary
 
 
-def _without_styles(options: InferenceOptions, model: PictureModel) -> Chosen:
+def _without_styles(options: InferenceOptions, model: PictureModel) -> Choice:
     """For models without W+ codes. UserError for the options that need them."""
     if options.mixing:
         raise UserError(f"{model.method} has no W+ styles to mix", "scripts/inference.py runs it")
     if options.follow != 1.0:
         raise UserError(f"--follow is about W+ codes, which {model.method} does not have", "leave it out")
-    for name in ("latent_mask", "mix_alpha", "vary", "style_seed", "style_image", "style_code", "save_latents", "edit"):
+    flags = ("latent_mask", "mix_alpha", "vary", "style_seed", "style_image", "style_code", "save_latents", "edit")
+    for name in (*flags, "directions"):
         value = getattr(options, name)
         if value is not None and value is not False:
             raise UserError(f"--{name} is about W+ styles, which {model.method} does not have", "leave it out")
     styles, record = Styles(seed=options.seed), {"method": model.method}
     if not model.noisy:
         hint = "; its own program tests with --test_dropout" if model.public and model.has_dropout else ""
-        return Chosen(styles, record, f"none: {model.method} has one answer{hint}")
+        return styles, record, f"none: {model.method} has one answer{hint}"
     summary = f"none; values are dropped at random (--seed {options.seed})"
-    return Chosen(styles, record | {"test_dropout": options.seed}, summary)
+    return styles, record | {"test_dropout": options.seed}, summary
 
 
 def load_codes(path: str | Path, n_styles: int, style_dim: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from psp.device import autocast, images_at_once, memory_errors
+from psp.device import autocast, images_at_once, memory_errors, pick_precision
 from psp.errors import UserError
 from psp.images.decode import open_image
 from psp.images.preprocess import prepare_source, to_network
@@ -38,15 +38,6 @@ class Faces:
     finite: np.ndarray
 
 
-@dataclass
-class Timings:
-    """Seconds per phase and batch, read after the GPU has finished."""
-
-    encode: list[float] = field(default_factory=list)
-    decode: list[float] = field(default_factory=list)
-    batch: list[int] = field(default_factory=list)
-
-
 class Translator:
     """Encode once, map noise only, decode all variants: `translator(source, names)` -> `Faces`.
 
@@ -55,8 +46,10 @@ class Translator:
     edits: direction -> strength, -10 to 10 in deviations of faces' codes; follow: 1 (every line of a drawing) to 0 (a
     face above all); directions: the file with both, see `Editor`. For PSP models.
     pool: results pooled to 256 px as pSp's `resize` (smaller ones stay as they are). precision, compile: see `Engine`.
-    enhancer: restores the faces at the end. chunk_pixels: how many pixels are decoded at a time.
+    enhancer: restores the faces at the end.
     The generator's noise is its fixed one, so equal inputs give equal pictures.
+
+    spent: how many images were translated, and the seconds that it took, read after the GPU has finished.
     """
 
     def __init__(
@@ -71,12 +64,12 @@ class Translator:
         precision: str = "fp32",
         compile: bool = False,
         enhancer: Enhancer | None = None,
-        chunk_pixels: int | None = None,
     ):
         if model.task is None:
             raise UserError("the checkpoint does not say what it was trained for", "add --dataset_type")
         self.model, self.task, self.device = model, model.task, model.device
-        self.styles, self.pool, self.precision, self.enhancer = styles or Styles(), pool, precision, enhancer
+        self.styles, self.pool, self.enhancer = styles or Styles(), pool, enhancer
+        self.precision = pick_precision(self.device, precision)  # refuses at once what cannot work
         if edits or follow != 1.0:
             if not isinstance(model, PSP):
                 raise UserError(f"edits and following are about W+ codes, which {model.method} does not have")
@@ -84,13 +77,12 @@ class Translator:
         self.n_outputs = self.styles.n_outputs
         self.bicubic = isinstance(model, PictureModel) and model.public  # how inputs are resized
         self.output_size = model.output_size if enhancer is None else enhancer.size
-        self.chunk = images_at_once(self.device, model.output_size, chunk_pixels)
-        self.timings = Timings()
+        self.chunk = images_at_once(self.device, model.output_size)
+        self.spent = {"images": 0.0, "encode": 0.0, "decode": 0.0}
         self._shared: Tensor | None = None
         if isinstance(model, PSP):
-            self.engine = Engine(model, precision=precision, compile=compile)
+            self.engine = Engine(model, precision=self.precision, compile=compile)
         else:
-            autocast(self.device, precision)  # refuse at once what cannot work
             model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             if compile:
                 model.network.compile()
@@ -113,9 +105,9 @@ class Translator:
                 with autocast(self.device, self.precision):
                     pixels, finite = _pixels(self.model.translate(source, self.styles.seed))
                 codes = np.empty((*shape, 0, 0), np.float32)
-        self.timings.encode.append(middle - start)
-        self.timings.decode.append(time.perf_counter() - middle)
-        self.timings.batch.append(len(source))
+        self.spent["images"] += len(source)
+        self.spent["encode"] += middle - start
+        self.spent["decode"] += time.perf_counter() - middle
         if self.enhancer is not None:
             pixels, still = self.enhancer(pixels)
             finite = finite & still

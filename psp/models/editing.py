@@ -51,14 +51,7 @@ def check_strengths(strengths: Mapping[str, float]) -> None:
 
 
 def in_layers(direction: Tensor, n_styles: int, layers: Sequence[int] | None = None) -> Tensor:
-    """A direction as [N,D]: that of one style [D] or [1,D] in each of `layers` (None: all), that of all [N,D] in them.
-
-    UserError for shapes that do not fit and for values that are not finite.
-    """
-    if direction.dim() not in (1, 2) or (direction.dim() == 2 and len(direction) not in (1, n_styles)):
-        raise UserError(f"a direction has shape {list(direction.shape)}", f"this model takes [D] or [{n_styles},D]")
-    if not torch.isfinite(direction).all():
-        raise UserError("a direction has values that are not finite")
+    """A direction as [N,D]: that of one style [D] in each of `layers` (None: all), that of all [N,D] in them."""
     step = direction.detach().float().expand(n_styles, direction.shape[-1]).clone()
     if layers is not None:
         step[[layer for layer in range(n_styles) if layer not in set(layers)]] = 0
@@ -100,20 +93,14 @@ def find_direction(
 ) -> Tensor:
     """The step [N,D] of a name: one of `known`, or "sefa3" of the generator; "smile@0-5" is its part in those layers.
 
-    known: name -> [D] or [N,D].
+    known: name -> [D] or [N,D], as `psp.weights.code_space.read_code_space` has checked them.
     styles: random w [M,D], asked for where the unit of a direction has to be measured.
-    UserError: unknown name, layers or shape.
+    UserError: unknown name or layers.
     """
     base, _, text = name.partition("@")
     layers = parse_layers(text, generator.n_styles) if text else None
     if base in known:
-        if known[base].shape[-1:] != (generator.style_dim,):
-            shape, dim = list(known[base].shape), generator.style_dim
-            raise UserError(f"direction {base} has shape {shape}, the styles of this model have {dim} numbers")
-        try:
-            return in_layers(known[base], generator.n_styles, layers)
-        except UserError as error:
-            raise UserError(f"direction {base}: {error}") from error
+        return in_layers(known[base], generator.n_styles, layers)
     if match := SEFA.fullmatch(base):
         return sefa(generator, int(match[1]), styles(), layers)
     there = f"are: {', '.join(list(known)[:40])}, and" if known else "is"

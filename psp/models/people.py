@@ -16,8 +16,9 @@ from torch import Tensor
 from psp.errors import UserError
 
 FURTHER = 1.86  # times the random style's difference from the average
-AXES = 16
+AXES = 16  # fewer where a style has not so many numbers
 MOST_AXES = 64
+BATCH = 4  # faces whose gradients are taken at a time
 PATCHES = 10  # side of the grid that random changes of the parts are drawn on
 
 
@@ -64,11 +65,9 @@ def find_axes(
     styles: Tensor,
     layers: list[int],
     *,
-    count: int = AXES,
     seed: int = 0,
-    batch: int = 4,
 ) -> Tensor:
-    """The `count` axes [K,D] of a generator, by gradients at random faces: one for every two rows of `styles`.
+    """The AXES axes [K,D] of a generator, by gradients at random faces: one for every two rows of `styles`.
 
     decode: W+ [B,N,D] -> RGB [B,3,S,S] in [-1,1], differentiable; its layers outside of `layers` get other random
     styles.
@@ -80,8 +79,8 @@ def find_axes(
     chosen = torch.zeros(1, styles.shape[1], 1, device=styles.device)
     chosen[:, layers] = 1.0
     gradients = []
-    for start in range(0, len(styles) - 1, 2 * batch):
-        rows = styles[start : start + 2 * batch]
+    for start in range(0, len(styles) - 1, 2 * BATCH):
+        rows = styles[start : start + 2 * BATCH]
         coarse, rest = rows[: len(rows) // 2], rows[len(rows) // 2 : 2 * (len(rows) // 2)]
         step = torch.zeros(len(rest), 1, styles.shape[2], device=styles.device, requires_grad=True)
         seen = parse(decode(coarse * (1 - chosen) + (rest + step) * chosen))
@@ -92,4 +91,4 @@ def find_axes(
     values, vectors = torch.linalg.eigh(torch.cov(styles[:, 0].double().cpu().T))
     values = values.clamp(min=1e-8 * float(values.max())).sqrt()  # deviations: what one moves counts by how far it goes
     _, _, axes = torch.linalg.svd(gradient @ (vectors * values), full_matrices=False)
-    return F.normalize(axes[:count] / values @ vectors.T, dim=1).float()
+    return F.normalize(axes[:AXES] / values @ vectors.T, dim=1).float()

@@ -58,12 +58,11 @@ class FaceCodes:
         deviations = (lengths[:k] / (len(codes) - 1) ** 0.5).clamp(min=1e-6)
         return cls(mean.float(), axes[:k].reshape(-1, *mean.shape).float(), deviations.float(), layers)
 
-    def follow(self, codes: Tensor, amount: float, radius: float = RADIUS) -> Tensor:
+    def follow(self, codes: Tensor, amount: float) -> Tensor:
         """Codes between what real faces allow (amount 0) and what the encoder says (1: the same codes, to the bit).
 
         codes: [B,N,D]; layers that are no structure stay as they are.
         amount: 0 to 1.
-        radius: the largest Mahalanobis length over sqrt(K).
         """
         check_amount(amount)
         if amount == 1:
@@ -72,7 +71,7 @@ class FaceCodes:
         chosen = codes[:, self.layers]
         along = (chosen - mean).flatten(1) @ axes.flatten(1).T  # [B,K]
         length = (along / deviations).square().mean(1, keepdim=True).sqrt()
-        along = along * (radius / length.clamp(min=radius))
+        along = along * (RADIUS / length.clamp(min=RADIUS))
         plausible = mean + (along @ axes.flatten(1)).reshape(chosen.shape)
         followed = codes.clone()
         followed[:, self.layers] = plausible.lerp(chosen, amount)

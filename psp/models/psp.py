@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from psp.device import images_at_once
 from psp.errors import UserError
 from psp.models.mixing import fine_layers, parse_layers
-from psp.models.restyle import DEFAULT_ITERS, INPUT_NC, check_iters, image_of, refine
+from psp.models.restyle import DEFAULT_ITERS, INPUT_NC, check_iters, image_of
 from psp.models.style_bank import StyleBank
 from psp.networks.encoders import ENCODERS
 from psp.networks.feature_pyramid import INPUT_SIZE
@@ -138,13 +138,17 @@ class PSP(nn.Module):
     ) -> Tensor:
         """W+ codes [B,N,D], float32, of a ReStyle model after its `n_iters` passes.
 
-        first: `average_image`, which the first pass sees. encoder, decode: `self.encoder` and `self.decode`, or other
-        forms of them, compiled or in half precision.
+        source: RGB [B,3,256,256] in [-1,1].
+        first: `average_image`, which the first pass sees.
+        encoder, decode: `self.encoder` and `self.decode`, or other forms of them, compiled or in half precision.
+        No gradient flows from one pass to the one before, as in the original's training.
         """
-        return refine(
-            source, first, encoder=encoder, decode=decode, start=self.latent_avg, passes=self.n_iters,
-            at_once=images_at_once(self.device, self.output_size),
-        )  # fmt: skip
+        codes, image = self.latent_avg.float()[None], first.expand(len(source), -1, -1, -1)
+        for k in range(self.n_iters):
+            if k > 0:
+                image = image_of(codes, decode, images_at_once(self.device, self.output_size))
+            codes = codes.detach() + encoder(torch.cat([source, image.to(source.dtype)], dim=1)).float()
+        return codes
 
     def average_image(self, decode: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """What the average latent gives with fixed noise, at 256 px: RGB [1,3,256,256]. ReStyle starts from it."""

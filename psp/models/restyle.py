@@ -1,5 +1,7 @@
 """ReStyle's refinement: codes are corrected in several passes by an encoder that also sees what they give so far.
 
+`psp.models.psp.PSP.refined` makes the passes.
+
 Alaluf et al., "ReStyle: A Residual-Based StyleGAN Encoder via Iterative Refinement" (ICCV 2021), section 3; details as
 in github.com/yuval-alaluf/restyle-encoder (utils/inference_utils.py).
 """
@@ -30,30 +32,3 @@ def check_iters(n: object, where: str) -> int:
 def image_of(codes: Tensor, decode: Callable[[Tensor], Tensor], at_once: int = 1) -> Tensor:
     """Codes [B,N,D] -> RGB [B,3,256,256], as the encoder sees them; `at_once` of them at a time, to save memory."""
     return torch.cat([F.adaptive_avg_pool2d(decode(part), INPUT_SIZE) for part in codes.split(at_once)])
-
-
-def refine(
-    source: Tensor,
-    first: Tensor,
-    *,
-    encoder: Callable[[Tensor], Tensor],
-    decode: Callable[[Tensor], Tensor],
-    start: Tensor,
-    passes: int,
-    at_once: int = 1,
-) -> Tensor:
-    """The codes [B,N,D], float32, after that many passes.
-
-    source: RGB [B,3,256,256] in [-1,1].
-    first: the image [1,3,256,256] that `start` gives.
-    encoder: source and present image [B,6,256,256] -> what to add to the codes [B,N,D].
-    decode: codes -> images [B,3,S,S] with fixed noise, `at_once` of them at a time.
-    start: the first codes [N,D], the average latent.
-    No gradient flows from one pass to the one before, as in the original's training.
-    """
-    codes, image = start.float()[None], first.expand(len(source), -1, -1, -1)
-    for k in range(passes):
-        if k > 0:
-            image = image_of(codes, decode, at_once)
-        codes = codes.detach() + encoder(torch.cat([source, image.to(source.dtype)], dim=1)).float()
-    return codes

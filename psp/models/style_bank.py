@@ -48,14 +48,14 @@ class StyleBank:
         self._borders = [_borders(n) for n in (len(half), self._neighbours.shape[1], STEPS)]
 
     @classmethod
-    def from_codes(cls, codes: Tensor, size: int = SIZE, seed: int = 0) -> StyleBank:
+    def from_codes(cls, codes: Tensor) -> StyleBank:
         """Bank of a random part of `codes` [K,D], which keeps what is frequent; of all, when they are no more.
 
-        size: how many codes, less where MAX_BYTES holds fewer of them. seed: of the choice. UserError as above.
+        The part has SIZE codes, less where MAX_BYTES holds fewer of them. UserError as above.
         """
         if codes.dim() == 2 and codes.shape[1] > 0:
-            size = min(size, MAX_BYTES // (2 * codes.shape[1]))
-            chosen = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))[:size]
+            size = min(SIZE, MAX_BYTES // (2 * codes.shape[1]))
+            chosen = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))[:size]
             codes = codes[chosen.sort().values.to(codes.device)]
         return cls(codes)
 

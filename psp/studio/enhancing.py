@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from psp.errors import UserError
 from psp.weights.places import find_weights
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ PACKAGES = {"gfpgan": "spandrel", "restoreformer": "spandrel", "codeformer": "sp
 
 
 class LazyEnhancer:
-    """`enhancer(picture)` -> a picture of 512 px. name: a value of --enhance. Errors: see `load_enhancer`."""
+    """`enhancer(picture)` -> a picture of 512 px. name: a value of --enhance.
+
+    UserError: see `load_enhancer`, and for a result that is not finite.
+    """
 
     def __init__(self, name: str, path: str | Path, device: str):
         self.name, self.path, self.device = name, path, device
@@ -36,7 +40,9 @@ class LazyEnhancer:
 
             self._loaded = load_enhancer(self.name, self.path, pick_device(self.device))
         pixels, finite = self._loaded(np.asarray(picture.convert("RGB"))[None])
-        return Image.fromarray(pixels[0]) if finite[0] else picture
+        if not finite[0]:
+            raise UserError("the enhancer's result is not finite: the picture cannot be shown")
+        return Image.fromarray(pixels[0])
 
 
 def find_enhancer(device: str) -> LazyEnhancer | None:

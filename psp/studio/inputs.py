@@ -14,14 +14,14 @@ import numpy as np
 from PIL import Image
 
 from psp.images.drawn import DOUBT, drawn
-from psp.images.labels import LABEL_MAPS, label_numbers, palette_image
+from psp.images.labels import is_label_map, palette_image
 from psp.images.preprocess import described_pixels, target_pixels
 from psp.studio.limits import Refused
 from psp.studio.models import Kind
 from psp.tasks import get_task
 
 SIDE = 256  # of the canvases, and of what pSp's encoders see
-SKETCH, LABELS = get_task("celebs_sketch_to_face"), get_task("celebs_seg_to_face")
+SKETCH_TASK, LABELS_TASK = get_task("celebs_sketch_to_face"), get_task("celebs_seg_to_face")
 KINDS = ("sketch", "labels", "photo")
 Picture = Image.Image
 
@@ -44,7 +44,7 @@ class Tools:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class CanvasPicture:
     """A 256 px picture for a canvas (sketch L, labels P with the standard palette, photo RGB), and what was done.
 
     sure: False where the picture may as well be read otherwise.
@@ -72,31 +72,7 @@ def tell(image: Picture, tools: Tools) -> tuple[Kind, bool]:
     return "sketch" if likely > 0 else "photo", abs(likely) >= DOUBT
 
 
-def is_label_map(image: Picture) -> bool:
-    """Whether a picture holds ids of the 19 classes or CelebAMask-HQ's colours, in areas rather than grains."""
-    glass = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-    if image.mode == "1" or (glass and np.asarray(image.convert("RGBA"))[..., 3].min() < 255):
-        return False  # ink alone, on paper or on nothing
-    small = image.resize((128, 128), Image.Resampling.NEAREST)
-    numbers, coloured = label_numbers(small, LABEL_MAPS["celebamask"])
-    if coloured:
-        packed = numbers[..., 0].astype(np.int32) << 16 | numbers[..., 1].astype(np.int32) << 8 | numbers[..., 2]
-        colours = set(np.unique(packed).tolist())
-        return len(colours) >= 2 and colours <= set(LABEL_MAPS["celebamask"].colours)
-    ids = np.unique(numbers)
-    if len(ids) < 2 or int(ids.min()) < 0 or int(ids.max()) >= LABELS.label_nc:
-        return False
-    if image.mode == "P" and _is_grey_on_white(small):
-        return False  # a drawing that was saved with few colours
-    return bool((numbers[1:] == numbers[:-1]).mean() > 0.8)  # photos of a dark night have small numbers as well
-
-
-def _is_grey_on_white(image: Picture) -> bool:
-    shown = np.asarray(image.convert("RGB")).astype(np.int16)
-    return bool(np.ptp(shown, axis=2).max() < 24 and np.median(shown) > 127)
-
-
-def prepare(
+def to_canvas(
     image: Picture,
     tools: Tools,
     *,
@@ -105,7 +81,7 @@ def prepare(
     read_as: str = "auto",
     style: str = "",
     align: bool = True,
-) -> tuple[str, Prepared]:
+) -> tuple[str, CanvasPicture]:
     """A picture as a canvas shows it, and which canvas that is.
 
     canvas: sketch, labels or photo; None: the one that suits it, where `prefer` is in front. read_as: photo, drawing or
@@ -132,35 +108,36 @@ def _canvas(kind: str, tools: Tools, prefer: str) -> str:
     return "labels" if prefer == "labels" and kind == "photo" and tools.parse_face else "sketch"
 
 
-def to_photo(image: Picture, tools: Tools, *, align: bool = True) -> Prepared:
+def to_photo(image: Picture, tools: Tools, *, align: bool = True) -> CanvasPicture:
     """The largest face cut out as FFHQ cuts faces; the middle square where there is none or `align` is off."""
     cut_face = tools.cut_face if align else None
     cut = None if cut_face is None else cut_face(image, SIDE)
     if cut is not None:
         face, count = cut
-        return Prepared(face, "photo", ["face aligned" if count == 1 else f"the largest of {count} faces, aligned"])
+        note = "face aligned" if count == 1 else f"the largest of {count} faces, aligned"
+        return CanvasPicture(face, "photo", [note])
     notes = [] if cut_face is None else ["no face was found: the middle of the picture is used"]
-    return Prepared(Image.fromarray(target_pixels(image, size=SIDE)), "photo", notes)
+    return CanvasPicture(Image.fromarray(target_pixels(image, size=SIDE)), "photo", notes)
 
 
-def to_sketch(image: Picture, tools: Tools, *, read_as: str, style: str, align: bool) -> Prepared:
+def to_sketch(image: Picture, tools: Tools, *, read_as: str, style: str, align: bool) -> CanvasPicture:
     """A drawing is cleaned (paper made white, chalk inverted); a photo is aligned and drawn in one of the styles."""
     if read_as == "drawing":
-        pixels, notes = described_pixels(image, SKETCH, size=SIDE)
-        return Prepared(Image.fromarray(pixels), "drawing", notes)
+        pixels, notes = described_pixels(image, SKETCH_TASK, size=SIDE)
+        return CanvasPicture(Image.fromarray(pixels), "drawing", notes)
     if not tools.sketch_styles:
         raise Refused(422, "Photos become sketches only in a checkout of the project; drop a drawing instead.")
     face = to_photo(image, tools, align=align)
-    return Prepared(tools.sketch_styles[style](face.image), "photo", [*face.notes, f"drawn as {style}"])
+    return CanvasPicture(tools.sketch_styles[style](face.image), "photo", [*face.notes, f"drawn as {style}"])
 
 
-def to_labels(image: Picture, tools: Tools, *, read_as: str, align: bool) -> Prepared:
+def to_labels(image: Picture, tools: Tools, *, read_as: str, align: bool) -> CanvasPicture:
     """A label map (ids, or CelebAMask-HQ's colours) at 256 px; a photo by the face parser where there is one."""
     if read_as == "map":
-        ids, notes = described_pixels(image, LABELS, size=SIDE, name="image")
+        ids, notes = described_pixels(image, LABELS_TASK, size=SIDE, name="image")
     elif tools.parse_face is None:
         raise Refused(422, "There is no face parser here, so a photo cannot become a label map; drop a map instead.")
     else:
         face = to_photo(image, tools, align=align)
         ids, notes = tools.parse_face(face.image), [*face.notes, "labels by the face parser"]
-    return Prepared(palette_image(ids), read_as, notes)
+    return CanvasPicture(palette_image(ids), read_as, notes)

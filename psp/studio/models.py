@@ -6,7 +6,6 @@ To add a kind of model, write one class with `info`, `generate` and, where "late
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -153,7 +152,6 @@ class Shelf:
             raise UserError("there is no model to show", "run from a complete checkout or give --checkpoint_path")
         self.entries = {entry.key: entry for entry in entries}
         self.log = log
-        self._lock = threading.RLock()
 
     @property
     def first(self) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from psp.cli import VERSION
 from psp.images.labels import COLOURS, LABELS, MIRROR
+from psp.models.editing import MOST
 from psp.models.mixing import VARY
 from psp.studio import inputs
 from psp.studio.fields import MAX_SEED, Fields
@@ -16,8 +17,6 @@ from psp.studio.limits import Limits, Refused
 from psp.studio.models import FIRST_LOOK, Ask, ModelInfo, Result, Shelf
 from psp.studio.uploads import latent_bytes, png_bytes, read_image, read_latent, to_text
 from psp.studio.work import Job, WorkQueue
-
-MOST = 10.0  # strength of an edit, as psp.models.editing has it, which needs torch
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -153,8 +152,8 @@ class Studio:
         if image is None:
             raise Refused(400, "The field 'image' is missing.")
 
-        def work(job: Job) -> tuple[str, inputs.Prepared]:
-            return inputs.prepare(
+        def work(job: Job) -> tuple[str, inputs.CanvasPicture]:
+            return inputs.to_canvas(
                 image, self.tools, canvas=None if kind == "open" else kind, prefer=prefer, read_as=reading, style=style,
                 align=align,
             )  # fmt: skip

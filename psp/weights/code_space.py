@@ -54,21 +54,41 @@ def mark_of(generator: Generator) -> Tensor:
     return generator.input.input.detach().float().cpu().flatten()[:512]
 
 
-def check_mark(space: CodeSpace, generator: Generator, path: Path) -> None:
-    """UserError when the file at `path` says that it belongs to another generator."""
+def check_mark(
+    space: CodeSpace,
+    generator: Generator,
+    path: Path,
+    advice: str = "scripts/find_directions.py and find_parts.py make one for this model",
+) -> None:
+    """UserError, with that advice, when the file at `path` says that it belongs to another generator."""
     if space.mark is None:
         return
     mark = mark_of(generator)
     if space.mark.shape != mark.shape or float((space.mark - mark).norm() / mark.norm()) > SAME_MARK:
-        raise UserError(
-            f"{path} belongs to another generator",
-            "scripts/find_directions.py and find_parts.py make one for this model",
-        )
+        raise UserError(f"{path} belongs to another generator", advice)
 
 
 def beside(checkpoint: Path) -> Path:
     """Where the file of a model lies unless another is named: `model.safetensors` -> `model_codes.safetensors`."""
     return checkpoint.with_name(f"{checkpoint.stem}_codes.safetensors")
+
+
+def to_extend(model: PSP, out: str | None) -> tuple[Path, CodeSpace]:
+    """The file that a script writes what it learned of a model to, and what is in it already.
+
+    model: read from a file.
+    out: `--out`; None: the file beside the model's.
+    UserError: it is no .safetensors file, or belongs to another generator.
+    """
+    assert model.path is not None
+    path = Path(out).expanduser() if out else beside(model.path)
+    if path.suffix != ".safetensors":
+        raise UserError(f"--out {path} does not end in .safetensors", "change it")
+    if not path.exists():
+        return path, CodeSpace()
+    space = read_code_space(path, n_styles=model.n_styles, style_dim=model.style_dim)
+    check_mark(space, model.decoder, path, "remove it, or --out names another file")
+    return path, space
 
 
 def read_code_space(path: str | Path, *, n_styles: int, style_dim: int) -> CodeSpace:

@@ -13,9 +13,10 @@ from tiny_models import tiny_psp
 
 from criteria.objective import PspObjective
 from psp.benchmark import cases, original
-from psp.benchmark.measure import Ceilings, Timing, gflop, in_turns, relative_error
+from psp.benchmark.measure import Ceilings, Timing, ceilings, gflop, in_turns, relative_error
 from psp.benchmark.report import markdown, rows_of
 from psp.errors import UserError
+from psp.inference.engine import tf32
 from scripts.benchmark import folder_for, parser
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,11 +40,36 @@ def test_rows() -> None:
     timings = {"reference": Timing([4.0], [4.0]), "ours, fp32": Timing([9.0, 1.0, 1.0], [1.0, 1.0, 9.0])}
     limits = Ceilings({"fp32": 1.0, "bf16": 2.0}, 10.0)
     rows = rows_of(case, timings, {"ours, fp32": 1e-6}, 500.0, limits)
-    assert [row.ratio for row in rows] == [1.0, 4.0]
-    assert rows[1].ms_per_image == 500.0 and rows[1].tflops == 0.5 and rows[1].share == 0.5
+    assert [row["ratio"] for row in rows] == [1.0, 4.0]
+    assert rows[1]["ms_per_image"] == 500.0 and rows[1]["tflops"] == 0.5 and rows[1]["share"] == 0.5
     assert "| 4.00x | 1e-06 | 50 % of fp32 product |" in markdown(rows, cpu=True)
     case.moved = 5e9
-    assert rows_of(case, timings, {}, None, limits)[1].share == 0.5
+    assert rows_of(case, timings, {}, None, limits)[1]["share"] == 0.5
+
+
+def test_the_ceiling_of_what_torch_rounds_to_tf32() -> None:
+    ways = (cases.REFERENCE, "ours, fp32", "ours, tf32", "ours, bf16")
+    case = cases.Case("encoder", 1, {way: lambda: None for way in ways})
+    limits = Ceilings({"fp32": 1.0, "bf16": 8.0, "tf32": 4.0}, 10.0)
+    timings = {way: Timing([1.0]) for way in ways}
+
+    def bounds(name: str, allowed: bool) -> list[str]:
+        case.name = name
+        return [row["bound"].split()[0] for row in rows_of(case, timings, {}, 500.0, limits, tf32=allowed)]
+
+    assert bounds("encoder", True) == ["tf32", "fp32", "tf32", "bf16"]
+    assert bounds("training step 64", True) == ["tf32", "tf32", "tf32", "bf16"]
+    assert bounds("encoder", False) == ["fp32", "fp32", "tf32", "bf16"]
+
+
+def test_the_ceiling_of_fp32_is_not_that_of_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr(
+        "psp.benchmark.measure._best", lambda *_: seen.append(torch.backends.cuda.matmul.allow_tf32) or 1.0
+    )
+    with tf32(True):
+        ceilings(CPU)
+    assert seen == [False, False, True], "fp32, bf16, and the copy as torch is set"
 
 
 def test_every_case_compares_equal_results() -> None:

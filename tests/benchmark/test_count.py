@@ -81,11 +81,18 @@ def test_predictions() -> None:
 
 
 def test_what_a_picture_of_1024_px_costs() -> None:
-    rows = {(row.what, row.way): row for row in cases.inference(1024, 8)}
-    assert rows["picture 1024", "ours"].launches <= 420
-    assert rows["generator 1024", "ours"].mb_per_image <= 1150
-    assert rows["picture 1024", "pSp's structure"].launches > 1000
+    rows = {(row["what"], row["way"]): row for row in cases.inference(1024, 8)}
+    assert rows["picture 1024", "ours"]["launches"] <= 420
+    assert rows["generator 1024", "ours"]["mb_per_image"] <= 1150
+    assert rows["picture 1024", "pSp's structure"]["launches"] > 1000
     assert cases.markdown(list(rows.values())).count("\n") == 2 + 6
+
+
+def test_a_picture_waits_as_often_as_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cases, "counted", lambda run: Count(Counter(), [], 2))
+    assert {row["what"]: row["blocking"] for row in cases.inference(16, 1)} == {
+        "encoder": 2, "generator 16": 2, "picture 16": 4,
+    }  # fmt: skip
 
 
 @pytest.mark.slow
@@ -94,8 +101,8 @@ def test_what_a_training_step_costs() -> None:
         loss = F.mse_loss(output, target)
         return type("Losses", (), {"total": loss, "terms": {"loss": loss.detach()}})
 
-    rows = {(row.what, row.way): row for row in cases.training(64, 2, objective)}
+    rows = {(row["what"], row["way"]): row for row in cases.training(64, 2, objective)}
     step, backward = rows["training step 64", "ours"], rows["its backward pass 64", "ours"]
-    assert step.launches < rows["training step 64", "pSp's structure"].launches
-    assert 0 < backward.launches < step.launches and 0 < backward.mb_per_image < step.mb_per_image
-    assert step.blocking >= 1
+    assert step["launches"] < rows["training step 64", "pSp's structure"]["launches"]
+    assert 0 < backward["launches"] < step["launches"] and 0 < backward["mb_per_image"] < step["mb_per_image"]
+    assert step["blocking"] >= 1

@@ -101,4 +101,6 @@ def test_labels_of_photos_become_a_measure() -> None:
     assert probe.look(torch.rand(2, 3, 16, 16)).measures.shape == (2, len(probe.names))
     for few in (np.where(np.arange(300) < 39, ages, np.nan), np.full(300, 5.0)):
         with pytest.raises(UserError, match="40 with different values are needed"):
-            probe.learn(descriptors, {"smile": few})
+            probe.learn(descriptors, {"beard": few})
+    with pytest.raises(UserError, match="smile is measured already; give the column of --labels another name"):
+        probe.learn(descriptors, {"smile": ages})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from criteria import distributions
 from criteria.distributions import covered, frechet_distance, frechet_of_features, kid, mmd
 
 # pytorch-fid 0.3.0, torchmetrics 1.9.0 (poly_mmd) and torch-fidelity 0.4.0 (prc) on `sets()`
@@ -64,12 +65,15 @@ def test_sets_equal_other_programs_live() -> None:
     assert frechet_of_features(a, b) == pytest.approx(theirs, rel=1e-6)
 
 
-def test_kid_is_unbiased_seeded_and_takes_small_sets() -> None:
+def test_kid_is_unbiased_seeded_and_takes_small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = sets()
-    assert kid(a, b, subsets=5, size=50, seed=3) == kid(a, b, subsets=5, size=50, seed=3)
-    assert kid(a, b, subsets=5, size=50, seed=3) != kid(a, b, subsets=5, size=50, seed=4)
     # All vectors in each subset: only their order differs.
-    assert kid(a, b, subsets=3)[0] == pytest.approx(mmd(a, b)) and kid(a, b, subsets=3)[1] < 1e-9
+    assert kid(a, b)[0] == pytest.approx(mmd(a, b)) and kid(a, b)[1] < 1e-9
+    monkeypatch.setattr(distributions, "SUBSET_SIZE", 50)
+    parts = kid(a, b)
+    assert parts == kid(a, b) and parts[1] > 0.01
+    monkeypatch.setattr(distributions, "SEED", 4)
+    assert parts != kid(a, b)
     random = np.random.default_rng(0)
     same = [mmd(random.normal(size=(40, 8)), random.normal(size=(40, 8))) for _ in range(200)]
     assert abs(np.mean(same)) < 3 * np.std(same) / np.sqrt(200) and min(same) < 0

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from tiny_models import drawing, fill_folder, photo
 
+from criteria.dlib_resnet import DlibFaceResNet
 from criteria.evaluation import report
 from criteria.evaluation.cache import Cache, content_key
 from criteria.evaluation.examples import Example, Reader
-from criteria.evaluation.measurements import Measurement, in_fixed_batches, pixel_errors
+from criteria.evaluation.measurements import Measurement, identity_distance, in_fixed_batches, pixel_errors
 from criteria.evaluation.registry import METRICS, Chosen, Setup, choose, parse_metrics
 from criteria.evaluation.run import measure
 from datasets import open_source
@@ -136,6 +138,14 @@ def test_what_was_measured_is_kept_by_content_and_settings(tmp_path: Path, reade
     photo(77).save(reader.images["result"].path / "0.png")
     assert run(1)[0] != every[0] and sum(calls) == 6, "a changed picture is measured again"
     assert (run(2)[1:] == 2 * every[1:]).all() and sum(calls) == 11, "other settings count as new"
+
+
+def test_distances_by_other_weights_are_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = identity_distance(CPU).settings
+    tensors = DlibFaceResNet().state_dict()
+    save_file(tensors | {"fc.weight": tensors["fc.weight"] * 2}, tmp_path / "dlib_face_resnet.safetensors")
+    monkeypatch.setenv("PSP_WEIGHTS_DIR", str(tmp_path))
+    assert identity_distance(CPU).settings != before
 
 
 def test_unreadable_files_are_named_and_left_out(

@@ -33,7 +33,7 @@ def face(*, nose: float = 64, smile: float = 0, hair: float = 60) -> tuple[np.nd
 
 def test_a_plain_face_has_all_measures() -> None:
     found = measure_face(*face())
-    assert found.keys() == set(MEASURES)
+    assert found.keys() == set(MEASURES) - {"glasses"}
     assert found["yaw"] == pytest.approx(0, abs=0.01) and found["smile"] == pytest.approx(0, abs=0.01)
     assert found["side_light"] == 0 and found["skin_brightness"] == 100 and found["hair_brightness"] == 30
 
@@ -47,9 +47,7 @@ def test_what_changes_is_what_is_measured() -> None:
     pixels[:, 64:] = 180
     lit = measure_face(pixels, ids)
     assert lit["side_light"] > 50 and lit["skin_brightness"] > 100
-    ids[56:64, 44:84] = LABELS.index("eye_g")
-    assert measure_face(pixels, ids)["glasses"] == pytest.approx(320 / SIDE**2)
 
 
 def test_what_is_not_there_is_not_measured() -> None:
-    assert measure_face(np.zeros((SIDE, SIDE, 3), np.uint8), np.zeros((SIDE, SIDE), np.uint8)) == {"glasses": 0.0}
+    assert measure_face(np.zeros((SIDE, SIDE, 3), np.uint8), np.zeros((SIDE, SIDE), np.uint8)) == {}

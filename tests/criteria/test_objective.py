@@ -72,15 +72,6 @@ def test_total_is_the_weighted_sum_of_named_terms(objective: PspObjective, size:
         assert tensor.grad is not None and tensor.grad.isfinite().all() and tensor.grad.abs().max() > 0
 
 
-def test_kept_target_features_change_nothing(objective: PspObjective) -> None:
-    output, target, codes = pictures(2, 64, 1), pictures(2, 64, 2), torch.randn(2, 10, 16)
-    kept = objective.prepare_target(target)
-    first = objective(output, target, codes)
-    second = objective(output, target, codes, target_features=kept)
-    assert first.terms == second.terms
-    assert kept.lpips is not None and not any(f.requires_grad for f in kept.lpips) and kept.moco is None
-
-
 def test_source_photo_is_only_logged(objective: PspObjective) -> None:
     output, target, codes = pictures(1, 64, 1), pictures(1, 64, 2), torch.randn(1, 10, 16)
     plain = objective(output, target, codes)

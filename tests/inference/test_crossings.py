@@ -10,7 +10,7 @@ from types import FrameType
 from tiny_models import fill_folder, save_tiny
 
 from psp.inference.options import InferenceOptions
-from psp.inference.run import prepare
+from psp.inference.run import prepare_run
 
 MOST = 30
 
@@ -28,7 +28,7 @@ def test_a_sketch_crosses_few_files(tmp_path: Path, root: Path) -> None:
         data_path=tmp_path / "in", exp_dir=tmp_path / "out", checkpoint_path=save_tiny(tmp_path / "tiny.pt"),
         test_workers=0, device="cpu",
     )  # fmt: skip
-    prepared = prepare(options)
+    prepared = prepare_run(options)
     crossings: Counter[tuple[str, str]] = Counter()
 
     def count(frame: FrameType, event: str, argument: object) -> None:

@@ -11,6 +11,7 @@ from psp.benchmark import original
 from psp.errors import UserError
 from psp.inference.engine import Engine, Graphed
 from psp.inference.frozen_encoder import frozen_encoder
+from psp.inference.translator import Translator
 from psp.networks.encoders import ENCODERS
 from psp.networks.stylegan2 import Generator
 from psp.networks.stylegan2_inference import BatchedGenerator, FrozenGenerator
@@ -97,6 +98,15 @@ def test_the_engine_gives_the_models_results(precision: str, allowed: float) -> 
 def test_what_cannot_work_is_refused_at_once() -> None:
     with pytest.raises(UserError, match="fp16 needs a GPU"):
         Engine(tiny_psp(), precision="fp16")
+    with pytest.raises(UserError, match="precision 'fp8' is not known; --precision takes auto, fp32"):
+        Translator(tiny_psp(), precision="fp8")
+
+
+@pytest.mark.parametrize(("fast", "chosen"), [(True, "bf16"), (False, "fp32")])
+def test_auto_is_what_is_fast(fast: bool, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psp.device.has_fast_bf16", lambda device: fast)
+    translator = Translator(tiny_psp(), precision="auto")
+    assert translator.precision == translator.engine.precision == chosen
 
 
 @pytest.mark.parametrize(

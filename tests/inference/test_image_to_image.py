@@ -90,7 +90,8 @@ def test_dropout_while_testing(data: Path, tmp_path: Path, capsys: pytest.Captur
 def test_what_is_about_styles_is_refused_in_one_line(data: Path, tmp_path: Path) -> None:
     command = [f"--checkpoint_path={pix2pix(tmp_path / 'g.pt')}", f"--data_path={data}", f"--exp_dir={tmp_path / 'o'}"]
     assert "no W+ styles to mix" in refused(lambda: translate(*command, mixing=True))
-    for flag in ("--latent_mask=2-3", "--mix_alpha=0.5", "--style_seed=0", "--save_latents", "--style_code=x.npy"):
+    about_codes = ["--latent_mask=2-3", "--mix_alpha=0.5", "--style_seed=0", "--save_latents", "--style_code=x.npy"]
+    for flag in (*about_codes, "--directions=d.npy"):
         name = flag.split("=")[0]
         assert f"{name} is about W+ styles" in refused(lambda flag=flag: translate(*command, flag))
     assert not (tmp_path / "o").exists()

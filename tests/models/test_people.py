@@ -73,7 +73,7 @@ def test_the_directions_that_a_parser_sees_are_found() -> None:
         return torch.cat([share, 1 - share], dim=1)
 
     styles = random_styles(64)[:, None].expand(-1, 3, -1)
-    (axis,) = find_axes(decode, parse, styles, [1, 2], count=1)
+    axis = find_axes(decode, parse, styles, [1, 2])[0]
     assert abs(float(torch.cosine_similarity(axis, seen, dim=0))) > 0.999
 
 

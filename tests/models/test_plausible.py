@@ -22,14 +22,15 @@ def faces() -> Tensor:
     return codes
 
 
-def test_what_faces_are_stays_and_what_they_are_not_goes(faces: Tensor) -> None:
+def test_what_faces_are_stays_and_what_they_are_not_goes(faces: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psp.models.plausible.RADIUS", 10)
     known = FaceCodes.of(faces, LAYERS)
     assert known.deviations[:3].tolist() == pytest.approx([3, 2, 1], rel=0.15)
     assert len(known.deviations) == 3
     strange = faces[:8].clone()
     across = torch.linalg.qr(torch.cat([known.axes.flatten(1), torch.randn(1, 18)]).T).Q[:, 3]
     strange[:, LAYERS] += 5 * across.reshape(3, 6)
-    near = known.follow(strange, 0.0, radius=10)
+    near = known.follow(strange, 0.0)
     torch.testing.assert_close(near, faces[:8], atol=1e-3, rtol=1e-3)
 
 

@@ -23,7 +23,7 @@ from psp.inference.engine import Engine
 from psp.inference.options import parse
 from psp.inference.run import translate_folder
 from psp.models.psp import PSP
-from psp.models.restyle import check_iters, refine
+from psp.models.restyle import check_iters
 from psp.networks.stylegan2 import Generator, NoiseInjection
 from psp.tasks import get_task
 from psp.weights.load import load_model
@@ -150,7 +150,8 @@ def test_no_gradient_flows_between_passes() -> None:
         model.encoder(torch.cat([x, seen], dim=1)).square().sum().backward()
         wanted = [p.grad.clone() for p in model.encoder.parameters() if p.grad is not None]
         model.encoder.zero_grad()
-        codes = refine(x, first, encoder=model.encoder, decode=model.decode, start=model.latent_avg, passes=n)
+        model.n_iters = n
+        codes = model.refined(x, first, encoder=model.encoder, decode=model.decode)
         (codes - before).square().sum().backward()
         found = [p.grad for p in model.encoder.parameters() if p.grad is not None]
         assert len(found) == len(wanted) and all(close(a, b, 1e-3) for a, b in zip(found, wanted) if b.abs().max() > 0)

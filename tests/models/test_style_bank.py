@@ -17,7 +17,7 @@ from psp.inference.styles import Styles
 from psp.inference.translator import Translator
 from psp.models.mixing import seeded_noise
 from psp.models.psp import PSP
-from psp.models.style_bank import MAX_BYTES, NEIGHBOURS, StyleBank
+from psp.models.style_bank import MAX_BYTES, NEIGHBOURS, SIZE, StyleBank
 from psp.studio.models import Ask
 from psp.studio.psp_model import PspModel
 from psp.weights.convert import convert, lowered, model_tensors
@@ -113,9 +113,10 @@ def test_degenerate_codes_give_finite_styles(given: Tensor) -> None:
 
 def test_a_random_part_of_many_codes() -> None:
     many = codes(3000)
-    bank = StyleBank.from_codes(many, size=100, seed=3)
-    assert len(bank) == 100 and torch.equal(bank.codes, StyleBank.from_codes(many, size=100, seed=3).codes)
-    assert not torch.equal(bank.codes, StyleBank.from_codes(many, size=100, seed=4).codes)
+    bank = StyleBank.from_codes(many)
+    assert len(bank) == SIZE and torch.equal(bank.codes, StyleBank.from_codes(many).codes)
+    for start in (0, len(many) - SIZE):
+        assert not torch.equal(bank.codes, many[start : start + SIZE].half().float())
     assert (many.half().float()[:, None] == bank.codes[:5]).all(2).any(0).all()
     assert torch.equal(StyleBank.from_codes(codes(30)).codes, codes(30).half().float())
     wide = StyleBank.from_codes(codes(700, 512))

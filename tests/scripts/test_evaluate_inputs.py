@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from tiny_models import drawing, fill_folder, labels, photo, save_tiny
 
 from criteria.evaluation.settings import PLACES, settings_of
@@ -62,17 +62,22 @@ def test_strips_are_no_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_kinds_of_inputs(tmp_path: Path) -> None:
     ids = np.asarray(labels(0)).astype(np.uint8)
     few = Image.Palette.ADAPTIVE
+    on_nothing = Image.new("RGBA", drawing(0).size)
+    on_nothing.putalpha(ImageOps.invert(drawing(0)))
     made = {
         "sketch.png": drawing(0), "indexed sketch.png": drawing(0).convert("P", palette=few, colors=30),
         "ink.png": drawing(0).convert("1"), "ids.png": Image.fromarray(ids), "palette.png": labels(0),
         "colours.png": Image.fromarray(colourise(ids)),
         "sorted.png": Image.fromarray(colourise(ids)).convert("P", palette=few),
+        "sketch on nothing.png": on_nothing, "chalk sketch.png": ImageOps.invert(drawing(0)).convert("1"),
     }  # fmt: skip
     assert len(COLOURS) == 19
     for name, image in made.items():
         image.save(tmp_path / name)
         wanted = "sketch" if "sketch" in name or "ink" in name else "labels"
         assert kind_of(open_source(tmp_path / name), "celebamask") == wanted, name
+    assert kind_of(open_source(tmp_path / "sketch.png"), "color") == "labels", "whoever names a map has maps"
+    assert kind_of(None, "color") == "sketch"
 
 
 def test_any_part_of_the_pairs_has_all_factors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,10 +105,16 @@ def test_numbers_that_cannot_be_are_refused_at_once(flags: list[str], said: str)
 def test_a_changed_label_map_makes_another_report(tmp_path: Path) -> None:
     chosen = tmp_path / "map.json"
     flags: dict[str, object] = dict.fromkeys((*PLACES, "psp_scores"))
-    flags |= {"results": str(tmp_path), "size": 64, "label_map": str(chosen)}
+    flags |= {"results": str(tmp_path), "size": 64, "label_map": str(chosen), "features": "auto"}
     chosen.write_text('{"0": "skin"}')
     before = settings_of(flags)
     assert settings_of(flags) == before
     chosen.write_text('{"0": "hair"}')
     assert settings_of(flags) != before
     assert settings_of({**flags, "label_map": "color"})["label_map"] == "color"
+
+
+def test_other_features_make_another_report(tmp_path: Path) -> None:
+    flags: dict[str, object] = dict.fromkeys((*PLACES, "psp_scores"))
+    flags |= {"results": str(tmp_path), "size": 64, "label_map": "color", "features": "auto"}
+    assert settings_of({**flags, "features": "vgg16"}) != settings_of(flags)

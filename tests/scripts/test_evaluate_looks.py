@@ -16,7 +16,9 @@ from scripts import evaluate, find_parts
 NAMES = ["a.png", "b.png"]
 
 
-def test_parts_are_found_and_looks_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_parts_are_found_and_looks_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     model, data, report = save_tiny(tmp_path / "tiny.pt"), tmp_path / "data", tmp_path / "report"
     fill_folder(data / "photos", NAMES, photo)
     fill_folder(data / "sketches", NAMES, drawing)
@@ -34,6 +36,13 @@ def test_parts_are_found_and_looks_are_compared(tmp_path: Path, capsys: pytest.C
     assert 0 <= record["looks"]["people"]["parts_kept"] <= 1 and record["looks"]["people"]["identity_among"] > 0
     shown = capsys.readouterr().out
     assert "people" in shown and "parts_kept" in shown
+    before = (report / "looks.json").read_bytes()
+    with pytest.raises(UserError, match="report holds results of another seed"):
+        evaluate.main([*flags, f"--exp_dir={report}", "--seed=1"])
+    assert (report / "looks.json").read_bytes() == before
+    monkeypatch.chdir(tmp_path)
+    assert evaluate.main([*flags, "--name=two", "--n_images=2", "--device=cpu"]) == 0
+    assert (tmp_path / "output" / "evaluation" / "two" / "looks.json").is_file()
 
 
 def test_what_cannot_be_is_refused() -> None:

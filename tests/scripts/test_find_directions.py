@@ -18,7 +18,7 @@ from criteria.evaluation import directions, face_probe
 from psp.errors import UserError
 from psp.tasks import get_task
 from psp.weights.code_space import CodeSpace, read_code_space, save_code_space
-from scripts import find_directions
+from scripts import find_directions, find_parts
 
 QUICK = ["--n_images=20", "--tries=2", "--n_judged=4", "--device=cpu", "--checkpoint_path=tiny.pt"]
 
@@ -103,6 +103,16 @@ def test_mistakes_take_one_line(place: Path, flags: list[str], words: str) -> No
         find_directions.main([*QUICK, *flags])
 
 
+def test_parts_of_another_generator_are_not_taken_over(place: Path) -> None:
+    save_code_space(CodeSpace(parts=torch.eye(8)[:2], mark=torch.ones(128)), "other.safetensors")
+    before = Path("other.safetensors").read_bytes()
+    for script in (find_directions, find_parts):
+        flags = QUICK if script is find_directions else QUICK[-2:]
+        with pytest.raises(UserError, match="belongs to another generator; remove it, or --out names another file"):
+            script.main([*flags, "--out=other.safetensors"])
+    assert Path("other.safetensors").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -119,10 +129,10 @@ def test_labels_that_make_no_sense_are_named(tmp_path: Path, text: str, words: s
 
 
 def test_labels_are_read_by_name(tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_text("file,age,smile\nsub/b.jpg,30,\na,, 2\n\n")
+    (tmp_path / "labels.csv").write_text("file,age,beard\nsub/b.jpg,30,\na,, 2\n\n")
     found = find_directions.read_labels(str(tmp_path / "labels.csv"), ["a", "b", "c"])
     np.testing.assert_array_equal(found["age"], [np.nan, 30, np.nan])
-    np.testing.assert_array_equal(found["smile"], [2, np.nan, np.nan])
+    np.testing.assert_array_equal(found["beard"], [2, np.nan, np.nan])
 
 
 @pytest.mark.parametrize(

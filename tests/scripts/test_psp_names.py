@@ -23,6 +23,7 @@ def given(monkeypatch: pytest.MonkeyPatch, *flags: object) -> None:
 def test_losses_and_identity_go_into_psps_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill_folder(tmp_path / "results", ["a.jpg", "b.jpg"], photo)
     fill_folder(tmp_path / "truth", ["a.jpg", "b.jpg"], lambda k: photo(k + 9))
+    (tmp_path / "metrics.json").write_text("a report of evaluate.py")
     folders = ["--data_path", tmp_path / "results", "--gt_path", tmp_path / "truth"]
     for mode in ("lpips", "l2"):
         given(monkeypatch, "--mode", mode, *folders, "--workers", 1, "--batch_size", 2)
@@ -33,6 +34,8 @@ def test_losses_and_identity_go_into_psps_files(tmp_path: Path, monkeypatch: pyt
     for kind in ("lpips", "l2", "id"):
         assert json.loads((written / f"scores_{kind}.json").read_text()).keys() == {"a.jpg", "b.jpg"}
     assert (written / "stat_l2.txt").read_text().startswith("Average loss is ")
+    assert {path.name for path in tmp_path.iterdir()} == {"results", "truth", "metrics.json", "inference_metrics"}
+    assert (tmp_path / "metrics.json").read_text() == "a report of evaluate.py"
 
 
 def test_photos_are_cut_and_drawn_under_psps_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,7 +121,7 @@ def test_weights_of_no_enhancer_are_refused() -> None:
         command.tools(command.build_parser().parse_args(["--enhance_weights=x.pth"]), {})
 
 
-def test_an_enhancer_is_read_once_and_its_failures_leave_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_enhancer_is_read_once_and_its_failures_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
     def load(name: str, path: str, device: object) -> Any:
@@ -132,5 +132,6 @@ def test_an_enhancer_is_read_once_and_its_failures_leave_the_picture(monkeypatch
     enhancer = enhancing.LazyEnhancer("gfpgan", "x.pth", "cpu")
     dark, light = Image.new("RGB", (4, 4), (9, 9, 9)), Image.new("RGB", (4, 4), "white")
     assert np.asarray(enhancer(dark)).mean() == 246
-    assert enhancer(light) is light
+    with pytest.raises(UserError, match="the enhancer's result is not finite"):
+        enhancer(light)
     assert calls == ["gfpgan"]

@@ -13,8 +13,6 @@ import tiny_studio as tiny
 from tiny_studio import good, refused
 
 import psp
-from psp.models.editing import MOST
-from psp.studio import service
 from psp.weights.code_space import beside
 
 PICTURE = tiny.drawing(3)
@@ -107,7 +105,3 @@ def test_a_damaged_file_of_directions_is_named(tmp_path: Path) -> None:
     beside(tmp_path / "tiny.pt").write_bytes(b"nothing")
     answer = tiny.client(entries=[entry]).post("/api/generate", **tiny.form(image=PICTURE))
     assert "tiny_codes.safetensors" in refused(answer, 409)
-
-
-def test_requests_may_go_as_far_as_the_command_line() -> None:
-    assert service.MOST == MOST

@@ -16,7 +16,7 @@ from tiny_studio import good, picture, refused
 from datasets.sketches import sketch_from_photo
 from psp.images.decode import open_image
 from psp.images.preprocess import source_pixels
-from psp.studio.inputs import LABELS, SKETCH, Tools, to_sketch
+from psp.studio.inputs import LABELS_TASK, SKETCH_TASK, Tools, to_sketch
 from psp.studio.uploads import read_image
 
 
@@ -29,7 +29,7 @@ def test_a_drawing_arrives_as_the_network_would_see_it(client: Any, root: Path) 
     path = root / "examples" / "drawn" / "photographed_paper.jpg"
     answer = good(client.post("/api/sketch", **tiny.form(image=path.read_bytes())))
     assert answer["read_as"] == "drawing" and "paper made white" in answer["notes"]
-    np.testing.assert_array_equal(picture(answer), source_pixels(open_image(path), SKETCH))
+    np.testing.assert_array_equal(picture(answer), source_pixels(open_image(path), SKETCH_TASK))
     again = good(client.post("/api/sketch", **tiny.form(image=picture_bytes(answer))))
     np.testing.assert_array_equal(picture(again), picture(answer))  # what was cleaned stays as it is
 
@@ -86,7 +86,7 @@ def test_a_parser_makes_label_maps_of_photos() -> None:
     tools = replace(tiny.tools(), parse_face=lambda image: np.full((256, 256), image.width % 19, np.uint8))
     client = tiny.client(tools=tools)
     answer = good(client.post("/api/labels", **tiny.form(image=tiny.photo(1))))
-    assert answer["read_as"] == "photo" and (picture(answer) == 256 % LABELS.label_nc).all()
+    assert answer["read_as"] == "photo" and (picture(answer) == 256 % LABELS_TASK.label_nc).all()
     assert good(client.get("/api/about"))["parser"] is True
     opened = good(client.post("/api/open", **tiny.form(image=tiny.photo(1), prefer="labels")))
     assert opened["kind"] == "labels"

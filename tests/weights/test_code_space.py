@@ -48,12 +48,18 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     save_code_space(CodeSpace({"smile": torch.randn(9)}), tmp_path / "other.safetensors")
     save_code_space(CodeSpace({"smile": torch.full((8,), float("nan"))}), tmp_path / "nan.safetensors")
     torch.save({"comp": torch.randn(5, 8)}, tmp_path / "half.pt")
+    save_code_space(CodeSpace({"smile": torch.randn(1, 6, 8)}), tmp_path / "deep.safetensors")
+    np.save(tmp_path / "short.npy", np.ones(3))
+    np.save(tmp_path / "inf.npy", np.full(8, np.inf))
     np.save(tmp_path / "whole.npy", np.arange(8))
     (tmp_path / "text.npy").write_text("smile")
     (tmp_path / "words.txt").write_text("smile")
     for file, words in {
         "other.safetensors": r"direction smile has shape \[9\]; this model takes \[8\] or \[6,8\]",
         "nan.safetensors": "not finite",
+        "deep.safetensors": r"direction smile has shape \[1, 6, 8\]",
+        "short.npy": r"direction short has shape \[3\]; this model takes \[8\] or \[6,8\]",
+        "inf.npy": "direction inf has values that are not finite",
         "half.pt": "neither a boundary",
         "whole.npy": "damaged or holds no floats",
         "text.npy": "damaged or holds no floats",
