@@ -231,6 +231,18 @@ def test_unpaired_drawings_are_of_the_sources_photo(faces: Path, drawings: Calls
         assert any(np.array_equal(call["grey"], grey) for call in drawings)
 
 
+def test_unpaired_photos_without_a_label_map_stay_out(faces: Path, drawings: Calls) -> None:
+    (faces / "labels/4.png").unlink()
+    (faces / "photos/2.png").write_bytes(b"broken")
+    data = UnpairedImages(
+        SKETCH, None, faces / "photos", size=64, augment=True, labels=faces / "labels", styles=("drawing",)
+    )
+    assert len(data.verify()) == 1 and [name for _, name in data.pairs] == ["0.png", "1.png", "3.png", "5.png"]
+    assert {row[2] for row in (data[k, k] for k in range(4))} <= {"0.png", "1.png", "3.png", "5.png"}
+    said = "; ".join(data.report.lines())
+    assert "without a label map left out: 4.png" in said and "1 unreadable" in said and "are drawn from" in said
+
+
 # ---- unfinished sketches -------------------------------------------------------------------------------
 
 
