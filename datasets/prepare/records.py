@@ -10,7 +10,7 @@ from typing import Any
 
 from psp.errors import UserError
 from psp.files import check_settings, file_hash, refuse_others, save_json
-from psp.images.sources import ImageSource, is_image_name
+from psp.images.sources import ImageSource, SingleFile, is_image_name
 
 Settings = dict[str, Any]
 LISTS = ("split", "mapping")  # say which face goes where
@@ -31,8 +31,13 @@ def _place(value: Places) -> Any:
 
 
 def without_results(source: ImageSource, out: Path) -> ImageSource:
-    """The images of a folder without those below `out`, where the results go; UserError where that leaves none."""
+    """The images of a folder without those below `out`, where the results go.
+
+    UserError where that leaves none, or where the results would come among the photos, or in the place of their zip.
+    """
     folder, below = source.path.expanduser().resolve(), out.expanduser().resolve()
+    if (below == folder and not isinstance(source, SingleFile)) or (below in folder.parents and below.is_file()):
+        raise UserError(f"{out}: is where the photos are", "choose another --out")
     if folder not in below.parents:
         return source
     start = f"{below.relative_to(folder).as_posix()}/"

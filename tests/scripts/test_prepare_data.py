@@ -220,6 +220,25 @@ def test_one_file_of_other_settings_is_not_replaced(tmp_path: Path, root: Path) 
     assert main([*args, "--set", "0*=3", "--overwrite"]) == 0 and b"3" in out.read_bytes()
 
 
+@pytest.mark.parametrize("command", ["sketches", "labels", "align"])
+def test_photos_are_not_replaced_by_what_is_made_of_them(tmp_path: Path, root: Path, command: str) -> None:
+    photos = photos_folder(tmp_path, root)
+    for kind in ("photos", "labels"):
+        shutil.copytree(photos, tmp_path / "both" / kind)
+    archive = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path / "both"))
+    before = (photos / "0.png").read_bytes()
+    for place in (photos, archive):
+        out = photos / ".." / place.name
+        with pytest.raises(UserError, match="is where the photos are; choose another --out"):
+            main([command, "--photos", str(place), "--out", str(out), "--workers", "1", "--overwrite"])
+    assert (photos / "0.png").read_bytes() == before and not list(photos.glob("*.json")) and zipfile.is_zipfile(archive)
+    if command == "sketches":  # of one photo, beside it
+        args = ["--photos", str(photos / "sub/1.png"), "--out", str(photos / "sub"), "--suffix", "_edges"]
+        with pytest.raises(UserError, match="not recorded"):
+            main([command, *args[:4]])
+        assert main([command, *args]) == 0 and (photos / "sub/1_edges.png").is_file()
+
+
 def test_drawings_are_the_same_in_any_number_of_processes(tmp_path: Path, root: Path) -> None:
     photos = photos_folder(tmp_path, root)
     args = ["sketches", "--photos", str(photos), "--style", "drawing", "--size", "64"]
