@@ -312,25 +312,18 @@ def test_align_pairs_and_names_what_has_no_face(tmp_path: Path, root: Path, caps
     assert main(args) == 1 and "1 made, 1 were there already" in capsys.readouterr().out
 
 
-def test_align_labels_keep_ids(tmp_path: Path, root: Path) -> None:
-    photos = photos_folder(tmp_path, root)
+def test_align_labels_keep_ids(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos, labels = photos_folder(tmp_path, root), tmp_path / "labels"
     ids = np.zeros((256, 256), np.uint8)
     ids[60:200, 60:200] = 17
-    for name in ("0", "1", "2"):
-        (tmp_path / "labels").mkdir(exist_ok=True)
-        Image.fromarray(ids).save(tmp_path / f"labels/{name}.png")
-    args = [
-        "align",
-        "--photos",
-        str(photos),
-        "--labels",
-        str(tmp_path / "labels"),
-        "--out",
-        str(tmp_path / "out"),
-        "--workers",
-        "1",
-    ]
-    assert main(args) == 0
+    labels.mkdir()
+    for name in ("0", "1"):
+        Image.fromarray(ids).save(labels / f"{name}.png")
+    Image.fromarray(ids.astype(np.int32) - 1).save(labels / "2.tif")
+    args = ["align", "--photos", str(photos), "--labels", str(labels), "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert main(args) == 1
+    said = capsys.readouterr()
+    assert "2 made" in said.out and "2.tif: label id -1 out of range" in said.err
     image = Image.open(tmp_path / "out/labels/0.png")
     assert image.mode == "P" and set(np.unique(np.asarray(image))) == {0, 17}
 
