@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from datasets.matching import match_names
 from datasets.prepare.records import check_file, record_file, settings_of
-from datasets.roots import labels_beside, photos_alone, two_kinds
+from datasets.roots import beside, photos_alone
 from psp.errors import UserError
 from psp.files import atomic_open, name_number
 from psp.images.sources import ImageSource, open_source
@@ -68,8 +68,8 @@ def merge(
     used: set[str] = set()
     for number, path in enumerate(collections):
         title = Path(path).stem
-        beside = None if labels is None else path if not labels else labels[0 if shared else number]
-        photos, pairs, alone = _pairs(path, beside, shared=shared)
+        maps_at = None if labels is None else path if not labels else labels[0 if shared else number]
+        photos, pairs, alone = _pairs(path, maps_at, shared=shared)
         problems += alone
         drawn = _sketches_beside(path, photos) if sketches else {}
         counts["sketches"] += len(drawn)
@@ -136,9 +136,8 @@ def label_maps(path: str | Path, *, alone: bool = True) -> ImageSource:
     UserError: none are there.
     """
     root = open_source(path)
-    maps = labels_beside(root)
-    if maps is not None:
-        return maps
+    if (both := beside(root, "labels")) is not None:
+        return both[1]
     if not alone or photos_alone(path).prefix:
         raise UserError(f"{path}: needs photos/ and labels/ in it", "see --labels, and prepare_data.py labels")
     return root
@@ -146,12 +145,9 @@ def label_maps(path: str | Path, *, alone: bool = True) -> ImageSource:
 
 def _sketches_beside(path: str | Path, photos: ImageSource) -> dict[str, tuple[ImageSource, str]]:
     """Photo -> its sketch, of a folder or zip with photos/ and sketches/; empty where there are none."""
-    try:
-        _, others, kind = two_kinds(path)
-    except UserError:
+    if (both := beside(open_source(path), "sketches")) is None:
         return {}
-    if kind != "sketches":
-        return {}
+    _, others = both
     return {photo: (others, sketch) for sketch, photo in match_names(others.names, photos.names).pairs}
 
 
