@@ -71,8 +71,8 @@ def merge(
         maps_at = None if labels is None else path if not labels else labels[0 if shared else number]
         photos, pairs, alone = _pairs(path, maps_at, shared=shared)
         problems += alone
-        drawn = _sketches_beside(path, photos) if sketches else {}
-        counts["sketches"] += len(drawn)
+        drawn, without_photo = _sketches_beside(path, photos) if sketches else ({}, [])
+        problems += without_photo
         stem_of = _stems(photos.names)
         for name, partner in pairs:
             place = person_place(title, photos.prefix + name)
@@ -85,6 +85,7 @@ def merge(
                 used.add(partner[1])
                 sides.append((f"{part}/labels/{base}{PurePosixPath(partner[1]).suffix}", partner))
             if name in drawn:
+                counts["sketches"] += 1
                 sides.append((f"{part}/sketches/{base}{PurePosixPath(drawn[name][1]).suffix}", drawn[name]))
             for target, origin in sides:
                 if target in entries:
@@ -143,12 +144,21 @@ def label_maps(path: str | Path, *, alone: bool = True) -> ImageSource:
     return root
 
 
-def _sketches_beside(path: str | Path, photos: ImageSource) -> dict[str, tuple[ImageSource, str]]:
-    """Photo -> its sketch, of a folder or zip with photos/ and sketches/; empty where there are none."""
+def _sketches_beside(path: str | Path, photos: ImageSource) -> tuple[dict[str, tuple[ImageSource, str]], list[str]]:
+    """Photo -> its sketch, of a folder or zip with photos/ and sketches/; and a line for each sketch that has no photo.
+
+    Both are empty where there are none.
+    """
     if (both := beside(open_source(path), "sketches")) is None:
-        return {}
+        return {}, []
     _, others = both
-    return {photo: (others, sketch) for sketch, photo in match_names(others.names, photos.names).pairs}
+    report = match_names(others.names, photos.names)
+    drawn = {photo: (others, sketch) for sketch, photo in report.pairs}
+    problems = [f"{others.label(name)}: no photo of that name" for name in report.unmatched_source]
+    left = set(others.names) - {sketch for _, sketch in drawn.values()} - set(report.unmatched_source)
+    return drawn, problems + [
+        f"{others.label(name)}: left out, another file has the same stem" for name in sorted(left)
+    ]
 
 
 Pair = tuple[str, tuple[ImageSource, str] | None]

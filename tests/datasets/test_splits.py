@@ -182,6 +182,19 @@ def test_the_sketches_that_some_photos_have_come_along(tmp_path: Path) -> None:
     assert "no sketches lie beside" in refused(lambda: main(["merge", "--photos", str(a), "--sketches", *command[4:]]))
 
 
+def test_sketches_that_no_photo_has_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    b = tmp_path / "b"
+    fill_folder(b / "photos", [f"{k}.png" for k in range(9)], lambda k: photo(k, 64))
+    fill_folder(b / "sketches", ["0.png", "0_sketch.png", "other.png"], lambda k: drawing(k, 64))
+    command = ["merge", "--photos", str(b), "--out", str(tmp_path / "all.zip"), "--held_out=0.2", "--sketches"]
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert "2 left out" in said and "sketches/other.png: no photo of that name" in said
+    assert "sketches/0_sketch.png: left out, another file has the same stem" in said
+    fill_folder(b / "labels", [f"{k}.png" for k in range(1, 9)], lambda k: labels(k, 64))  # the sketch's photo has none
+    assert "no sketches lie beside" in refused(lambda: main([*command, "--labels"]))
+
+
 def test_merging_that_cannot_work_says_so(tmp_path: Path) -> None:
     a = collection(tmp_path / "a.zip", ["1", "2"])
     for arguments, wanted in (
