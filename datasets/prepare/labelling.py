@@ -56,13 +56,17 @@ def label_photos(
     if earlier:
         places |= {photo_of[map_name]: out for map_name in earlier.names if map_name in photo_of}
     missing = [name for name, place in places.items() if not is_kept([place], since, source.subset([name]))]
-    jobs = []
-    for i in range(0, len(missing), BATCH):
-        names = missing[i : i + BATCH]
-        jobs.append(partial(label_batch, source.subset(names), [folder / map_names[name] for name in names], mirror))
+    batches = [missing[i : i + BATCH] for i in range(0, len(missing), BATCH)]
+    jobs = [
+        partial(label_batch, source.subset(names), [folder / map_names[name] for name in names], mirror)
+        for names in batches
+    ]
     problems: list[str] = []
-    for result in run_jobs(jobs, workers=workers, description="labels", unit=f"{BATCH} img"):
-        problems += [str(result)] if isinstance(result, UserError) else result
+    results = run_jobs(jobs, workers=workers, description="labels", unit=f"{BATCH} img")
+    for names, result in zip(batches, results, strict=True):
+        if isinstance(result, UserError):
+            result = [f"{source.label(name)}: {result}" for name in names]
+        problems += result
     if packed and (folder.is_dir() or earlier is None):
         _pack(folder, [name for name in photo_of if is_kept([folder / name], since)], earlier, out)
     return summary(len(missing) - len(problems), len(map_names) - len(missing), out), problems

@@ -18,6 +18,7 @@ from datasets.prepare import labelling
 from datasets.prepare.labelling import parse_quickly
 from datasets.prepare.merging import person_place
 from datasets.roots import open_data_root
+from psp.errors import UserError
 from psp.images.preprocess import photo_tensor, target_pixels
 from psp.images.sources import open_source
 from psp.tasks import get_task
@@ -152,6 +153,20 @@ def test_photos_that_have_no_map_are_named(faces: Path, tmp_path: Path, capsys: 
     assert "18 made" in captured.out and "1 left out" in captured.err and "bad.jpg" in captured.err
     shutil.copy(faces / "0.jpg", faces / "0.webp")
     assert "two photos would have the label map 0.png" in refused(lambda: run(faces, tmp_path / "maps"))
+
+
+def test_all_photos_of_a_batch_that_fails_are_named(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Out
+) -> None:
+    def parse(images: torch.Tensor, *, mirror: bool) -> np.ndarray:
+        if len(images) == 16:
+            raise UserError("the face parser is missing")
+        return np.ones((len(images), 128, 128), np.uint8)
+
+    monkeypatch.setattr(labelling, "parse_quickly", parse)
+    assert run(faces, tmp_path / "maps") == 1
+    said = capsys.readouterr()
+    assert "2 made" in said.out and "16 left out" in said.err and "0.jpg: the face parser is missing" in said.err
 
 
 def maps_for(path: Path, stems: list[str], value: int) -> Path:
