@@ -68,10 +68,11 @@ For 128 px; the lines of `sobel` are as wide on any photo, so that their ink fal
 """
 
 
-def check_style(name: str) -> str:
-    """The name, if there is such a style; otherwise UserError lists them."""
-    if name not in STYLE_NAMES:
-        raise UserError(f"sketch style {name!r} is not known", f"--style takes {', '.join(STYLE_NAMES)}")
+def check_style(name: str, *others: str) -> str:
+    """The name, if it is a style or one of the others; otherwise UserError lists them."""
+    names = (*STYLE_NAMES, *others)
+    if name not in names:
+        raise UserError(f"sketch style {name!r} is not known", f"--style takes {', '.join(names)}")
     return name
 
 

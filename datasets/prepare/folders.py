@@ -20,7 +20,7 @@ from datasets.prepare.splits import read_name_split
 from datasets.roots import photos_alone, two_kinds
 from datasets.sketches import DRAWING, check_style
 from psp.errors import UserError
-from psp.files import make_folder
+from psp.files import file_hash, make_folder
 from psp.images.sources import ImageSource, open_source
 
 Outcome = tuple[str, list[str]]
@@ -165,8 +165,7 @@ def draw_sketches(
     extension, workers, overwrite, UserError: as `align`.
     """
     _check_size(size)
-    if style != "mix":
-        check_style(style)
+    check_style(style, "mix")
     if labels and style != DRAWING:
         raise UserError(f"--labels is for --style {DRAWING}", f"--style {style} needs no label maps")
     if "/" in suffix or os.sep in suffix:
@@ -185,7 +184,7 @@ def draw_sketches(
 
 def _check_size(size: int, *, least: int = 0) -> None:
     if not least <= size <= MAX_SIZE:
-        raise UserError(f"size {size} is not possible", f"--size takes 16 to {MAX_SIZE}")
+        raise UserError(f"size {size} is not possible", f"--size takes {least} to {MAX_SIZE}")
 
 
 def _pairs(photos: ImageSource, partner: ImageSource | None, kind: str, *, flag: str) -> tuple[Pairs, list[str]]:

@@ -341,6 +341,14 @@ def test_help_needs_no_torch() -> None:
     assert done.returncode == 0 and "--detector" in done.stdout, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("given", "allowed"), [("--size=9000", "0 to 8192"), ("--style=ink", "sobel, pencil, xdog, drawing, mix")]
+)
+def test_what_sketches_takes(tmp_path: Path, given: str, allowed: str) -> None:
+    with pytest.raises(UserError, match=f"{given.split('=')[0]} takes {allowed}$"):
+        main(["sketches", "--photos", str(tmp_path), "--out", str(tmp_path / "o"), given])
+
+
 def test_mistakes_are_one_line_and_status_2(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
