@@ -243,7 +243,7 @@ def other_results(record: Path, settings: Mapping[str, Any], results: Iterable[P
     """
     places = list(results)
     there = any(path.is_file() or (path.is_dir() and any(path.iterdir())) for path in places)
-    earlier, now = _recorded(record), json.loads(json.dumps(settings))
+    earlier, now = recorded(record), json.loads(json.dumps(settings))
     if earlier is None:
         return "settings that are not recorded" if there else ""
     changed = [key for key in {**now, **earlier} if now.get(key) != earlier.get(key)]
@@ -253,7 +253,8 @@ def other_results(record: Path, settings: Mapping[str, Any], results: Iterable[P
     return " and ".join([", ".join(others[:-1])] * (len(others) > 1) + others[-1:])
 
 
-def _recorded(record: Path) -> dict[str, Any] | None:
+def recorded(record: Path) -> dict[str, Any] | None:
+    """The settings in a record of `check_settings`; None where there is none that can be read."""
     try:
         return dict(json.loads(record.read_text(encoding="utf-8"))["settings"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -306,7 +307,7 @@ def check_settings(
     """
     if not overwrite:
         refuse_others(record, settings, () if shared else results, where=where or record.parent, flag=flag)
-    same = _recorded(record) == json.loads(json.dumps(settings))
+    same = recorded(record) == json.loads(json.dumps(settings))
     if not same or (overwrite and not shared):
         save_json({"settings": settings}, record)
     elif overwrite:

@@ -179,6 +179,10 @@ def draw_sketches(
         partial(draw, source.subset([name]), _one(maps, other), target) for (other, name), target in zip(pairs, targets)
     ]
     settings = settings_of({"photos": photos, "labels": labels}, style=style, size=size, extension=extension)
+    if style == DRAWING and not labels:
+        from psp.weights.face_parser import BUNDLED
+
+        settings["parser"] = file_hash(BUNDLED)
     return _run(jobs, targets, out, problems, workers, f"sketches{suffix}", settings, overwrite)
 
 

@@ -16,6 +16,7 @@ from datasets.prepare.parallel import run_jobs, summary
 from datasets.prepare.records import is_kept, record_of, settings_of, since_when, without_results
 from datasets.roots import photos_alone
 from psp.errors import UserError
+from psp.files import file_hash
 from psp.images.labels import palette_image
 from psp.images.output import save_image
 from psp.images.sources import ImageSource, open_source
@@ -40,6 +41,8 @@ def label_photos(
     Returns what was made in words, and a line per failure. UserError: nothing to read, two results of one name, maps of
     other settings in `out`.
     """
+    from psp.weights.face_parser import BUNDLED
+
     source = without_results(photos_alone(photos), out)
     packed = out.suffix.lower() == ".zip"
     folder = out.with_name(f"{out.name}.parts") if packed else out
@@ -50,7 +53,8 @@ def label_photos(
             raise UserError(f"{source.label(first)}: two photos would have the label map {map_name}", "rename one")
     results = [out, folder] if packed else [folder / map_name for map_name in map_names.values()]
     record = record_of(out) if packed else out / "labels.settings.json"
-    since = since_when(out, record, settings_of({"photos": photos}, mirror=mirror), results, overwrite=overwrite)
+    settings = settings_of({"photos": photos}, mirror=mirror, parser=file_hash(BUNDLED))
+    since = since_when(out, record, settings, results, overwrite=overwrite)
     earlier = open_source(out) if packed and is_kept([out], since) else None
     places = {name: folder / map_name for name, map_name in map_names.items()}
     if earlier:

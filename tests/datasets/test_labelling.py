@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -119,6 +121,25 @@ def test_maps_of_other_photos_or_ways_never_mix(
         assert run(faces, out, "--mirror", "--overwrite") == 0
         maps = open_source(out)
         assert {int(np.asarray(maps.open(name)).max()) for name in maps.names} == {3}
+
+
+def test_maps_of_another_parser_never_mix(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Out
+) -> None:
+    monkeypatch.setattr(labelling, "parse_quickly", lambda images, mirror: np.zeros((len(images), 128, 128), np.uint8))
+    out, record = tmp_path / "maps", tmp_path / "maps/labels.settings.json"
+    assert run(faces, out) == 0
+    content = json.loads(record.read_text())
+    parser = content["settings"].pop("parser")
+    record.write_text(json.dumps(content))  # of before the parser was recorded
+    os.utime(record, (1, 1))
+    capsys.readouterr()
+    assert run(faces, out) == 0 and "18 were there already" in capsys.readouterr().out
+    content["settings"]["parser"] = parser[::-1]
+    record.write_text(json.dumps(content))
+    assert "holds results of another parser; " in refused(lambda: run(faces, out))
+    assert run(faces, out, "--overwrite") == 0 and "18 made" in capsys.readouterr().out
+    assert json.loads(record.read_text())["settings"]["parser"] == parser
 
 
 def test_maps_that_wait_for_a_zip_never_mix(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -244,6 +244,10 @@ def test_drawings_are_the_same_in_any_number_of_processes(tmp_path: Path, root: 
     args = ["sketches", "--photos", str(photos), "--style", "drawing", "--size", "64"]
     for workers in ("1", "2"):
         assert main([*args, "--out", str(tmp_path / workers), "--workers", workers]) == 0
+    record = tmp_path / "1" / "sketches.settings.json"
+    record.write_text(record.read_text().replace('"parser": "', '"parser": "0'))
+    with pytest.raises(UserError, match="results of another parser"):
+        main([*args, "--out", str(tmp_path / "1")])
     pictures = [np.asarray(Image.open(tmp_path / "1" / name)) for name in ("0.png", "sub/1.png", "sub/2.png")]
     for picture, name in zip(pictures, ("0.png", "sub/1.png", "sub/2.png")):
         assert picture.shape == (64, 64) and picture.min() < 200 and np.median(picture) > 240
