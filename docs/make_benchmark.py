@@ -87,8 +87,9 @@ class Row:
     def evaluate(self) -> None:
         """Make the report, unless it is of the newest checkpoint."""
         earlier = self.evaluation()
-        if earlier and (ROOT / earlier["checkpoint"]).resolve() == self.checkpoint.resolve():
-            return
+        same = earlier and (ROOT / earlier["checkpoint"]).resolve() == self.checkpoint.resolve()
+        if same and (self.report / "metrics.json").stat().st_mtime > self.checkpoint.stat().st_mtime:
+            return  # a newer bundled model has the name of the one before
         options = ["--checkpoint_path", self.checkpoint, "--name", self.name, *self.table["evaluate"]]
         evaluate(self.report, *options, *["--overwrite"] * bool(earlier))
 
