@@ -18,8 +18,8 @@ from tqdm import tqdm
 from datasets.augment import begin_sketch, cut_at_random, item_rng, mirror, roughen_sketch
 from datasets.matching import DRAWN, PairReport, match_images, match_label_maps
 from datasets.pixel_store import PixelStore
-from datasets.sketches import DRAWING, STYLES
-from datasets.styles import Styles, draw_sketch, pick_style
+from datasets.sketches import DRAWING, STYLES, sketch_from_photo
+from datasets.styles import Styles, pick_style
 from psp.errors import UserError
 from psp.files import name_number
 from psp.images import preprocess
@@ -263,7 +263,9 @@ class PairedImages(Dataset[tuple[Any, ...]]):
         begun = self.augment and kind == "sketch" and self.unfinished > 0 and rng.random() < self.unfinished
         if draws:
             maps = labels if drawn is None else drawn
-            source = draw_sketch(style, source, maps, rng, size=self.size, unfinished=begun)
+            photo = Image.fromarray(source)
+            sketch = sketch_from_photo(photo, style, size=self.size, labels=maps, seed=rng, unfinished=begun)
+            source = np.asarray(sketch)
         elif begun:
             source = begin_sketch(source, rng)
         elif kind == "photo":

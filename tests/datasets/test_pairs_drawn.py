@@ -18,7 +18,7 @@ from tiny_models import drawing, fill_folder, photo
 from tiny_models import labels as label_map
 
 from datasets import pairs as pairs_module
-from datasets import styles
+from datasets import sketches
 from datasets.augment import item_rng
 from datasets.loader import collate, eval_loader, train_loader
 from datasets.pairs import PairedImages
@@ -253,7 +253,7 @@ def test_a_share_of_the_sketches_is_only_begun(faces: Path, drawings: Calls, mon
         begun.append(len(sketch))
         return np.full_like(sketch, 255)
 
-    for module in (pairs_module, styles):
+    for module in (pairs_module, sketches):
         monkeypatch.setattr(module, "begin_sketch", begin)
     options: dict[str, Any] = {"augment": True, "roughen": False, "unfinished": 0.3}
     data = pairs(faces, styles=("sobel",), **options)
