@@ -15,7 +15,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from datasets.augment import begin_sketch, cut_at_random, item_rng, mirror, roughen_sketch
+from datasets.augment import begin_sketch, cut_at_random, mirror, roughen_sketch
 from datasets.matching import DRAWN, PairReport, match_images, match_label_maps
 from datasets.pixel_store import PixelStore
 from datasets.sketches import DRAWING, STYLES, sketch_from_photo
@@ -257,7 +257,7 @@ class PairedImages(Dataset[tuple[Any, ...]]):
         """drawn: the label map of the source's photo, where that is another one than the target's."""
         source, target, labels = pixels
         kind, ids = self.task.source, self.task.source == "labels"
-        rng = item_rng(seed if self.augment else index)
+        rng = np.random.default_rng(seed if self.augment else index)
         draws = self._is_drawn(self.pairs[index])
         style = pick_style(self.styles, index, rng if self.augment else None) if draws else ""
         begun = self.augment and kind == "sketch" and self.unfinished > 0 and rng.random() < self.unfinished

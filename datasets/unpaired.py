@@ -33,7 +33,7 @@ class UnpairedImages(PairedImages):
         index, seed = item if isinstance(item, tuple) else (item, item)
         first = second = int(index)  # row of the source, row of the photo
         if self.augment:
-            other = int(np.random.Generator(np.random.PCG64([seed, 1])).integers(len(self.pairs)))
+            other = int(np.random.default_rng([seed, 1]).integers(len(self.pairs)))
             if self.source is not None and len(self.source) > len(self.target):
                 second = other
             else:

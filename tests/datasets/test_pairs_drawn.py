@@ -19,7 +19,6 @@ from tiny_models import labels as label_map
 
 from datasets import pairs as pairs_module
 from datasets import sketches
-from datasets.augment import item_rng
 from datasets.loader import collate, eval_loader, train_loader
 from datasets.pairs import PairedImages
 from datasets.pixel_store import PixelStore
@@ -98,7 +97,7 @@ def test_styles_that_cannot_be(text: str, wanted: str) -> None:
 
 def test_styles_come_in_their_shares() -> None:
     styles = {"sobel": 1.0, "xdog": 0.5, "drawing": 2.5}
-    rng = item_rng(1)
+    rng = np.random.default_rng(1)
     for pick in (lambda k: pick_style(styles, k, rng), lambda k: pick_style(styles, k, None)):
         counts = Counter(pick(k) for k in range(2000))
         assert all(abs(counts[name] / 2000 - weight / 4) < 0.04 for name, weight in styles.items())
@@ -110,7 +109,7 @@ def test_without_weights_the_styles_are_drawn_as_ever(faces: Path) -> None:
     data = pairs(faces, augment=True, roughen=False, target_size=None)
     seen = set()
     for seed in range(20):
-        rng = item_rng(seed)
+        rng = np.random.default_rng(seed)
         style = tuple(STYLES)[rng.integers(3)]
         enlarged = Image.fromarray(target_pixels(Image.open(faces / "photos/2.png"), size=64))
         expected = np.asarray(sketch_from_photo(enlarged, style))
