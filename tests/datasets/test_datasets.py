@@ -369,7 +369,7 @@ def test_cache_gives_the_same_rows(tmp_path: Path) -> None:
     for _ in range(2):
         for i in range(4):
             assert all(torch.equal(a, b) for a, b in zip(plain[i, 9][:2], cached[i, 9][:2], strict=True))
-    assert len(cached.store) == 4 and not len(plain.store)
+    assert len(cached.kept) == 4 and not len(plain.kept)
 
 
 # --- augmentation -------------------------------------------------------------------------------------------------

@@ -21,7 +21,6 @@ from datasets import pairs as pairs_module
 from datasets import sketches
 from datasets.loader import collate, eval_loader, train_loader
 from datasets.pairs import PairedImages
-from datasets.pixel_store import PixelStore
 from datasets.prepared import PreparedSide
 from datasets.roots import open_data_root
 from datasets.sketches import STYLES, sketch_from_photo
@@ -292,7 +291,7 @@ def test_what_is_in_memory_is_not_decoded_again(faces: Path, drawings: Calls, mo
     fill_folder(faces / "labels", ["big.png"], lambda k: label_map(9, 16))
     options: dict[str, Any] = {"augment": True, "with_labels": True, "styles": {"xdog": 1.0, "drawing": 1.0}}
     plain, kept = pairs(faces, **options), pairs(faces, **options, cache_mb=1)
-    assert kept.fill() == 0 and len(kept.store) == 7  # less than a megabyte is left
+    assert kept.fill() == 0 and len(kept.kept) == 7  # less than a megabyte is left
     expected = list(islice(train_loader(plain, 3, seed=1), 5))
 
     def unreadable(*args: Any, **kwargs: Any) -> None:
@@ -309,28 +308,29 @@ def test_what_is_in_memory_is_not_decoded_again(faces: Path, drawings: Calls, mo
 
 def test_memory_is_filled_up_to_its_limit(faces: Path) -> None:
     data = pairs(faces, cache_mb=0)
-    assert data.fill() == 0 and not len(data.store)
+    assert data.fill() == 0 and not len(data.kept)
     data = PairedImages(PHOTO, None, faces / "photos", size=300, cache_mb=1)  # 270 kB each
-    assert data.fill() == 0 and len(data.store) == 3
-    assert data.fill(2) == 1 and len(data.store) == 6
+    assert data.fill() == 0 and len(data.kept) == 3
+    assert data.fill(2) == 1 and len(data.kept) == 6
     (faces / "photos/0.png").write_bytes(b"broken")
     broken = pairs(faces, cache_mb=1)
     broken.fill()
-    assert len(broken.store) == 5 and "0.png" in refused(lambda: broken[0])
+    assert len(broken.kept) == 5 and "0.png" in refused(lambda: broken[0])
 
 
-def test_a_store_keeps_copies_that_cannot_be_written_to() -> None:
-    store = PixelStore(1)
-    first, second = np.arange(12, dtype=np.uint8).reshape(3, 4), np.full((2, 2, 3), 9, np.uint8)
-    assert store.put("a", [first, second]) and not store.put("a", [second])
-    assert store.put("b", [second]) and len(store) == 2 and "b" in store and "c" not in store
-    original = first.copy()
-    first[:] = 0
-    kept = store.get("a")
-    assert kept is not None and np.array_equal(kept[0], original) and np.array_equal(kept[1], second)
-    assert not kept[0].flags.writeable and store.get("c") is None
-    assert not store.put("large", [np.zeros(1 << 20, np.uint8)]) and store.get("large") is None
-    assert store.put("rest", [np.zeros(store.left, np.uint8)]) and store.left == 0
+def test_what_is_kept_are_copies_that_cannot_be_written_to(faces: Path) -> None:
+    data = pairs(faces, with_labels=True)
+    size = 3 * 32**2 + 16**2  # of a photo and its label map; the sketch is drawn from the same photo
+    data.room = 2 * size - 1
+    first, _, kept = data.pixels(0), data.pixels(1), data.pixels(0)
+    assert list(data.kept) == data.pairs[:1] and data.room == size - 1  # no room for the second
+    assert kept.source is kept.target
+    for one, other in zip(first, kept, strict=True):
+        assert one is not None and other is not None and np.array_equal(one, other)
+        assert not np.shares_memory(one, other) and not other.flags.writeable
+    data.room += 1
+    data.pixels(1)
+    assert len(data.kept) == 2 and data.room == 0
 
 
 # ---- photos among which some have a sketch ----------------------------------------------------------
