@@ -14,14 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets import open_data_root, open_source
 from datasets.augment import mirror, roughen_sketch
 from datasets.loader import EpochSampler, eval_loader, item_seed, train_loader
 from datasets.matching import match_names, pair_key
 from datasets.pairs import PairedImages
+from datasets.roots import open_data_root
 from psp.errors import UserError
 from psp.images.labels import flat_palette
-from psp.images.sources import natural_key
+from psp.images.sources import natural_key, open_source
 from psp.tasks import TASKS
 
 SKETCH, LABEL, PHOTO = TASKS["celebs_sketch_to_face"], TASKS["celebs_seg_to_face"], TASKS["ffhq_encode"]
