@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from datasets.matching import SAME_NAME, few, match_names, pair_key
+from datasets.matching import SAME_NAME, PairReport, few, match_names, pair_key
 from psp.errors import UserError
 from psp.files import name_number
 from psp.images.sources import ImageSource, open_source
@@ -212,8 +212,8 @@ def _split(
         one, other = (_split(None, side, None, [], True) for side in (source, target))
         notes.append(f"{len(one.test_target)} sources and {len(other.test_target)} photos set apart for testing")
         return DataRoot(one.train_target, other.train_target, one.test_target, other.test_target, notes, labels, labels)
-    report = match_names(source.names if source else target.names, target.names)
-    pairs = report.pairs if source else [(name, name) for name in target.names]
+    report = match_names(source.names, target.names) if source else PairReport([(name, name) for name in target.names])
+    pairs = report.pairs
     if len(pairs) < 2:
         alone = report.alone("source", "photo")
         raise UserError(

@@ -16,11 +16,10 @@ from datasets.prepare.celebamask import find_parts, photo_names, read_split
 from datasets.prepare.jobs import align_one, merge_one, sketch_one
 from datasets.prepare.parallel import run_jobs, summary
 from datasets.prepare.records import Settings, settings_of, since_when, without_results
-from datasets.prepare.splits import read_name_split
 from datasets.roots import photos_alone, two_kinds
 from datasets.sketches import DRAWING, check_style
 from psp.errors import UserError
-from psp.files import file_hash, make_folder
+from psp.files import file_hash, make_folder, read_json, read_text
 from psp.images.sources import ImageSource, open_source
 
 Outcome = tuple[str, list[str]]
@@ -89,6 +88,23 @@ def align(
     inputs = {"photos": photos, "root": root, "split": split, "sketches": sketches, "labels": labels}
     settings = settings_of(inputs, size=size, detector=detector, extension=extension)
     return _run(jobs, targets, out, problems, workers, "align", settings, overwrite)
+
+
+def read_name_split(path: str | Path) -> dict[str, str]:
+    """Stem -> "train" or "test", from a JSON file {"train": [stems], "test": [stems]}; other entries are ignored.
+
+    UserError when the file is missing or malformed, or a stem is in both parts.
+    """
+    content = read_json(read_text(path, most=16 << 20, name=f"--split {path}"), where=f"--split {path}")
+    part_of: dict[str, str] = {}
+    for part in ("train", "test"):
+        stems = content.get(part) if isinstance(content, dict) else None
+        if not isinstance(stems, list) or not all(isinstance(stem, str) for stem in stems) or not stems:
+            raise UserError(f"--split {path} needs a list of names without extension under {part!r}")
+        for stem in stems:
+            if part_of.setdefault(stem, part) != part:
+                raise UserError(f"--split {path}: {stem!r} is in both parts")
+    return part_of
 
 
 def merge_masks(

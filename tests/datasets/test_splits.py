@@ -18,8 +18,8 @@ from tiny_models import drawing, fill_folder, labels, photo
 
 from datasets.augment import cut_at_random
 from datasets.pairs import PairedImages, Pixels
+from datasets.prepare.folders import read_name_split
 from datasets.prepare.merging import person_place
-from datasets.prepare.splits import read_name_split
 from datasets.roots import open_data_root, two_kinds
 from psp.tasks import get_task
 from scripts.prepare_data import main
