@@ -19,13 +19,13 @@ sys.path.insert(0, str(ROOT))
 import argparse
 import json
 import statistics
-import subprocess
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 import yaml
+from make_bundled import run
 from PIL import Image
 
 from psp.benchmark.measure import in_turns
@@ -50,10 +50,7 @@ TIMED = 15
 
 def evaluate(folder: Path, *options: Any) -> None:
     """Run scripts/evaluate.py, which continues what lies in `folder`."""
-    command = [sys.executable, str(ROOT / "scripts/evaluate.py"), "--exp_dir", str(folder), *map(str, options)]
-    print(" ".join(command), flush=True)
-    if subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode > 1:
-        sys.exit(f"{folder.name}: the evaluation failed")
+    run("evaluate.py", "--exp_dir", folder, *options, quiet=True)
 
 
 def with_table(page: str, name: str, text: str) -> str:
