@@ -49,12 +49,9 @@ def atomic_open(
     the previous file is then untouched and the temporary one removed.
     """
     path = Path(path)
-    temporary: Path | None = None
+    temporary = _temporary_beside(path)
     try:
-        name, flags = _temporary_beside(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        handle = os.open(name, flags, 0o666)  # the system applies the umask
-        temporary = name
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             yield file
             file.flush()
             if sync:
@@ -71,7 +68,6 @@ def atomic_open(
         if keep is not None:
             _keep(path, Path(keep))
         os.replace(temporary, path)
-        temporary = None
         if sync:
             with suppress(OSError):  # not every file system lets a folder be opened
                 folder = os.open(path.parent, os.O_RDONLY)
@@ -82,9 +78,8 @@ def atomic_open(
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)
+        with suppress(OSError):
+            os.unlink(temporary)
 
 
 def _temporary_beside(path: Path) -> Path:
