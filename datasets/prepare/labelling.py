@@ -66,11 +66,11 @@ def label_photos(
         for names in batches
     ]
     problems: list[str] = []
-    results = run_jobs(jobs, workers=workers, description="labels", unit=f"{BATCH} img")
-    for names, result in zip(batches, results, strict=True):
-        if isinstance(result, UserError):
-            result = [f"{source.label(name)}: {result}" for name in names]
-        problems += result
+    outcomes = run_jobs(jobs, workers=workers, description="labels", unit=f"{BATCH} img")
+    for names, outcome in zip(batches, outcomes, strict=True):
+        if isinstance(outcome, UserError):
+            outcome = [f"{source.label(name)}: {outcome}" for name in names]
+        problems += outcome
     if packed and (folder.is_dir() or earlier is None):
         _pack(folder, [name for name in photo_of if is_kept([folder / name], since)], earlier, out)
     return summary(len(missing) - len(problems), len(map_names) - len(missing), out), problems
