@@ -38,7 +38,7 @@ _LOCK = threading.Lock()  # for the pixels that are kept; no part of the pairs, 
 class Pixels(NamedTuple):
     """One pair before augmentation, all uint8.
 
-    source: as `psp.images.preprocess.source_pixels`; where sketches or photos are made from the target, the photo to
+    source: as `psp.images.preprocess.described_pixels`; where sketches or photos are made from the target, the photo to
     make them from: [S,S,3], or its grey [size,size]. target: [S,S,3]. labels: the label map of the target, of any side.
     """
 
@@ -164,7 +164,7 @@ class PairedImages(Dataset[tuple[Any, ...]]):
             return Pixels(source[..., 0] if self.task.source == "sketch" else source, target, labels)
         image = self.source.open(source_name)
         fit = self._pair_fit(image.size, photo.size)
-        source = preprocess.source_pixels(
+        source, _ = preprocess.described_pixels(
             image, self.task, size=self.size, fit=fit, label_resize=self.label_resize, label_map=self.label_map,
             name=self.source.label(source_name),
         )  # fmt: skip
