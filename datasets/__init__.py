@@ -2,8 +2,3 @@
 
 A plain package of the checkout, never installed (PyPI has a package of this name). Importing it does not import torch.
 """
-
-from datasets.roots import DataRoot, open_data_root
-from psp.images.sources import ImageSource, open_source
-
-__all__ = ["DataRoot", "ImageSource", "open_data_root", "open_source"]

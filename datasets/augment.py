@@ -9,11 +9,6 @@ from scipy import ndimage
 from psp.images.labels import mirror_labels
 
 
-def item_rng(seed: int) -> np.random.Generator:
-    """The generator of one item: `seed` mixes run seed, epoch and index (see `datasets.loader.item_seed`)."""
-    return np.random.Generator(np.random.PCG64(seed))
-
-
 def mirror(pixels: np.ndarray, *, labels: bool = False) -> np.ndarray:
     """Left-right mirrored [H,W] or [H,W,C]; in a label map left and right eyes, brows and ears change names too."""
     return mirror_labels(pixels) if labels else np.ascontiguousarray(pixels[:, ::-1])

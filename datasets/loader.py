@@ -40,7 +40,7 @@ def weighted_epoch(weights: np.ndarray, seed: int, epoch: int) -> tuple[np.ndarr
     times, on average about w_i: the whole part always, and once more for the fractions on which a comb of unit spacing
     falls when they are laid end to end in random order (systematic resampling).
     """
-    rng = np.random.Generator(np.random.PCG64([seed, epoch, len(weights), 1]))
+    rng = np.random.default_rng([seed, epoch, len(weights), 1])
     counts = np.floor(weights).astype(np.int64)
     fractions = weights - counts
     order = rng.permutation(np.flatnonzero(fractions))
@@ -102,7 +102,7 @@ class EpochSampler(Sampler[list[Item]]):
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         if self.weights is not None:
             return weighted_epoch(self.weights, self.seed, epoch)
-        rng = np.random.Generator(np.random.PCG64([self.seed, epoch, self.n]))
+        rng = np.random.default_rng([self.seed, epoch, self.n])
         return rng.permutation(self.n), np.zeros(self.n, int)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,11 +16,10 @@ from PIL import Image
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from datasets.augment import begin_sketch, cut_at_random, item_rng, mirror, roughen_sketch
+from datasets.augment import begin_sketch, cut_at_random, mirror, roughen_sketch
 from datasets.matching import DRAWN, PairReport, match_images, match_label_maps
-from datasets.pixel_store import PixelStore
-from datasets.sketches import DRAWING, STYLES
-from datasets.styles import Styles, draw_sketch, pick_style
+from datasets.sketches import DRAWING, STYLES, sketch_from_photo
+from datasets.styles import Styles, pick_style
 from psp.errors import UserError
 from psp.files import name_number
 from psp.images import preprocess
@@ -32,12 +32,13 @@ from psp.tasks import Task
 T = TypeVar("T")
 Where = ImageSource | str | Path
 VERIFIED = 5000  # images that `verify` reads
+_LOCK = threading.Lock()  # for the pixels that are kept; no part of the pairs, which can be sent to other processes
 
 
 class Pixels(NamedTuple):
     """One pair before augmentation, all uint8.
 
-    source: as `psp.images.preprocess.source_pixels`; where sketches or photos are made from the target, the photo to
+    source: as `psp.images.preprocess.described_pixels`; where sketches or photos are made from the target, the photo to
     make them from: [S,S,3], or its grey [size,size]. target: [S,S,3]. labels: the label map of the target, of any side.
     """
 
@@ -110,7 +111,8 @@ class PairedImages(Dataset[tuple[Any, ...]]):
         self.labels = _opened(labels) if labels is not None and needs_labels else None
         self.label_of = match_label_maps(self.report, self.labels, self.target) if needs_labels else {}
         self.pairs = self.report.pairs
-        self.store = PixelStore(cache_mb)
+        self.kept: dict[tuple[str, str], list[np.ndarray]] = {}  # decoded pixels; processes forked later share them
+        self.room = cache_mb << 20  # bytes for more of them
         self._warned: set[int] = set()
         if draws:
             which = "the photos" if draws == len(self.pairs) else f"{draws} photos that have none"
@@ -134,14 +136,19 @@ class PairedImages(Dataset[tuple[Any, ...]]):
     def pixels(self, index: int) -> Pixels:
         """The unaugmented pixels of one pair, which are kept as long as there is room. UserError if unreadable."""
         key = self.pairs[index]
-        kept = self.store.get(key)
-        if kept is not None:
-            target, *others = kept
+        if key in self.kept:
+            target, *others = self.kept[key]
             labels = others.pop() if self.labels is not None else None
             return Pixels(others[0] if others else target, target, labels)
         source, target, labels = pixels = self._decode(*key)
         parts = [target, *([] if source is target else [source]), *([] if labels is None else [labels])]
-        self.store.put(key, parts)
+        size = sum(part.nbytes for part in parts)
+        with _LOCK:
+            if key not in self.kept and size <= self.room:
+                self.kept[key] = [part.copy() for part in parts]
+                self.room -= size
+                for part in self.kept[key]:
+                    part.setflags(write=False)
         return pixels
 
     def _decode(self, source_name: str, target_name: str) -> Pixels:
@@ -157,7 +164,7 @@ class PairedImages(Dataset[tuple[Any, ...]]):
             return Pixels(source[..., 0] if self.task.source == "sketch" else source, target, labels)
         image = self.source.open(source_name)
         fit = self._pair_fit(image.size, photo.size)
-        source = preprocess.source_pixels(
+        source, _ = preprocess.described_pixels(
             image, self.task, size=self.size, fit=fit, label_resize=self.label_resize, label_map=self.label_map,
             name=self.source.label(source_name),
         )  # fmt: skip
@@ -190,21 +197,21 @@ class PairedImages(Dataset[tuple[Any, ...]]):
         Call it before loader processes are started: they share what is there. megabytes: the room, if not `cache_mb`.
         """
         if megabytes is not None:
-            self.store.left = megabytes << 20
-        rows = [index for index, pair in enumerate(self.pairs) if pair not in self.store]
-        room = self.store.left > 0
+            self.room = megabytes << 20
+        rows = [index for index, pair in enumerate(self.pairs) if pair not in self.kept]
+        room = self.room > 0
 
         def fetch(index: int) -> None:
             nonlocal room
             if room:
                 with contextlib.suppress(UserError):  # named when it is its turn
                     self.pixels(index)
-                    room = room and self.pairs[index] in self.store
+                    room = room and self.pairs[index] in self.kept
 
         with ThreadPoolExecutor(cores()) as pool:
             for _ in progress(pool.map(fetch, rows), "decoding", len(rows)):
                 pass
-        return self.store.left >> 20
+        return self.room >> 20
 
     def verify(self) -> list[str]:
         """Read the pairs (the first 5000), take the unreadable ones out, return and report one line for each."""
@@ -257,13 +264,15 @@ class PairedImages(Dataset[tuple[Any, ...]]):
         """drawn: the label map of the source's photo, where that is another one than the target's."""
         source, target, labels = pixels
         kind, ids = self.task.source, self.task.source == "labels"
-        rng = item_rng(seed if self.augment else index)
+        rng = np.random.default_rng(seed if self.augment else index)
         draws = self._is_drawn(self.pairs[index])
         style = pick_style(self.styles, index, rng if self.augment else None) if draws else ""
         begun = self.augment and kind == "sketch" and self.unfinished > 0 and rng.random() < self.unfinished
         if draws:
             maps = labels if drawn is None else drawn
-            source = draw_sketch(style, source, maps, rng, size=self.size, unfinished=begun)
+            photo = Image.fromarray(source)
+            sketch = sketch_from_photo(photo, style, size=self.size, labels=maps, seed=rng, unfinished=begun)
+            source = np.asarray(sketch)
         elif begun:
             source = begin_sketch(source, rng)
         elif kind == "photo":
@@ -282,15 +291,12 @@ class PairedImages(Dataset[tuple[Any, ...]]):
             target = cut_at_random(target, corner)
             labels = None if labels is None else cut_at_random(labels, corner, labels=True)
         if self.factors and kind == "photo":
-            choice = int(rng.integers(len(self.factors))) if self.augment else self._factor_of(index)
+            by_name = name_number(self.pairs[index][1])  # so that any part of the pairs has all factors
+            choice = int(rng.integers(len(self.factors))) if self.augment else by_name % len(self.factors)
             source = preprocess.degrade(source, self.factors[choice])
         if self.augment and self.roughen and kind == "sketch":
             source = roughen_sketch(source, rng)
         return Pixels(source, target, labels)
-
-    def _factor_of(self, index: int) -> int:
-        """Which factor a pair has without augment: by its name, so that any part of the pairs has all of them."""
-        return name_number(self.pairs[index][1]) % len(self.factors)
 
 
 def _resized(pixels: np.ndarray, side: int, *, nearest: bool = False) -> np.ndarray:

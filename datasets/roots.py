@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from datasets.matching import SAME_NAME, few, match_names, pair_key
+from datasets.matching import SAME_NAME, PairReport, few, match_names, pair_key
 from psp.errors import UserError
 from psp.files import name_number
 from psp.images.sources import ImageSource, open_source
@@ -21,6 +21,7 @@ LABELS = (
     "labels", "label", "masks", "mask", "segmentation", "segmentations", "seg", "celebamask-hq-mask", "parsing",
     "sources", "source", "a",
 )  # fmt: skip
+OTHERS = {"sketches": SKETCHES, "labels": LABELS[:-3]}  # beside photos, where "source" and "a" hold sketches
 TRAIN, VALIDATION = ("train", "training"), ("val", "valid", "validation")
 TEST = ("test", "testing", *VALIDATION)
 EITHER = {"a", "b"}  # folders of CycleGAN's layout, where nothing else lies beside them
@@ -98,13 +99,15 @@ def photos_alone(path: str | Path) -> ImageSource:
 
 
 def _two_kinds(root: ImageSource) -> tuple[ImageSource, ImageSource, str] | None:
+    return next(((*both, kind) for kind in OTHERS if (both := beside(root, kind))), None)
+
+
+def beside(root: ImageSource, kind: str) -> tuple[ImageSource, ImageSource] | None:
+    """Photos and the "sketches" or "labels" (kind) in the folder beside them, of a folder or zip that holds both."""
     folders = _below_wrapper(root)
     photos = _find(folders, PHOTOS)
-    for kind, names in (("sketches", SKETCHES), ("labels", LABELS)):
-        other = _find([f for f in folders if f != photos], names)
-        if photos and other:
-            return root.under(photos), root.under(other), kind
-    return None
+    other = _find([folder for folder in folders if folder != photos], OTHERS[kind])
+    return (root.under(photos), root.under(other)) if photos and other else None
 
 
 def train_part(path: str | Path) -> tuple[ImageSource, ImageSource | None] | None:
@@ -118,15 +121,8 @@ def train_part(path: str | Path) -> tuple[ImageSource, ImageSource | None] | Non
     photos = _find(folders, PHOTOS)
     if photos is None and not _holds_only_images(folders):
         raise UserError(f"{path}/{train}: no folder 'photos' in it", "see --photos")
-    return part.under(photos or ""), labels_beside(part, folders)
-
-
-def labels_beside(root: ImageSource, folders: list[str] | None = None) -> ImageSource | None:
-    """The label maps of a folder that holds photos as well."""
-    folders = _below_wrapper(root) if folders is None else folders
-    photos = _find(folders, PHOTOS)
-    labels = _find([folder for folder in folders if folder != photos], LABELS[:-3])  # what "source" holds is unknown
-    return root.under(labels) if photos and labels else None
+    both = beside(part, "labels")
+    return part.under(photos or ""), both and both[1]
 
 
 def _last(folder: str) -> str:
@@ -184,7 +180,8 @@ def _sides(
             if any(_last(folder).endswith("mask-anno") for folder in folders)
             else "see --data_root",
         )
-    return root.under(source) if source else None, root.under(target or ""), labels_beside(root, folders)
+    both = beside(root, "labels")
+    return root.under(source) if source else None, root.under(target or ""), both and both[1]
 
 
 def _look_like_photos(photos: ImageSource, where: str | Path, notes: list[str]) -> None:
@@ -215,8 +212,8 @@ def _split(
         one, other = (_split(None, side, None, [], True) for side in (source, target))
         notes.append(f"{len(one.test_target)} sources and {len(other.test_target)} photos set apart for testing")
         return DataRoot(one.train_target, other.train_target, one.test_target, other.test_target, notes, labels, labels)
-    report = match_names(source.names if source else target.names, target.names)
-    pairs = report.pairs if source else [(name, name) for name in target.names]
+    report = match_names(source.names, target.names) if source else PairReport([(name, name) for name in target.names])
+    pairs = report.pairs
     if len(pairs) < 2:
         alone = report.alone("source", "photo")
         raise UserError(

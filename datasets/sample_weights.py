@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from fnmatch import translate
 from pathlib import Path
@@ -53,14 +53,16 @@ def weights_of(names: Sequence[str], patterns: Mapping[str, float]) -> tuple[np.
     match a name multiply, and what none matches has 1.
     """
     weights = np.ones(len(names))
-    rows = {name: i for i, name in enumerate(names)}
+    rows: defaultdict[str, list[int]] = defaultdict(list)  # a photo may be there several times
+    for i, name in enumerate(names):
+        rows[name].append(i)
     counts: dict[str, int] = {}
     for pattern, weight in patterns.items():
         if re.search(r"[*?\[]", pattern):
             matches = re.compile(translate(pattern)).match
             matching = [i for i, name in enumerate(names) if matches(name)]
         else:
-            matching = [rows[pattern]] if pattern in rows else []
+            matching = rows[pattern]
         weights[matching] *= weight
         counts[pattern] = len(matching)
     return weights, counts

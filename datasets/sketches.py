@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from datasets.augment import begin_sketch
 from psp.errors import UserError
 from psp.images.decode import to_grey, to_rgb
 
@@ -68,10 +69,11 @@ For 128 px; the lines of `sobel` are as wide on any photo, so that their ink fal
 """
 
 
-def check_style(name: str) -> str:
-    """The name, if there is such a style; otherwise UserError lists them."""
-    if name not in STYLE_NAMES:
-        raise UserError(f"sketch style {name!r} is not known", f"--style takes {', '.join(STYLE_NAMES)}")
+def check_style(name: str, *others: str) -> str:
+    """The name, if it is a style or one of the others; otherwise UserError lists them."""
+    names = (*STYLE_NAMES, *others)
+    if name not in names:
+        raise UserError(f"sketch style {name!r} is not known", f"--style takes {', '.join(names)}")
     return name
 
 
@@ -81,15 +83,20 @@ def sketch_from_photo(
     *,
     size: int | None = None,
     labels: np.ndarray | None = None,
-    seed: int = 0,
+    seed: int | np.random.Generator = 0,
+    unfinished: bool = False,
 ) -> Image.Image:
     """A photo of any mode -> a sketch, L, white ground, of the same size (or size x size when given).
 
-    labels, seed: for the style `drawing`; class ids uint8 [H,W] of the photo, by default those that the bundled face
-    parser finds, and which hand draws. Where a filter leaves the paper almost white, the photo is levelled before.
+    Where a filter leaves the paper almost white, the photo is levelled before.
+
+    labels: for the style `drawing`, class ids uint8 [H,W] of the photo; None: those that the bundled face parser finds.
+    seed: which hand draws, and what of an unfinished sketch is there; a generator goes on from where it is.
+    unfinished: not all of it is there yet.
     """
+    rng = np.random.default_rng(seed)
     if check_style(style) == DRAWING:
-        return _drawn(photo, size, labels, seed)
+        return _drawn(photo, size, labels, rng, unfinished)
     grey = to_grey(photo)
     if size is not None and grey.size != (size, size):
         grey = grey.resize((size, size), Image.Resampling.BILINEAR)
@@ -99,7 +106,7 @@ def sketch_from_photo(
     if 255 - sketch.mean() < least:
         again = STYLES[style](levelled(pixels))
         sketch = again if again.mean() < sketch.mean() else sketch
-    return Image.fromarray(sketch)
+    return Image.fromarray(begin_sketch(sketch, rng) if unfinished else sketch)
 
 
 def levelled(grey: np.ndarray) -> np.ndarray:
@@ -119,7 +126,9 @@ def levelled(grey: np.ndarray) -> np.ndarray:
     return np.asarray(np.rint(np.clip(sharp, 0, 255)), np.uint8)
 
 
-def _drawn(photo: Image.Image, size: int | None, labels: np.ndarray | None, seed: int) -> Image.Image:
+def _drawn(
+    photo: Image.Image, size: int | None, labels: np.ndarray | None, rng: np.random.Generator, unfinished: bool
+) -> Image.Image:
     from datasets.drawing.draw import drawing
 
     if labels is None:
@@ -129,14 +138,14 @@ def _drawn(photo: Image.Image, size: int | None, labels: np.ndarray | None, seed
         from psp.weights.face_parser import parse_faces
 
         face = to_rgb(photo).resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BILINEAR)
-        pixels = torch.from_numpy(np.array(face)).permute(2, 0, 1)[None]
-        labels = parse_faces(pixels / 127.5 - 1)[0].numpy()
+        image = torch.from_numpy(np.array(face)).permute(2, 0, 1)[None]
+        labels = parse_faces(image / 127.5 - 1)[0].numpy()
     elif labels.shape[0] != labels.shape[1]:
         side = max(labels.shape)
         labels = np.asarray(Image.fromarray(labels).resize((side, side), Image.Resampling.NEAREST))
     width, height = (size, size) if size is not None else photo.size
-    rng = np.random.Generator(np.random.PCG64(seed))
-    sketch = Image.fromarray(drawing(labels, np.asarray(to_grey(photo)), rng, size=max(width, height)))
+    pixels = drawing(labels, np.asarray(to_grey(photo)), rng, size=max(width, height), unfinished=unfinished)
+    sketch = Image.fromarray(pixels)
     return sketch if sketch.size == (width, height) else sketch.resize((width, height), Image.Resampling.BILINEAR)
 
 

@@ -1,4 +1,4 @@
-"""The styles of sketches that training draws, in what shares, and one sketch of a face in one of them."""
+"""The styles of sketches that training draws, and in what shares."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from PIL import Image
 
-from datasets.augment import begin_sketch
-from datasets.sketches import DRAWING, STYLE_NAMES, STYLES, sketch_from_photo
+from datasets.sketches import STYLE_NAMES, STYLES
 from psp.errors import UserError, shown
-from psp.images.decode import to_grey
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -54,28 +51,3 @@ def pick_style(styles: Styles, index: int, rng: np.random.Generator | None) -> s
         if place < 0:
             return name
     return list(styles)[-1]
-
-
-def draw_sketch(
-    style: str,
-    photo: np.ndarray,
-    labels: np.ndarray | None,
-    rng: np.random.Generator,
-    *,
-    size: int,
-    unfinished: bool = False,
-) -> np.ndarray:
-    """A face as a sketch, uint8 [size,size], dark lines on white.
-
-    style: one of `datasets.sketches.STYLES`, or "drawing". photo: uint8 [H,W,3] or [H,W]. labels: its label map, uint8
-    [h,w], for "drawing". rng: for "drawing" and the unfinished. size: side in pixels. unfinished: not all of it is
-    there yet.
-    """
-    image = Image.fromarray(photo)
-    if style == DRAWING:
-        from datasets.drawing.draw import drawing
-
-        assert labels is not None
-        return drawing(labels, np.asarray(to_grey(image)), rng, size=size, unfinished=unfinished)
-    sketch = np.asarray(sketch_from_photo(image, style, size=size))
-    return begin_sketch(sketch, rng) if unfinished else sketch

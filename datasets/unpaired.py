@@ -33,7 +33,7 @@ class UnpairedImages(PairedImages):
         index, seed = item if isinstance(item, tuple) else (item, item)
         first = second = int(index)  # row of the source, row of the photo
         if self.augment:
-            other = int(np.random.Generator(np.random.PCG64([seed, 1])).integers(len(self.pairs)))
+            other = int(np.random.default_rng([seed, 1]).integers(len(self.pairs)))
             if self.source is not None and len(self.source) > len(self.target):
                 second = other
             else:
@@ -45,6 +45,8 @@ class UnpairedImages(PairedImages):
 
     def verify(self) -> list[str]:
         """Read every image (the first 5000 of each side), take the unreadable ones out, return a line for each."""
+        if self.source is None:
+            return super().verify()
         bad: list[str] = []
 
         def readable(images: ImageSource, title: str) -> ImageSource:
@@ -55,8 +57,7 @@ class UnpairedImages(PairedImages):
                 raise UserError(f"{images.path}: none of its {len(reasons)} images can be read ({bad[-1]})")
             return images.subset(names)
 
-        if self.source is not None:
-            self.source = readable(self.source, "reading sources")
+        self.source = readable(self.source, "reading sources")
         self.target = readable(self.target, "reading targets")
         self.report = self._match()
         self.report.unreadable = bad

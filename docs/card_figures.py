@@ -29,10 +29,9 @@ from torch import Tensor
 
 from criteria.evaluation.looks import LookJudge
 from criteria.extractors import open_extractor
-from datasets.augment import item_rng
 from datasets.prepared import spread
 from datasets.roots import open_data_root
-from datasets.styles import draw_sketch
+from datasets.sketches import sketch_from_photo
 from psp.benchmark.report import table
 from psp.images.decode import to_rgb
 from psp.images.preprocess import photo_tensor, prepare_source
@@ -68,11 +67,11 @@ def read_faces(root: Path, count: int, size: int) -> list[Face]:
     faces = []
     for index, name in enumerate(spread(photos.names, count)):
         image = to_rgb(photos.open(name))
-        pixels, labels = np.asarray(image), np.asarray(maps.open(by_stem[Path(name).stem]))
+        labels = np.asarray(maps.open(by_stem[Path(name).stem]))
         sources = {}
         for kind, (style, unfinished) in KINDS.items():
-            drawn = draw_sketch(style, pixels, labels, item_rng(index), size=256, unfinished=unfinished)
-            sources[kind] = prepare_source(Image.fromarray(drawn), TASK)[None]
+            drawn = sketch_from_photo(image, style, size=256, labels=labels, seed=index, unfinished=unfinished)
+            sources[kind] = prepare_source(drawn, TASK)[None]
         small = image.resize((size, size), Image.Resampling.BILINEAR)
         faces.append(Face(Path(name).stem, photo_tensor(np.asarray(small))[None], labels, sources))
     return faces

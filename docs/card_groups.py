@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +20,6 @@ AGE = re.compile(r"A(\d\d)$")  # at the end of All-Age-Faces' names
 AGES = {"up to 12": range(13), "13 to 30": range(13, 31), "31 to 60": range(31, 61), "above 60": range(61, 100)}
 SKINS = {"cheeks up to 100": range(101), "101 to 160": range(101, 161), "above 160": range(161, 256)}
 MEASURED = {"lpips_alex": "LPIPS, AlexNet ↓", "id_distance": "identity distance ↓", "parser_miou": "parser mIoU ↑"}
-
-
-def _within(values: Mapping[str, float], span: range, name: str) -> bool:
-    value = values.get(name, math.nan)
-    return not math.isnan(value) and round(value) in span
 
 
 def cheeks(face: Image.Image, parser: FaceParser) -> float:
@@ -47,13 +40,11 @@ def groups(report: Path, photos: Path) -> str:
     skin = {name: cheeks(Image.open(photos / f"{name}.png"), parser) for name in rows}
     result = {name: cheeks(Image.open(report / "inference_results" / f"{name}.png"), parser) for name in rows}
     ages = {name: int(found[1]) for name in rows if (found := AGE.search(name))}
-    chosen: dict[str, Callable[[str], bool]] = {
-        **{f"age {title}": partial(_within, ages, span) for title, span in AGES.items()},
-        **{title: partial(_within, skin, span) for title, span in SKINS.items()},
-    }
+    spans = [(f"age {title}", ages, span) for title, span in AGES.items()]
+    spans += [(title, skin, span) for title, span in SKINS.items()]
     lines = []
-    for title, belongs in chosen.items():
-        names = [name for name in rows if belongs(name)]
+    for title, values, span in spans:
+        names = [name for name in rows if not math.isnan(value := values.get(name, math.nan)) and round(value) in span]
         if not names:
             continue
         cells = [f"{np.nanmean([float(rows[name][metric]) for name in names]):.3f}" for metric in MEASURED]

@@ -19,13 +19,13 @@ sys.path.insert(0, str(ROOT))
 import argparse
 import json
 import statistics
-import subprocess
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 import yaml
+from make_bundled import run
 from PIL import Image
 
 from psp.benchmark.measure import in_turns
@@ -50,10 +50,7 @@ TIMED = 15
 
 def evaluate(folder: Path, *options: Any) -> None:
     """Run scripts/evaluate.py, which continues what lies in `folder`."""
-    command = [sys.executable, str(ROOT / "scripts/evaluate.py"), "--exp_dir", str(folder), *map(str, options)]
-    print(" ".join(command), flush=True)
-    if subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode > 1:
-        sys.exit(f"{folder.name}: the evaluation failed")
+    run("evaluate.py", "--exp_dir", folder, *options, quiet=True)
 
 
 def with_table(page: str, name: str, text: str) -> str:
@@ -87,8 +84,9 @@ class Row:
     def evaluate(self) -> None:
         """Make the report, unless it is of the newest checkpoint."""
         earlier = self.evaluation()
-        if earlier and (ROOT / earlier["checkpoint"]).resolve() == self.checkpoint.resolve():
-            return
+        same = earlier and (ROOT / earlier["checkpoint"]).resolve() == self.checkpoint.resolve()
+        if same and (self.report / "metrics.json").stat().st_mtime > self.checkpoint.stat().st_mtime:
+            return  # a newer bundled model has the name of the one before
         options = ["--checkpoint_path", self.checkpoint, "--name", self.name, *self.table["evaluate"]]
         evaluate(self.report, *options, *["--overwrite"] * bool(earlier))
 
@@ -165,14 +163,10 @@ def pictures(name: str, rows: list[Row], models: dict[str, Any], entry: dict[str
         source = prepare_source(open_image(path), task)[None]
         results = [Image.fromarray(translate(source, [path.name]).pixels[0, 0]) for translate in translators]
         photo = ROOT / entry["photos"] / f"{path.stem}.jpg"
-        photos = [open_image(photo).convert("RGB")] if photo.exists() else []
-        cells.append([cell(image) for image in (source_to_image(source[0], task), *results, *photos)])
+        photos = [open_image(photo)] if photo.exists() else []
+        cells.append([source_to_image(source[0], task), *results, *photos])
     captions = ["input", *(row.entry.get("short", row.name) for row in rows), *["photo"] * photo.exists()]
     sheet(cells, captions, cell=192).save(HERE / f"benchmark_{name}.jpg", quality=88)
-
-
-def cell(image: Image.Image) -> Image.Image:
-    return image.convert("RGB").resize((192, 192))
 
 
 def there_and_back(checkpoint: Path, entry: dict[str, Any]) -> None:
@@ -184,7 +178,7 @@ def there_and_back(checkpoint: Path, entry: dict[str, Any]) -> None:
         photo = open_image(path).convert("RGB")
         drawn = to_image(to_sketch.translate(prepare_source(photo, to_sketch.task)[None], 0)[0])
         back = to_image(to_photo.translate(prepare_source(drawn, to_photo.task, cleanup=False)[None], 0)[0])
-        columns.append([cell(image) for image in (photo, drawn, back)])
+        columns.append([photo, drawn, back])
     rows = [list(row) for row in zip(*columns)]
     labels = ["photo", "sketch of it", "photo of that"]
     sheet(rows, row_labels=labels, breaks=(), cell=192).save(HERE / "benchmark_cycle.jpg", quality=88)
@@ -209,7 +203,7 @@ def main() -> None:
         if "pictures" in entry:
             pictures(entry["name"], rows, models, entry["pictures"])
         for row in rows:
-            if row.entry.get("run") == listed["there_and_back"]["run"] and row.checkpoint:
+            if row.entry.get("run") == listed["there_and_back"]["run"]:
                 there_and_back(row.checkpoint, listed["there_and_back"])
     (HERE / "benchmark.md").write_text(page, encoding="utf-8")
 

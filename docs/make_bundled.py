@@ -17,11 +17,11 @@ ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 
 import argparse
-import hashlib
 import json
 import subprocess
 from typing import Any
 
+from psp.files import file_hash
 from psp.weights.code_space import beside
 from psp.weights.places import BUNDLED, BUNDLED_GENERATOR
 
@@ -29,16 +29,12 @@ SKETCHES, LABELS = BUNDLED["celebs_sketch_to_face"].name, BUNDLED["celebs_seg_to
 PHOTOS, JUDGED, TRIES = 1200, 100, 16  # of which directions are learned, judged, and tried on
 
 
-def run(script: str, *arguments: Any) -> None:
-    """A script of this project; the end of all where it fails."""
+def run(script: str, *arguments: Any, quiet: bool = False) -> None:
+    """A script of this project; the end of all where it fails. quiet: without what it prints."""
     command = [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
     print(" ".join(command), flush=True)
-    if subprocess.run(command, cwd=ROOT).returncode > 1:
+    if subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL if quiet else None).returncode > 1:
         sys.exit(f"{script} failed")
-
-
-def convert(checkpoint: Path, file: Path, *options: str) -> None:
-    run("convert_checkpoint.py", checkpoint, file, "--dtype", "fp16", "--overwrite", *options)
 
 
 def learn_codes(file: Path, photos: list[Path], report: Path) -> None:
@@ -56,8 +52,7 @@ def update_manifest(folder: Path) -> None:
     for entry in manifest["files"]:
         file = folder / entry["name"]
         if entry["committed"] and file.is_file():
-            data = file.read_bytes()
-            entry["size"], entry["sha256"] = len(data), hashlib.sha256(data).hexdigest()
+            entry["size"], entry["sha256"] = file.stat().st_size, file_hash(file)
     path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
@@ -69,10 +64,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=BUNDLED_GENERATOR.parent)
     parser.add_argument("--work", type=Path, default=ROOT / "experiments")
     flags = parser.parse_args()
-    share = ("--share_generator", BUNDLED_GENERATOR.name)
+    options = ("--dtype", "fp16", "--overwrite", "--share_generator", BUNDLED_GENERATOR.name)
     (flags.out / BUNDLED_GENERATOR.name).unlink(missing_ok=True)
     for checkpoint, name in ((flags.sketches, SKETCHES), (flags.labels, LABELS)):
-        convert(checkpoint, flags.out / name, *share)
+        run("convert_checkpoint.py", checkpoint, flags.out / name, *options)
         learn_codes(flags.out / name, flags.photos, flags.work / f"directions_{Path(name).stem}")
     update_manifest(flags.out)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -34,19 +33,15 @@ def curve(points: Points) -> np.ndarray:
     return np.concatenate([spans.reshape(-1, 2), p[-1:]])
 
 
-def oval(x: float, y: float, width: float, height: float, start: float = 0.0, end: float = 1.0) -> np.ndarray:
-    """An arc of an ellipse about x, y, clockwise from the top; start, end: in turns."""
-    turn = 2 * np.pi * np.linspace(start, end, 60)
+def oval(x: float, y: float, width: float, height: float) -> np.ndarray:
+    """An ellipse about x, y, clockwise from the top."""
+    turn = 2 * np.pi * np.linspace(0, 1, 60)
     return np.stack([x + width / 2 * np.sin(turn), y - height / 2 * np.cos(turn)], axis=1)
 
 
-def mirrored(points: np.ndarray, middle: float = 0.5) -> np.ndarray:
-    return np.stack([2 * middle - points[:, 0], points[:, 1]], axis=1)
-
-
-def both(points: np.ndarray) -> Iterator[np.ndarray]:
-    yield points
-    yield mirrored(points)
+def both(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A line and its mirror image."""
+    return points, np.stack([1 - points[:, 0], points[:, 1]], axis=1)
 
 
 def dot(x: float, y: float, size: float) -> Line:
@@ -57,26 +52,13 @@ def lines(*shapes: np.ndarray) -> list[Line]:
     return [Line(shape, "outline") for shape in shapes]
 
 
-def eyes(y: float = 0.46) -> list[Line]:
-    lids = curve([(0.335, y), (0.38, y - 0.025), (0.435, y + 0.005), (0.385, y + 0.02), (0.335, y)])
-    brow = curve([(0.32, y - 0.07), (0.38, y - 0.09), (0.44, y - 0.07)])
-    return [*lines(*both(lids), *both(brow)), dot(0.385, y, 0.03), dot(0.615, y, 0.03)]
-
-
-def nose() -> np.ndarray:
-    return curve([(0.51, 0.48), (0.53, 0.57), (0.535, 0.61), (0.5, 0.625), (0.475, 0.61)])
-
-
-def smile(y: float = 0.7) -> list[Line]:
-    upper = curve([(0.41, y), (0.47, y - 0.012), (0.5, y - 0.004), (0.53, y - 0.012), (0.59, y)])
-    lower = curve([(0.41, y), (0.5, y + 0.045), (0.59, y)])
-    return lines(upper, lower)
-
-
-def shoulders() -> Iterator[np.ndarray]:
-    return both(curve([(0.42, 0.83), (0.42, 0.9), (0.3, 0.95), (0.15, 0.985)]))
-
-
+LIDS = curve([(0.335, 0.46), (0.38, 0.435), (0.435, 0.465), (0.385, 0.48), (0.335, 0.46)])
+BROW = curve([(0.32, 0.39), (0.38, 0.37), (0.44, 0.39)])
+EYES = [*lines(*both(LIDS), *both(BROW)), dot(0.385, 0.46, 0.03), dot(0.615, 0.46, 0.03)]
+NOSE = curve([(0.51, 0.48), (0.53, 0.57), (0.535, 0.61), (0.5, 0.625), (0.475, 0.61)])
+UPPER_LIP = curve([(0.41, 0.7), (0.47, 0.688), (0.5, 0.696), (0.53, 0.688), (0.59, 0.7)])
+SMILE = lines(UPPER_LIP, curve([(0.41, 0.7), (0.5, 0.745), (0.59, 0.7)]))
+SHOULDERS = both(curve([(0.42, 0.83), (0.42, 0.9), (0.3, 0.95), (0.15, 0.985)]))
 JAW = curve([(0.275, 0.4), (0.27, 0.55), (0.32, 0.72), (0.42, 0.83), (0.5, 0.85)])
 EAR = curve([(0.27, 0.46), (0.235, 0.45), (0.24, 0.53), (0.275, 0.58)])
 
@@ -98,13 +80,13 @@ def beard() -> list[Line]:
         if inside:
             sway = rng.normal(0, 0.01, 2)
             hairs.append(Line(curve([(x, y), (x + sway[0], y + 0.02), (x + sway[1], y + 0.04)]), "beard", 0.8))
-    return [*lines(hair, fringe, rim, cheek, nose(), *both(EAR)), *eyes(), *smile(), *hairs]
+    return [*lines(hair, fringe, rim, cheek, NOSE, *both(EAR)), *EYES, *SMILE, *hairs]
 
 
 def bald() -> list[Line]:
     skull = curve([(0.275, 0.4), (0.28, 0.26), (0.37, 0.14), (0.5, 0.11), (0.63, 0.14), (0.72, 0.26), (0.725, 0.4)])
     wrinkle = curve([(0.42, 0.28), (0.5, 0.27), (0.58, 0.28)])
-    return [*lines(skull, *both(JAW), *both(EAR), nose(), wrinkle, *shoulders()), *eyes(), *smile()]
+    return [*lines(skull, *both(JAW), *both(EAR), NOSE, wrinkle, *SHOULDERS), *EYES, *SMILE]
 
 
 def profile() -> list[Line]:
@@ -127,20 +109,20 @@ def glasses() -> list[Line]:
     fringe = curve([(0.265, 0.45), (0.31, 0.3), (0.4, 0.3), (0.55, 0.22), (0.69, 0.33), (0.735, 0.45)])
     bridge, arm = curve([(0.465, 0.455), (0.5, 0.44), (0.535, 0.455)]), curve([(0.305, 0.455), (0.265, 0.44)])
     pair = lines(*both(oval(0.385, 0.465, 0.16, 0.14)), bridge, *both(arm))
-    return [*lines(hair, fringe, *both(JAW), nose(), *shoulders()), *eyes(), *smile(), *pair]
+    return [*lines(hair, fringe, *both(JAW), NOSE, *SHOULDERS), *EYES, *SMILE, *pair]
 
 
 def long_hair() -> list[Line]:
     side = curve([(0.5, 0.1), (0.33, 0.13), (0.2, 0.32), (0.19, 0.55), (0.14, 0.76), (0.16, 0.95)])
     inner = curve([(0.5, 0.2), (0.36, 0.27), (0.285, 0.42), (0.27, 0.6), (0.3, 0.75), (0.29, 0.95)])
     strand = curve([(0.44, 0.14), (0.28, 0.28), (0.235, 0.5), (0.23, 0.75), (0.22, 0.95)])
-    return [*lines(*both(side), *both(inner), *both(strand), *both(JAW), nose(), *shoulders()), *eyes(), *smile()]
+    return [*lines(*both(side), *both(inner), *both(strand), *both(JAW), NOSE, *SHOULDERS), *EYES, *SMILE]
 
 
 def half_drawn() -> list[Line]:
     hair = curve([(0.5, 0.12), (0.35, 0.15), (0.24, 0.3), (0.25, 0.46)])
-    left = [line for line in eyes() if line.points[:, 0].mean() < 0.5]
-    return [*lines(hair, JAW, nose()), *left]
+    left = [line for line in EYES if line.points[:, 0].mean() < 0.5]
+    return [*lines(hair, JAW, NOSE), *left]
 
 
 def main() -> None:

@@ -49,12 +49,9 @@ def atomic_open(
     the previous file is then untouched and the temporary one removed.
     """
     path = Path(path)
-    temporary: Path | None = None
+    temporary = _temporary_beside(path)
     try:
-        name, flags = _temporary_beside(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        handle = os.open(name, flags, 0o666)  # the system applies the umask
-        temporary = name
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             yield file
             file.flush()
             if sync:
@@ -71,7 +68,6 @@ def atomic_open(
         if keep is not None:
             _keep(path, Path(keep))
         os.replace(temporary, path)
-        temporary = None
         if sync:
             with suppress(OSError):  # not every file system lets a folder be opened
                 folder = os.open(path.parent, os.O_RDONLY)
@@ -82,9 +78,8 @@ def atomic_open(
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)
+        with suppress(OSError):
+            os.unlink(temporary)
 
 
 def _temporary_beside(path: Path) -> Path:
@@ -243,7 +238,7 @@ def other_results(record: Path, settings: Mapping[str, Any], results: Iterable[P
     """
     places = list(results)
     there = any(path.is_file() or (path.is_dir() and any(path.iterdir())) for path in places)
-    earlier, now = _recorded(record), json.loads(json.dumps(settings))
+    earlier, now = recorded(record), json.loads(json.dumps(settings))
     if earlier is None:
         return "settings that are not recorded" if there else ""
     changed = [key for key in {**now, **earlier} if now.get(key) != earlier.get(key)]
@@ -253,7 +248,8 @@ def other_results(record: Path, settings: Mapping[str, Any], results: Iterable[P
     return " and ".join([", ".join(others[:-1])] * (len(others) > 1) + others[-1:])
 
 
-def _recorded(record: Path) -> dict[str, Any] | None:
+def recorded(record: Path) -> dict[str, Any] | None:
+    """The settings in a record of `check_settings`; None where there is none that can be read."""
     try:
         return dict(json.loads(record.read_text(encoding="utf-8"))["settings"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -306,7 +302,7 @@ def check_settings(
     """
     if not overwrite:
         refuse_others(record, settings, () if shared else results, where=where or record.parent, flag=flag)
-    same = _recorded(record) == json.loads(json.dumps(settings))
+    same = recorded(record) == json.loads(json.dumps(settings))
     if not same or (overwrite and not shared):
         save_json({"settings": settings}, record)
     elif overwrite:

@@ -37,9 +37,9 @@ def build_parser() -> Parser:
     names = "{align,masks,sketches,labels,merge,weights}"
     commands = parser.add_subparsers(dest="command", required=True, metavar=names)
 
-    def command(name: str, text: str) -> argparse.ArgumentParser:
+    def command(name: str, text: str, out: str = "folder for the results") -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.add_argument("--out", required=True, type=Path, help="folder for the results")
+        sub.add_argument("--out", required=True, type=Path, help=out)
         sub.add_argument("--workers", type=int, default=WORKERS, help="processes (default: %(default)s)")
         sub.add_argument("--overwrite", action="store_true", help="make results again that are there already")
         return sub
@@ -79,11 +79,11 @@ def build_parser() -> Parser:
     sketches.add_argument("--size", type=int, default=0, help="side in pixels (default: as the photo)")
     sketches.add_argument("--format", **FORMAT, help="default: %(default)s")
 
-    labels = command("labels", "the bundled face parser's label map of every photo: 128 px palette PNG, same name")
+    text = "the bundled face parser's label map of every photo: 128 px palette PNG, same name"
+    labels = command("labels", text, "folder or zip file for the results")
     labels.add_argument("--photos", required=True, help="folder, zip file or one image")
     mirror = "mean of each photo and its mirror image: better edges, twice the time"
     labels.add_argument("--mirror", action="store_true", help=mirror)
-    next(a for a in labels._actions if a.dest == "out").help = "folder or zip file for the results"
 
     text = "aligned faces of several folders or zips become one data root, a zip"
     merge = commands.add_parser("merge", help=text, description=text)

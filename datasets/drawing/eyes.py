@@ -36,7 +36,7 @@ def find_eyes(face: FaceMap, grey: np.ndarray) -> list[Eye]:
         eyes = face.labels[down, across] != 3
         middle = (nose.start + nose.stop) // 2 - across.start
         pair = []
-        for part in (slice(0, max(middle - 3, 0)), slice(middle + 3, None)):
+        for part in (slice(0, max(middle - 3, 0)), slice(max(middle + 3, 0), None)):
             ys, xs = np.nonzero(glass[:, part])
             if len(xs) < 25:
                 continue

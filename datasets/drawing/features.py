@@ -26,11 +26,6 @@ _NOSES: dict[str, list[list[tuple[float, float]]]] = {
 _NOSTRILS = [[(-0.55, 1.0), (-0.42, 0.93), (-0.25, 0.98)], [(0.55, 1.0), (0.42, 0.93), (0.25, 0.98)]]
 
 
-@lru_cache(maxsize=16)
-def _nose_template(name: str) -> tuple[np.ndarray, ...]:
-    return tuple(rounded(np.array(line)) for line in (_NOSTRILS if name == "nostrils" else _NOSES[name]))
-
-
 def rounded(points: np.ndarray) -> np.ndarray:
     """A polyline [n,2] with its corners cut twice (Chaikin), ends kept."""
     for _ in range(2):
@@ -38,6 +33,10 @@ def rounded(points: np.ndarray) -> np.ndarray:
         inner = np.stack([near, far], axis=1).reshape(-1, 2)
         points = np.concatenate([points[:1], inner[1:-1], points[-1:]])
     return points
+
+
+_ROUNDED = {name: [rounded(np.array(line)) for line in lines] for name, lines in _NOSES.items()}
+_ROUNDED["nostrils"] = [rounded(np.array(line)) for line in _NOSTRILS]
 
 
 def drift(hand: Hand, rng: np.random.Generator, amount: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -125,7 +124,7 @@ def nose_lines(face: FaceMap, hand: Hand, rng: np.random.Generator) -> list[Line
     lean = head.mean() - base
     sizes = np.array([1.0, -1.0 if rng.random() < 0.5 else 1.0])
     lines = []
-    for template in _nose_template(name) + (_nose_template("nostrils") if nostrils else ()):
+    for template in _ROUNDED[name] + (_ROUNDED["nostrils"] if nostrils else []):
         u, v = template.T
         x = base + sizes[1] * u * half * 0.95 + lean * np.clip(1 - v, 0, 1)
         y = down.start + 0.5 + (v * 0.97) * high

@@ -27,6 +27,7 @@ SHARED = 70
 
 
 Box = tuple[slice, slice]
+_Y, _X = (np.mgrid[0:GRID, 0:GRID] + 0.5) / GRID  # the middles of the pixels, in sides of the picture
 _NOTHING = np.zeros((GRID, GRID), np.uint8)
 _EMPTY = (slice(0, 0), slice(0, 0))
 _NO_MASK = np.zeros((), bool)
@@ -100,22 +101,14 @@ def _softened(face: FaceMap, ids: tuple[int, ...], sigma: float) -> tuple[np.nda
     return out, (down, across)
 
 
-@lru_cache(maxsize=1)
-def _places() -> tuple[np.ndarray, np.ndarray]:
-    """x and y of the middles of the pixels, in sides of the picture, [128,128] each."""
-    y, x = (np.mgrid[0:GRID, 0:GRID] + 0.5) / GRID
-    return x, y
-
-
 def contours(face: FaceMap, name: str) -> list[np.ndarray]:
     """Closed and open contours [n,2] of a softened region in sides of the picture, the longest first."""
     box = face.around[name]
     part = face.soft[name][box]
     if min(part.shape) < 2:
         return []
-    x, y = _places()
     generator = SerialContourGenerator(  # what contour_generator returns, without its half a millisecond of checks
-        x[box], y[box], part, _NO_MASK, corner_mask=False, line_type=LineType.Separate, fill_type=FillType.OuterCode,
+        _X[box], _Y[box], part, _NO_MASK, corner_mask=False, line_type=LineType.Separate, fill_type=FillType.OuterCode,
         quad_as_tri=False, z_interp=ZInterp.Linear,
     )  # fmt: skip
     lines: Any = generator.lines(127.5)

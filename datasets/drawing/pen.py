@@ -188,7 +188,7 @@ def draw_warp(hand: Hand, rng: np.random.Generator) -> Warp:
 
 
 def render(lines: Sequence[Line], hand: Hand, warp: Warp, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Strokes -> uint8 [size,size], white ground: drawn three times as large and reduced, darker over lighter."""
+    """Strokes -> uint8 [size,size], white ground: drawn two to four times as large and reduced, darker on top."""
     factor = 4 if size < 160 else 3 if size <= 320 else 2
     scale = size * factor
     paper = Image.new("L", (scale, scale), 255)

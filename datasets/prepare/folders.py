@@ -16,11 +16,10 @@ from datasets.prepare.celebamask import find_parts, photo_names, read_split
 from datasets.prepare.jobs import align_one, merge_one, sketch_one
 from datasets.prepare.parallel import run_jobs, summary
 from datasets.prepare.records import Settings, settings_of, since_when, without_results
-from datasets.prepare.splits import read_name_split
 from datasets.roots import photos_alone, two_kinds
 from datasets.sketches import DRAWING, check_style
 from psp.errors import UserError
-from psp.files import make_folder
+from psp.files import file_hash, make_folder, read_json, read_text
 from psp.images.sources import ImageSource, open_source
 
 Outcome = tuple[str, list[str]]
@@ -89,6 +88,23 @@ def align(
     inputs = {"photos": photos, "root": root, "split": split, "sketches": sketches, "labels": labels}
     settings = settings_of(inputs, size=size, detector=detector, extension=extension)
     return _run(jobs, targets, out, problems, workers, "align", settings, overwrite)
+
+
+def read_name_split(path: str | Path) -> dict[str, str]:
+    """Stem -> "train" or "test", from a JSON file {"train": [stems], "test": [stems]}; other entries are ignored.
+
+    UserError when the file is missing or malformed, or a stem is in both parts.
+    """
+    content = read_json(read_text(path, most=16 << 20, name=f"--split {path}"), where=f"--split {path}")
+    part_of: dict[str, str] = {}
+    for part in ("train", "test"):
+        stems = content.get(part) if isinstance(content, dict) else None
+        if not isinstance(stems, list) or not all(isinstance(stem, str) for stem in stems) or not stems:
+            raise UserError(f"--split {path} needs a list of names without extension under {part!r}")
+        for stem in stems:
+            if part_of.setdefault(stem, part) != part:
+                raise UserError(f"--split {path}: {stem!r} is in both parts")
+    return part_of
 
 
 def merge_masks(
@@ -165,8 +181,7 @@ def draw_sketches(
     extension, workers, overwrite, UserError: as `align`.
     """
     _check_size(size)
-    if style != "mix":
-        check_style(style)
+    check_style(style, "mix")
     if labels and style != DRAWING:
         raise UserError(f"--labels is for --style {DRAWING}", f"--style {style} needs no label maps")
     if "/" in suffix or os.sep in suffix:
@@ -180,12 +195,16 @@ def draw_sketches(
         partial(draw, source.subset([name]), _one(maps, other), target) for (other, name), target in zip(pairs, targets)
     ]
     settings = settings_of({"photos": photos, "labels": labels}, style=style, size=size, extension=extension)
+    if style == DRAWING and not labels:
+        from psp.weights.face_parser import BUNDLED
+
+        settings["parser"] = file_hash(BUNDLED)
     return _run(jobs, targets, out, problems, workers, f"sketches{suffix}", settings, overwrite)
 
 
 def _check_size(size: int, *, least: int = 0) -> None:
     if not least <= size <= MAX_SIZE:
-        raise UserError(f"size {size} is not possible", f"--size takes 16 to {MAX_SIZE}")
+        raise UserError(f"size {size} is not possible", f"--size takes {least} to {MAX_SIZE}")
 
 
 def _pairs(photos: ImageSource, partner: ImageSource | None, kind: str, *, flag: str) -> tuple[Pairs, list[str]]:

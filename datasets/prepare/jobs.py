@@ -21,7 +21,7 @@ from datasets.sketches import DRAWING, STYLES, sketch_from_photo
 from psp.errors import UserError
 from psp.files import name_number
 from psp.images.decode import to_rgb
-from psp.images.labels import LABELS, decode_colours, get_label_map, label_numbers, palette_image
+from psp.images.labels import LABELS, get_label_map, palette_image
 from psp.images.output import save_image
 from psp.images.preprocess import label_ids
 from psp.images.sources import ImageSource
@@ -57,23 +57,13 @@ def align_one(
                 f"{label}: its shape {other.width}x{other.height} is not that of its photo {image.width}x{image.height}"
             )
         if kind == "labels":
-            other = _label_numbers(other, label)
+            other = Image.fromarray(label_ids(other, get_label_map("celebamask"), 256, label))
         part = cut(other, corners, size, kind=kind)
         save_image(palette_image(np.asarray(part)) if kind == "labels" else part, paths[1])
     save_image(cut(image, corners, size), paths[0])
     if points.n_faces > 1:
         return "several faces, the largest taken"
     return "found by MTCNN" if points.detector == "mtcnn" else ""
-
-
-def _label_numbers(image: Image.Image, name: str) -> Image.Image:
-    """A label image of ids or colours as grey ids."""
-    label_map = get_label_map("celebamask")
-    numbers, coloured = label_numbers(image, label_map)
-    ids = decode_colours(numbers, label_map, name) if coloured else numbers
-    if int(ids.max(initial=0)) > 255:
-        raise UserError(f"{name}: label id {int(ids.max())} is above 255")
-    return Image.fromarray(ids.astype(np.uint8))
 
 
 def merge_one(

@@ -16,6 +16,7 @@ from datasets.prepare.parallel import run_jobs, summary
 from datasets.prepare.records import is_kept, record_of, settings_of, since_when, without_results
 from datasets.roots import photos_alone
 from psp.errors import UserError
+from psp.files import file_hash
 from psp.images.labels import palette_image
 from psp.images.output import save_image
 from psp.images.sources import ImageSource, open_source
@@ -40,6 +41,8 @@ def label_photos(
     Returns what was made in words, and a line per failure. UserError: nothing to read, two results of one name, maps of
     other settings in `out`.
     """
+    from psp.weights.face_parser import BUNDLED
+
     source = without_results(photos_alone(photos), out)
     packed = out.suffix.lower() == ".zip"
     folder = out.with_name(f"{out.name}.parts") if packed else out
@@ -50,19 +53,24 @@ def label_photos(
             raise UserError(f"{source.label(first)}: two photos would have the label map {map_name}", "rename one")
     results = [out, folder] if packed else [folder / map_name for map_name in map_names.values()]
     record = record_of(out) if packed else out / "labels.settings.json"
-    since = since_when(out, record, settings_of({"photos": photos}, mirror=mirror), results, overwrite=overwrite)
+    settings = settings_of({"photos": photos}, mirror=mirror, parser=file_hash(BUNDLED))
+    since = since_when(out, record, settings, results, overwrite=overwrite)
     earlier = open_source(out) if packed and is_kept([out], since) else None
     places = {name: folder / map_name for name, map_name in map_names.items()}
     if earlier:
         places |= {photo_of[map_name]: out for map_name in earlier.names if map_name in photo_of}
     missing = [name for name, place in places.items() if not is_kept([place], since, source.subset([name]))]
-    jobs = []
-    for i in range(0, len(missing), BATCH):
-        names = missing[i : i + BATCH]
-        jobs.append(partial(label_batch, source.subset(names), [folder / map_names[name] for name in names], mirror))
+    batches = [missing[i : i + BATCH] for i in range(0, len(missing), BATCH)]
+    jobs = [
+        partial(label_batch, source.subset(names), [folder / map_names[name] for name in names], mirror)
+        for names in batches
+    ]
     problems: list[str] = []
-    for result in run_jobs(jobs, workers=workers, description="labels", unit=f"{BATCH} img"):
-        problems += [str(result)] if isinstance(result, UserError) else result
+    outcomes = run_jobs(jobs, workers=workers, description="labels", unit=f"{BATCH} img")
+    for names, outcome in zip(batches, outcomes, strict=True):
+        if isinstance(outcome, UserError):
+            outcome = [f"{source.label(name)}: {outcome}" for name in names]
+        problems += outcome
     if packed and (folder.is_dir() or earlier is None):
         _pack(folder, [name for name in photo_of if is_kept([folder / name], since)], earlier, out)
     return summary(len(missing) - len(problems), len(map_names) - len(missing), out), problems

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from datasets.matching import match_names
 from datasets.prepare.records import check_file, record_file, settings_of
-from datasets.roots import labels_beside, photos_alone, two_kinds
+from datasets.roots import beside, photos_alone
 from psp.errors import UserError
 from psp.files import atomic_open, name_number
 from psp.images.sources import ImageSource, open_source
@@ -68,11 +68,11 @@ def merge(
     used: set[str] = set()
     for number, path in enumerate(collections):
         title = Path(path).stem
-        beside = None if labels is None else path if not labels else labels[0 if shared else number]
-        photos, pairs, alone = _pairs(path, beside, shared=shared)
+        maps_at = None if labels is None else path if not labels else labels[0 if shared else number]
+        photos, pairs, alone = _pairs(path, maps_at, shared=shared)
         problems += alone
-        drawn = _sketches_beside(path, photos) if sketches else {}
-        counts["sketches"] += len(drawn)
+        drawn, without_photo = _sketches_beside(path, photos) if sketches else ({}, [])
+        problems += without_photo
         stem_of = _stems(photos.names)
         for name, partner in pairs:
             place = person_place(title, photos.prefix + name)
@@ -85,6 +85,7 @@ def merge(
                 used.add(partner[1])
                 sides.append((f"{part}/labels/{base}{PurePosixPath(partner[1]).suffix}", partner))
             if name in drawn:
+                counts["sketches"] += 1
                 sides.append((f"{part}/sketches/{base}{PurePosixPath(drawn[name][1]).suffix}", drawn[name]))
             for target, origin in sides:
                 if target in entries:
@@ -136,23 +137,28 @@ def label_maps(path: str | Path, *, alone: bool = True) -> ImageSource:
     UserError: none are there.
     """
     root = open_source(path)
-    maps = labels_beside(root)
-    if maps is not None:
-        return maps
+    if (both := beside(root, "labels")) is not None:
+        return both[1]
     if not alone or photos_alone(path).prefix:
         raise UserError(f"{path}: needs photos/ and labels/ in it", "see --labels, and prepare_data.py labels")
     return root
 
 
-def _sketches_beside(path: str | Path, photos: ImageSource) -> dict[str, tuple[ImageSource, str]]:
-    """Photo -> its sketch, of a folder or zip with photos/ and sketches/; empty where there are none."""
-    try:
-        _, others, kind = two_kinds(path)
-    except UserError:
-        return {}
-    if kind != "sketches":
-        return {}
-    return {photo: (others, sketch) for sketch, photo in match_names(others.names, photos.names).pairs}
+def _sketches_beside(path: str | Path, photos: ImageSource) -> tuple[dict[str, tuple[ImageSource, str]], list[str]]:
+    """Photo -> its sketch, of a folder or zip with photos/ and sketches/; and a line for each sketch that has no photo.
+
+    Both are empty where there are none.
+    """
+    if (both := beside(open_source(path), "sketches")) is None:
+        return {}, []
+    _, others = both
+    report = match_names(others.names, photos.names)
+    drawn = {photo: (others, sketch) for sketch, photo in report.pairs}
+    problems = [f"{others.label(name)}: no photo of that name" for name in report.unmatched_source]
+    left = set(others.names) - {sketch for _, sketch in drawn.values()} - set(report.unmatched_source)
+    return drawn, problems + [
+        f"{others.label(name)}: left out, another file has the same stem" for name in sorted(left)
+    ]
 
 
 Pair = tuple[str, tuple[ImageSource, str] | None]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from psp.errors import UserError
-from psp.files import check_settings, file_hash, refuse_others, save_json
-from psp.images.sources import ImageSource, is_image_name
+from psp.files import check_settings, file_hash, recorded, refuse_others, save_json
+from psp.images.sources import ImageSource, SingleFile, is_image_name
 
 Settings = dict[str, Any]
 LISTS = ("split", "mapping")  # say which face goes where
@@ -31,8 +31,13 @@ def _place(value: Places) -> Any:
 
 
 def without_results(source: ImageSource, out: Path) -> ImageSource:
-    """The images of a folder without those below `out`, where the results go; UserError where that leaves none."""
+    """The images of a folder without those below `out`, where the results go.
+
+    UserError where that leaves none, or where the results would come among the photos, or in the place of their zip.
+    """
     folder, below = source.path.expanduser().resolve(), out.expanduser().resolve()
+    if (below == folder and not isinstance(source, SingleFile)) or (below in folder.parents and below.is_file()):
+        raise UserError(f"{out}: is where the photos are", "choose another --out")
     if folder not in below.parents:
         return source
     start = f"{below.relative_to(folder).as_posix()}/"
@@ -46,8 +51,11 @@ def since_when(out: Path, record: Path, settings: Settings, results: Iterable[Pa
     """Since when (seconds, as file times) the record says how the results are made; older ones are made again.
 
     out: folder for them, or file. results: what this run would write; beside a record every image below `out` is one.
-    UserError where others are there, without `overwrite`.
+    A record of before `parser` was a setting is taken for one of the same. UserError where others are there, without
+    `overwrite`.
     """
+    if not overwrite and "parser" not in (recorded(record) or settings):
+        settings = {key: value for key, value in settings.items() if key != "parser"}
     if record.is_file():
         images = (path for path in out.rglob("*") if is_image_name(path.name))
         results = itertools.chain(results, itertools.islice(images, 1))

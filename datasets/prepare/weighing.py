@@ -49,7 +49,12 @@ def weigh(
     Returns the counts, a line each, and a line for every photo that could not be measured for want of files.
     UserError: nothing to read, weights that are none, `out` has other settings.
     """
-    patterns = dict(_parsed(text) for text in sets)
+    given: dict[str, float] = {}
+    for pattern, weight in map(_parsed, sets):
+        if pattern in given:
+            raise UserError(f"--set {pattern} is there twice")
+        given[pattern] = weight
+    patterns = dict(given)
     check_weight(dark, where="--dark")
     settings = settings_of({"photos": photos, "labels": labels}, sets=list(sets), dark=dark, below=below)
     check_file(out, settings, overwrite=overwrite)
@@ -60,6 +65,7 @@ def weigh(
         maps = label_maps(labels) if labels else beside or label_maps(photos, alone=False)
         report = match_names(maps.names, faces.names)
         problems += [f"{faces.label(name)}: no label map of that name" for name in report.unmatched_target]
+        problems += [f"{name}: not looked at, another file has the same stem" for name in report.duplicates]
         jobs = [partial(measure_cheeks, faces.subset([name]), maps.subset([label])) for label, name in report.pairs]
         lumas = run_jobs(jobs, workers=workers, description="cheeks")
         for (_, name), luma in zip(report.pairs, lumas, strict=True):
@@ -72,7 +78,7 @@ def weigh(
                 patterns[key] = patterns.get(key, 1.0) * dark
                 n_dark += 1
     weights, counts = weights_of(faces.names, patterns)
-    lines = [f"{pattern}: {counts[pattern]} photos x {weight:g}" for pattern, weight in map(_parsed, sets)]
+    lines = [f"{pattern}: {counts[pattern]} photos x {weight:g}" for pattern, weight in given.items()]
     if dark != 1:
         lines.append(f"cheeks darker than {below:g}: {n_dark} photos x {dark:g}")
         lines += [f"no cheek to be seen: {hidden} photos"] if hidden else []

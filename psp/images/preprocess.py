@@ -7,7 +7,6 @@ this module does not import torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -121,13 +120,8 @@ def described_pixels(
     return np.asarray(make_square(image, size, way, resample, _GROUND[task.source])), notes
 
 
-def source_pixels(image: Image_, task: Task, **options: Any) -> np.ndarray:
-    """The pixels alone of `described_pixels`, whose keywords and errors these are."""
-    return described_pixels(image, task, **options)[0]
-
-
 def label_ids(image: Image_, label_map: LabelMap, n_labels: int, name: str) -> np.ndarray:
-    """A label image of any mode, in its own size, as ids uint8 [H,W] below `n_labels`; UserError as `source_pixels`."""
+    """A label image of any mode as ids uint8 [H,W] below `n_labels`, in its own size; errors as `described_pixels`."""
     numbers, coloured = label_numbers(image, label_map)
     if coloured or (label_map.by_colour and numbers.ndim == 2):
         colours = numbers if coloured else np.repeat(numbers[..., None].astype(np.uint8), 3, axis=-1)
@@ -139,7 +133,7 @@ def label_ids(image: Image_, label_map: LabelMap, n_labels: int, name: str) -> n
 
 
 def pixels_to_source(pixels: np.ndarray, task: Task) -> Tensor:
-    """What `source_pixels` returns -> a `Batch.source` row: [3,H,W] in [-1,1], [1,H,W] in [0,1] or uint8 ids [H,W]."""
+    """Pixels of `described_pixels` -> a `Batch.source` row: [3,H,W] in [-1,1], [1,H,W] in [0,1] or uint8 ids [H,W]."""
     if task.source == "photo":
         return photo_tensor(pixels)
     if task.source == "labels":
@@ -147,31 +141,9 @@ def pixels_to_source(pixels: np.ndarray, task: Task) -> Tensor:
     return _looked_up(pixels[None], _UNIT)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """One network input. source: a row of `Batch.source`. original: its pixels before it was shrunk for
-    super-resolution, else None. note: what was done beyond a plain resize, "" when nothing."""
-
-    source: Tensor
-    original: np.ndarray | None
-    note: str
-
-
-def prepare(image: Image_, task: Task, *, factor: int | None = None, **options: Any) -> Prepared:
-    """One input image as the networks take it; other keywords and errors as `described_pixels`.
-
-    factor: how many times smaller it becomes first, see `degrade`.
-    """
-    pixels, notes = described_pixels(image, task, **options)
-    note = ", ".join(notes)
-    if factor is None:
-        return Prepared(pixels_to_source(pixels, task), None, note)
-    return Prepared(pixels_to_source(degrade(pixels, factor), task), pixels, note)
-
-
 def prepare_source(image: Image_, task: Task, **options: Any) -> Tensor:
     """One input image -> one row of `Batch.source`; keywords and errors as `described_pixels`."""
-    return prepare(image, task, **options).source
+    return pixels_to_source(described_pixels(image, task, **options)[0], task)
 
 
 def target_pixels(image: Image_, *, size: int = 256, fit: str = "auto") -> np.ndarray:

@@ -39,7 +39,7 @@ def to_image(tensor: Tensor) -> Picture:
 def source_to_image(source: Tensor, task: Task) -> Picture:
     """One network input as people see it: a photo, a grey sketch, or labels in the CelebAMask-HQ colours.
 
-    source: a row of `Batch.source` (photo [3,H,W], sketch [1,H,W], uint8 ids [H,W]) or one-hot labels [C,H,W].
+    source: a row of `Batch.source`: photo [3,H,W], sketch [1,H,W], uint8 ids [H,W]; beyond 18 the colours repeat.
     """
     if task.source == "photo":
         return to_image(source)
@@ -47,10 +47,7 @@ def source_to_image(source: Tensor, task: Task) -> Picture:
     if task.source == "sketch":
         grey = (array.reshape(array.shape[-2:]).clip(0, 1) * 255).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
-    ids = array.argmax(axis=0) if array.ndim == 3 else array
-    if int(ids.max(initial=0)) >= len(COLOURS):  # a task with more classes than the palette: colours repeat
-        ids = ids % len(COLOURS)
-    return Image.fromarray(colourise(ids))
+    return Image.fromarray(colourise(array % len(COLOURS)))
 
 
 def resized(image: Picture, size: int) -> Picture:
@@ -95,7 +92,7 @@ def sheet(
     if cell is None:
         largest = max(max(picture.size) for row in rows for picture in row)
         cell = largest if margin == 0 else min(256, max(96, largest))
-    small = font(max(10, cell // 14))
+    small = ImageFont.load_default(max(10, cell // 14))
     lead = [2 * gap * sum(at <= column for at in breaks) for column in range(columns)]
     text_height = math.ceil(small.getbbox("Agpq")[3]) + 2
     top_margin = margin + (text_height + 2 * gap if title else 0)
@@ -129,14 +126,8 @@ def sheet(
     return canvas
 
 
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """PIL's own font, so that no system font is needed."""
-    return ImageFont.load_default(size)
-
-
 def _fitting(text: str, face: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
     """`text`, shortened in the middle when it is wider than `width` pixels."""
-    text = text.encode("ascii", "replace").decode() if isinstance(face, ImageFont.ImageFont) else text
     text = "".join(c if c.isprintable() else "?" for c in text)
     if face.getlength(text) <= width:
         return text

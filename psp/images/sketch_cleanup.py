@@ -49,14 +49,10 @@ def _white_ground(grey: np.ndarray) -> bool:
     height, width = grey.shape
     if height < 8 or width < 8:
         return True
-    rows, columns = np.linspace(0, height, 5).astype(int), np.linspace(0, width, 5).astype(int)
-    white = 0
-    for i in range(4):
-        for j in range(4):
-            cell = grey[rows[i] : rows[i + 1], columns[j] : columns[j + 1]]
-            bright, brightest = np.percentile(cell, (90, 98))
-            white += int(bright >= WHITE_CELL or brightest >= 252)  # dense hatching still shows some white
-    return white >= CELLS_NEEDED
+    rows, columns = (np.linspace(0, n, 5).astype(int)[1:-1] for n in grey.shape)
+    cells = [cell for band in np.split(grey, rows) for cell in np.split(band, columns, axis=1)]
+    levels = [np.percentile(cell, (90, 98)) for cell in cells]  # dense hatching still shows some white
+    return sum(bool(bright >= WHITE_CELL or brightest >= 252) for bright, brightest in levels) >= CELLS_NEEDED
 
 
 def _flatten_paper(grey: np.ndarray) -> np.ndarray:

@@ -141,21 +141,21 @@ class _Opened(NamedTuple):
 
     file: zipfile.ZipFile
     lock: threading.Lock
-    pid: int
 
 
-@lru_cache(maxsize=8)
-def _opened(path: str, pid: int, modified: int, size: int) -> _Opened:
+@lru_cache(maxsize=64)
+def _opened(pid: int, path: str, modified: int, size: int) -> _Opened:
     """Shared by all that read from the archive in this process: reading the directory of a large one takes a second."""
-    return _Opened(zipfile.ZipFile(path), threading.Lock(), pid)
+    return _Opened(zipfile.ZipFile(path), threading.Lock())
 
 
 class Zip(ImageSource):
     """Images inside a zip file. The archive is opened once per process, on first use; nothing is extracted."""
 
     def __init__(self, path: str | Path):
-        self._handle: _Opened | None = None
-        self._file, self._members = Path(path), dict[str, str]()
+        status = os.stat(path)
+        self._key = (str(path), status.st_mtime_ns, status.st_size)
+        self._members: dict[str, str] = {}
         for info in self._archive().file.infolist():
             name = info.filename.replace("\\", "/")
             if name.startswith("/") or ".." in PurePosixPath(name).parts or re.match(r"[A-Za-z]:", name):
@@ -174,13 +174,10 @@ class Zip(ImageSource):
         return other
 
     def _archive(self) -> _Opened:
-        if self._handle is None or self._handle.pid != os.getpid():  # a handle shared over a fork shares its position
-            try:
-                status = os.stat(self._file)
-                self._handle = _opened(str(self._file), os.getpid(), status.st_mtime_ns, status.st_size)
-            except Exception as error:  # damaged directories raise almost anything
-                raise UserError(f"{self._file}: not a zip file that can be read ({brief(error)})") from None
-        return self._handle
+        try:
+            return _opened(os.getpid(), *self._key)  # a handle shared over a fork would share its position
+        except Exception as error:  # damaged directories raise almost anything
+            raise UserError(f"{self._key[0]}: not a zip file that can be read ({brief(error)})") from None
 
     def read(self, name: str) -> bytes:
         opened, label = self._archive(), self.label(name)
@@ -198,13 +195,6 @@ class Zip(ImageSource):
                 raise
             except Exception as error:  # zipfile and zlib have many
                 raise UserError(f"{label}: damaged in the zip file ({brief(error)})") from None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_handle"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._handle = None
 
 
 def open_source(path: str | Path) -> ImageSource:

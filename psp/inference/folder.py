@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from tqdm import tqdm
 from psp.errors import UserError, one_line
 from psp.files import save_array
 from psp.images.output import output_names, save_image
-from psp.images.preprocess import Prepared, prepare
+from psp.images.preprocess import degrade, described_pixels, pixels_to_source
 from psp.images.sheets import resized, side_by_side, source_to_image
 from psp.images.sources import ImageSource
 from psp.inference.options import InferenceOptions
@@ -45,6 +46,15 @@ class Item:
     def key(self) -> str:
         """What the report calls it."""
         return self.name if self.factor is None else f"downsampling_{self.factor}/{self.name}"
+
+
+class Prepared(NamedTuple):
+    """One network input. source: a row of `Batch.source`. original: its pixels before it was shrunk for
+    super-resolution, else None. note: what was done beyond a plain resize, "" when nothing."""
+
+    source: torch.Tensor
+    original: np.ndarray | None
+    note: str
 
 
 @dataclass
@@ -134,11 +144,14 @@ class FolderRun:
                     stack.enter_context(self._large)
 
             image = self.source.open(item.name, before=before)
-            return prepare(
-                image, self.task, factor=item.factor, size=INPUT_SIZE, fit=options.fit, cleanup=options.cleanup,
+            pixels, notes = described_pixels(
+                image, self.task, size=INPUT_SIZE, fit=options.fit, cleanup=options.cleanup,
                 label_resize=options.label_resize, label_map=options.label_map, bicubic=self.translator.bicubic,
                 name=self.source.label(item.name),
             )  # fmt: skip
+            if item.factor is None:
+                return Prepared(pixels_to_source(pixels, self.task), None, ", ".join(notes))
+            return Prepared(pixels_to_source(degrade(pixels, item.factor), self.task), pixels, ", ".join(notes))
 
     def _read(self, item: Item) -> Prepared:
         start = time.perf_counter()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,24 @@ from scripts.benchmark import folder_for, parser
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
+
+
+def test_a_new_bundled_model_is_evaluated_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    page = importlib.import_module("make_benchmark")
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(page, "evaluate", lambda *given: calls.append(given))
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(b"")
+    row = page.Row("ours", {"checkpoint": str(model)}, {"name": "faces", "evaluate": []}, tmp_path)
+    row.report.mkdir(parents=True)
+    (row.report / "metrics.json").write_text(json.dumps({"checkpoint": str(model)}))
+    os.utime(model, (1, 1))
+    row.evaluate()
+    assert not calls
+    os.utime(row.report / "metrics.json", (0, 0))
+    row.evaluate()
+    assert len(calls) == 1 and calls[0][0] == row.report and calls[0][-1] == "--overwrite"
 
 
 def test_ways_take_turns() -> None:

@@ -20,8 +20,8 @@ from criteria.evaluation.examples import Example, Reader
 from criteria.evaluation.measurements import Measurement, identity_distance, in_fixed_batches, pixel_errors
 from criteria.evaluation.registry import METRICS, Chosen, Setup, choose, parse_metrics
 from criteria.evaluation.run import measure
-from datasets import open_source
 from psp.errors import UserError
+from psp.images.sources import open_source
 
 CPU = torch.device("cpu")
 NAMES = [f"{k}.png" for k in range(5)]

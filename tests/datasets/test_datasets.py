@@ -14,14 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets import open_data_root, open_source
-from datasets.augment import item_rng, mirror, roughen_sketch
+from datasets.augment import mirror, roughen_sketch
 from datasets.loader import EpochSampler, eval_loader, item_seed, train_loader
 from datasets.matching import match_names, pair_key
 from datasets.pairs import PairedImages
+from datasets.roots import open_data_root
 from psp.errors import UserError
 from psp.images.labels import flat_palette
-from psp.images.sources import natural_key
+from psp.images.sources import natural_key, open_source
 from psp.tasks import TASKS
 
 SKETCH, LABEL, PHOTO = TASKS["celebs_sketch_to_face"], TASKS["celebs_seg_to_face"], TASKS["ffhq_encode"]
@@ -369,7 +369,7 @@ def test_cache_gives_the_same_rows(tmp_path: Path) -> None:
     for _ in range(2):
         for i in range(4):
             assert all(torch.equal(a, b) for a, b in zip(plain[i, 9][:2], cached[i, 9][:2], strict=True))
-    assert len(cached.store) == 4 and not len(plain.store)
+    assert len(cached.kept) == 4 and not len(plain.kept)
 
 
 # --- augmentation -------------------------------------------------------------------------------------------------
@@ -381,7 +381,7 @@ def test_roughened_sketch_is_deterministic_and_still_the_sketch() -> None:
     before = clean.copy()
     changed = 0
     for seed in range(60):
-        a, b = (roughen_sketch(clean, item_rng(seed)) for _ in range(2))
+        a, b = (roughen_sketch(clean, np.random.default_rng(seed)) for _ in range(2))
         assert np.array_equal(a, b) and a.shape == clean.shape and a.dtype == np.uint8
         assert a.mean() > 200
         assert np.corrcoef(a.ravel(), clean.ravel())[0, 1] > 0.2

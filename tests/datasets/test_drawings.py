@@ -174,6 +174,16 @@ def test_eyes_behind_glasses_are_in_the_lenses() -> None:
     assert find_eyes(face_map(dark, 1.5), grey) == []
 
 
+def test_an_eye_lies_in_its_lens_where_the_nose_lies_beside_the_glasses() -> None:
+    """A face turned far to one side, and its mirror image."""
+    worn = np.zeros((SIDE, SIDE), np.uint8)
+    worn[40:90, 20:31], worn[45:65, 40:76] = 2, 3
+    grey = np.full((SIDE, SIDE), 190, np.uint8)
+    (eye,) = find_eyes(face_map(worn, 1.5), grey)
+    (other,) = find_eyes(face_map(mirror_labels(worn), 1.5), grey)
+    assert eye.middle[0] == pytest.approx(58) and other.middle[0] == pytest.approx(SIDE - 58)
+
+
 def test_eyes_look_where_the_photo_is_dark() -> None:
     labels, grey = face(), photo(face())
     grey[labels == 4] = 230

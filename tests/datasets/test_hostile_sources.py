@@ -14,9 +14,9 @@ from measured import cost_of, refused_cheaply
 from PIL import Image
 from tiny_models import drawing, photo
 
-from datasets import open_source
 from datasets.prepare.align import FacePoints, cut, ffhq_crop
 from psp.errors import UserError
+from psp.images.sources import open_source
 
 OPEN = "psp.images.sources.open_source(sys.argv[1]).open('bomb.png')"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -18,6 +20,7 @@ from datasets.prepare import labelling
 from datasets.prepare.labelling import parse_quickly
 from datasets.prepare.merging import person_place
 from datasets.roots import open_data_root
+from psp.errors import UserError
 from psp.images.preprocess import photo_tensor, target_pixels
 from psp.images.sources import open_source
 from psp.tasks import get_task
@@ -120,6 +123,25 @@ def test_maps_of_other_photos_or_ways_never_mix(
         assert {int(np.asarray(maps.open(name)).max()) for name in maps.names} == {3}
 
 
+def test_maps_of_another_parser_never_mix(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Out
+) -> None:
+    monkeypatch.setattr(labelling, "parse_quickly", lambda images, mirror: np.zeros((len(images), 128, 128), np.uint8))
+    out, record = tmp_path / "maps", tmp_path / "maps/labels.settings.json"
+    assert run(faces, out) == 0
+    content = json.loads(record.read_text())
+    parser = content["settings"].pop("parser")
+    record.write_text(json.dumps(content))  # of before the parser was recorded
+    os.utime(record, (1, 1))
+    capsys.readouterr()
+    assert run(faces, out) == 0 and "18 were there already" in capsys.readouterr().out
+    content["settings"]["parser"] = parser[::-1]
+    record.write_text(json.dumps(content))
+    assert "holds results of another parser; " in refused(lambda: run(faces, out))
+    assert run(faces, out, "--overwrite") == 0 and "18 made" in capsys.readouterr().out
+    assert json.loads(record.read_text())["settings"]["parser"] == parser
+
+
 def test_maps_that_wait_for_a_zip_never_mix(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run is interrupted before its zip is there; then other photos get label maps of the same name."""
 
@@ -152,6 +174,20 @@ def test_photos_that_have_no_map_are_named(faces: Path, tmp_path: Path, capsys: 
     assert "18 made" in captured.out and "1 left out" in captured.err and "bad.jpg" in captured.err
     shutil.copy(faces / "0.jpg", faces / "0.webp")
     assert "two photos would have the label map 0.png" in refused(lambda: run(faces, tmp_path / "maps"))
+
+
+def test_all_photos_of_a_batch_that_fails_are_named(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Out
+) -> None:
+    def parse(images: torch.Tensor, *, mirror: bool) -> np.ndarray:
+        if len(images) == 16:
+            raise UserError("the face parser is missing")
+        return np.ones((len(images), 128, 128), np.uint8)
+
+    monkeypatch.setattr(labelling, "parse_quickly", parse)
+    assert run(faces, tmp_path / "maps") == 1
+    said = capsys.readouterr()
+    assert "2 made" in said.out and "16 left out" in said.err and "0.jpg: the face parser is missing" in said.err
 
 
 def maps_for(path: Path, stems: list[str], value: int) -> Path:

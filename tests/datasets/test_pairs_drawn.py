@@ -18,11 +18,9 @@ from tiny_models import drawing, fill_folder, photo
 from tiny_models import labels as label_map
 
 from datasets import pairs as pairs_module
-from datasets import styles
-from datasets.augment import item_rng
+from datasets import sketches
 from datasets.loader import collate, eval_loader, train_loader
 from datasets.pairs import PairedImages
-from datasets.pixel_store import PixelStore
 from datasets.prepared import PreparedSide
 from datasets.roots import open_data_root
 from datasets.sketches import STYLES, sketch_from_photo
@@ -98,7 +96,7 @@ def test_styles_that_cannot_be(text: str, wanted: str) -> None:
 
 def test_styles_come_in_their_shares() -> None:
     styles = {"sobel": 1.0, "xdog": 0.5, "drawing": 2.5}
-    rng = item_rng(1)
+    rng = np.random.default_rng(1)
     for pick in (lambda k: pick_style(styles, k, rng), lambda k: pick_style(styles, k, None)):
         counts = Counter(pick(k) for k in range(2000))
         assert all(abs(counts[name] / 2000 - weight / 4) < 0.04 for name, weight in styles.items())
@@ -110,7 +108,7 @@ def test_without_weights_the_styles_are_drawn_as_ever(faces: Path) -> None:
     data = pairs(faces, augment=True, roughen=False, target_size=None)
     seen = set()
     for seed in range(20):
-        rng = item_rng(seed)
+        rng = np.random.default_rng(seed)
         style = tuple(STYLES)[rng.integers(3)]
         enlarged = Image.fromarray(target_pixels(Image.open(faces / "photos/2.png"), size=64))
         expected = np.asarray(sketch_from_photo(enlarged, style))
@@ -231,6 +229,18 @@ def test_unpaired_drawings_are_of_the_sources_photo(faces: Path, drawings: Calls
         assert any(np.array_equal(call["grey"], grey) for call in drawings)
 
 
+def test_unpaired_photos_without_a_label_map_stay_out(faces: Path, drawings: Calls) -> None:
+    (faces / "labels/4.png").unlink()
+    (faces / "photos/2.png").write_bytes(b"broken")
+    data = UnpairedImages(
+        SKETCH, None, faces / "photos", size=64, augment=True, labels=faces / "labels", styles=("drawing",)
+    )
+    assert len(data.verify()) == 1 and [name for _, name in data.pairs] == ["0.png", "1.png", "3.png", "5.png"]
+    assert {row[2] for row in (data[k, k] for k in range(4))} <= {"0.png", "1.png", "3.png", "5.png"}
+    said = "; ".join(data.report.lines())
+    assert "without a label map left out: 4.png" in said and "1 unreadable" in said and "are drawn from" in said
+
+
 # ---- unfinished sketches -------------------------------------------------------------------------------
 
 
@@ -241,7 +251,7 @@ def test_a_share_of_the_sketches_is_only_begun(faces: Path, drawings: Calls, mon
         begun.append(len(sketch))
         return np.full_like(sketch, 255)
 
-    for module in (pairs_module, styles):
+    for module in (pairs_module, sketches):
         monkeypatch.setattr(module, "begin_sketch", begin)
     options: dict[str, Any] = {"augment": True, "roughen": False, "unfinished": 0.3}
     data = pairs(faces, styles=("sobel",), **options)
@@ -281,7 +291,7 @@ def test_what_is_in_memory_is_not_decoded_again(faces: Path, drawings: Calls, mo
     fill_folder(faces / "labels", ["big.png"], lambda k: label_map(9, 16))
     options: dict[str, Any] = {"augment": True, "with_labels": True, "styles": {"xdog": 1.0, "drawing": 1.0}}
     plain, kept = pairs(faces, **options), pairs(faces, **options, cache_mb=1)
-    assert kept.fill() == 0 and len(kept.store) == 7  # less than a megabyte is left
+    assert kept.fill() == 0 and len(kept.kept) == 7  # less than a megabyte is left
     expected = list(islice(train_loader(plain, 3, seed=1), 5))
 
     def unreadable(*args: Any, **kwargs: Any) -> None:
@@ -298,28 +308,29 @@ def test_what_is_in_memory_is_not_decoded_again(faces: Path, drawings: Calls, mo
 
 def test_memory_is_filled_up_to_its_limit(faces: Path) -> None:
     data = pairs(faces, cache_mb=0)
-    assert data.fill() == 0 and not len(data.store)
+    assert data.fill() == 0 and not len(data.kept)
     data = PairedImages(PHOTO, None, faces / "photos", size=300, cache_mb=1)  # 270 kB each
-    assert data.fill() == 0 and len(data.store) == 3
-    assert data.fill(2) == 1 and len(data.store) == 6
+    assert data.fill() == 0 and len(data.kept) == 3
+    assert data.fill(2) == 1 and len(data.kept) == 6
     (faces / "photos/0.png").write_bytes(b"broken")
     broken = pairs(faces, cache_mb=1)
     broken.fill()
-    assert len(broken.store) == 5 and "0.png" in refused(lambda: broken[0])
+    assert len(broken.kept) == 5 and "0.png" in refused(lambda: broken[0])
 
 
-def test_a_store_keeps_copies_that_cannot_be_written_to() -> None:
-    store = PixelStore(1)
-    first, second = np.arange(12, dtype=np.uint8).reshape(3, 4), np.full((2, 2, 3), 9, np.uint8)
-    assert store.put("a", [first, second]) and not store.put("a", [second])
-    assert store.put("b", [second]) and len(store) == 2 and "b" in store and "c" not in store
-    original = first.copy()
-    first[:] = 0
-    kept = store.get("a")
-    assert kept is not None and np.array_equal(kept[0], original) and np.array_equal(kept[1], second)
-    assert not kept[0].flags.writeable and store.get("c") is None
-    assert not store.put("large", [np.zeros(1 << 20, np.uint8)]) and store.get("large") is None
-    assert store.put("rest", [np.zeros(store.left, np.uint8)]) and store.left == 0
+def test_what_is_kept_are_copies_that_cannot_be_written_to(faces: Path) -> None:
+    data = pairs(faces, with_labels=True)
+    size = 3 * 32**2 + 16**2  # of a photo and its label map; the sketch is drawn from the same photo
+    data.room = 2 * size - 1
+    first, _, kept = data.pixels(0), data.pixels(1), data.pixels(0)
+    assert list(data.kept) == data.pairs[:1] and data.room == size - 1  # no room for the second
+    assert kept.source is kept.target
+    for one, other in zip(first, kept, strict=True):
+        assert one is not None and other is not None and np.array_equal(one, other)
+        assert not np.shares_memory(one, other) and not other.flags.writeable
+    data.room += 1
+    data.pixels(1)
+    assert len(data.kept) == 2 and data.room == 0
 
 
 # ---- photos among which some have a sketch ----------------------------------------------------------

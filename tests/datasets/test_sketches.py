@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.augment import begin_sketch, item_rng
+from datasets.augment import begin_sketch
 from datasets.sketches import LEAST_INK, STYLE_NAMES, STYLES, levelled, sketch_from_photo, sobel
 from psp.errors import UserError
 from psp.images.sketch_cleanup import clean_sketch
@@ -95,14 +95,14 @@ def test_unfinished_keeps_a_part_as_it_is(portrait: Image.Image) -> None:
     sketch = np.asarray(sketch_from_photo(portrait, "sobel"))
     shares, kept = [], np.zeros(sketch.shape, bool)
     for seed in range(40):
-        part = begin_sketch(sketch, item_rng(seed))
+        part = begin_sketch(sketch, np.random.default_rng(seed))
         assert part.shape == sketch.shape and part.dtype == np.uint8 and (part >= sketch).all()
-        assert np.array_equal(part, begin_sketch(sketch, item_rng(seed)))
+        assert np.array_equal(part, begin_sketch(sketch, np.random.default_rng(seed)))
         shares.append((255.0 - part).sum() / (255.0 - sketch).sum())
         kept |= (part == sketch) & (sketch < 200)
     assert 0.02 < min(shares) < 0.3 and 0.7 < max(shares) < 0.99 and 0.3 < np.mean(shares) < 0.7
     assert kept[sketch < 200].mean() > 0.95  # any part of the picture may be there
-    assert begin_sketch(sketch[:30, :50], item_rng(0)).shape == (30, 50)
+    assert begin_sketch(sketch[:30, :50], np.random.default_rng(0)).shape == (30, 50)
 
 
 def test_unknown_style_lists_the_styles() -> None:

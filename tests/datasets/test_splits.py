@@ -18,8 +18,8 @@ from tiny_models import drawing, fill_folder, labels, photo
 
 from datasets.augment import cut_at_random
 from datasets.pairs import PairedImages, Pixels
+from datasets.prepare.folders import read_name_split
 from datasets.prepare.merging import person_place
-from datasets.prepare.splits import read_name_split
 from datasets.roots import open_data_root, two_kinds
 from psp.tasks import get_task
 from scripts.prepare_data import main
@@ -180,6 +180,19 @@ def test_the_sketches_that_some_photos_have_come_along(tmp_path: Path) -> None:
     assert len(pairs) == len(root.train_target)
     assert {name for name, _ in pairs.pairs} == {"", *root.train_source.names}
     assert "no sketches lie beside" in refused(lambda: main(["merge", "--photos", str(a), "--sketches", *command[4:]]))
+
+
+def test_sketches_that_no_photo_has_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    b = tmp_path / "b"
+    fill_folder(b / "photos", [f"{k}.png" for k in range(9)], lambda k: photo(k, 64))
+    fill_folder(b / "sketches", ["0.png", "0_sketch.png", "other.png"], lambda k: drawing(k, 64))
+    command = ["merge", "--photos", str(b), "--out", str(tmp_path / "all.zip"), "--held_out=0.2", "--sketches"]
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert "2 left out" in said and "sketches/other.png: no photo of that name" in said
+    assert "sketches/0_sketch.png: left out, another file has the same stem" in said
+    fill_folder(b / "labels", [f"{k}.png" for k in range(1, 9)], lambda k: labels(k, 64))  # the sketch's photo has none
+    assert "no sketches lie beside" in refused(lambda: main([*command, "--labels"]))
 
 
 def test_merging_that_cannot_work_says_so(tmp_path: Path) -> None:

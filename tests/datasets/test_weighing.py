@@ -27,6 +27,8 @@ def test_weights_of_all_patterns_that_match_multiply() -> None:
     weights, counts = weights_of(names, patterns)
     assert weights.tolist() == [2.0, 0.0, 4.0, 3.0]
     assert counts == {"a_*": 2, "*_1.png": 2, "c[[]1].png": 1, "a_2.png": 1, "none*": 0}
+    several, _ = weights_of(["a.png", "b.png", "a.png"], {"a.png": 3.0})  # as sources and photos without pairs have
+    assert several.tolist() == [3.0, 1.0, 3.0]
     assert epoch_length(weights) == 9 and epoch_length(np.array([0.1])) == 1
 
 
@@ -130,6 +132,17 @@ def test_label_maps_are_found_beside_sketches(tmp_path: Path, capsys: Out) -> No
     assert main(arguments) == 0 and "darker than 100: 3 photos" in capsys.readouterr().out
 
 
+def test_photos_that_are_not_looked_at_are_named(tmp_path: Path, capsys: Out) -> None:
+    faces = faces_zip(tmp_path / "faces.zip", prefix="")
+    with zipfile.ZipFile(faces, "a") as archive:
+        archive.writestr("photos/a_1_photo.png", encoded(face(20)[0]))
+    arguments = ["weights", "--photos", str(faces), "--out", str(tmp_path / "w.json"), "--workers", "1", "--dark", "2"]
+    assert main(arguments) == 1
+    said = capsys.readouterr()
+    assert "a_1_photo.png: not looked at, another file has the same stem" in said.err
+    assert "darker than 100: 3 photos" in said.out and "5 photos, an epoch holds 8" in said.out
+
+
 def test_weights_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     path = faces_zip(tmp_path / "faces.zip")
     arguments = ["weights", "--photos", str(path), "--out", str(tmp_path / "w.json")]
@@ -138,6 +151,7 @@ def test_weights_that_make_no_sense_are_refused(tmp_path: Path) -> None:
         (["--set", "a*=x"], "expected PATTERN=WEIGHT"),
         (["--set", "a*=nan"], "--set a* has the weight nan"),
         (["--dark", "-1"], "--dark has the weight -1"),
+        (["--set", "a*=2", "b*=1", "--set", "a*=2"], "--set a* is there twice"),
     ):
         assert wanted in refused(lambda more=more: main([*arguments, *more]))  # type: ignore[misc]
     assert not (tmp_path / "w.json").exists()

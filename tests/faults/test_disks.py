@@ -62,14 +62,13 @@ def at_offsets(folder: Path, offsets: int, patch: pytest.MonkeyPatch) -> None:
     content = torch.load(path, weights_only=True)
     size = path.stat().st_size
     before = contents(path.parent)
-    opened = os.fdopen
     for i in range(offsets):
         after = (size - 1) * i // max(1, offsets - 1)
 
-        def open_broken(handle: int, mode: str, after: int = after) -> Any:
-            return Failing(opened(handle, mode), after, OSError(5, "Input/output error"))
+        def open_broken(path: Path, mode: str, after: int = after) -> Any:
+            return Failing(open(path, mode), after, OSError(5, "Input/output error"))
 
-        patch.setattr(atomic.os, "fdopen", open_broken)
+        patch.setattr(atomic, "open", open_broken, raising=False)
         with pytest.raises(UserError, match="cannot write .*last.pt: Input/output error") as caught:
             save_torch(content, path, keep=path.with_name("last.previous.pt"))
         patch.undo()
@@ -90,8 +89,12 @@ def test_io_errors_at_20_offsets(trained: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_second_signal_in_the_middle_of_a_save(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not mistaken for trouble with the disk, although torch's writer makes a RuntimeError of it."""
     path = trained / "checkpoints" / "last.pt"
-    before, opened = contents(path.parent), os.fdopen
-    monkeypatch.setattr(atomic.os, "fdopen", lambda *args: Failing(opened(*args), 10_000, KeyboardInterrupt()))
+    before = contents(path.parent)
+
+    def open_interrupted(path: Path, mode: str) -> Any:
+        return Failing(open(path, mode), 10_000, KeyboardInterrupt())
+
+    monkeypatch.setattr(atomic, "open", open_interrupted, raising=False)
     with pytest.raises(KeyboardInterrupt):
         save_torch({"training": state(trained)}, path)
     monkeypatch.undo()

@@ -18,7 +18,7 @@ from tiny_models import drawing, photo
 from psp.errors import UserError, shown
 from psp.images.decode import open_image
 from psp.images.labels import get_label_map
-from psp.images.preprocess import described_pixels, source_pixels
+from psp.images.preprocess import described_pixels
 from psp.images.sources import Zip
 from psp.tasks import get_task
 from psp.training.flags import parse
@@ -83,7 +83,7 @@ def test_label_door(entries: dict[str, object], values: list[int], tmp_path: Pat
     image = Image.fromarray(np.resize(np.array(values, np.int32), (6, 6)))
     for spec in (str(path), "celebamask", "zllrunning", "color"):
         try:
-            ids = source_pixels(image, LABEL, size=16, label_map=get_label_map(spec), name="x.png")  # type: ignore[arg-type]
+            ids = described_pixels(image, LABEL, size=16, label_map=get_label_map(spec), name="x.png")[0]  # type: ignore[arg-type]
         except UserError as error:
             one_line(error)
         else:

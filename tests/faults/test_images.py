@@ -15,8 +15,8 @@ from hostile_images import bad_images, bad_places, bad_zips, encoded, good_image
 from PIL import Image
 from tiny_models import drawing, save_tiny
 
-from datasets import open_source
 from psp.errors import UserError
+from psp.images.sources import open_source
 
 GIB = 1 << 30
 

@@ -13,7 +13,7 @@ from tiny_images import label_file, round_trip
 
 from psp.errors import UserError
 from psp.images.labels import COLOURS, LABELS, colourise, get_label_map, mirror_labels
-from psp.images.preprocess import prepare_source, source_pixels, to_network
+from psp.images.preprocess import described_pixels, prepare_source, to_network
 from psp.tasks import TASKS
 
 LABEL, PHOTO = TASKS["celebs_seg_to_face"], TASKS["ffhq_encode"]
@@ -85,18 +85,18 @@ def test_unknown_colours_are_named() -> None:
 def test_label_maps_of_other_programs(tmp_path: Path) -> None:
     hair, hat = 17, 18  # in face-parsing.PyTorch
     image = Image.fromarray(np.array([[hair, hat], [2, 0]], np.uint8))
-    got = source_pixels(image, LABEL, size=2, label_map="zllrunning")
+    got = described_pixels(image, LABEL, size=2, label_map="zllrunning")[0]
     assert [LABELS[i] for i in got.flatten()] == ["hair", "hat", "l_brow", "background"]
     assert sorted(get_label_map("zllrunning").ids.values()) == list(range(19))  # type: ignore[union-attr]
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"0": 0, "255": "skin"}))
     image = Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8))
-    assert source_pixels(image, LABEL, size=2, label_map=str(path)).flatten().tolist() == [0, 1, 1, 0]
+    assert described_pixels(image, LABEL, size=2, label_map=str(path))[0].flatten().tolist() == [0, 1, 1, 0]
     with pytest.raises(UserError, match="7.*out of range"):
-        source_pixels(Image.fromarray(np.full((2, 2), 7, np.uint8)), LABEL, size=2, label_map=str(path))
+        described_pixels(Image.fromarray(np.full((2, 2), 7, np.uint8)), LABEL, size=2, label_map=str(path))[0]
     path.write_text(json.dumps({"#ffffff": "hair", "#000000": 0}))
     white = Image.new("RGB", (4, 4), "white")
-    assert source_pixels(white.convert("P"), LABEL, size=4, label_map=str(path)).max() == 13
+    assert described_pixels(white.convert("P"), LABEL, size=4, label_map=str(path))[0].max() == 13
 
 
 @pytest.mark.parametrize("text", ["{", "3", "{}", '{"a": 1}', '{"1": 19}', '{"1": "beard"}', '{"1": true}'])

@@ -24,7 +24,6 @@ from psp.images.preprocess import (  # fmt: skip
     parse_factors,
     prepare_source,
     prepare_target,
-    source_pixels,
 )
 from psp.tasks import TASKS
 
@@ -177,21 +176,22 @@ def test_fit_modes() -> None:
     with pytest.raises(UserError, match="--fit"):
         choose_fit((1, 1), "photo", "fill")
     tall = Image.new("L", (100, 200), 0)
-    box = source_pixels(tall, SKETCH, cleanup=False)
+    box = described_pixels(tall, SKETCH, cleanup=False)[0]
     assert box[:, 0].min() == 255 and box[:, 128].max() == 0 and (box[0] == 0).sum() == 128
-    assert source_pixels(tall, SKETCH, fit="crop", cleanup=False).max() == 0
+    assert described_pixels(tall, SKETCH, fit="crop", cleanup=False)[0].max() == 0
     photo = Image.fromarray(np.repeat(np.array([[0], [255], [255], [0]], np.uint8), 2, 1)).resize(
         (100, 200), Image.Resampling.NEAREST
     )
-    assert source_pixels(photo.convert("RGB"), PHOTO).min() == 255
+    assert described_pixels(photo.convert("RGB"), PHOTO)[0].min() == 255
     labels = Image.fromarray(np.full((50, 200), 13, np.uint8))
-    assert source_pixels(labels, LABEL, fit="letterbox")[0, 0] == 0 and source_pixels(labels, LABEL).min() == 13
+    assert described_pixels(labels, LABEL, fit="letterbox")[0][0, 0] == 0
+    assert described_pixels(labels, LABEL)[0].min() == 13
     assert described_pixels(tall.convert("RGB"), PHOTO)[1] == ["cropped to the middle square"]
 
 
 def test_extreme_shapes_stay_small() -> None:
     for size in ((1, 30_000), (30_000, 1)):
-        assert source_pixels(Image.new("L", size, 255), SKETCH).shape == (256, 256)
+        assert described_pixels(Image.new("L", size, 255), SKETCH)[0].shape == (256, 256)
 
 
 def test_all_pil_modes_are_understood() -> None:

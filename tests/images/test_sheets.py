@@ -40,8 +40,7 @@ def test_inputs_are_shown_as_people_see_them() -> None:
     task = get_task("celebs_seg_to_face")
     picture = source_to_image(ids, task)
     assert [picture.getpixel((i, 0)) for i in range(19)] == list(COLOURS)
-    hot = torch.nn.functional.one_hot(ids.long(), 19).permute(2, 0, 1).float()
-    assert picture.tobytes() == source_to_image(hot, task).tobytes()
+    assert picture.tobytes() == source_to_image(ids + 19, task).tobytes()  # of a task with more classes
 
     photo = source_to_image(torch.zeros(3, 4, 4), get_task("ffhq_encode"))
     assert photo.getpixel((0, 0)) == (127, 127, 127)

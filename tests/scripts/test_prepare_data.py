@@ -220,11 +220,34 @@ def test_one_file_of_other_settings_is_not_replaced(tmp_path: Path, root: Path) 
     assert main([*args, "--set", "0*=3", "--overwrite"]) == 0 and b"3" in out.read_bytes()
 
 
+@pytest.mark.parametrize("command", ["sketches", "labels", "align"])
+def test_photos_are_not_replaced_by_what_is_made_of_them(tmp_path: Path, root: Path, command: str) -> None:
+    photos = photos_folder(tmp_path, root)
+    for kind in ("photos", "labels"):
+        shutil.copytree(photos, tmp_path / "both" / kind)
+    archive = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path / "both"))
+    before = (photos / "0.png").read_bytes()
+    for place in (photos, archive):
+        out = photos / ".." / place.name
+        with pytest.raises(UserError, match="is where the photos are; choose another --out"):
+            main([command, "--photos", str(place), "--out", str(out), "--workers", "1", "--overwrite"])
+    assert (photos / "0.png").read_bytes() == before and not list(photos.glob("*.json")) and zipfile.is_zipfile(archive)
+    if command == "sketches":  # of one photo, beside it
+        args = ["--photos", str(photos / "sub/1.png"), "--out", str(photos / "sub"), "--suffix", "_edges"]
+        with pytest.raises(UserError, match="not recorded"):
+            main([command, *args[:4]])
+        assert main([command, *args]) == 0 and (photos / "sub/1_edges.png").is_file()
+
+
 def test_drawings_are_the_same_in_any_number_of_processes(tmp_path: Path, root: Path) -> None:
     photos = photos_folder(tmp_path, root)
     args = ["sketches", "--photos", str(photos), "--style", "drawing", "--size", "64"]
     for workers in ("1", "2"):
         assert main([*args, "--out", str(tmp_path / workers), "--workers", workers]) == 0
+    record = tmp_path / "1" / "sketches.settings.json"
+    record.write_text(record.read_text().replace('"parser": "', '"parser": "0'))
+    with pytest.raises(UserError, match="results of another parser"):
+        main([*args, "--out", str(tmp_path / "1")])
     pictures = [np.asarray(Image.open(tmp_path / "1" / name)) for name in ("0.png", "sub/1.png", "sub/2.png")]
     for picture, name in zip(pictures, ("0.png", "sub/1.png", "sub/2.png")):
         assert picture.shape == (64, 64) and picture.min() < 200 and np.median(picture) > 240
@@ -293,25 +316,18 @@ def test_align_pairs_and_names_what_has_no_face(tmp_path: Path, root: Path, caps
     assert main(args) == 1 and "1 made, 1 were there already" in capsys.readouterr().out
 
 
-def test_align_labels_keep_ids(tmp_path: Path, root: Path) -> None:
-    photos = photos_folder(tmp_path, root)
+def test_align_labels_keep_ids(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos, labels = photos_folder(tmp_path, root), tmp_path / "labels"
     ids = np.zeros((256, 256), np.uint8)
     ids[60:200, 60:200] = 17
-    for name in ("0", "1", "2"):
-        (tmp_path / "labels").mkdir(exist_ok=True)
-        Image.fromarray(ids).save(tmp_path / f"labels/{name}.png")
-    args = [
-        "align",
-        "--photos",
-        str(photos),
-        "--labels",
-        str(tmp_path / "labels"),
-        "--out",
-        str(tmp_path / "out"),
-        "--workers",
-        "1",
-    ]
-    assert main(args) == 0
+    labels.mkdir()
+    for name in ("0", "1"):
+        Image.fromarray(ids).save(labels / f"{name}.png")
+    Image.fromarray(ids.astype(np.int32) - 1).save(labels / "2.tif")
+    args = ["align", "--photos", str(photos), "--labels", str(labels), "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert main(args) == 1
+    said = capsys.readouterr()
+    assert "2 made" in said.out and "2.tif: label id -1 out of range" in said.err
     image = Image.open(tmp_path / "out/labels/0.png")
     assert image.mode == "P" and set(np.unique(np.asarray(image))) == {0, 17}
 
@@ -327,6 +343,14 @@ def test_help_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "--detector" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "allowed"), [("--size=9000", "0 to 8192"), ("--style=ink", "sobel, pencil, xdog, drawing, mix")]
+)
+def test_what_sketches_takes(tmp_path: Path, given: str, allowed: str) -> None:
+    with pytest.raises(UserError, match=f"{given.split('=')[0]} takes {allowed}$"):
+        main(["sketches", "--photos", str(tmp_path), "--out", str(tmp_path / "o"), given])
 
 
 def test_mistakes_are_one_line_and_status_2(tmp_path: Path) -> None:

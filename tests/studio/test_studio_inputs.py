@@ -15,7 +15,7 @@ from tiny_studio import good, picture, refused
 
 from datasets.sketches import sketch_from_photo
 from psp.images.decode import open_image
-from psp.images.preprocess import source_pixels
+from psp.images.preprocess import described_pixels
 from psp.studio.inputs import LABELS_TASK, SKETCH_TASK, Tools, to_sketch
 from psp.studio.uploads import read_image
 
@@ -29,7 +29,7 @@ def test_a_drawing_arrives_as_the_network_would_see_it(client: Any, root: Path) 
     path = root / "examples" / "drawn" / "photographed_paper.jpg"
     answer = good(client.post("/api/sketch", **tiny.form(image=path.read_bytes())))
     assert answer["read_as"] == "drawing" and "paper made white" in answer["notes"]
-    np.testing.assert_array_equal(picture(answer), source_pixels(open_image(path), SKETCH_TASK))
+    np.testing.assert_array_equal(picture(answer), described_pixels(open_image(path), SKETCH_TASK)[0])
     again = good(client.post("/api/sketch", **tiny.form(image=picture_bytes(answer))))
     np.testing.assert_array_equal(picture(again), picture(answer))  # what was cleaned stays as it is
 

@@ -17,7 +17,7 @@ from measured import refused_cheaply
 from PIL import Image
 from tiny_checkpoints import Content, outputs, published, refused, written
 
-from psp.images.preprocess import source_pixels
+from psp.images.preprocess import described_pixels
 from psp.models.image_to_image import PictureModel
 from psp.tasks import get_task
 from psp.weights.load import load_any_model, load_model, read_training_state
@@ -193,9 +193,9 @@ def test_public_inputs_are_resized_as_there(tmp_path: Path) -> None:
     assert isinstance(model, PictureModel) and model.public and model.output_size == 256
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8))
     for task, image in (("ffhq_encode", photo), ("celebs_sketch_to_face", photo.convert("L"))):
-        pixels = source_pixels(image, get_task(task), bicubic=True, cleanup=False)
+        pixels = described_pixels(image, get_task(task), bicubic=True, cleanup=False)[0]
         assert np.array_equal(pixels, np.asarray(image.resize((256, 256), Image.Resampling.BICUBIC)))
-        assert not np.array_equal(pixels, source_pixels(image, get_task(task), cleanup=False))
+        assert not np.array_equal(pixels, described_pixels(image, get_task(task), cleanup=False)[0])
 
 
 def test_public_files_are_tested_with_dropout_on_request(tmp_path: Path) -> None:
