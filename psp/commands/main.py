@@ -20,9 +20,10 @@ def infer(argv: Sequence[str] | None = None, *, prog: str | None = None, mixing:
     return translate_folder(options).status
 
 
+mix = functools.partial(infer, mixing=True)
 COMMANDS: dict[str, tuple[Callable[..., int], str]] = {
     "infer": (infer, "a face for every sketch, label map or photo"),
-    "mix": (functools.partial(infer, mixing=True), "several faces for each, in other styles"),
+    "mix": (mix, "several faces for each, in other styles"),
     "convert": (convert.main, "weights from one layout into another"),
     "export": (export.main, "models as ONNX files"),
     "studio": (studio.main, "draw in the browser, and see faces as you draw"),
