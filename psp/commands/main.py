@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 
@@ -19,9 +20,7 @@ def infer(argv: Sequence[str] | None = None, *, prog: str | None = None, mixing:
     return translate_folder(options).status
 
 
-def mix(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
-    return infer(argv, prog=prog, mixing=True)
-
+mix = functools.partial(infer, mixing=True)
 
 COMMANDS: dict[str, tuple[Callable[..., int], str]] = {
     "infer": (infer, "a face for every sketch, label map or photo"),
