@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,9 +14,8 @@ from criteria.weights import hub_weights, load_strictly, read_tensors, require_w
 from psp.compat import prepare_torchvision
 from psp.errors import UserError
 from psp.networks.irse import Backbone
+from psp.tasks import IdNet
 from psp.weights.places import find_weights
-
-IdNet = Literal["dlib", "ir_se50", "facenet"]
 
 _FACENET_URL = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,8 @@ from criteria.crop import resize
 from criteria.weights import how_to_get, hub_weights, load_strictly, local_weights, read_tensors
 from psp.compat import prepare_torchvision
 from psp.errors import UserError
+from psp.tasks import LpipsNet
 
-Trunk = Literal["alex", "vgg"]
 MIN_SIZE = 32
 _FILES = {"alex": "alexnet_features.safetensors", "vgg": "vgg16_features.safetensors"}
 _URLS = {
@@ -36,7 +36,7 @@ class LPIPS(nn.Module):
     package. UserError: an unknown trunk, or weights that cannot be had (or, without `download`, are not here yet).
     """
 
-    def __init__(self, net: Trunk = "alex", *, download: bool = True) -> None:
+    def __init__(self, net: LpipsNet = "alex", *, download: bool = True) -> None:
         super().__init__()
         if net not in _FILES:
             raise UserError(f"unknown LPIPS network {net!r}: alex or vgg (--lpips_net)")
@@ -94,7 +94,7 @@ class _NoRandomWeights(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def _package(net: Trunk, path: Path) -> Any:
+def _package(net: LpipsNet, path: Path) -> Any:
     """The `lpips` package's network, which comes with its learned heads, with the trunk's weights from a file."""
     prepare_torchvision()
     try:

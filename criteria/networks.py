@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from criteria.efficientnet_lite import EfficientNetLite0
-from criteria.identity import IdentityLoss, IdNet
-from criteria.lpips import LPIPS, Trunk
+from criteria.identity import IdentityLoss
+from criteria.lpips import LPIPS
 from criteria.objective import PspObjective
 from criteria.parsing import ParsingLoss
+from psp.tasks import IdNet, LpipsNet
 
 
 class FrozenNetworks:
@@ -23,7 +24,7 @@ class FrozenNetworks:
     def __init__(self, device: torch.device):
         self.device = device
 
-    def perceptual(self, net: Trunk) -> LPIPS:
+    def perceptual(self, net: LpipsNet) -> LPIPS:
         return LPIPS(net).to(self.device)
 
     def identity(self, net: IdNet) -> Callable[[Tensor, Tensor], Tensor]:
@@ -36,5 +37,5 @@ class FrozenNetworks:
     def projected_features(self) -> EfficientNetLite0:
         return EfficientNetLite0().to(self.device)
 
-    def objective(self, lambdas: Mapping[str, float], *, lpips_net: Trunk, id_net: IdNet) -> PspObjective:
+    def objective(self, lambdas: Mapping[str, float], *, lpips_net: LpipsNet, id_net: IdNet) -> PspObjective:
         return PspObjective(lambdas, device=self.device, lpips_net=lpips_net, id_net=id_net)

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from criteria.crop import inner_face
-from criteria.identity import IdentityLoss, IdNet
-from criteria.lpips import LPIPS, Trunk
+from criteria.identity import IdentityLoss
+from criteria.lpips import LPIPS
 from criteria.moco import MocoLoss
 from criteria.parsing import ParsingLoss
 from psp.batch import Losses
 from psp.errors import UserError
-from psp.tasks import LAMBDAS
+from psp.tasks import LAMBDAS, IdNet, LpipsNet
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class PspObjective(nn.Module):
         lambdas: Mapping[str, float],
         *,
         device: torch.device | str = "cpu",
-        lpips_net: Trunk = "alex",
+        lpips_net: LpipsNet = "alex",
         id_net: IdNet = "dlib",
     ) -> None:
         super().__init__()

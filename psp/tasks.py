@@ -21,6 +21,8 @@ LAMBDAS = (  # loss weights: pSp's, and that of the face parser
     "moco_lambda",
     "parsing_lambda",
 )
+LpipsNet = Literal["alex", "vgg"]
+IdNet = Literal["dlib", "ir_se50", "facenet"]
 IMAGE_GANS = ("pix2pix", "cyclegan", "cgan")  # the methods that turn a picture straight into a picture
 DIRECTIONS = ("sketch_to_photo", "photo_to_sketch")  # of CycleGAN, which learns both
 

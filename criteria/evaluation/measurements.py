@@ -20,10 +20,11 @@ from criteria import metrics
 from criteria.dlib_resnet import DlibFaceResNet
 from criteria.edges import INK, SIDE, TOLERANCE, edge_agreement
 from criteria.extractors import Extractor
-from criteria.lpips import LPIPS, Trunk
+from criteria.lpips import LPIPS
 from psp.files import file_hash
 from psp.images.decode import to_grey
 from psp.images.labels import LABELS
+from psp.tasks import LpipsNet
 from psp.weights.face_parser import BUNDLED, load_face_parser
 
 Arrays = Mapping[str, np.ndarray]
@@ -86,7 +87,7 @@ def pixel_errors(device: torch.device) -> Measurement:
     return Measurement("pixels", ("result", "target"), measure, {"version": 1})
 
 
-def lpips_distance(net: Trunk, device: torch.device) -> Measurement:
+def lpips_distance(net: LpipsNet, device: torch.device) -> Measurement:
     """LPIPS of result and target."""
     network = LPIPS(net, download=False).to(device)
     settings = {"version": 1, "network": f"LPIPS v0.1 ({net})", "weights": _weights(network)}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from psp.tasks import IdNet, LpipsNet
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from psp.batch import Losses
-
-LpipsNet = Literal["alex", "vgg"]
-IdNet = Literal["dlib", "ir_se50", "facenet"]
 
 
 class Parsing(Protocol):

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from psp.errors import UserError
-from psp.tasks import LAMBDAS, Task
+from psp.tasks import LAMBDAS, IdNet, LpipsNet, Task
 from psp.training.config import Config
 from psp.training.decay import DecayOptions
 from psp.training.method import Built
-from psp.training.networks import IdNet, LpipsNet, Networks
+from psp.training.networks import Networks
 from psp.training.options import POSITIVE, filled, option, place, resumable, weight
 from psp.training.saved_options import saved
 from psp.weights.places import BUNDLED, BUNDLED_GENERATOR

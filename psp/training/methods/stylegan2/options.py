@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from psp.errors import UserError
-from psp.tasks import Task, get_task
+from psp.tasks import IdNet, LpipsNet, Task, get_task
 from psp.training.config import Config
 from psp.training.decay import DecayOptions
 from psp.training.method import DataSpec
 from psp.training.methods.stylegan2.rows import MIN_BATCH
-from psp.training.networks import IdNet, LpipsNet
 from psp.training.options import FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, filled, option, place, weight
 
 ALONE = (  # options of a generator that is trained without encoders
