@@ -91,7 +91,7 @@ def convert(
     generator, in place of one that is there, with the photo encoder of the file. shared: file beside `target` that the
     generator and what belongs to it go into, for several encoders, or are in already; where it holds another one, it is
     replaced with overwrite alone. UserError in one line: not readable, does not fit together, the layout cannot hold
-    it, or a file cannot be written. The source is never the target.
+    it, or a file cannot be written. Nothing is written to the source, under whatever name it is given.
     """
     weights = read_weights(source)
     target = Path(target)
@@ -127,6 +127,8 @@ def convert(
     beside = weights.path.parent / str(weights.config.get("generator") or "")  # that an encoder names
     if target.exists() and any(path.exists() and target.samefile(path) for path in (weights.path, beside)):
         raise UserError(f"{target} is the file that is read", "give another name")
+    if shared is not None and shared.exists() and shared.samefile(weights.path):
+        raise UserError(f"{shared} is the file that is read", "give another name to --share_generator")
     if half:
         content = lowered(content, torch.float16, where=source)
     if layout == "safetensors":
