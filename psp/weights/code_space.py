@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from psp.errors import UserError, brief
-from psp.files import load_array, read_json
+from psp.files import load_array, read_json, save_bytes
 from psp.models.people import PartsAxes
 from psp.models.plausible import FaceCodes
 from psp.models.psp import PSP
@@ -59,7 +59,7 @@ def check_mark(space: CodeSpace, generator: Generator, path: Path) -> None:
     if space.mark is None:
         return
     mark = mark_of(generator)
-    if space.mark.shape != mark.shape or float((space.mark - mark).norm() / mark.norm()) > SAME_MARK:
+    if space.mark.shape != mark.shape or not float((space.mark - mark).norm() / mark.norm()) <= SAME_MARK:  # or NaN
         raise UserError(
             f"{path} belongs to another generator",
             "scripts/find_directions.py and find_parts.py make one for this model",
@@ -69,6 +69,17 @@ def check_mark(space: CodeSpace, generator: Generator, path: Path) -> None:
 def beside(checkpoint: Path) -> Path:
     """Where the file of a model lies unless another is named: `model.safetensors` -> `model_codes.safetensors`."""
     return checkpoint.with_name(f"{checkpoint.stem}_codes.safetensors")
+
+
+def copy_codes(source: Path, target: Path) -> Path | None:
+    """Put a copy of the file of the model `source` beside the model `target`; its path, None where there is none.
+
+    UserError when it cannot be written.
+    """
+    if not beside(source).is_file():
+        return None
+    save_bytes(beside(source).read_bytes(), beside(target))
+    return beside(target)
 
 
 def read_code_space(path: str | Path, *, n_styles: int, style_dim: int) -> CodeSpace:
