@@ -23,7 +23,7 @@ from psp.networks.stylegan2 import Generator, default_channels
 from psp.weights.formats import PSP_FAMILY, Weights, read_weights
 from psp.weights.image_to_image import build_generator, generators_of, is_picture_file
 from psp.weights.load import GeneratorFile, load_generator, load_model
-from psp.weights.save import psp_layout, save_safetensors, save_torch
+from psp.weights.save import extras, psp_layout, save_safetensors, save_torch
 
 PSP_ENCODERS = (
     "GradualStyleEncoder",
@@ -174,9 +174,7 @@ def model_tensors(model: PSP) -> dict[str, Tensor]:
 
 
 def _beside(holder: PSP | GeneratorFile) -> dict[str, Tensor]:
-    photo = holder.photo_encoder.state_dict() if holder.photo_encoder is not None else {}
-    bank = holder.style_bank.tensors() if holder.style_bank is not None else {}
-    return _prefixed("photo_encoder", photo) | _prefixed("style_bank", bank)
+    return {f"{name}.{key}": value for name, part in extras(holder).items() for key, value in part.items()}
 
 
 def limits_of_psp(model: PSP, options: Mapping[str, Any]) -> Notes:
@@ -226,10 +224,8 @@ def _rosinality(file: GeneratorFile, config: Mapping[str, Any]) -> tuple[dict[st
         content["latent_avg"] = rows[0].clone() if bool((rows == rows[0]).all()) else rows.mean(0)
         if not bool((rows == rows[0]).all()):
             notes.append("latent_avg differs from layer to layer; StyleGAN2 files hold one, the mean is written")
-    if file.photo_encoder is not None:
-        content["photo_encoder"] = file.photo_encoder.state_dict()
+    content |= extras(file)
     if file.style_bank is not None:
-        content["style_bank"] = file.style_bank.tensors()
         notes.append(BANK_IS_IGNORED)
     if options := {name: value for name, value in config.items() if name != "kind"}:
         content["opts"] = options
