@@ -116,13 +116,15 @@ def _model_of(weights: Weights, task: str | None) -> PSP:
     encoder_state, config = weights.part("encoder"), weights.config
     if not encoder_state:
         raise UserError(f"{path} holds no encoder: it is no pSp checkpoint", "change --checkpoint_path")
+    name = config.get("generator") or ""
+    if not isinstance(name, str) or Path(name).name != name or name == "..":
+        raise weights.wrong_option("generator", "the name of a file beside it")
     if any(key.startswith("decoder.") for key in weights.tensors):
         file = load_generator(weights)
-    else:
-        name = str(config.get("generator") or "")
-        if Path(name).name != name or not name:
-            raise UserError(f"{path} holds no generator and names none beside it")
+    elif name:
         file = load_generator(path.parent / name)
+    else:
+        raise UserError(f"{path} holds no generator and names none beside it")
     decoder = file.generator
     encoder_type, input_nc = encoder_kind(encoder_state, config, path)
     source_nc = INPUT_NC // 2 if input_nc == INPUT_NC else input_nc  # ReStyle's encoder sees its own result too
@@ -164,14 +166,11 @@ def check_options(weights: Weights, *, size: int, input_nc: int) -> None:
             raise weights.wrong_option(name, f"{fact}, as its tensors say,")
     kinds: dict[str, tuple[type, ...]] = {
         "start_from_latent_avg": (bool,), "learn_in_w": (bool,), "dataset_type": (str,), "latent_mask": (str,),
-        "label_nc": (int,), "generator": (str,), "device": (str, int), "n_iters_per_batch": (int,),
+        "label_nc": (int,), "device": (str, int), "n_iters_per_batch": (int,),
     }  # fmt: skip
     for name, kind in kinds.items():
         if config.get(name) is not None and not isinstance(config[name], kind):
             raise weights.wrong_option(name, f"a {kind[0].__name__}")
-    name = config.get("generator") or ""
-    if Path(name).name != name or name == "..":
-        raise weights.wrong_option("generator", "the name of a file beside it")
     if not 0 <= (config.get("label_nc") or 0) <= 1000:
         raise weights.wrong_option("label_nc", "a number of classes up to 1000")
 
