@@ -21,7 +21,7 @@ from psp.networks.photo_encoder import PhotoEncoder
 from psp.networks.state import load_strictly
 from psp.networks.stylegan2 import Generator, default_channels
 from psp.weights.formats import PSP_FAMILY, Weights, read_weights
-from psp.weights.image_to_image import build_generator, generators_of, is_picture_file
+from psp.weights.image_to_image import build_generator, generators_of
 from psp.weights.load import GeneratorFile, load_generator, load_model
 from psp.weights.save import extras, psp_layout, save_safetensors, save_torch
 
@@ -45,7 +45,7 @@ def kind_of(weights: Weights) -> str:
     if weights.part("decoder"):
         return "generator"
     try:
-        if is_picture_file(weights):
+        if generators_of(weights)[0]:
             return "pictures"
     except UserError:
         return "discriminator"

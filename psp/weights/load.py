@@ -26,7 +26,7 @@ from psp.networks.stylegan2 import Generator, fir_kernel, generator_config, styl
 from psp.networks.stylegan2_discriminator import Discriminator, discriminator_config
 from psp.tasks import DEFAULT_TASK, TASKS, get_task
 from psp.weights.formats import Weights, read_weights
-from psp.weights.image_to_image import is_picture_file, picture_model
+from psp.weights.image_to_image import generators_of, picture_model
 from psp.weights.places import BUNDLED
 from psp.weights.safe_torch import read_torch
 
@@ -248,7 +248,7 @@ def load_any_model(
     weights = read_weights(bundled(task or DEFAULT_TASK) if path is None else path)
     if task is None and str(path) in BUNDLED and weights.path == BUNDLED[str(path)]:
         task = str(path)
-    if is_picture_file(weights):
+    if generators_of(weights)[0]:
         return picture_model(weights, task=task, direction=direction, device=device, noisy=noisy)
     for flag, given in (("--direction", direction), ("--test_dropout", noisy)):
         if given:
