@@ -11,7 +11,7 @@ from torch import Tensor
 from psp.errors import UserError
 from psp.models.image_to_image import PictureModel
 from psp.networks.resnet_generator import ResidualGenerator, residual_config
-from psp.networks.state import load_strictly
+from psp.networks.state import building, load_strictly
 from psp.networks.unet import UNet, unet_config
 from psp.tasks import DIRECTIONS, IMAGE_GANS, Task, get_task
 from psp.weights.formats import Weights
@@ -79,19 +79,16 @@ def build_generator(
     arguments: what the tensors do not tell.
     """
     network: UNet | ResidualGenerator
-    try:
-        with torch.device("meta"):
-            if "head.conv.weight" in tensors:
-                network = ResidualGenerator(**residual_config(tensors), **arguments)
-                size = 256 if len(network.blocks) > 6 else 128
-            else:
-                structure = unet_config(tensors)
-                size = structure["size"]
-                if not 32 <= size <= 1024:
-                    raise ValueError(f"for {size} px")
-                network = UNet(**structure, **arguments)
-    except (KeyError, ValueError, IndexError, RuntimeError, ArithmeticError) as error:
-        raise UserError(f"{where} has an unknown structure ({error})") from error
+    with building(where):
+        if "head.conv.weight" in tensors:
+            network = ResidualGenerator(**residual_config(tensors), **arguments)
+            size = 256 if len(network.blocks) > 6 else 128
+        else:
+            structure = unet_config(tensors)
+            size = structure["size"]
+            if not 32 <= size <= 1024:
+                raise ValueError(f"for {size} px")
+            network = UNet(**structure, **arguments)
     load_strictly(network, tensors, where=where)
     return network, size
 

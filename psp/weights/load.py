@@ -21,7 +21,7 @@ from psp.models.restyle import INPUT_NC
 from psp.models.style_bank import StyleBank
 from psp.networks.encoders import ENCODERS, compact_widths
 from psp.networks.photo_encoder import PhotoEncoder
-from psp.networks.state import load_strictly
+from psp.networks.state import building, load_strictly
 from psp.networks.stylegan2 import Generator, fir_kernel, generator_config, style_count
 from psp.networks.stylegan2_discriminator import Discriminator, discriminator_config
 from psp.tasks import DEFAULT_TASK, TASKS, get_task
@@ -50,16 +50,13 @@ def load_generator(path: str | Path | Weights) -> GeneratorFile:
     if "input.input" not in state:
         raise UserError(f"{file} holds no StyleGAN2 generator")
     photo_encoder: PhotoEncoder | None = None
-    try:
+    with building(f"{file}: its generator"):
         config = generator_config(state)
-        with torch.device("meta"):
-            generator = Generator(**config, conv_clamp=_conv_clamp(weights))
-            discriminator = Discriminator(**discriminator_config(critic)) if critic else None
-            if style:
-                body = discriminator_config(weights.part("photo_encoder.body"))
-                photo_encoder = PhotoEncoder(body["size"], config["style_dim"], channels=body["channels"])
-    except (KeyError, ValueError, IndexError, RuntimeError, ArithmeticError) as error:
-        raise UserError(f"{file}: its generator has an unknown structure ({error})") from error
+        generator = Generator(**config, conv_clamp=_conv_clamp(weights))
+        discriminator = Discriminator(**discriminator_config(critic)) if critic else None
+        if style:
+            body = discriminator_config(weights.part("photo_encoder.body"))
+            photo_encoder = PhotoEncoder(body["size"], config["style_dim"], channels=body["channels"])
     load_strictly(generator, _with_buffers(generator, state, file), where=f"the generator in {file}")
     if discriminator is not None:
         load_strictly(discriminator, critic, where=f"the discriminator in {file}")
@@ -138,13 +135,10 @@ def _model_of(weights: Weights, task: str | None) -> PSP:
         task = "ffhq_encode"
     if task is not None and (given := get_task(task).input_nc) != source_nc:
         raise UserError(f"{path} takes {source_nc}-channel input, {task} has {given} channels", "change --dataset_type")
-    try:
+    with building(f"{path}: its {encoder_type}"):
         widths = compact_widths(encoder_state) if encoder_type == "CompactStyleEncoder" else {}
         check_options(weights, size=decoder.size, input_nc=input_nc)
-        with torch.device("meta"):
-            encoder = build_encoder(encoder_type, decoder.n_styles, input_nc, decoder.style_dim, **widths)
-    except (KeyError, ValueError, IndexError, RuntimeError, ArithmeticError) as error:
-        raise UserError(f"{path}: its {encoder_type} has an unknown structure ({error})") from error
+        encoder = build_encoder(encoder_type, decoder.n_styles, input_nc, decoder.style_dim, **widths)
     load_strictly(encoder, encoder_state, where=f"the {encoder_type} in {path}")
     return PSP(
         encoder,
