@@ -23,7 +23,7 @@ from psp.networks.state import all_finite
 from psp.networks.stylegan2 import LR_MLP, SQRT2, resolutions
 from psp.weights.pickled_tensors import LEGACY_HEAD, RECORD, Record, StoredTensor, read_plain_pickle, read_tensor
 from psp.weights.pickles import Refused, printable
-from psp.weights.safe_torch import pickled
+from psp.weights.safe_torch import opened
 
 MAX_WIDTH = 4096
 MAX_LAYERS = 64
@@ -47,7 +47,7 @@ def read_nvidia_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     and for a discriminator stddev_group (None: the whole batch), or discriminator_left_out with the reason.
     UserError in one line: damaged, hostile, a contradiction, or a network that is no unconditional RGB StyleGAN2.
     """
-    with pickled(path) as (file, size):
+    with opened(path) as (file, size):
         return _read(file, size)
 
 

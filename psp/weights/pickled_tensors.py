@@ -329,7 +329,7 @@ def read_tensor(file: IO[bytes], tensor: StoredTensor) -> Tensor:
     return numbers.set_(raw.untyped_storage(), 0, tensor.shape, tensor.stride)
 
 
-def read_tensors(file: IO[bytes], content: Any, size: int) -> Any:
+def with_tensors(file: IO[bytes], content: Any, size: int) -> Any:
     """The plain content of a file of `size` bytes with the tensors in it read. Refused: more tensors than numbers."""
     left = 2 * size + (1 << 20)
     done: dict[int, tuple[Any, Any]] = {}  # what was read keeps what it was made of, whose id would be given again

@@ -20,7 +20,7 @@ from tiny_checkpoints import refused
 
 from psp.weights import pickled_tensors, pickles
 from psp.weights.nvidia import read_nvidia_pickle
-from psp.weights.pickled_tensors import Storage, StoredTensor, read_plain_pickle, read_tensors, read_torch_pickle
+from psp.weights.pickled_tensors import Storage, StoredTensor, read_plain_pickle, read_torch_pickle, with_tensors
 from psp.weights.pickles import Refused
 
 TWICE = b")" + b"q\x000h\x00h\x00\x86" * 20  # a tuple of twice the one before: 2**20 steps to its hash
@@ -74,7 +74,7 @@ def test_tensors_cost_the_memory_that_they_span() -> None:
     content = [StoredTensor(floats, 0, (2,), (count - 1,)) for _ in range(10)]
     assert content[0].nbytes == 4 * count
     with pytest.raises(Refused, match="many times over"):
-        read_tensors(opened(bytes(4 * count)), content, 4 * count)
+        with_tensors(opened(bytes(4 * count)), content, 4 * count)
 
 
 @pytest.mark.parametrize(
