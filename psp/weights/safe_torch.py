@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+from zipfile import BadZipFile
 
 import safetensors
 import torch
@@ -36,7 +37,7 @@ def opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except Refused as error:
         raise UserError(f"{path} {error}") from error
-    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError, BadZipFile) as error:
         raise UserError(f"{path} is damaged or not a checkpoint ({brief(error)})") from error
 
 

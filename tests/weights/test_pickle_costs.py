@@ -22,6 +22,7 @@ from psp.weights import pickled_tensors, pickles
 from psp.weights.nvidia import read_nvidia_pickle
 from psp.weights.pickled_tensors import Storage, StoredTensor, read_plain_pickle, read_torch_pickle, with_tensors
 from psp.weights.pickles import Refused
+from psp.weights.safe_torch import load_torch
 
 TWICE = b")" + b"q\x000h\x00h\x00\x86" * 20  # a tuple of twice the one before: 2**20 steps to its hash
 DTYPE = b"cnumpy\ndtype\n"
@@ -119,6 +120,13 @@ def test_parts_that_are_none_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     path = tmp_path / "g.pkl"
     path.write_bytes(PROTO + nothing + entry("G", record(module(modules=modules))) + b".")
     assert "something else than modules" in refused(lambda: read_nvidia_pickle(path))
+
+
+def test_zips_of_several_disks_are_refused(tmp_path: Path) -> None:
+    """Python's zipfile raises where it only asks whether a file is a zip."""
+    locator = b"PK\6\7" + bytes(12) + (2).to_bytes(4, "little")
+    (tmp_path / "a.pt").write_bytes(locator + b"PK\5\6" + bytes(18))
+    assert "span multiple disks" in refused(lambda: load_torch(tmp_path / "a.pt"))
 
 
 def test_directories_of_zips_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
