@@ -277,7 +277,7 @@ class PairedImages(Dataset[tuple[Any, ...]]):
             source = begin_sketch(source, rng)
         elif kind == "photo":
             source = _resized(source, self.size)
-        if self.augment and self.task.augment_flip:
+        if self.augment:
             flip_source, flip_target = rng.random() < 0.5, rng.random() < 0.5
             if self.together and not self.task.frontalize:
                 flip_target = flip_source

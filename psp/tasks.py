@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -33,8 +32,7 @@ class Task:
 
     source: kind of input. label_nc: 0 photo, 1 sketch, >1 number of classes (pSp's flag). losses: pSp's lambda names
     and weights, used where the command line says nothing. source_dir, target_dir: sub-folders of `--data_root`, below
-    `train/` and `test/`. fine_from: W+ layer, counted in a 1024 px model of 18 layers, from which style mixing replaces
-    codes; None where mixing is not the custom. resize_factors: random down-sampling of the source (super-resolution).
+    `train/` and `test/`. resize_factors: random down-sampling of the source (super-resolution).
     frontalize: the encoder sees a randomly mirrored face (pSp, 4.2).
     """
 
@@ -45,8 +43,6 @@ class Task:
     losses: Mapping[str, float]
     source_dir: str = "photos"
     target_dir: str = "photos"
-    fine_from: int | None = None
-    augment_flip: bool = True
     resize_factors: str | None = None
     frontalize: bool = False
 
@@ -54,16 +50,6 @@ class Task:
     def input_nc(self) -> int:
         """Channels that the encoder sees: of RGB, of a sketch, one for each class."""
         return self.label_nc or 3
-
-    def mixing_layers(self, n_styles: int) -> list[int]:
-        """The W+ layers that style mixing replaces, for a model with `n_styles` layers; [] where the task does not mix.
-
-        pSp publishes 8..17 of 18. Layer 8 is the second convolution at 64 px; what decides between structure and colour
-        is how close a layer is to the output, so smaller models start proportionally earlier (64 px: 5..9 of 10).
-        """
-        if self.fine_from is None:
-            return []
-        return list(range(math.ceil(self.fine_from * n_styles / 18), n_styles))
 
 
 _SKETCH_LOSSES = {"l2_lambda": 1.0, "lpips_lambda": 0.8, "w_norm_lambda": 0.005}
@@ -76,9 +62,7 @@ _TURN_LOSSES = {
     "id_lambda": 1.0,
     "w_norm_lambda": 0.005,
 }
-_SKETCH = Task(
-    DEFAULT_TASK, "sketch or drawing -> face", "sketch", 1, _SKETCH_LOSSES, source_dir="sketches", fine_from=8
-)
+_SKETCH = Task(DEFAULT_TASK, "sketch or drawing -> face", "sketch", 1, _SKETCH_LOSSES, source_dir="sketches")
 
 TASKS: dict[str, Task] = {
     task.name: task
@@ -91,7 +75,6 @@ TASKS: dict[str, Task] = {
             19,
             _SKETCH_LOSSES,
             source_dir="labels",
-            fine_from=8,
         ),
         replace(_SKETCH, name="cufs_sketch_to_face", description="artist's pencil sketch (CUFS) -> face"),
         Task("ffhq_encode", "photo -> its own W+ code (inversion)", "photo", 0, _PHOTO_LOSSES),

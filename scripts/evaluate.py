@@ -266,7 +266,7 @@ def translate_pairs(
         return source.subset([name for name in source.names if name in wanted])
 
     images: dict[str, ImageSource] = {"result": results("inference_results"), "target": photos, "source": inputs}
-    if with_mixed and task.fine_from is not None:
+    if with_mixed and task.source != "photo":
         try:
             outputs = {"n_outputs_to_generate": flags.n_outputs_to_generate, "truncation": flags.truncation}
             images["mixed"] = results("style_mixing", mixing=True, **outputs)

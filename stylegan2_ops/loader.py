@@ -35,6 +35,7 @@ from torch import Tensor
 
 from stylegan2_ops import build
 from stylegan2_ops.build import BuildError, Capability
+from stylegan2_ops.operators import SIGNATURES
 
 MODES = ("auto", "cuda", "ref")
 PREBUILT = Path(__file__).parent / "_kernels"
@@ -106,11 +107,9 @@ def device_capabilities() -> list[Capability]:
 
 
 def _load(library: Path) -> None:
-    from stylegan2_ops.signatures import OPERATIONS
-
     torch.ops.load_library(str(library))
     has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
-    missing = [name for name in OPERATIONS if not has_kernel(f"stylegan2_ops::{name}", "CUDA")]
+    missing = [name for name in SIGNATURES if not has_kernel(f"stylegan2_ops::{name}", "CUDA")]
     if missing:
         raise BuildError(f"{library} lacks {', '.join(missing)}")
 

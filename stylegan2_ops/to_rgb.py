@@ -6,7 +6,14 @@ import torch
 from torch import Tensor
 
 from stylegan2_ops import loader
-from stylegan2_ops.epilogue import check, check_rank, layer_epilogue_reference, wants_gradient
+from stylegan2_ops.epilogue import (
+    check,
+    check_numbers,
+    check_part,
+    check_rank,
+    layer_epilogue_reference,
+    wants_gradient,
+)
 from stylegan2_ops.upfirdn2d import upfirdn2d_reference
 
 SKIP_PAD = (2, 1, 2, 1)  # around the image below, which is enlarged by two and filtered with 4 by 4 taps
@@ -42,14 +49,13 @@ def epilogue_to_rgb(
     check_rank(x)
     parts = (demodulation, noise, strength, bias, negative_slope, gain, clamp, next_scale)
     check(x, x.shape[2:], *parts)
-    below = (x.shape[0], 3, x.shape[2] // 2, x.shape[3] // 2)
-    if weight.shape != (x.shape[0], 3, x.shape[1]) or rgb_bias.shape != (3,) or kernel.shape != (4, 4):
-        raise ValueError(
-            f"epilogue_to_rgb: for x {tuple(x.shape)} weight must be [B, 3, C], rgb_bias [3] and kernel [4, 4], "
-            f"got {tuple(weight.shape)}, {tuple(rgb_bias.shape)} and {tuple(kernel.shape)}"
-        )
-    if skip is not None and (skip.shape != below or x.shape[2] % 2 or x.shape[3] % 2):
-        raise ValueError(f"epilogue_to_rgb: skip must be half of x {tuple(x.shape)}, got {tuple(skip.shape)}")
+    check_numbers(negative_slope, gain, rgb_clamp)
+    check_part("weight", weight, x, (x.shape[0], 3, x.shape[1]))
+    check_part("rgb_bias", rgb_bias, x, (3,))
+    check_part("kernel", kernel, x, (4, 4))
+    check_part("skip", skip, x, (x.shape[0], 3, x.shape[2] // 2, x.shape[3] // 2))
+    if skip is not None and (x.shape[2] % 2 or x.shape[3] % 2):
+        raise ValueError(f"skip must be half of x {tuple(x.shape)}, got {tuple(skip.shape)}")
     rest = (*parts, keep, weight, rgb_bias, rgb_clamp, skip, kernel)
     if loader.use_kernels(x) and not wants_gradient(x, *parts[:4], next_scale, weight, rgb_bias, skip, kernel):
         y, image = torch.ops.stylegan2_ops.epilogue_to_rgb(x, *rest)

@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     one = target.suffix == ".onnx"
     if not one and (flags.part != "all" or target.suffix):
         raise UserError(f"{target} does not end in .onnx", "a folder without --part takes all parts")
-    paths = [target] if one else [target / f"{part}.onnx" for part in PARTS[1:]]
-    for path in paths:
+    files = {flags.part: target} if one else {part: target / f"{part}.onnx" for part in PARTS[1:]}
+    for path in files.values():
         if path.exists() and not flags.overwrite:
             raise UserError(f"{path} is there already", "--overwrite replaces it")
 
@@ -56,7 +56,6 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     licence = flags.licence or (known.licence if known else "not stated: that of the weights and of their data")
     model = load_any_model(flags.source, task=flags.dataset_type, direction=flags.direction)
     make_folder(target.parent if one else target)
-    files = export(model, target, part=flags.part, dtype=flags.dtype, name=file.name, licence=licence, seed=flags.seed)
-    for path, error in files:
+    for path, error in export(model, files, dtype=flags.dtype, name=file.name, licence=licence, seed=flags.seed):
         print(f"wrote   {path} ({size(path.stat().st_size)}), differs by {error}")
     return 0

@@ -122,7 +122,7 @@ def write_models(page: Path, dtype: str) -> None:
         files = dict(shared.get(digest := digest_of(model.model), {}))
         for part in [part for part in PARTS if part not in files]:
             path = page / "models" / f"{key}-{part}.onnx"
-            for _, error in export(model.model, path, part=part, dtype=dtype, name=file.name, licence=licence):
+            for _, error in export(model.model, {part: path}, dtype=dtype, name=file.name, licence=licence):
                 print(f"export  {path.name}, differs by {error}", flush=True)
             files[part] = path.relative_to(page).as_posix()
         shared[digest] = {part: name for part, name in files.items() if part != "encoder"}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from psp.cli import VERSION
 from psp.errors import UserError
 from psp.export.check import Difference, difference
-from psp.export.graphs import PARTS, Graph, graph_of
+from psp.export.graphs import Graph, graph_of
 from psp.export.onnx_file import needed, onnx_model
 from psp.files import save_bytes
 from psp.images.labels import LABELS
@@ -23,9 +23,8 @@ LARGE = 256  # px; models above are checked with one row, to save memory
 
 def export(
     model: PSP | PictureModel,
-    target: Path,
+    files: Mapping[str, Path],
     *,
-    part: str = "all",
     dtype: str = "fp32",
     name: str = "",
     licence: str = "",
@@ -33,19 +32,17 @@ def export(
 ) -> Iterator[tuple[Path, Difference]]:
     """Write the model, file by file; each with how far it is from the model.
 
-    target: a file ending in .onnx, for `part`; or a folder, for the encoder, mapping and generator of a model that has
-    them. dtype: fp32, fp16 or int8, of the weights. name, licence: for the file's facts. seed: see `graph_of`.
+    files: part, as `graph_of` takes it -> the file that it goes into.
+    dtype: fp32, fp16 or int8, of the weights. name, licence: for the files' facts. seed: see `graph_of`.
     UserError where a file would be further from the model than `psp.export.check` allows; it is not written then.
     """
     needed("onnxruntime")
-    parts = [part] if target.suffix == ".onnx" else PARTS
-    if len(parts) > 1 and isinstance(model, PictureModel):
+    if len(files) > 1 and isinstance(model, PictureModel):
         raise UserError(f"{model.method} becomes one file, not a folder", "let the name end in .onnx")
     rows = 3 if model.output_size <= LARGE else 1
-    for one in parts:
-        path = target if target.suffix == ".onnx" else target / f"{one}.onnx"
-        facts = {**facts_of(model), "part": one, "weights": dtype, "model": name, "licence": licence}
-        yield path, _write(path, functools.partial(graph_of, model, one, seed=seed), rows, dtype, facts)
+    for part, path in files.items():
+        facts = {**facts_of(model), "part": part, "weights": dtype, "model": name, "licence": licence}
+        yield path, _write(path, functools.partial(graph_of, model, part, seed=seed), rows, dtype, facts)
 
 
 def _write(path: Path, graph: Callable[..., Graph], rows: int, dtype: str, facts: dict[str, str]) -> Difference:

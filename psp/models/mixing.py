@@ -56,7 +56,11 @@ def _advice(layers: list[int], n_styles: int) -> str:
 
 
 def fine_layers(n_styles: int) -> list[int]:
-    """Where mixing starts when neither flag nor task says: 8-17 of 18 as published by pSp, in proportion for others."""
+    """What mixing replaces unless told otherwise: layers 8-17 of 18 as published by pSp, in proportion for others.
+
+    Layer 8 is the second convolution at 64 px; what decides between structure and colour is how close a layer is to the
+    output, so smaller models start proportionally earlier (64 px: 5-9 of 10).
+    """
     return list(range(min(n_styles - 1, math.ceil(8 * n_styles / 18)), n_styles))
 
 

@@ -166,13 +166,12 @@ class PSP(nn.Module):
     def mixing_layers(self) -> list[int]:
         """The W+ layers that style mixing replaces unless told otherwise.
 
-        Those that the model was trained to take from elsewhere (`latent_mask` in its config), else its task's, else
-        pSp's 8-17 of 18 in proportion.
+        Those that the model was trained to take from elsewhere (`latent_mask` in its config), else `fine_layers`.
         """
         trained = self.config.get("latent_mask")
         if trained:
             return parse_layers(str(trained), self.n_styles)
-        return (self.task.mixing_layers(self.n_styles) if self.task else []) or fine_layers(self.n_styles)
+        return fine_layers(self.n_styles)
 
     def bands(self) -> dict[str, list[int]]:
         """Layers by what they decide: coarse (pose, shape), middle (features, hair), fine (colour, light).

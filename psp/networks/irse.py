@@ -23,15 +23,12 @@ class SEModule(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.avg_pool = nn.AdaptiveAvgPool2d(1)
         self.fc1 = nn.Conv2d(channels, channels // 16, 1, bias=False)
-        self.relu = nn.ReLU(inplace=True)
         self.fc2 = nn.Conv2d(channels // 16, channels, 1, bias=False)
-        self.sigmoid = nn.Sigmoid()
 
     def gate(self, x: Tensor) -> Tensor:
         """The factors alone, [B,C,1,1]."""
-        output: Tensor = self.sigmoid(self.fc2(self.relu(self.fc1(self.avg_pool(x)))))
+        output: Tensor = self.fc2(F.relu(self.fc1(F.adaptive_avg_pool2d(x, 1)))).sigmoid()
         return output
 
     def forward(self, x: Tensor) -> Tensor:

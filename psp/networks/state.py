@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,16 @@ def normal(*shape: int, divisor: float = 1.0) -> Tensor:
     """N(0, 1) / divisor; no more than the shape on the meta device, where arithmetic imports torch's compiler (3 s)."""
     values = torch.empty(shape)
     return values if values.is_meta else values.normal_().div_(divisor)
+
+
+@contextmanager
+def building(where: str) -> Iterator[None]:
+    """Modules made in the block have shapes alone; UserError where the tensors that tell the shapes make no sense."""
+    try:
+        with torch.device("meta"):
+            yield
+    except (KeyError, ValueError, IndexError, RuntimeError, ArithmeticError) as error:
+        raise UserError(f"{where} has an unknown structure ({error})") from error
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:

@@ -345,17 +345,6 @@ class Generator(nn.Module):
             image = to_rgb(x, styles[2 * k + 3], image)
         return image
 
-    def forward(
-        self, z: Tensor, *, truncation: float = 1.0, mean_w: Tensor | None = None, randomize_noise: bool = False
-    ) -> Tensor:
-        """z [B,D] -> images [B,3,size,size]; `truncation` < 1 pulls w towards `mean_w` [1,D] (required then)."""
-        w = self.map(z)
-        if truncation != 1.0:
-            if mean_w is None:
-                raise ValueError("truncation needs mean_w")
-            w = mean_w.lerp(w, truncation)
-        return self.synthesize(w.unsqueeze(1).expand(-1, self.n_styles, -1), randomize_noise=randomize_noise)
-
 
 def generator_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Size, style_dim, n_mlp and channels of the generator of a state dict; KeyError or ValueError if it is none."""

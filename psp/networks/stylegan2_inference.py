@@ -26,11 +26,6 @@ from stylegan2_ops.upfirdn2d import upfirdn2d_reference
 HALF_CLAMP = 256.0  # keeps half-precision activations in range; trained networks hardly reach it
 
 
-def _resampled(x: Tensor, kernel: Tensor, up: int, pad: tuple[int, int]) -> Tensor:
-    """`upfirdn2d` on a CPU, where there are no kernels to choose from and the layers are known to fit."""
-    return upfirdn2d_reference(x, kernel, up, 1, (*pad, *pad))
-
-
 def clamp_of(generator: Generator, dtype: torch.dtype) -> float | None:
     """The limit of activations in this dtype: the network's own, else one for half precision."""
     return HALF_CLAMP if generator.conv_clamp is None and dtype != torch.float32 else generator.conv_clamp
@@ -51,26 +46,20 @@ class FrozenConv(nn.Module):
             self.blur_pad = conv.blur.pad
             self.kernel = nn.Buffer(conv.blur.kernel.detach().clone())
 
-    def factors(self, w: Tensor) -> tuple[Tensor, Tensor | None]:
-        """w [B,D] -> factors of the input channels [B,in] and, where there is demodulation, of the outputs [B,out]."""
-        style = F.linear(w, self.style_weight, self.style_bias)
-        if self.energy is None:
-            return style, None
-        if self.dtype != torch.float32:  # demodulation cancels a common factor: keep half precision in range
-            style = style / style.abs().amax(dim=1, keepdim=True).clamp_min(1e-8)
-        return style, torch.rsqrt(style.square() @ self.energy + 1e-8)
-
     def forward(self, x: Tensor, w: Tensor, bias: Tensor) -> Tensor:
         """x [1,in,H,W], w [1,D] -> [1,out,H',W'], blurred and demodulated, with the bias [out]."""
-        style, norm = self.factors(w)
+        style = F.linear(w, self.style_weight, self.style_bias)
+        if self.energy is not None and self.dtype != torch.float32:
+            # demodulation cancels a common factor: keep half precision in range
+            style = style / style.abs().amax(dim=1, keepdim=True).clamp_min(1e-8)
         weight = self.weight * style[0][None, :, None, None]
-        if norm is not None:
-            weight = weight * norm[0][:, None, None, None]
+        if self.energy is not None:
+            weight = weight * torch.rsqrt(style.square() @ self.energy + 1e-8)[0][:, None, None, None]
         weight = weight.to(x.dtype)
         if not self.up:
             return F.conv2d(x, weight, bias, padding=self.padding)
         y = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-        return _resampled(y, self.kernel, 1, self.blur_pad).add_(bias[:, None, None])
+        return upfirdn2d_reference(y, self.kernel, 1, 1, (*self.blur_pad, *self.blur_pad)).add_(bias[:, None, None])
 
 
 class FrozenStyledConv(nn.Module):
@@ -99,11 +88,12 @@ class FrozenToRGB(nn.Module):
             self.kernel = nn.Buffer(layer.upsample.kernel.detach().clone())
 
     def forward(self, x: Tensor, w: Tensor, skip: Tensor | None) -> Tensor:
-        rgb = self.conv(x, w, self.bias).float()
+        rgb: Tensor = self.conv(x, w, self.bias).float()
         if self.clamp is not None:
             rgb = rgb.clamp(-self.clamp, self.clamp)
-        output: Tensor = rgb if skip is None else rgb.add_(_resampled(skip, self.kernel, 2, self.pad))
-        return output
+        if skip is not None:
+            rgb.add_(upfirdn2d_reference(skip, self.kernel, 2, 1, (*self.pad, *self.pad)))
+        return rgb
 
 
 class FrozenGenerator(nn.Module):

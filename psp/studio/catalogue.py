@@ -56,15 +56,14 @@ def open_models(path: Path, device: str, task: str | None = None) -> list[Studio
     from psp.studio.picture_model import PictureStudioModel
     from psp.studio.psp_model import PspModel
     from psp.weights.formats import read_weights
-    from psp.weights.image_to_image import generators_of, is_picture_file, picture_model
+    from psp.weights.image_to_image import generators_of, picture_model
     from psp.weights.load import load_model
 
     place = pick_device(device)
     try:
         weights = read_weights(path)
         task = None if weights.config.get("dataset_type") in TASKS else task
-        if is_picture_file(weights):
-            names = list(generators_of(weights)[0])
+        if names := list(generators_of(weights)[0]):
             return [
                 PictureStudioModel(picture_model(weights, task=task, direction=direction, device=place))
                 for direction in ([None] if len(names) == 1 else names)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from psp.errors import UserError, brief
-from psp.files import load_array, read_json
+from psp.files import load_array, read_json, save_bytes
 from psp.models.people import PartsAxes
 from psp.models.plausible import FaceCodes
 from psp.models.psp import PSP
@@ -64,7 +64,7 @@ def check_mark(
     if space.mark is None:
         return
     mark = mark_of(generator)
-    if space.mark.shape != mark.shape or float((space.mark - mark).norm() / mark.norm()) > SAME_MARK:
+    if space.mark.shape != mark.shape or not float((space.mark - mark).norm() / mark.norm()) <= SAME_MARK:  # or NaN
         raise UserError(f"{path} belongs to another generator", advice)
 
 
@@ -89,6 +89,17 @@ def to_extend(model: PSP, out: str | None) -> tuple[Path, CodeSpace]:
     space = read_code_space(path, n_styles=model.n_styles, style_dim=model.style_dim)
     check_mark(space, model.decoder, path, "remove it, or --out names another file")
     return path, space
+
+
+def copy_codes(source: Path, target: Path) -> Path | None:
+    """Put a copy of the file of the model `source` beside the model `target`; its path, None where there is none.
+
+    UserError when it cannot be written.
+    """
+    if not beside(source).is_file():
+        return None
+    save_bytes(beside(source).read_bytes(), beside(target))
+    return beside(target)
 
 
 def read_code_space(path: str | Path, *, n_styles: int, style_dim: int) -> CodeSpace:

@@ -21,9 +21,9 @@ from psp.networks.photo_encoder import PhotoEncoder
 from psp.networks.state import load_strictly
 from psp.networks.stylegan2 import Generator, default_channels
 from psp.weights.formats import PSP_FAMILY, Weights, read_weights
-from psp.weights.image_to_image import build_generator, generators_of, is_picture_file
+from psp.weights.image_to_image import build_generator, generators_of
 from psp.weights.load import GeneratorFile, load_generator, load_model
-from psp.weights.save import psp_layout, save_safetensors, save_torch
+from psp.weights.save import extras, psp_layout, save_safetensors, save_torch
 
 PSP_ENCODERS = (
     "GradualStyleEncoder",
@@ -45,7 +45,7 @@ def kind_of(weights: Weights) -> str:
     if weights.part("decoder"):
         return "generator"
     try:
-        if is_picture_file(weights):
+        if generators_of(weights)[0]:
             return "pictures"
     except UserError:
         return "discriminator"
@@ -91,7 +91,7 @@ def convert(
     generator, in place of one that is there, with the photo encoder of the file. shared: file beside `target` that the
     generator and what belongs to it go into, for several encoders, or are in already; where it holds another one, it is
     replaced with overwrite alone. UserError in one line: not readable, does not fit together, the layout cannot hold
-    it, or a file cannot be written. The source is never the target.
+    it, or a file cannot be written. Nothing is written to the source, under whatever name it is given.
     """
     weights = read_weights(source)
     target = Path(target)
@@ -127,6 +127,8 @@ def convert(
     beside = weights.path.parent / str(weights.config.get("generator") or "")  # that an encoder names
     if target.exists() and any(path.exists() and target.samefile(path) for path in (weights.path, beside)):
         raise UserError(f"{target} is the file that is read", "give another name")
+    if shared is not None and shared.exists() and shared.samefile(weights.path):
+        raise UserError(f"{shared} is the file that is read", "give another name to --share_generator")
     if half:
         content = lowered(content, torch.float16, where=source)
     if layout == "safetensors":
@@ -172,9 +174,7 @@ def model_tensors(model: PSP) -> dict[str, Tensor]:
 
 
 def _beside(holder: PSP | GeneratorFile) -> dict[str, Tensor]:
-    photo = holder.photo_encoder.state_dict() if holder.photo_encoder is not None else {}
-    bank = holder.style_bank.tensors() if holder.style_bank is not None else {}
-    return _prefixed("photo_encoder", photo) | _prefixed("style_bank", bank)
+    return {f"{name}.{key}": value for name, part in extras(holder).items() for key, value in part.items()}
 
 
 def limits_of_psp(model: PSP, options: Mapping[str, Any]) -> Notes:
@@ -224,10 +224,8 @@ def _rosinality(file: GeneratorFile, config: Mapping[str, Any]) -> tuple[dict[st
         content["latent_avg"] = rows[0].clone() if bool((rows == rows[0]).all()) else rows.mean(0)
         if not bool((rows == rows[0]).all()):
             notes.append("latent_avg differs from layer to layer; StyleGAN2 files hold one, the mean is written")
-    if file.photo_encoder is not None:
-        content["photo_encoder"] = file.photo_encoder.state_dict()
+    content |= extras(file)
     if file.style_bank is not None:
-        content["style_bank"] = file.style_bank.tensors()
         notes.append(BANK_IS_IGNORED)
     if options := {name: value for name, value in config.items() if name != "kind"}:
         content["opts"] = options

@@ -7,16 +7,17 @@ options by pSp's names, which are checked against the tensors like those of any 
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
 import torch
 
 from psp.errors import UserError, brief
-from psp.files import make_folder, save_bytes, write_text
+from psp.files import make_folder, write_text
 from psp.models.image_to_image import PictureModel
 from psp.models.psp import PSP, parameter_count
-from psp.weights.code_space import beside
+from psp.weights.code_space import beside, copy_codes
 from psp.weights.convert import lowered, model_tensors
 from psp.weights.load import load_any_model
 from psp.weights.places import FOLDER_CONFIG, FOLDER_WEIGHTS
@@ -45,8 +46,8 @@ def save_pretrained(model: PSP, folder: str | Path, *, dtype: torch.dtype | None
     path = make_folder(folder)
     save_safetensors(tensors, config, path / FOLDER_WEIGHTS)
     write_text(path / FOLDER_CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
-    if model.path is not None and (codes := beside(model.path)).is_file():
-        save_bytes(codes.read_bytes(), beside(path / FOLDER_WEIGHTS))
+    if model.path is not None:
+        copy_codes(model.path, path / FOLDER_WEIGHTS)
     if card and not (path / CARD).exists():
         write_text(path / CARD, model_card(model, path.resolve().name))
     return path
@@ -69,7 +70,7 @@ def from_pretrained(
     the cache. task, direction, device: as `load_any_model`. UserError in one line: not there, no network, or no model.
     """
     path = Path(name_or_folder)
-    if path.exists():
+    if os.path.exists(path):  # False where the name is too long to be looked up
         if revision is not None:
             raise UserError(f"{path} is a local folder, which has no revision {revision!r}", "leave it out")
     elif _REPO_ID.fullmatch(str(name_or_folder)) and path.suffix not in _WEIGHTS:

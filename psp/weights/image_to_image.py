@@ -11,7 +11,7 @@ from torch import Tensor
 from psp.errors import UserError
 from psp.models.image_to_image import PictureModel
 from psp.networks.resnet_generator import ResidualGenerator, residual_config
-from psp.networks.state import load_strictly
+from psp.networks.state import building, load_strictly
 from psp.networks.unet import UNet, unet_config
 from psp.tasks import DIRECTIONS, IMAGE_GANS, Task, get_task
 from psp.weights.formats import Weights
@@ -20,18 +20,15 @@ from psp.weights.junyanz import from_public
 PHOTO_TASK = "ffhq_encode"  # how an input is read when it is a photo
 
 
-def is_picture_file(weights: Weights) -> bool:
-    """Whether the file holds generators of this kind rather than a pSp model or a StyleGAN2."""
-    return bool(_own_generators(weights)) or from_public(weights.tensors, where=weights.path) is not None
-
-
 def generators_of(weights: Weights) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """State dict of each generator in a file for which `is_picture_file` holds, and what else building them takes."""
-    if generators := _own_generators(weights):
-        return generators, {}
-    converted = from_public(weights.tensors, where=weights.path)
-    assert converted is not None, "not a picture file"
-    return {"generator": converted[0]}, converted[1]
+    """State dict of each generator of this kind in a file, and what else building them takes: of the public ones alone.
+
+    Without any in a file that holds none: a pSp model, a StyleGAN2. UserError for a discriminator of theirs.
+    """
+    parts = {name: weights.part(name) for name in ("generator", *DIRECTIONS)}
+    own = {name: part for name, part in parts.items() if {"head.conv.weight", "down.0.conv.weight"} & part.keys()}
+    converted = None if own else from_public(weights.tensors, where=weights.path)
+    return (own, {}) if converted is None else ({"generator": converted[0]}, converted[1])
 
 
 def picture_model(
@@ -42,7 +39,7 @@ def picture_model(
     device: torch.device | str = "cpu",
     noisy: bool | None = None,
 ) -> PictureModel:
-    """The generator of a file for which `is_picture_file` holds, in eval mode.
+    """The generator of a file that `generators_of` finds some in, in eval mode.
 
     task: needed where the file does not name one. direction: for CycleGAN files, which hold two generators (default
     sketch_to_photo); a file with one generator takes it to say what its inputs are. noisy: see `PictureModel`; None
@@ -54,7 +51,7 @@ def picture_model(
     two_ways = len(generators) > 1
     name = direction or DIRECTIONS[0] if two_ways else next(iter(generators))
     network, size = build_generator(generators[name], arguments, where=f"the {name} in {path}")
-    public = not _own_generators(weights)
+    public = bool(arguments)
     if not isinstance(network, UNet):
         usual = 256 if public else size  # that repository's --crop_size, however many blocks there are
         size = config.get("size", usual)
@@ -82,26 +79,18 @@ def build_generator(
     arguments: what the tensors do not tell.
     """
     network: UNet | ResidualGenerator
-    try:
-        with torch.device("meta"):
-            if "head.conv.weight" in tensors:
-                network = ResidualGenerator(**residual_config(tensors), **arguments)
-                size = 256 if len(network.blocks) > 6 else 128
-            else:
-                structure = unet_config(tensors)
-                size = structure["size"]
-                if not 32 <= size <= 1024:
-                    raise ValueError(f"for {size} px")
-                network = UNet(**structure, **arguments)
-    except (KeyError, ValueError, IndexError, RuntimeError, ArithmeticError) as error:
-        raise UserError(f"{where} has an unknown structure ({error})") from error
+    with building(where):
+        if "head.conv.weight" in tensors:
+            network = ResidualGenerator(**residual_config(tensors), **arguments)
+            size = 256 if len(network.blocks) > 6 else 128
+        else:
+            structure = unet_config(tensors)
+            size = structure["size"]
+            if not 32 <= size <= 1024:
+                raise ValueError(f"for {size} px")
+            network = UNet(**structure, **arguments)
     load_strictly(network, tensors, where=where)
     return network, size
-
-
-def _own_generators(weights: Weights) -> dict[str, dict[str, Tensor]]:
-    parts = {name: weights.part(name) for name in ("generator", *DIRECTIONS)}
-    return {name: part for name, part in parts.items() if "head.conv.weight" in part or "down.0.conv.weight" in part}
 
 
 def _task(weights: Weights, given: str | None) -> Task:

@@ -21,12 +21,12 @@ from psp.models.restyle import INPUT_NC
 from psp.models.style_bank import StyleBank
 from psp.networks.encoders import ENCODERS, compact_widths
 from psp.networks.photo_encoder import PhotoEncoder
-from psp.networks.state import load_strictly
+from psp.networks.state import building, load_strictly
 from psp.networks.stylegan2 import Generator, fir_kernel, generator_config, style_count
 from psp.networks.stylegan2_discriminator import Discriminator, discriminator_config
 from psp.tasks import DEFAULT_TASK, TASKS, get_task
 from psp.weights.formats import Weights, read_weights
-from psp.weights.image_to_image import is_picture_file, picture_model
+from psp.weights.image_to_image import generators_of, picture_model
 from psp.weights.places import BUNDLED
 from psp.weights.safe_torch import read_torch
 
@@ -50,16 +50,13 @@ def load_generator(path: str | Path | Weights) -> GeneratorFile:
     if "input.input" not in state:
         raise UserError(f"{file} holds no StyleGAN2 generator")
     photo_encoder: PhotoEncoder | None = None
-    try:
+    with building(f"{file}: its generator"):
         config = generator_config(state)
-        with torch.device("meta"):
-            generator = Generator(**config, conv_clamp=_conv_clamp(weights))
-            discriminator = Discriminator(**discriminator_config(critic)) if critic else None
-            if style:
-                body = discriminator_config(weights.part("photo_encoder.body"))
-                photo_encoder = PhotoEncoder(body["size"], config["style_dim"], channels=body["channels"])
-    except (KeyError, ValueError, IndexError, RuntimeError, ArithmeticError) as error:
-        raise UserError(f"{file}: its generator has an unknown structure ({error})") from error
+        generator = Generator(**config, conv_clamp=_conv_clamp(weights))
+        discriminator = Discriminator(**discriminator_config(critic)) if critic else None
+        if style:
+            body = discriminator_config(weights.part("photo_encoder.body"))
+            photo_encoder = PhotoEncoder(body["size"], config["style_dim"], channels=body["channels"])
     load_strictly(generator, _with_buffers(generator, state, file), where=f"the generator in {file}")
     if discriminator is not None:
         load_strictly(discriminator, critic, where=f"the discriminator in {file}")
@@ -116,13 +113,15 @@ def _model_of(weights: Weights, task: str | None) -> PSP:
     encoder_state, config = weights.part("encoder"), weights.config
     if not encoder_state:
         raise UserError(f"{path} holds no encoder: it is no pSp checkpoint", "change --checkpoint_path")
+    name = config.get("generator") or ""
+    if not isinstance(name, str) or Path(name).name != name or name == "..":
+        raise weights.wrong_option("generator", "the name of a file beside it")
     if any(key.startswith("decoder.") for key in weights.tensors):
         file = load_generator(weights)
-    else:
-        name = str(config.get("generator") or "")
-        if Path(name).name != name or not name:
-            raise UserError(f"{path} holds no generator and names none beside it")
+    elif name:
         file = load_generator(path.parent / name)
+    else:
+        raise UserError(f"{path} holds no generator and names none beside it")
     decoder = file.generator
     encoder_type, input_nc = encoder_kind(encoder_state, config, path)
     source_nc = INPUT_NC // 2 if input_nc == INPUT_NC else input_nc  # ReStyle's encoder sees its own result too
@@ -136,13 +135,10 @@ def _model_of(weights: Weights, task: str | None) -> PSP:
         task = "ffhq_encode"
     if task is not None and (given := get_task(task).input_nc) != source_nc:
         raise UserError(f"{path} takes {source_nc}-channel input, {task} has {given} channels", "change --dataset_type")
-    try:
+    with building(f"{path}: its {encoder_type}"):
         widths = compact_widths(encoder_state) if encoder_type == "CompactStyleEncoder" else {}
         check_options(weights, size=decoder.size, input_nc=input_nc)
-        with torch.device("meta"):
-            encoder = build_encoder(encoder_type, decoder.n_styles, input_nc, decoder.style_dim, **widths)
-    except (KeyError, ValueError, IndexError, RuntimeError, ArithmeticError) as error:
-        raise UserError(f"{path}: its {encoder_type} has an unknown structure ({error})") from error
+        encoder = build_encoder(encoder_type, decoder.n_styles, input_nc, decoder.style_dim, **widths)
     load_strictly(encoder, encoder_state, where=f"the {encoder_type} in {path}")
     return PSP(
         encoder,
@@ -164,14 +160,11 @@ def check_options(weights: Weights, *, size: int, input_nc: int) -> None:
             raise weights.wrong_option(name, f"{fact}, as its tensors say,")
     kinds: dict[str, tuple[type, ...]] = {
         "start_from_latent_avg": (bool,), "learn_in_w": (bool,), "dataset_type": (str,), "latent_mask": (str,),
-        "label_nc": (int,), "generator": (str,), "device": (str, int), "n_iters_per_batch": (int,),
+        "label_nc": (int,), "device": (str, int), "n_iters_per_batch": (int,),
     }  # fmt: skip
     for name, kind in kinds.items():
         if config.get(name) is not None and not isinstance(config[name], kind):
             raise weights.wrong_option(name, f"a {kind[0].__name__}")
-    name = config.get("generator") or ""
-    if Path(name).name != name or name == "..":
-        raise weights.wrong_option("generator", "the name of a file beside it")
     if not 0 <= (config.get("label_nc") or 0) <= 1000:
         raise weights.wrong_option("label_nc", "a number of classes up to 1000")
 
@@ -249,7 +242,7 @@ def load_any_model(
     weights = read_weights(bundled(task or DEFAULT_TASK) if path is None else path)
     if task is None and str(path) in BUNDLED and weights.path == BUNDLED[str(path)]:
         task = str(path)
-    if is_picture_file(weights):
+    if generators_of(weights)[0]:
         return picture_model(weights, task=task, direction=direction, device=device, noisy=noisy)
     for flag, given in (("--direction", direction), ("--test_dropout", noisy)):
         if given:

@@ -23,13 +23,13 @@ from psp.networks.state import all_finite
 from psp.networks.stylegan2 import LR_MLP, SQRT2, resolutions
 from psp.weights.pickled_tensors import LEGACY_HEAD, RECORD, Record, StoredTensor, read_plain_pickle, read_tensor
 from psp.weights.pickles import Refused, printable
-from psp.weights.safe_torch import pickled
+from psp.weights.safe_torch import opened
 
 MAX_WIDTH = 4096
 MAX_LAYERS = 64
 MAX_TENSOR_BYTES = 1 << 30  # generator and discriminator of 1024 px, config-f: 238 MB
 MAX_DEPTH = 8
-MAX_PARTS = 20_000
+MAX_PARTS = 20_000  # of one network, with those that are None
 MAX_NAME = 64
 
 
@@ -47,7 +47,7 @@ def read_nvidia_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     and for a discriminator stddev_group (None: the whole batch), or discriminator_left_out with the reason.
     UserError in one line: damaged, hostile, a contradiction, or a network that is no unconditional RGB StyleGAN2.
     """
-    with pickled(path) as (file, size):
+    with opened(path) as (file, size):
         return _read(file, size)
 
 
@@ -114,20 +114,22 @@ class _Network:
         self.tensors: dict[str, StoredTensor] = {}
         self.options: dict[str, dict[str, Any]] = {}
         waiting: list[tuple[str, Record, int]] = [("", record, 0)]
+        left = MAX_PARTS
         while waiting:
             prefix, module, depth = waiting.pop()
-            if module.name != RECORD or depth > MAX_DEPTH or len(self.options) + len(self.tensors) > MAX_PARTS:
+            if module.name != RECORD or depth > MAX_DEPTH:
                 raise Refused("holds something else than modules inside of a network")
             self.options[prefix.removesuffix(".")] = module.state
             for kind in ("_parameters", "_buffers", "_modules"):
                 parts = module.state.get(kind, {})
                 if not isinstance(parts, dict):
                     raise Refused("is a damaged pickle: a module without parts")
+                left -= 1 + len(parts)
                 for name, value in parts.items():
+                    if left < 0 or type(name) is not str or len(name) > MAX_NAME:
+                        raise Refused("holds something else than modules inside of a network")
                     if value is None:
                         continue
-                    if type(name) is not str or len(name) > MAX_NAME or len(waiting) > MAX_PARTS:
-                        raise Refused("holds something else than modules inside of a network")
                     full = prefix + name
                     if kind == "_modules" and type(value) is Record:
                         waiting.append((full + ".", value, depth + 1))

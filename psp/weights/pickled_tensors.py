@@ -27,6 +27,7 @@ from psp.weights.places import is_page
 LEGACY_HEAD = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"  # of torch before 1.6, soon after the start
 LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 MAX_ENTRIES = 50_000
+MAX_DIRECTORY = 128 * MAX_ENTRIES  # bytes; the entry of a tensor takes 70 or 80
 MAX_PICKLE = 32 << 20  # bytes of a zip's pickle: names, shapes and options, never the numbers
 MAX_AXES = 8
 RECORD = "torch_utils.persistence._reconstruct_persistent_obj"
@@ -45,6 +46,8 @@ NUMPY_NUMBERS = {
     "f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H",
     "u1": "B", "b1": "?",
 }  # fmt: skip
+
+_DIRECTORY = "is damaged or not a checkpoint (its zip directory has absurd entries)"
 
 T = TypeVar("T")
 
@@ -70,8 +73,14 @@ class StoredTensor(NamedTuple):
     stride: tuple[int, ...]
 
     @property
+    def span(self) -> int:
+        """How many numbers of the storage lie between its first and its last, those two included."""
+        return 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride)) if math.prod(self.shape) else 0
+
+    @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * self.storage.dtype.itemsize
+        """The memory that it takes."""
+        return self.span * self.storage.dtype.itemsize
 
 
 @dataclass(eq=False)
@@ -96,13 +105,6 @@ class Dict(dict[Any, Any]):
 
     def __setstate__(self, state: Any) -> None:
         pass
-
-
-class Namespace(Dict):
-    """The options of argparse: attributes become entries."""
-
-    def __setstate__(self, state: Any) -> None:
-        self.update(state)
 
 
 # ---- containers ----------------------------------------------------------------------------------------
@@ -132,10 +134,13 @@ def read_plain_pickle(file: IO[bytes], size: int) -> Any:
 def _read_zip(file: IO[bytes], size: int) -> Any:
     """The zip is one that torch writes: nothing compressed, nothing declared twice, every checksum right."""
     try:
+        end = zipfile._EndRecData(file)  # type: ignore[attr-defined]  # ZipFile makes an object of every entry first
+        if end is None or end[zipfile._ECD_SIZE] > MAX_DIRECTORY:  # type: ignore[attr-defined]
+            raise Refused(_DIRECTORY)
         with zipfile.ZipFile(file) as archive:
             entries = {entry.filename: entry for entry in archive.infolist()}
             if len(archive.infolist()) > MAX_ENTRIES or len(entries) != len(archive.infolist()):
-                raise Refused("is damaged or not a checkpoint (its zip directory has absurd entries)")
+                raise Refused(_DIRECTORY)
             if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries.values()):
                 raise Refused("is a compressed zip, which torch does not write; unpack it first")
             if sum(entry.file_size for entry in entries.values()) > size:
@@ -199,7 +204,7 @@ def _read_legacy(file: IO[bytes], end: int, budget: Budget) -> Any:
         raise Refused("is damaged, or a pickle that torch did not write, which is never loaded")
     if machine.get("little_endian") is not True or sys.byteorder != "little":
         raise Refused("was written on, or is read on, a big-endian machine, which is not supported")
-    if len(keys) != len(storages) or any(key not in storages for key in keys):
+    if len(keys) != len(storages) or any(type(key) is not str or key not in storages for key in keys):
         raise Refused("is damaged: its storages are not those that its tensors name")
     for storage in map(storages.__getitem__, keys):
         length, storage.start = int.from_bytes(file.read(8), "little"), file.tell()
@@ -224,6 +229,13 @@ def _names(file: IO[bytes], budget: Budget) -> dict[str, Any]:
             result[key] = value
         return result
 
+    class Namespace(Dict):
+        """The options of argparse: attributes become entries."""
+
+        def __setstate__(self, state: Any) -> None:
+            budget.spend(len(_of(dict, state)))
+            self.update(state)
+
     def from_bytes(data: Any) -> Any:
         _expect(type(data) is Bytes, "the file of a storage")
         file.seek(data.start)
@@ -237,7 +249,7 @@ def _names(file: IO[bytes], budget: Budget) -> dict[str, Any]:
         "torch._utils._rebuild_parameter_with_state": _parameter,
         "torch.storage._load_from_bytes": from_bytes,
         "torch.Size": functools.partial(_of, tuple),
-        "torch.device": lambda *place: ":".join(map(str, place)),
+        "torch.device": _device,
         "collections.OrderedDict": ordered,
         "builtins.set": functools.partial(_of, list),  # what a set is made of below protocol 4; nobody looks into it
         "builtins.frozenset": functools.partial(_of, list),
@@ -269,11 +281,16 @@ def _record(meta: Any) -> Record:
     return Record(RECORD, (name,), state)
 
 
+def _device(kind: Any, *index: Any) -> str:
+    _expect(type(kind) is str and len(kind) < 16 and len(index) < 2 and all(type(n) is int for n in index), "a device")
+    return ":".join(map(str, (kind, *index)))
+
+
 def _scalar(kind: Any, data: Any) -> Any:
     """numpy.float64 and its like, as a Python number."""
     _expect(type(kind) is Record and kind.name == "numpy.dtype" and type(data) is bytes, "a number")
     _expect(kind.state[1] in ("<", "|", "="), "a number of a little-endian machine")
-    return struct.unpack("<" + NUMPY_NUMBERS[kind.args[0]], data)[0]
+    return struct.unpack("<" + NUMPY_NUMBERS[_of(str, kind.args[0])], data)[0]
 
 
 def _storage_of(pid: Any) -> tuple[Storage, str]:
@@ -301,11 +318,10 @@ def _parameter(tensor: Any, *rest: Any) -> StoredTensor:
 
 def read_tensor(file: IO[bytes], tensor: StoredTensor) -> Tensor:
     """The tensor as it was saved, strides included, in memory of its own; Refused unless it is stored in full."""
-    storage, count = tensor.storage, math.prod(tensor.shape)
-    span = 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride)) if count else 0
-    if storage.start < 0 or count > span or tensor.offset + span > storage.length:
+    storage, span = tensor.storage, tensor.span
+    if storage.start < 0 or math.prod(tensor.shape) > span or tensor.offset + span > storage.length:
         raise Refused("has a tensor that is not stored in full")
-    raw = torch.empty(span * storage.dtype.itemsize, dtype=torch.uint8)
+    raw = torch.empty(tensor.nbytes, dtype=torch.uint8)
     file.seek(storage.start + tensor.offset * storage.dtype.itemsize)
     if file.readinto(raw.numpy().data) != len(raw):  # type: ignore[attr-defined]
         raise Refused("is damaged: it ends too early")
@@ -313,7 +329,7 @@ def read_tensor(file: IO[bytes], tensor: StoredTensor) -> Tensor:
     return numbers.set_(raw.untyped_storage(), 0, tensor.shape, tensor.stride)
 
 
-def read_tensors(file: IO[bytes], content: Any, size: int) -> Any:
+def with_tensors(file: IO[bytes], content: Any, size: int) -> Any:
     """The plain content of a file of `size` bytes with the tensors in it read. Refused: more tensors than numbers."""
     left = 2 * size + (1 << 20)
     done: dict[int, tuple[Any, Any]] = {}  # what was read keeps what it was made of, whose id would be given again

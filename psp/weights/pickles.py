@@ -1,9 +1,9 @@
 """The one door for pickles: read by Python's own unpickler without executing anything.
 
 The unpickler imports what a file names, calls it and believes the sizes that the file states. So each pickle is walked
-before: the lengths are compared with the file, and instructions, text, nesting and what is hashed are limited, so that
-a small file cannot become a large memory, a long time or a full stack. Then a name can only become what a table of
-ours has for it. Source of the format: the documentation in CPython's `pickletools`.
+before: the lengths are compared with the file, instructions, text and nesting are limited, and only plain values may be
+hashed, so that a small file cannot become a large memory, a long time or a full stack. Then a name can only become what
+a table of ours has for it. Source of the format: the documentation in CPython's `pickletools`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from psp.errors import brief
 MAX_INSTRUCTIONS = 800_000  # of one file, 2 microseconds each; a joint training state of 1024 px has 350,000
 MAX_TEXT = 8 << 20  # bytes of all its names and options together
 MAX_NESTING = 100
-MAX_KEYS = 1000  # that are tuples or huge numbers: those can be chosen so that they collide
 INLINE = 16  # bytes: what a single number takes
 _COUNTED = {  # arguments that state their length first: in how many bytes
     pickletools.TAKEN_FROM_ARGUMENT1: 1, pickletools.TAKEN_FROM_ARGUMENT4: 4,
@@ -28,6 +27,10 @@ _COUNTED = {  # arguments that state their length first: in how many bytes
 }  # fmt: skip
 _REFUSED = {"INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "LONG4", "NEXT_BUFFER", "READONLY_BUFFER"}
 _IN_PLACE = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}
+_HASHED = {  # which of an instruction's values become keys or members of a set
+    "SETITEM": slice(1, None, 2), "SETITEMS": slice(1, None, 2), "DICT": slice(0, None, 2),
+    "ADDITEMS": slice(1, None), "FROZENSET": slice(None),
+}  # fmt: skip
 _SHORT = "is a damaged pickle: it ends too early"
 _LARGE = "is a pickle with far more objects, text or nesting than a network has"
 
@@ -219,13 +222,16 @@ def _walk(file: IO[bytes], end: int, budget: Budget) -> list[tuple[int, int, Byt
 
 
 class _Nesting:
-    """The stack of a pickle, each value as its depth: hashing a value recurses that deep, and nothing limits it."""
+    """The stack of a pickle, each value as its depth; only values of depth 0 may become keys or members of a set.
+
+    Hashing a tuple visits what is in it as often as it is in it: 2**n visits for n tuples of twice the one before. Huge
+    numbers, of depth 1, can be chosen so that their hashes collide.
+    """
 
     def __init__(self) -> None:
         self.stack: list[int] = []
         self.marks: list[int] = []
         self.memo: dict[int, int] = {}
-        self.keys = 0
 
     def follow(self, op: _Op, number: int) -> None:
         name, stack, marks = op.name, self.stack, self.marks
@@ -253,11 +259,7 @@ class _Nesting:
             else:
                 depth = 1 + max(items, default=-1)
             stack += [depth] * op.gives
-            if name in ("SETITEM", "SETITEMS", "DICT"):
-                self.keys += sum(map(bool, items[name != "DICT" :: 2]))
-            elif name in ("FROZENSET", "ADDITEMS"):
-                self.keys += sum(map(bool, items))
-            if depth > MAX_NESTING or self.keys > MAX_KEYS:
+            if depth > MAX_NESTING or any(items[_HASHED.get(name, slice(0))]):
                 raise Refused(_LARGE)
 
 

@@ -1,4 +1,4 @@
-"""Files from strangers to tensors and plain values: nothing in them runs, nothing takes more memory than the file has.
+"""Files from strangers to tensors and plain values: nothing in them runs, small files take little memory and time.
 
 PyTorch's files go through `psp.weights.pickled_tensors`, and never through torch's own reader.
 """
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+from zipfile import BadZipFile
 
 import safetensors
 import torch
@@ -27,7 +28,7 @@ MAX_HEADER = 4 << 20  # bytes of a JSON header; that of a model of 1024 px has 1
 
 
 @contextmanager
-def pickled(path: Path) -> Iterator[tuple[IO[bytes], int]]:
+def opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
     """The file and its size. UserError in one line that names it for whatever is raised inside the block."""
     try:
         with path.open("rb") as file:
@@ -36,7 +37,7 @@ def pickled(path: Path) -> Iterator[tuple[IO[bytes], int]]:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except Refused as error:
         raise UserError(f"{path} {error}") from error
-    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError, BadZipFile) as error:
         raise UserError(f"{path} is damaged or not a checkpoint ({brief(error)})") from error
 
 
@@ -56,11 +57,11 @@ def load_torch(path: Path, keep: Callable[[str], bool] = lambda entry: True) -> 
 
     keep: see `read_torch`.
     """
-    with pickled(path) as (file, size):
+    with opened(path) as (file, size):
         content = pickled_tensors.read_torch_pickle(file, size)
         if isinstance(content, dict):
             content.update({key: None for key in content if not keep(str(key))})
-        return pickled_tensors.read_tensors(file, content, size)
+        return pickled_tensors.with_tensors(file, content, size)
 
 
 def read_tensors(path: Path, *entries: str) -> dict[str, Tensor]:
@@ -80,7 +81,7 @@ def read_tensors(path: Path, *entries: str) -> dict[str, Tensor]:
 
 def check_torch(path: Path) -> None:
     """Look a PyTorch file through without its tensors: structure, names, checksums. UserError when one is wrong."""
-    with pickled(path) as (file, size):
+    with opened(path) as (file, size):
         pickled_tensors.read_torch_pickle(file, size)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from psp.errors import UserError
 from psp.files import atomic_open
 from psp.models.psp import PSP
+from psp.weights.load import GeneratorFile
 from psp.weights.safe_torch import check_torch, checksum, read_safetensors
 from psp.weights.tensor_file import write_safetensors
 
@@ -20,15 +21,21 @@ from psp.weights.tensor_file import write_safetensors
 def psp_state(model: PSP) -> dict[str, Any]:
     """The model in pSp's own checkpoint layout: state_dict with encoder.* and decoder.*, opts, latent_avg [N,D].
 
-    What lies beside the generator is added as `photo_encoder` and `style_bank`, which pSp ignores.
+    What lies beside the generator is added, which pSp ignores.
     """
     state = {key: value.detach().cpu() for key, value in model.state_dict().items() if key != "latent_avg"}
     content = {"state_dict": state, "opts": dict(model.config), "latent_avg": model.latent_avg.detach().cpu()}
-    if model.photo_encoder is not None:
-        content["photo_encoder"] = {key: value.cpu() for key, value in model.photo_encoder.state_dict().items()}
-    if model.style_bank is not None:
-        content["style_bank"] = model.style_bank.tensors()
-    return content
+    return content | extras(model)
+
+
+def extras(holder: PSP | GeneratorFile) -> dict[str, dict[str, Tensor]]:
+    """What lies beside a generator, on the CPU: the state dict `photo_encoder`, and `style_bank`; none that is not."""
+    parts = {}
+    if holder.photo_encoder is not None:
+        parts["photo_encoder"] = {key: value.cpu() for key, value in holder.photo_encoder.state_dict().items()}
+    if holder.style_bank is not None:
+        parts["style_bank"] = holder.style_bank.tensors()
+    return parts
 
 
 def psp_layout(model: PSP) -> dict[str, Any]:

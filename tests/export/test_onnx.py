@@ -132,7 +132,7 @@ def test_pictures_to_pictures(kind: str, tmp_path: Path) -> None:
     else:
         model = load_any_model(cyclegan(tmp_path / "model.pt"), direction=kind)
     assert isinstance(model, PictureModel) and model.noisy == kind.startswith("noisy")
-    ((path, error),) = export(model, tmp_path / "faces.onnx")
+    ((path, error),) = export(model, {"all": tmp_path / "faces.onnx"})
     assert error.relative < 1e-4
     assert rows_of(1, model, "all", path) < 1e-4
     if model.noisy:  # what was dropped is that of the seed, so another seed gives another picture
@@ -153,7 +153,7 @@ def test_a_file_that_is_too_far_away_is_not_written(tmp_path: Path, monkeypatch:
         return replace(graph, plain=shifted)
 
     monkeypatch.setattr("psp.export.write.graph_of", wrong)
-    message = refused(lambda: list(export(model, tmp_path / "generator.onnx", part="generator")))
+    message = refused(lambda: list(export(model, {"generator": tmp_path / "generator.onnx"})))
     assert "away from the model" in message and list(tmp_path.iterdir()) == []
 
 

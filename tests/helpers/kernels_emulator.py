@@ -22,8 +22,7 @@ from torch import library as registry
 from torch.utils import cpp_extension
 
 from stylegan2_ops.build import CSRC
-from stylegan2_ops.operators import layout
-from stylegan2_ops.signatures import OPERATIONS
+from stylegan2_ops.operators import SIGNATURES, layout
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 INCLUDE = (CSRC, SOURCE.parent, SOURCE.with_name("cuda_stand_in"))
@@ -301,7 +300,7 @@ def as_operators() -> Iterator[None]:
     registered = registry.Library("stylegan2_ops", "IMPL")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that something is overridden
-        for name in OPERATIONS:
+        for name in SIGNATURES:
             registered.impl(name, globals()[f"_{name}"], "CPU", allow_override=True)
     try:
         yield

@@ -29,6 +29,7 @@ class Web:
         self.url = ""
         self.stopped = threading.Event()
         self.random = random.Random(0)
+        self.number = ""  # in the headers of /number
 
     def count(self, path: str) -> int:
         return sum(asked[0] == path for asked in self.asked)
@@ -103,6 +104,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def at_nolength(self, web: Web) -> None:
         self.answer(200, web.body, Content_Length="")
+
+    def at_number(self, web: Web) -> None:
+        if web.count("/number") == 1:
+            self.answer(503, b"", Retry_After=web.number if len(web.number) < 9 else "")
+        elif self.headers["Range"]:
+            self.answer(206, web.body[5:], Content_Range=f"bytes 5-9/{web.number}", ETag=web.tag)
+        else:
+            self.answer(200, web.body, Content_Length=web.number)
 
     def at_wrongrange(self, web: Web) -> None:
         first = web.count("/wrongrange") == 2

@@ -38,6 +38,11 @@ def generator(size: int = 16) -> Generator:
     return made
 
 
+def faces(generator: Generator, z: Tensor) -> Tensor:
+    """Pictures of one style in all layers."""
+    return generator.synthesize(generator.map(z)[:, None].expand(-1, generator.n_styles, -1))
+
+
 def encoder(n_styles: int = 6, input_nc: int = 1, style_dim: int = STYLE_DIM) -> CompactStyleEncoder:
     """The compact encoder with 16 channels everywhere."""
     return CompactStyleEncoder(

@@ -133,12 +133,11 @@ def test_unknown_encoder_is_named() -> None:
         build_encoder("os.system", 6, 3, 512)
 
 
-def test_mixing_layers_come_from_the_model_then_the_task_then_psp() -> None:
+def test_mixing_layers_come_from_the_model_else_from_psp() -> None:
     psp = model()
-    psp.task = None
-    assert psp.mixing_layers() == fine_layers(psp.n_styles)
-    psp.task = get_task("celebs_sketch_to_face")
-    assert psp.mixing_layers() == psp.task.mixing_layers(psp.n_styles)
+    for task in (None, get_task("celebs_sketch_to_face"), get_task("ffhq_encode")):
+        psp.task = task
+        assert psp.mixing_layers() == fine_layers(psp.n_styles)
     psp.config["latent_mask"] = "5"
     assert psp.mixing_layers() == [5]
     psp.config["latent_mask"] = "99"

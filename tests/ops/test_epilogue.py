@@ -12,7 +12,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
 from psp.networks.stylegan2 import StyledConv
-from stylegan2_ops import bias_act, layer_epilogue, upfirdn2d
+from stylegan2_ops import bias_act, epilogue_to_rgb, layer_epilogue, upfirdn2d
 
 BINOMIAL = torch.outer(torch.tensor([1.0, 3, 3, 1]), torch.tensor([1.0, 3, 3, 1])) / 64
 
@@ -206,6 +206,30 @@ def test_it_compiles_to_one_graph() -> None:
 def test_errors_say_what_was_given(arguments: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         layer_epilogue(**{"x": torch.zeros(2, 3, 4, 4), **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"weight": torch.zeros(2, 4, 3)}, ValueError, r"weight must be \[2, 3, 3\].*got \(2, 4, 3\)"),
+        ({"weight": torch.zeros(2, 3, 3, dtype=torch.int64)}, TypeError, "weight must be floating point"),
+        ({"rgb_bias": torch.zeros(3, device="meta")}, ValueError, "rgb_bias on meta"),
+        ({"rgb_bias": torch.zeros(4)}, ValueError, r"rgb_bias must be \[3\]"),
+        ({"kernel": torch.zeros(4, 4, dtype=torch.uint8)}, TypeError, "kernel must be floating point"),
+        ({"kernel": torch.zeros(3, 3)}, ValueError, r"kernel must be \[4, 4\]"),
+        ({"skip": torch.zeros(2, 3, 2, 2, device="meta")}, ValueError, "skip on meta"),
+        ({"skip": torch.zeros(2, 3, 2, 2, dtype=torch.int32)}, TypeError, "skip must be floating point"),
+        ({"skip": torch.zeros(2, 3, 4, 4)}, ValueError, r"skip must be \[2, 3, 2, 2\]"),
+        ({"skip": torch.zeros(2, 3, 2, 2), "x": torch.zeros(2, 3, 5, 4)}, ValueError, "skip must be half of x"),
+        ({"rgb_clamp": 0.0}, ValueError, "clamp > 0"),
+    ],
+)  # fmt: skip
+def test_errors_about_the_image_say_what_was_given(arguments: dict, error: type[Exception], message: str) -> None:
+    good = {"weight": torch.zeros(2, 3, 3), "rgb_bias": torch.zeros(3), "kernel": torch.zeros(4, 4)}
+    x = {"x": torch.zeros(2, 3, 4, 4)}
+    epilogue_to_rgb(**x, **good, skip=torch.zeros(2, 3, 2, 2))
+    with pytest.raises(error, match=message):
+        epilogue_to_rgb(**{**x, **good, **arguments})
 
 
 def test_the_noise_has_the_size_of_the_blurred_image() -> None:

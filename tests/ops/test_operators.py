@@ -15,7 +15,7 @@ from torch import Tensor, library
 from torch.autograd import gradcheck, gradgradcheck
 
 from stylegan2_ops import bias_act, epilogue_to_rgb, layer_epilogue, loader, scale_channels, upfirdn2d
-from stylegan2_ops.signatures import OPERATIONS
+from stylegan2_ops.operators import SIGNATURES
 
 ops = torch.ops.stylegan2_ops
 
@@ -62,7 +62,7 @@ def test_torch_finds_nothing_wrong(dtype: torch.dtype, channels_last: bool) -> N
 
 
 def test_all_operations_are_checked() -> None:
-    assert set(OPERATIONS) == {
+    assert set(SIGNATURES) == {
         "epilogue", "epilogue_slope", "epilogue_backward", "upfirdn2d", "blur_epilogue", "epilogue_to_rgb",
     }  # fmt: skip
 

@@ -6,11 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_training as tiny
 import torch
 
 from psp.errors import UserError
 from psp.models.plausible import FaceCodes
-from psp.weights.code_space import CodeSpace, beside, read_code_space, save_code_space
+from psp.weights.code_space import (
+    CodeSpace,
+    beside,
+    check_mark,
+    copy_codes,
+    mark_of,
+    read_code_space,
+    save_code_space,
+)
 
 FITS = {"n_styles": 6, "style_dim": 8}
 
@@ -70,6 +79,22 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=words) as error:
             read_code_space(tmp_path / file, **FITS)
         assert str(tmp_path) in str(error.value)
+
+
+def test_another_generator_is_told_by_its_mark() -> None:
+    generator = tiny.generator()
+    mark = mark_of(generator)
+    check_mark(CodeSpace(mark=mark.half().float()), generator, Path("codes.safetensors"))
+    for wrong in (mark + 1, mark[:-1], torch.full_like(mark, float("nan"))):
+        with pytest.raises(UserError, match=r"codes\.safetensors belongs to another generator"):
+            check_mark(CodeSpace(mark=wrong), generator, Path("codes.safetensors"))
+
+
+def test_codes_go_where_their_model_goes(tmp_path: Path) -> None:
+    source, target = tmp_path / "a.pt", tmp_path / "b.safetensors"
+    assert copy_codes(source, target) is None and list(tmp_path.iterdir()) == []
+    beside(source).write_bytes(b"codes")
+    assert copy_codes(source, target) == beside(target) and beside(target).read_bytes() == b"codes"
 
 
 def test_where_a_models_own_lie() -> None:

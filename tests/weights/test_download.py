@@ -12,13 +12,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_checkpoints import refused
 from tiny_server import QUICK, Web, serve
 
 from psp.weights.download import transfer as downloading
-from psp.weights.download.transfer import download, record_of
+from psp.weights.download.transfer import Busy, locked, record_of
 from psp.weights.download.web import SourceError, direct_url, page_reason, redirected
 
 
@@ -32,6 +33,12 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def web() -> Iterator[Web]:
     with serve(Web(random.Random(0).randbytes(20_000))) as made:
         yield made
+
+
+def download(url: str, part: Path, **options: Any) -> None:
+    """As `fetch` does it."""
+    with locked(part):
+        downloading.download(url, part, **options)
 
 
 # ---- resuming ----------------------------------------------------------------------------------------
@@ -137,6 +144,23 @@ def test_two_processes_do_not_write_one_file(web: Web, tmp_path: Path) -> None:
     thread.join()
 
 
+def test_a_file_that_was_finished_while_one_waited_is_left_alone(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    part, final, lock = tmp_path / "x.part", tmp_path / "x", fcntl.flock
+    part.write_bytes(web.body)
+
+    def late(*args: Any) -> None:  # the other process is done between the opening and the lock
+        os.replace(part, final)
+        lock(*args)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(Busy):
+        download(web.url + "/good", part, patience=QUICK)
+    assert final.read_bytes() == web.body and os.listdir(tmp_path) == ["x"] and web.asked == []
+
+
 # ---- what comes instead of the file ------------------------------------------------------------------
 
 
@@ -195,11 +219,23 @@ def test_sizes_that_were_not_published(web: Web, tmp_path: Path, monkeypatch: py
     assert "more than 50,000" in refused(lambda: download(web.url + "/endless", part, patience=QUICK))
 
 
+@pytest.mark.parametrize("number", ["\xb2", "9" * 400, "9" * 5_000, "-1", "1e3"])
+def test_numbers_of_servers_that_cannot_be_meant(number: str, web: Web, tmp_path: Path) -> None:
+    web.number = number
+    part = tmp_path / "x.part"
+    part.write_bytes(web.body[:5])
+    record_of(part).write_text(json.dumps({"url": web.url + "/number", "size": None, "mark": None}))
+    download(web.url + "/number", part, patience=QUICK)
+    assert part.read_bytes() == web.body and web.count("/number") == 3
+
+
 def test_https_is_not_left(web: Web, tmp_path: Path) -> None:
     secure = "https://example.org/a"
     for to in ("http://example.org/a", "ftp://example.org/a", "file:///etc/passwd"):
         with pytest.raises(SourceError, match="not followed"):
             redirected(secure, to)
+    with pytest.raises(SourceError, match=r"https://\[\); not followed"):
+        redirected(secure, "https://[")
     assert redirected(secure, "https://cdn.example.org/b") == "https://cdn.example.org/b"
     assert redirected(secure, "/b") == "https://example.org/b"
     part = tmp_path / "x.part"
@@ -218,6 +254,9 @@ def test_drive_pages_and_their_direct_addresses() -> None:
     assert "asks for a confirmation" in page_reason("u", page)
     assert "asks for a login" in page_reason("u", b"<html>", "https://accounts.google.com/x")
     assert "sent a web page" in page_reason("u", b"<\xff\xfe")
+    start = time.process_time()
+    assert "sent a web page" in page_reason("u", b"<title>" * 4_000)
+    assert time.process_time() - start < 0.1
 
 
 def test_folder_that_cannot_be_written(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

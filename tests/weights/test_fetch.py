@@ -103,6 +103,20 @@ def test_what_is_no_weights_file_keeps_its_part(web: Web, tmp_path: Path) -> Non
     assert (tmp_path / "g.pt").exists() and "cannot be read here" in said[-1]
 
 
+def test_a_file_that_is_being_verified_belongs_to_its_process(web: Web, tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    wanted = entry(web, "/good", sha256=sha(web.body))
+
+    def another(part: Path) -> None:
+        with pytest.raises(Busy):
+            fetch(wanted, tmp_path, patience=QUICK)
+        with pytest.raises(Busy):
+            fetch(wanted, tmp_path, mirror=tmp_path / "elsewhere")
+
+    _file(tmp_path / "elsewhere" / "g.pt", web.body)
+    assert fetch(wanted, tmp_path, patience=QUICK, read=another).read_bytes() == web.body
+
+
 def test_another_address_when_the_first_fails(web: Web, tmp_path: Path) -> None:
     said: list[str] = []
     fetch(entry(web, "/page", "/missing", "/good"), tmp_path, patience=QUICK, say=said.append)

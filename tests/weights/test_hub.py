@@ -125,6 +125,7 @@ def test_folders_that_hold_no_model(folder: Path, tmp_path: Path) -> None:
     assert "without model.safetensors" in refused(lambda: from_pretrained(tmp_path))
     for missing in ("nothing", "./nothing/here", "nothing.pt", "some/file.pt", "a/b/c"):
         assert "does not exist" in refused(lambda missing=missing: from_pretrained(missing))
+    assert "cannot read" in refused(lambda: from_pretrained("x" * 300))
     (folder / "config.json").unlink()  # the file has its options inside as well
     assert from_pretrained(folder).config["mine"] == {"a": [1, None]}
     (folder / "model.safetensors").write_bytes(b"<html>")

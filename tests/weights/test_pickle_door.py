@@ -115,8 +115,11 @@ def test_generators_elsewhere_are_refused(name: str, tmp_path: Path) -> None:
     """Else its SHA-256 would be written into inference.json."""
     content = published(tiny.model().eval())
     content["opts"]["generator"] = name
-    message = refused(lambda: load_model(written(tmp_path / "m.pt", content)))
-    assert "m.pt" in message and "generator" in message and "beside it" in message
+    encoder = {key: value for key, value in content["state_dict"].items() if key.startswith("encoder.")}
+    for tensors in (content["state_dict"], encoder):  # with a generator of its own, and without
+        path = written(tmp_path / "m.pt", {**content, "state_dict": tensors})
+        message = refused(lambda path=path: load_model(path))
+        assert str(path) in message and "says generator" in message and "beside it" in message
 
 
 def test_plain_content_and_tensors_come_back(tmp_path: Path) -> None:

@@ -52,3 +52,14 @@ def test_shared_generators_that_cannot_be_meant(content: Content, tmp_path: Path
     generator = str(tmp_path / "g.pt")
     assert "no encoder" in refused(lambda: main([generator, out, "--share_generator", "h.safetensors"]))
     assert sorted(os.listdir(tmp_path)) == ["a.pt", "g.pt"]
+
+
+def test_the_source_is_never_replaced_by_its_generator(content: Content, tmp_path: Path) -> None:
+    source = tmp_path / "a.safetensors"
+    assert main([str(written(tmp_path / "a.pt", content)), str(source)]) == 0
+    os.link(source, tmp_path / "c.safetensors")
+    before = source.read_bytes()
+    for name in ("a.safetensors", "c.safetensors"):
+        arguments = [str(source), str(tmp_path / "b.safetensors"), "--share_generator", name, "--overwrite"]
+        assert "is the file that is read" in refused(lambda arguments=arguments: main(arguments))
+    assert source.read_bytes() == before and not (tmp_path / "b.safetensors").exists()

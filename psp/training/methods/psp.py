@@ -117,7 +117,7 @@ class Options(DecayOptions):
 
 def build(config: Config, options: Options, *, device: torch.device, networks: Networks) -> Built:
     """Encoder, frozen generator, objective and optimiser."""
-    from psp.models.mixing import parse_layers
+    from psp.models.mixing import fine_layers, parse_layers
     from psp.training.gradient_checkpointing import recompute_activations
     from psp.training.methods.psp_step import PspMethod
     from psp.training.ranger import make_optimizer
@@ -144,7 +144,7 @@ def build(config: Config, options: Options, *, device: torch.device, networks: N
     own_fine_layers: list[int] = []
     if options.use_latent_mask:
         mask, n = options.latent_mask, model.n_styles
-        own_fine_layers = parse_layers(mask, n) if mask else task.mixing_layers(n)
+        own_fine_layers = parse_layers(mask, n) if mask else [] if task.source == "photo" else fine_layers(n)
     if options.gradient_checkpointing:
         recompute_activations(model)
     method = PspMethod(

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from psp.errors import UserError
 from psp.files import file_hash, make_folder, writing
-from psp.weights.download.transfer import Patience, check_space, download, record_of
+from psp.weights.download.transfer import USUAL, Patience, check_space, download, locked, record_of
 from psp.weights.download.web import SourceError, page_reason
 from psp.weights.places import Published, is_page
 
@@ -25,7 +25,7 @@ def fetch(
     *,
     mirror: Path | None = None,
     overwrite: bool = False,
-    patience: Patience | None = None,
+    patience: Patience = USUAL,
     read: Callable[[Path], object] = lambda path: None,
     say: Say = lambda line: None,
 ) -> Path:
@@ -36,7 +36,7 @@ def fetch(
     read: opens the file as weights and raises UserError when it is none.
     say: told each note in a line.
     UserError in one line: not to be had, not what was published, or the disk; a broken download stays as `NAME.part`
-    and is continued by the next call.
+    and is continued by the next call. Busy: another process fetches it.
     """
     final, part = folder / entry.name, folder / f"{entry.name}.part"
     if final.exists() and not overwrite:
@@ -44,28 +44,30 @@ def fetch(
         say("there already")
         return final
     make_folder(folder)
-    if mirror is not None:
-        _copy(_in_mirror(entry, mirror, final), part)
-    else:
-        _from_the_web(entry, part, patience, say)
-    try:
-        verify(part, entry, say, advice="removed; fetch it again")
-    except UserError:
-        for path in (part, record_of(part)):
-            path.unlink(missing_ok=True)
-        raise
-    try:
-        read(part)
-    except UserError as error:
-        if mirror is not None:
-            part.unlink(missing_ok=True)
+    source = _in_mirror(entry, mirror, final) if mirror is not None else None
+    with locked(part):
+        if source is not None:
+            _copy(source, part)
+        else:
+            _from_the_web(entry, part, patience, say)
+        try:
+            verify(part, entry, say, advice="removed; fetch it again")
+        except UserError:
+            for path in (part, record_of(part)):
+                path.unlink(missing_ok=True)
             raise
-        if entry.sha256 is None:  # perhaps this program is at fault and not the file: a gigabyte is not thrown away
-            raise UserError(f"what came is not readable as weights, and stays as {part.name}: {error}") from error
-        say(f"note: the file is what was published, but cannot be read here: {error}")
-    with writing(final):
-        os.replace(part, final)
-        record_of(part).unlink(missing_ok=True)
+        try:
+            read(part)
+        except UserError as error:
+            if source is not None:
+                part.unlink(missing_ok=True)
+                raise
+            if entry.sha256 is None:  # perhaps this program is at fault and not the file: a gigabyte is not thrown away
+                raise UserError(f"what came is not readable as weights, and stays as {part.name}: {error}") from error
+            say(f"note: the file is what was published, but cannot be read here: {error}")
+        with writing(final):
+            os.replace(part, final)
+            record_of(part).unlink(missing_ok=True)
     return final
 
 
@@ -86,10 +88,9 @@ def verify(path: Path, entry: Published, say: Say = lambda line: None, *, advice
         say(f"{same} whose hash is known")
 
 
-def _from_the_web(entry: Published, part: Path, patience: Patience | None, say: Say) -> None:
+def _from_the_web(entry: Published, part: Path, patience: Patience, say: Say) -> None:
     if not entry.urls:
         raise UserError(f"nobody publishes {entry.name} on the web", f"it comes from {entry.source}")
-    check_space(part.parent, (entry.size or 0) - (part.stat().st_size if part.exists() else 0))
     with tqdm(unit="B", unit_scale=True, unit_divisor=1000, disable=None, leave=False, desc=entry.name) as bar:
 
         def progress(have: int, total: int | None) -> None:

@@ -13,10 +13,11 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from psp.errors import UserError, one_line
 from psp.files import writing
@@ -26,6 +27,7 @@ from psp.weights.places import is_page
 CHUNK = 1 << 20
 MOST = 1 << 34  # bytes that are accepted from a server that does not say how many it sends
 PROGRESS = 1 << 20  # bytes after which a broken connection is a new start for the number of attempts
+COUNT = "[0-9]{1,18}"  # of bytes or seconds, as a server may state them
 TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
 
 Progress = Callable[[int, "int | None"], None]
@@ -46,6 +48,9 @@ class Patience:
     slowest: float = 1000.0
 
 
+USUAL = Patience()
+
+
 class Busy(UserError):
     """Another process is fetching the same file."""
 
@@ -55,40 +60,34 @@ def download(
     part: Path,
     *,
     size: int | None = None,
-    patience: Patience | None = None,
+    patience: Patience = USUAL,
     progress: Progress = lambda have, total: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Fill `part` with the file at `url`, continuing what an earlier call left there.
+    """Fill `part` with the file at `url`, continuing what an earlier call left there; inside of `locked`.
 
     size: published number of bytes; another one is refused before anything is fetched.
     progress: called with the bytes so far and in all (None: not said).
     say: told, in a line, why there is another attempt.
-    SourceError: the address gives no such file. Busy: another process fetches it. UserError: the disk or the folder.
+    SourceError: the address gives no such file. UserError: the disk or the folder.
     """
-    patience = patience or Patience()
-    with _open_locked(part) as file:
+    with _opened(part) as file:
         transfer = _Transfer(url, part, file, size, patience, progress)
         failures = 0
-        try:
-            while not transfer.have or transfer.have != transfer.total:
-                before = transfer.have
-                try:
-                    return transfer.attempt()
-                except Broken as error:
-                    if isinstance(error, Offline) and not transfer.online:
-                        raise SourceError(f"{url}: {error}; fetch it elsewhere, then --from ITS_FOLDER") from error
-                    failures = 1 if transfer.have - before >= PROGRESS else failures + 1
-                    if failures >= patience.attempts:
-                        kept = f"; {transfer.have:,} bytes are kept for the next time" if transfer.have else ""
-                        raise SourceError(f"{url}: {error}, {failures} times in a row{kept}") from error
-                    wait = max(error.wait, min(60.0, patience.pause * 2 ** (failures - 1)))
-                    say(f"{error}; again in {wait:g} s")
-                    time.sleep(wait)
-        finally:
-            if file.seek(0, os.SEEK_END) == 0:  # nothing worth keeping
-                part.unlink(missing_ok=True)
-                record_of(part).unlink(missing_ok=True)
+        while not transfer.have or transfer.have != transfer.total:
+            before = transfer.have
+            try:
+                return transfer.attempt()
+            except Broken as error:
+                if isinstance(error, Offline) and not transfer.online:
+                    raise SourceError(f"{url}: {error}; fetch it elsewhere, then --from ITS_FOLDER") from error
+                failures = 1 if transfer.have - before >= PROGRESS else failures + 1
+                if failures >= patience.attempts:
+                    kept = f"; {transfer.have:,} bytes are kept for the next time" if transfer.have else ""
+                    raise SourceError(f"{url}: {error}, {failures} times in a row{kept}") from error
+                wait = max(error.wait, min(60.0, patience.pause * 2 ** (failures - 1)))
+                say(f"{error}; again in {wait:g} s")
+                time.sleep(wait)
 
 
 class _Transfer:
@@ -121,9 +120,8 @@ class _Transfer:
         status, headers, url = response.status, response.headers, self.url
         reason = f"HTTP {status} {one_line(str(response.reason))[:100]}".strip()
         if status in TRY_AGAIN:
-            wait = headers.get("Retry-After", "")
-            raise Broken(f"the server says {reason}", min(120.0, float(wait)) if wait.isdigit() else 0.0)
-        span = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+)", headers.get("Content-Range", "").strip())
+            raise Broken(f"the server says {reason}", min(120.0, float(_count(headers, "Retry-After") or 0)))
+        span = re.fullmatch(rf"bytes (?:({COUNT})-{COUNT}|\*)/({COUNT})", headers.get("Content-Range", "").strip())
         total = int(span[2]) if span else None
         if status == 416 and self.have:  # either everything is here, or what is here belongs to something else
             if total != self.have or self.size not in (None, total):
@@ -143,8 +141,7 @@ class _Transfer:
                 raise self._another()
         else:  # everything from the start: the server knows no ranges, or has a new version
             self._restart()
-            length = headers.get("Content-Length", "")
-            total = int(length) if length.isdigit() else None
+            total = _count(headers, "Content-Length")
         self.total, self.mark = total, mark
         if self.size is not None and total not in (None, self.size):
             raise SourceError(f"{url} has {total:,} bytes, {self.size:,} are published: it is another file")
@@ -191,6 +188,12 @@ class _Transfer:
             raise Broken(network_reason(error)) from error
 
 
+def _count(headers: Any, name: str) -> int | None:
+    """The number that a header states; None without one."""
+    text = headers.get(name, "")
+    return int(text) if re.fullmatch(COUNT, text) else None
+
+
 def record_of(part: Path) -> Path:
     """Where the record about a part file lies."""
     return part.with_name(part.name + ".json")
@@ -212,17 +215,43 @@ def _read_record(part: Path) -> dict[str, Any]:
         return {}
 
 
-def _open_locked(part: Path) -> BinaryIO:
-    """The part file, unbuffered, for this process alone."""
-    with writing(part):
-        file = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b", buffering=0)
-    try:
-        import fcntl
+@contextmanager
+def locked(part: Path) -> Iterator[None]:
+    """Within the block this process alone fetches `part`, up to its final name; where it stays empty, it goes.
 
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise Busy(f"{part}: another process is fetching it") from error
-    except (ImportError, OSError):  # Windows, or a file system without locks
-        pass
-    return file
+    Busy: another process does. Without locks (Windows, some file systems) nothing is checked.
+    """
+    with _opened(part) as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy(f"{part}: another process is fetching it") from error
+        except ImportError:
+            file.close()  # an open file could not be renamed there
+        except OSError:
+            pass
+        if not _is_at(part, file):  # the other one was done between the opening and the lock
+            raise Busy(f"{part}: another process was fetching it")
+        try:
+            yield
+        finally:
+            if _is_at(part, file) and part.stat().st_size == 0:
+                for path in (part, record_of(part)):
+                    path.unlink(missing_ok=True)
+
+
+def _opened(part: Path) -> BinaryIO:
+    """The part file, unbuffered; made where there is none."""
+    with writing(part):
+        return os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b", buffering=0)
+
+
+def _is_at(part: Path, file: IO[bytes]) -> bool:
+    """Whether the open file still has that name; of a closed one, whether there is a file of that name."""
+    try:
+        now = part.stat()
+        return file.closed or os.path.samestat(os.fstat(file.fileno()), now)
+    except OSError:
+        return False

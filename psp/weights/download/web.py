@@ -69,8 +69,12 @@ def open_url(url: str, headers: dict[str, str], timeout: float) -> Any:
 
 def redirected(url: str, target: str, status: int = 302) -> str:
     """Where a redirect leads; SourceError where that is neither https nor, from http, http."""
-    to = urljoin(url, target)
-    if urlparse(to).scheme not in ("https", "http" if urlparse(url).scheme == "http" else "https"):
+    try:
+        to = urljoin(url, target)
+        scheme = urlparse(to).scheme
+    except ValueError:  # no address at all
+        to, scheme = target, ""
+    if scheme not in ("https", "http" if urlparse(url).scheme == "http" else "https"):
         raise SourceError(
             f"{url} leads to an address without https (HTTP {status}, {one_line(to)[:120]}); not followed"
         )
@@ -86,7 +90,7 @@ def direct_url(url: str) -> str:
 def page_reason(url: str, page: bytes, came_from: str = "") -> str:
     """Why a web page came from `url` (or lies there) instead of a file, and what to do. page: its beginning."""
     text = page.decode("utf-8", "replace")
-    match = re.search(r"<title[^>]*>(.*?)</title", text, re.IGNORECASE | re.DOTALL)
+    match = re.search(r"<title[^<>]*>([^<]*)", text, re.IGNORECASE)
     title = one_line(html.unescape(match[1]))[:100] if match else ""
     lowered = (title + " " + text).lower()
     if "quota" in lowered:

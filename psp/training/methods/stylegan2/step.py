@@ -176,7 +176,10 @@ class StyleGAN2Method:
         z = torch.randn(64, self.generator.style_dim, generator=torch.Generator().manual_seed(0)).to(self.device)
         generator = self.generator_ema
         middle = generator.mean_latent(10_000, torch.Generator().manual_seed(1))
-        images = [to_image(image) for part in z.split(8) for image in generator(part, truncation=0.7, mean_w=middle)]
+        parts = (
+            middle.lerp(generator.map(part), 0.7)[:, None].expand(-1, generator.n_styles, -1) for part in z.split(8)
+        )
+        images = [to_image(image) for codes in parts for image in generator.synthesize(codes)]
         return [images[i : i + 8] for i in range(0, len(images), 8)]
 
     def state(self) -> dict[str, Any]:
