@@ -202,7 +202,7 @@ def open_source(path: str | Path) -> ImageSource:
     try:
         path = Path(path).expanduser()
         source = _source_at(path)
-    except (OSError, RuntimeError, ValueError) as error:  # too long, a user that is not there, a null byte
+    except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:  # too long, no such user, a null byte
         raise UserError(f"{str(path)[:200]}: cannot be opened ({brief(error)})") from None
     if not source.names:
         raise UserError(f"{path}: no images in it", f"expected files ending in {' '.join(EXTENSIONS)}")

@@ -44,6 +44,15 @@ def test_zip_members_that_lie_about_their_size(method: int, mebibytes: int, tmp_
     refused_cheaply("psp.images.sources", OPEN, path)  # read whole, it takes what it unpacks to twice
 
 
+def test_zips_of_several_disks_are_named(tmp_path: Path) -> None:
+    """Python's zipfile raises where it only asks whether a file is a zip."""
+    locator = b"PK\6\7" + bytes(12) + (2).to_bytes(4, "little")
+    for name in ("a.zip", "a.png"):
+        (tmp_path / name).write_bytes(locator + b"PK\5\6" + bytes(18))
+        with pytest.raises(UserError, match=f"{name}: .*span multiple disks"):
+            open_source(tmp_path / name)
+
+
 def test_usual_zips_are_read(tmp_path: Path) -> None:
     data = encoded(drawing(1), "PNG")
     (tmp_path / "a.zip").write_bytes(zipped({"a.png": data}))
