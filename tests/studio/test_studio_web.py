@@ -243,10 +243,11 @@ def test_what_is_missing_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_tasks_with_one_generator_share_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def export(model: object, target: Path, **options: object) -> Iterator[tuple[Path, Difference]]:
-        assert not target.exists()
-        target.write_bytes(b"network")
-        yield target, Difference(0.0, None)
+    def export(model: object, files: dict[str, Path], **options: object) -> Iterator[tuple[Path, Difference]]:
+        for target in files.values():
+            assert not target.exists()
+            target.write_bytes(b"network")
+            yield target, Difference(0.0, None)
 
     monkeypatch.setattr("psp.export.write.export", export)
     web.write_models(tmp_path, "fp16")
