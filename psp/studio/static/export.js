@@ -39,8 +39,15 @@ export async function picture(item, sections, side = 0) {
 export function fromPicture({ sections, face }, bytes) {
   if (!face) return sections;
   const item = { png: base64Of(withoutWords(bytes)), ...face };
-  const { faces = {} } = sections;
-  return { ...sections, faces: { ...faces, items: [item], at: 0 } };
+  const { faces = {}, pictures = {} } = sections;
+  const { kind, settings } = faces.shown ?? {};
+  const elsewhere = {
+    locked: faces.locked ?? null,
+    drawing: kind === 'photo' ? { photo: pictures.photo } : sections[kind],
+    style: settings?.style === 'photo' ? pictures.style : null,
+  };
+  const shown = faces.shown && { ...elsewhere, ...faces.shown }; // files of before have all of it in `shown`
+  return { ...sections, faces: { ...faces, shown, items: [item], at: 0 } };
 }
 
 const cell = (value) => (/[",\n]/.test(String(value ?? '')) ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? ''));

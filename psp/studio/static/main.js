@@ -361,7 +361,11 @@ function everyFace() {
 /** What the faces that are now asked for come from, as a plain record. */
 function origin() {
   const { kind, locked } = state;
-  return { settings: { ...settings }, kind, locked, drawing: kind === 'photo' ? { photo: { png: state.photo } } : pads[kind].snapshot() };
+  return {
+    settings: { ...settings }, kind, locked,
+    drawing: kind === 'photo' ? { photo: { png: state.photo } } : pads[kind].snapshot(),
+    style: settings.style === 'photo' ? { png: controls.png } : null,
+  };
 }
 
 function remembered() {
@@ -389,9 +393,10 @@ async function restore(entry) {
   showKind(entry.kind);
   if (entry.kind === 'photo') { state.photo = entry.drawing.photo?.png; showPhoto(); } else await pads[entry.kind].restore(entry.drawing);
   lock(entry.locked, { quietly: true });
+  controls.setPhoto(entry.style?.png ?? controls.png);
   controls.show();
   maker.cancel();
-  state.shown = { settings: entry.settings, kind: entry.kind, locked: entry.locked, drawing: entry.drawing };
+  state.shown = { settings: entry.settings, kind: entry.kind, locked: entry.locked, drawing: entry.drawing, style: entry.style };
   await results.show(entry.items, { facts: entry.facts, at: entry.at });
   for (const name of Object.keys(project.sections)) project.keep(name);
 }

@@ -1,6 +1,6 @@
 // What a project consists of, and what of it a saved face carries.
 import { toast } from './dom.js';
-import { same } from './drawing.js';
+import { needed, same } from './drawing.js';
 import { DEFAULTS, setExample, settings, shownExample } from './settings.js';
 import { t } from './words.js';
 
@@ -44,22 +44,25 @@ export const sectionsOf = (page) => ({
   },
 });
 
-/** The project that a saved face carries: what it came from, and no photo that it did not come from. */
+/**
+ * The project that a saved face carries: what it came from, and no photo or drawing that it did not come from. What
+ * stands elsewhere in it is left out of `shown`, see `fromPicture`.
+ */
 export function pictureSections(page, sections) {
-  const { kind, drawing, locked, settings: values } = page.state.shown ?? page.origin();
-  const { photo = { png: null } } = drawing;
+  const { kind, drawing, locked, style, settings: values } = page.state.shown ?? page.origin();
+  const { photo = { png: null }, steps } = drawing;
   return {
     settings: { ...sections.settings.get(), kind, values },
-    ...(kind === 'photo' ? {} : { [kind]: drawing }),
-    pictures: { photo, style: values.style === 'photo' ? { png: page.controls.png } : { png: null } },
-    faces: { locked, shown: { kind, locked, settings: values, drawing } },
+    ...(kind === 'photo' ? {} : { [kind]: steps ? { steps: needed(steps) } : drawing }),
+    pictures: { photo, style: style ?? { png: null } },
+    faces: { locked, shown: { kind, settings: values } },
   };
 }
 
 /** Whether two origins give the same faces: with a locked one, the drawing does not count. */
 export function sameFaces(one, other) {
-  const counts = ({ settings: { live, ...values }, kind, locked, drawing } = { settings: {} }) =>
-    ({ values: Object.entries(values).sort(), ...(locked ? { locked: locked.png } : { kind, drawing }) });
+  const counts = ({ settings: { live, ...values }, kind, locked, drawing, style } = { settings: {} }) =>
+    ({ values: Object.entries(values).sort(), style: style?.png, ...(locked ? { locked: locked.png } : { kind, drawing }) });
   return same(counts(one), counts(other));
 }
 
