@@ -6,10 +6,10 @@ import test from 'node:test';
 import { serialize } from 'node:v8';
 import { TooLarge, readArchive, writeArchive } from './static/archive.js';
 import { base64Of, bytesOf, joined, through, unpacked } from './static/bytes.js';
-import { SIDE, bounds, current, exact, inside, live, needed, pack, packChanges, packIds, same, shape, unpack, unpackChanges, unpackIds } from './static/drawing.js';
+import { SIDE, bounds, current, eraserWidth, exact, inside, live, needed, pack, packChanges, packIds, same, shape, under, unpack, unpackChanges, unpackIds } from './static/drawing.js';
 import { fromPicture, table } from './static/export.js';
 import { History } from './static/history.js';
-import { difference } from './static/labelpad.js';
+import { difference, nearestIds } from './static/labelpad.js';
 import { PARTS, part } from './static/parts.js';
 import { animated, chunks, palettePng, withWords, withoutWords, wordsOf } from './static/png.js';
 import { dragged } from './static/select.js';
@@ -229,6 +229,25 @@ test('held keys make straight lines and ovals', () => {
   assert.deepEqual(shape('line', { x: 1, y: 2, pressure: null }, { x: 9, y: 8, pressure: null }).map(({ x }) => x), [1, 9]);
   assert.deepEqual(bounds([{ points: shape('oval', { x: 60, y: 40 }, { x: 20, y: 100 }) }]), [20, 40, 60, 100]);
   assert.equal(shape('free', {}, {}), null);
+  assert.deepEqual(shape('line', { x: 1, y: 2, pressure: 0.3 }, { x: 9, y: 8, pressure: 1 }).map(({ pressure }) => pressure), [null, null], 'a line has one width');
+});
+
+test('a click takes the topmost line that passes there', () => {
+  const all = [line([0, 0], [100, 0]), null, line([50, -50], [50, 50]), { ...line([49, 0], [51, 0]), tool: 'eraser' }];
+  assert.deepEqual(under(all, { x: 51, y: 1 }, 6), [2]);
+  assert.deepEqual(under(all, { x: 80, y: 5 }, 6), [0]);
+  assert.deepEqual(under(all, { x: 80, y: 7 }, 6), []);
+  assert.deepEqual(under([line([10, 10])], { x: 12, y: 12 }, 6), [0]);
+});
+
+test('a wider eraser never erases less', () => {
+  const widths = Array.from({ length: 47 }, (_, k) => eraserWidth(1 + k / 2));
+  assert.deepEqual(widths, widths.toSorted((a, b) => a - b));
+  assert.deepEqual([eraserWidth(1), eraserWidth(5.5), eraserWidth(24)], [4, 16, 24]);
+});
+
+test('colours that a browser changed a little are still labels', () => {
+  assert.deepEqual(nearestIds(Uint32Array.of(0xff000000, 0xff0001cb, 0xff000201), [0xff000000, 0xff0000cc]), Uint8Array.of(0, 1, 0));
 });
 
 test('label maps are kept exactly, and their steps are small', () => {

@@ -16,7 +16,7 @@ export const exact = ({ x, y, pressure }) => ({ x: onGrain(x), y: onGrain(y), pr
 
 export const flipped = (stroke) => ({ ...stroke, points: stroke.points.map((point) => ({ ...point, x: SIDE - point.x })) });
 
-export function transformed(stroke, [sx, sy], [dx, dy]) {
+function transformed(stroke, [sx, sy], [dx, dy]) {
   return { ...stroke, points: stroke.points.map(({ x, y, pressure }) => exact({ x: x * sx + dx, y: y * sy + dy, pressure })) };
 }
 
@@ -62,9 +62,25 @@ export function inside(strokes, [left, top, right, bottom]) {
   return strokes.flatMap((stroke, k) => (stroke && stroke.points.filter(within).length > stroke.points.length / 2 ? [k] : []));
 }
 
-/** A straight line, or the oval that fits between two points; null for a free line. */
+/** The number of the topmost line that passes within so many units of a point, as a list; empty where none does. */
+export function under(strokes, point, reach) {
+  const at = strokes.findLastIndex((stroke) => stroke && stroke.tool !== 'eraser' && stroke.points.some((to, k) => distance(point, stroke.points[Math.max(0, k - 1)], to) <= reach));
+  return at < 0 ? [] : [at];
+}
+
+/** From a point to the line between two others. */
+function distance({ x, y }, from, to) {
+  const [dx, dy] = [to.x - from.x, to.y - from.y];
+  const along = Math.min(1, Math.max(0, ((x - from.x) * dx + (y - from.y) * dy) / (dx * dx + dy * dy || 1)));
+  return Math.hypot(x - from.x - along * dx, y - from.y - along * dy);
+}
+
+/** The width of an eraser: a hair-thin one helps nobody. */
+export const eraserWidth = (width) => Math.max(width, Math.min(4 * width, 16));
+
+/** A straight line, or the oval that fits between two points, of one width; null for a free line. */
 export function shape(name, from, to) {
-  if (name === 'line') return [from, to].map(exact);
+  if (name === 'line') return [from, to].map((point) => exact({ ...point, pressure: null }));
   if (name !== 'oval') return null;
   const [x, y, a, b] = [(from.x + to.x) / 2, (from.y + to.y) / 2, Math.abs(to.x - from.x) / 2, Math.abs(to.y - from.y) / 2];
   return Array.from({ length: 49 }, (_, k) => exact({ x: x + a * Math.cos(k * Math.PI / 24), y: y + b * Math.sin(k * Math.PI / 24), pressure: null }));

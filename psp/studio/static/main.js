@@ -2,14 +2,17 @@
 import { get } from './api.js';
 import { Between } from './between.js';
 import { bytesOf } from './bytes.js';
+import { factsOf } from './captions.js';
 import { compare } from './compare.js';
 import { Controls } from './controls.js';
 import { $, busy, make, pngUrl, toast } from './dom.js';
+import { recipe } from './export.js';
 import { Hints } from './hints.js';
 import { Importer } from './importer.js';
 import { LabelPad } from './labelpad.js';
 import { Maker, anotherSeed } from './maker.js';
 import { Models } from './models.js';
+import { Newest } from './newest.js';
 import { fillParts } from './parts.js';
 import { closeAll, popups } from './popups.js';
 import { Project } from './project.js';
@@ -24,7 +27,7 @@ import { BRACKETS, Tools, palette } from './tools.js';
 import { LANGUAGES, chooseLanguage, loadWords, t } from './words.js';
 
 const REST = 1500; // ms that the hand rests before what is shown counts as an earlier face
-const state = { kind: 'sketch', locked: null, photo: null };
+const state = { kind: 'sketch', locked: null, locks: {}, photo: null };
 const pads = {};
 const tools = {};
 
@@ -39,14 +42,15 @@ const models = new Models({
 });
 const maker = new Maker({
   source: async () => {
-    state.asked = origin();
-    if (state.locked) return { latent: blobOf(state.locked.latent, 'application/octet-stream') };
-    if (state.kind === 'photo') return state.photo && { image: blobOf(state.photo, 'image/png') };
-    return pads[state.kind].empty ? null : { image: await pads[state.kind].blob() };
+    const from = origin();
+    if (state.locked) return { from, latent: blobOf(state.locked.latent, 'application/octet-stream') };
+    if (state.kind === 'photo') return state.photo && { from, image: blobOf(state.photo, 'image/png') };
+    return pads[state.kind].empty ? null : { from, image: await pads[state.kind].blob() };
   },
   model: () => models.current,
   replaced: () => Boolean(between.running),
   stylePhoto: () => controls.png && blobOf(controls.png, 'image/png'),
+  asked: () => between.stop(),
   made: show,
   busy: (on) => waiting(on),
 });
@@ -58,10 +62,11 @@ let controls;
 let project;
 let reference;
 const strips = {};
+const restoring = new Newest();
 
 async function start() {
-  await loadWords();
   try {
+    await loadWords();
     const about = await get('api/about');
     DEFAULTS.style = settings.style = about.first_look;
     const wanted = readAddress();
@@ -80,7 +85,7 @@ async function start() {
 function begin(about) {
   settings.model = models.chosen;
   results = new Results({ select: (item) => selected(item), chosen: () => project.keep('faces', { loud: false }) });
-  between = new Between({ show: showBetween, kept: () => project.keep('faces') });
+  between = new Between({ show: showBetween, kept: () => project.keep('faces'), selected: () => results.selected });
   hints = new Hints();
   const hooks = (kind) => ({
     change: (how) => drawn(kind, how),
@@ -105,7 +110,7 @@ function begin(about) {
   controls = new Controls({ model: () => models.current, importer, kept: () => project.keep('pictures') });
   const page = { state, pads, tools, models, controls, reference, results, between, lock, showPhoto, origin };
   const sections = sectionsOf(page);
-  project = new Project(sections, strips, { opened, opening: () => importer.stop(), extra: () => drawings(page) });
+  project = new Project(sections, strips, { opened, opening: () => { importer.stop(); restoring.stop(); }, extra: () => drawings(page) });
   fillParts($('parts'), (strokes) => {
     closeAll();
     if (state.kind !== 'sketch') chooseKind('sketch');
@@ -113,7 +118,7 @@ function begin(about) {
   });
   saving({
     item: () => results.selected, sections: () => pictureSections(page, sections), between,
-    settings: () => ({ ...state.shown?.settings, truncation: settings.truncation ?? models.current.truncation, seed: results.selected.seed, size: results.selected.size }),
+    settings: () => { const { settings: values } = state.shown ?? origin(); return recipe(results.selected, values, models.find(values.model)?.truncation); },
     all: () => (strips.favourites.entries.length ? { favourites: true, items: strips.favourites.items.map((item) => ({ ...item, favourite: true })) } : { items: everyFace() }),
   });
   $('enhance-card').hidden = !about.enhancer;
@@ -155,28 +160,34 @@ function wire() {
   on('set-a', () => between.set('a', results.selected));
   on('set-b', () => between.set('b', results.selected));
   on('compare', () => compare(between.ends.a, between.ends.b));
-  on('back', () => results.show(state.grid.items, state.grid));
+  on('back', back);
   on('help', () => $('help-dialog').showModal());
-  for (const dialog of document.querySelectorAll('dialog')) dialog.addEventListener('click', (event) => event.target === dialog && dialog.close(''));
+  for (const dialog of document.querySelectorAll('dialog')) dialog.addEventListener('click', (event) => outside(dialog, event) && dialog.close(''));
   addEventListener('keydown', keys);
   addEventListener('keyup', (event) => event.key.toLowerCase() === 'b' && results.holdBefore(false));
   addEventListener('blur', () => results.holdBefore(false));
-  addEventListener('hashchange', () => { const found = readAddress(); if (!models.find(found.model)) delete found.model; change(found); });
+  addEventListener('hashchange', () => take(readAddress()));
+}
+
+/** Whether a click fell beside a dialog: on the page behind it, and not on its rim. */
+function outside(dialog, { target, clientX, clientY }) {
+  const { left, top, right, bottom } = dialog.getBoundingClientRect();
+  return target === dialog && (clientX < left || clientX > right || clientY < top || clientY > bottom);
 }
 
 function keys(event) {
   const typing = event.target.closest?.('input[type="text"], select, textarea, dialog');
   const letter = event.key.toLowerCase();
   const control = event.ctrlKey || event.metaKey;
-  if (control && letter === 's') { event.preventDefault(); project.save(); return; }
+  if (control && letter === 's') { event.preventDefault(); if (!event.repeat) project.save(); return; }
   if (typing || document.querySelector('dialog[open]') || event.altKey && !BRACKETS.includes(event.key)) return;
   if (control && event.key === 'Enter') { maker.ask('now'); event.preventDefault(); return; }
   if (tools[state.kind]?.key(event)) { event.preventDefault(); return; }
-  if (control) return;
+  if (control || event.repeat) return;
   if (letter === 'r' && !$('dice').disabled) anotherSeed();
   else if (letter === 'l' && results.selected?.latent) $('lock').click();
   else if (letter === 'k' && results.selected) star();
-  else if (letter === 'b' && !event.repeat) results.holdBefore(true);
+  else if (letter === 'b') results.holdBefore(true);
   else if (letter === '?') $('help').click();
 }
 
@@ -193,7 +204,7 @@ function chooseKind(kind) {
 function showKind(kind) {
   const other = state.kind !== kind;
   if (other) importer.forget();
-  state.kind = kind;
+  state.kind = state.tab = kind;
   for (const one of KINDS) {
     const tab = $(`tab-${one}`);
     tab.setAttribute('aria-selected', one === kind);
@@ -208,23 +219,29 @@ function showKind(kind) {
   if (kind === 'sketch') pads.sketch.redraw();
   if (other && isEmpty()) { // nothing to start from here yet: the faces of the other canvas go into the strip
     if (results.items.length) keepEarlier();
-    maker.cancel();
+    callOff();
     results.clear();
   }
+}
+
+/** Faces that were asked for are not wanted any more. */
+function callOff() {
+  between.stop();
+  maker.cancel();
 }
 
 function drawn(kind, how) {
   clearTimeout(state.resting);
   hints.follow('draw');
   if (how === 'done') project.keep(kind);
-  if (state.locked && how !== 'moving') {
-    if (how === 'done') toast(t('locked.drawing'), { action: [t('unlock'), () => lock(null)] });
+  if (how !== 'moving' && (!pads[kind].pictured || pads[kind].empty)) importer.forget(); // the picture was taken back
+  if (state.locked) {
+    if (how === 'done') state.told ??= toast(t('locked.drawing'), { action: [t('unlock'), () => lock(null)] });
     return;
   }
   tools[kind].refresh();
   if (!pads[kind].empty) { maker.ask(how === 'moving' ? how : 'done'); return; }
-  importer.forget();
-  maker.cancel();
+  callOff();
   results.clear();
   project.keep('faces', { loud: how === 'done' });
 }
@@ -247,21 +264,18 @@ function showPhoto() {
 
 // Faces
 
-async function show(answer, how) {
-  const { waiting, network, enhancing } = answer.seconds;
-  const words = [t('facts.seconds', { seconds: network.toFixed(2), device: answer.device.split(' ')[0] })];
-  if (enhancing) words.push(t('facts.enhancing', { seconds: enhancing.toFixed(1) }));
-  if (waiting > 0.5) words.push(t('facts.waiting', { seconds: waiting.toFixed(1) }));
-  models.note(answer.model, { state: 'ready', seconds_per_picture: network / answer.pictures.length });
+async function show(answer, how, from) {
+  models.note(answer.model, { state: 'ready', seconds_per_picture: answer.seconds.network / answer.pictures.length });
   const { title, features } = models.find(answer.model) ?? models.current;
   const seeded = settings.style !== 'own' && (answer.pictures[0].latent || features?.includes('seed'));
-  const items = answer.pictures.map((picture) => ({ ...picture, model: answer.model, words: seeded ? t('face.seed', { seed: picture.seed }) : title }));
-  state.shown = state.asked;
+  const items = answer.pictures.map((picture) => ({ ...picture, model: answer.model, ...(seeded ? {} : { title }) }));
+  state.shown = from;
+  state.grid = null;
   const edited = state.shown.settings.edits;
   const source = models.current.edits?.length ? JSON.stringify({ ...state.shown, settings: { ...state.shown.settings, edits: '' } }) : '';
   if (!edited) state.unedited = { items, source };
   const before = edited && state.unedited?.source === source ? state.unedited.items : undefined;
-  await results.show(items, { facts: words.join(', '), before, moving: how === 'moving' });
+  await results.show(items, { facts: factsOf(answer), before, moving: how === 'moving' });
   $('model-state').textContent = models.facts();
   hints.show(items.length > 1 ? 'choose' : 'more');
   if (how === 'moving') return;
@@ -275,15 +289,23 @@ async function showBetween(item, facts) {
   maker.cancel();
   if (results.items.length && results.selected.between === undefined) state.grid = { items: results.items, facts: results.facts, at: results.at };
   await results.show([item], { facts, at: 0 });
+  project.keep('faces', { loud: false });
   keepWhenResting();
+}
+
+async function back() {
+  between.stop();
+  await results.show(state.grid.items, state.grid);
+  project.keep('faces', { loud: false });
 }
 
 function settingsChanged(changed, how) {
   if (how === 'done') project.keep('settings', { loud: changed.length > 0 });
   if (changed.includes('n') && settings.n > 1) hints.follow('more');
+  if (changed.includes('model') || changed.includes('seed')) keepEarlier();
   if (changed.includes('model')) {
-    if (results.items.length) keepEarlier();
-    if (state.locked && state.locked.model !== settings.model) lock(null, { quietly: true });
+    const locked = state.locks[settings.model] ?? null; // a lock waits until its model comes back
+    if (locked !== state.locked) lock(locked, { quietly: true });
     models.choose(settings.model);
   }
   if (changed.includes('live') && !settings.live) maker.cancel(); // what was to come by itself does not come
@@ -296,7 +318,7 @@ function settingsChanged(changed, how) {
 function modelChanged() {
   const model = models.current;
   for (const kind of KINDS) $(`tab-${kind}`).hidden = !(models.kinds().has(kind) || (kind !== 'photo' && models.all.some((one) => !one.input)));
-  if (model.input && (model.input !== state.kind || !$('examples').children.length)) { showKind(model.input); maker.ask(); }
+  if (model.input && model.input !== state.tab) { showKind(model.input); maker.ask(); }
   controls.show();
   $('model-state').textContent = models.facts();
   waiting(Boolean(maker.running));
@@ -319,8 +341,16 @@ function isEmpty() {
   return !state.locked && (state.kind === 'photo' ? !state.photo : pads[state.kind].empty);
 }
 
+/** One face to be varied, instead of the drawing; null: none. It belongs to its model, which is chosen with it. */
 function lock(item, { quietly = false } = {}) {
+  const elsewhere = item && item.model !== settings.model;
+  if (elsewhere && (quietly || !models.find(item.model))) item = null;
+  else if (elsewhere) change({ model: item.model });
   state.locked = item;
+  if (item) state.locks[item.model] = item;
+  else delete state.locks[settings.model];
+  state.told?.();
+  state.told = null;
   $('lock-card').hidden = !item;
   if (item) $('lock-image').src = pngUrl(item.png);
   selected(results.selected);
@@ -384,7 +414,8 @@ function keepWhenResting() {
 }
 
 async function restore(entry) {
-  maker.cancel();
+  const isNewest = restoring.begin();
+  callOff();
   keepEarlier();
   importer.stop();
   const { model } = entry.settings;
@@ -392,18 +423,20 @@ async function restore(entry) {
   maker.cancel();
   showKind(entry.kind);
   if (entry.kind === 'photo') { state.photo = entry.drawing.photo?.png; showPhoto(); } else await pads[entry.kind].restore(entry.drawing);
+  if (!isNewest()) return;
   lock(entry.locked, { quietly: true });
   controls.setPhoto(entry.style?.png ?? controls.png);
   controls.show();
   maker.cancel();
   state.shown = { settings: entry.settings, kind: entry.kind, locked: entry.locked, drawing: entry.drawing, style: entry.style };
+  state.grid = null;
   await results.show(entry.items, { facts: entry.facts, at: entry.at });
   for (const name of Object.keys(project.sections)) project.keep(name);
 }
 
 /** Another project is there: the page shows it, and its faces are made again where they are not all there. */
 async function opened() {
-  maker.cancel();
+  callOff();
   models.choose(settings.model);
   showKind(state.kind);
   controls.show();
@@ -419,9 +452,13 @@ async function opened() {
 async function follow(wanted) {
   const reloaded = performance.getEntriesByType('navigation')[0]?.type !== 'navigate' && project.known;
   if (reloaded) return;
-  if (!models.find(wanted.model)) delete wanted.model;
-  const { example, ...values } = wanted;
-  if (!project.known) models.choose(values.model ?? settings.model);
+  if (!project.known) models.choose(models.find(wanted.model) ? wanted.model : settings.model);
+  await take(wanted);
+}
+
+/** The settings of a link on top of what is there, and its example if that is not there already. */
+async function take({ example, ...values }) {
+  if (!models.find(values.model)) delete values.model;
   if (Object.entries(values).some(([name, value]) => settings[name] !== value)) change(values);
   if (example && example !== shownExample()) await importer.named(example);
 }

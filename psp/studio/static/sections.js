@@ -1,7 +1,7 @@
 // What a project consists of, and what of it a saved face carries.
 import { toast } from './dom.js';
 import { needed, same } from './drawing.js';
-import { DEFAULTS, setExample, settings, shownExample } from './settings.js';
+import { DEFAULTS, onlySettings, setExample, settings, shownExample } from './settings.js';
 import { t } from './words.js';
 
 export const KINDS = ['sketch', 'labels', 'photo'];
@@ -11,18 +11,21 @@ export const sectionsOf = (page) => ({
   settings: {
     get: () => ({ kind: page.state.kind, values: { ...settings }, example: shownExample(), tools: { sketch: page.tools.sketch.chosen(), labels: page.tools.labels.chosen() } }),
     set: (record) => {
-      Object.assign(settings, DEFAULTS, record?.values);
+      Object.assign(settings, DEFAULTS, onlySettings(record?.values));
+      page.state.kind = KINDS.includes(record?.kind) ? record.kind : 'sketch';
       if (!page.models.find(settings.model)) {
         if (record?.values?.model) toast(t('model.missing', { name: record.values.model }), { seconds: 9 });
-        settings.model = page.models.chosen;
+        settings.model = (record && page.models.forKind(page.state.kind)?.id) ?? page.models.chosen;
       }
       setExample(record?.example ?? '');
-      page.state.kind = KINDS.includes(record?.kind) ? record.kind : 'sketch';
       for (const kind of ['sketch', 'labels']) page.tools[kind].restore(record?.tools?.[kind]);
     },
   },
-  sketch: { get: () => page.pads.sketch.kept(), set: (record) => page.pads.sketch.restore(record, true) },
-  labels: { get: () => page.pads.labels.kept(), set: (record) => page.pads.labels.restore(record, true) },
+  ...Object.fromEntries(['sketch', 'labels'].map((kind) => [kind, {
+    get: () => page.pads[kind].kept(),
+    set: (record) => page.pads[kind].restore(record, true),
+    under: (record) => beneath(page.pads[kind], record),
+  }])),
   pictures: {
     get: () => ({ photo: { png: page.state.photo }, style: { png: page.controls.png }, reference: page.reference.chosen() }),
     set: (record) => {
@@ -33,16 +36,24 @@ export const sectionsOf = (page) => ({
     },
   },
   faces: {
-    get: () => ({ items: page.results.items, at: page.results.at, facts: page.results.facts, shown: page.state.shown, locked: page.state.locked, ...page.between.ends }),
+    get: () => ({ items: page.results.items, at: page.results.at, facts: page.results.facts, shown: page.state.shown, locked: page.state.locked, locks: page.state.locks, ...page.between.ends }),
     set: async (record) => {
       page.results.clear();
-      Object.assign(page.state, { shown: record?.shown, grid: null });
+      Object.assign(page.state, { shown: record?.shown, grid: null, locks: { ...record?.locks } });
       page.between.restore(record);
       page.lock(record?.locked ?? null, { quietly: true });
       if (record?.items?.length) await page.results.show(record.items, { facts: record.facts, at: record.at });
     },
   },
 });
+
+/** Another drawing that was kept, one step back from the one that is there; in its place where that is still blank. */
+async function beneath(pad, record) {
+  if (!pad.canUndo && !pad.canRedo) { await pad.restore(record, true); return; }
+  const own = pad.snapshot();
+  await pad.restore({ ...record, steps: record.steps.slice(0, record.at) });
+  await pad.restore(own);
+}
 
 /**
  * The project that a saved face carries: what it came from, and no photo or drawing that it did not come from. What
