@@ -18,6 +18,8 @@ STATIC = Path(__file__).parents[2] / "psp" / "studio" / "static"
 @pytest.mark.skipif(NODE is None, reason="no Node.js here")
 def test_modules(tmp_path: Path) -> None:
     shutil.copytree(STATIC, tmp_path / "static")
+    shutil.copytree(STATIC, tmp_path / "web")  # the page without a server
+    shutil.copytree(STATIC.with_name("web"), tmp_path / "web", dirs_exist_ok=True)
     for path in Path(__file__).parent.glob("*.mjs"):
         shutil.copy(path, tmp_path)
     (tmp_path / "package.json").write_text('{"type": "module"}')  # browsers are told by the page

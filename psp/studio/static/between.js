@@ -1,7 +1,8 @@
 // A slider between two faces: codes are interpolated on the server, pictures that were made once are kept.
-import { ApiError, post, session } from './api.js';
+import { post, session } from './api.js';
 import { captionOf, factsOf } from './captions.js';
 import { $, busy, fillSlider, make, pngUrl, toast } from './dom.js';
+import { ApiError } from './errors.js';
 import { t } from './words.js';
 
 const WAIT = 60; // ms

@@ -1,6 +1,7 @@
 // Pictures from outside: opened, dropped, pasted or an example. The server tells what they are and cuts them to size.
-import { ApiError, post } from './api.js';
+import { post } from './api.js';
 import { $, loadImage, make, pngUrl, toast, working } from './dom.js';
+import { ApiError } from './errors.js';
 import { Newest } from './newest.js';
 import { setExample, shownExample } from './settings.js';
 import { knows, t } from './words.js';

@@ -1,7 +1,8 @@
 // When faces are asked for: soon after the hand rests, again while it moves if the model is quick, never more than one
 // request at a time, and the newest wins.
-import { ApiError, post, session } from './api.js';
+import { post, session } from './api.js';
 import { $, busy, toast } from './dom.js';
+import { ApiError } from './errors.js';
 import { Newest } from './newest.js';
 import { change, settings } from './settings.js';
 import { t } from './words.js';
