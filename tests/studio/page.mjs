@@ -119,7 +119,7 @@ test('a saved face carries once what it came from, and nothing that cannot be se
   const picture = (png_) => ({ kind: 'image', png: png_ });
   const values = { style: 'photo', seed: 1 };
   const shown = { kind: 'sketch', settings: values, locked: { png: 'locked' }, style: { png: 'colours' }, drawing: { steps: [picture('first'), ...pack([strokes(line([1, 2]))]), picture('second'), ...pack([strokes(line([3, 4]))])] } };
-  const sections = pictureSections({ state: { shown } }, { settings: { get: () => ({ tools: {} }) } });
+  const sections = pictureSections(shown, { settings: { get: () => ({ tools: {} }) } });
   const text_ = JSON.stringify(sections);
   for (const name of ['second', 'locked', 'colours']) assert.equal(text_.split(`"${name}"`).length - 1, name === 'locked' ? 2 : 1, name); // once as a key
   assert.ok(!text_.includes('"first"'));

@@ -83,6 +83,10 @@ def test_a_drawing_becomes_the_servers_face_and_the_network_can_go(page: Studio)
     page.stroke("#sketch", oval(128, 138, 60, 84))
     page.settle()
     print(f"first face after {time.monotonic() - started:.1f} s")
+    page.page.wait_for_function(
+        "() => performance.getEntriesByName(location.href + 'models/celebs_seg_to_face-codes.npy').length"
+    )
+    page.settle()
     page.context.set_offline(True)
     page.stroke("#sketch", oval(128, 120, 90, 100))
     page.settle()
@@ -101,6 +105,10 @@ def test_a_drawing_becomes_the_servers_face_and_the_network_can_go(page: Studio)
     people = server_face("celebs_sketch_to_face", drawing, seed=77, vary="people", strengths=(0.0, 1.0, 1.0))
     assert np.abs(page.face().astype(int) - people).mean() <= 2
     assert np.abs(people.astype(int) - wanted).mean() > 2
+    page.page.click("#tab-labels")  # the other model is there as well
+    page.stroke("#labels", oval(128, 120, 60, 60))
+    page.settle()
+    assert page.face().std() > 5
     page.context.set_offline(False)
 
 

@@ -1,13 +1,15 @@
 // What a project consists of, and what of it a saved face carries.
 import { toast } from './dom.js';
 import { needed, same } from './drawing.js';
+import { KINDS } from './page.js';
 import { DEFAULTS, onlySettings, setExample, settings, shownExample } from './settings.js';
 import { t } from './words.js';
 
-export const KINDS = ['sketch', 'labels', 'photo'];
-
-/** Each section knows how to become a plain record and how to come back from one. page: what main.js made. */
-export const sectionsOf = (page) => ({
+/**
+ * Each section knows how to become a plain record and how to come back from one. page: see page.js; lock(face) and
+ * showPhoto() show what came back.
+ */
+export const sectionsOf = (page, { lock, showPhoto }) => ({
   settings: {
     get: () => ({ kind: page.state.kind, values: { ...settings }, example: shownExample(), tools: { sketch: page.tools.sketch.chosen(), labels: page.tools.labels.chosen() } }),
     set: (record) => {
@@ -30,7 +32,7 @@ export const sectionsOf = (page) => ({
     get: () => ({ photo: { png: page.state.photo }, style: { png: page.controls.png }, reference: page.reference.chosen() }),
     set: (record) => {
       page.state.photo = record?.photo?.png ?? null;
-      page.showPhoto();
+      showPhoto();
       page.controls.setPhoto(record?.style?.png ?? null);
       page.reference.restore(record?.reference);
     },
@@ -41,7 +43,7 @@ export const sectionsOf = (page) => ({
       page.results.clear();
       Object.assign(page.state, { shown: record?.shown, grid: null, locks: { ...record?.locks } });
       page.between.restore(record);
-      page.lock(record?.locked ?? null, { quietly: true });
+      lock(record?.locked ?? null, { quietly: true });
       if (record?.items?.length) await page.results.show(record.items, { facts: record.facts, at: record.at });
     },
   },
@@ -57,10 +59,9 @@ async function beneath(pad, record) {
 
 /**
  * The project that a saved face carries: what it came from, and no photo or drawing that it did not come from. What
- * stands elsewhere in it is left out of `shown`, see `fromPicture`.
+ * stands elsewhere in it is left out of `shown`, see `fromPicture`. origin: as page.js makes it.
  */
-export function pictureSections(page, sections) {
-  const { kind, drawing, locked, style, settings: values } = page.state.shown ?? page.origin();
+export function pictureSections({ kind, drawing, locked, style, settings: values }, sections) {
   const { photo = { png: null }, steps } = drawing;
   return {
     settings: { ...sections.settings.get(), kind, values },
@@ -78,7 +79,7 @@ export function sameFaces(one, other) {
 }
 
 /** The drawing as pictures that other programs read. */
-export async function drawings({ pads }) {
+export async function drawings(pads) {
   const drawn = ['sketch', 'labels'].filter((kind) => !pads[kind].empty);
   return Promise.all(drawn.map(async (kind) => [`${kind}.png`, new Uint8Array(await (await pads[kind].blob()).arrayBuffer())]));
 }
