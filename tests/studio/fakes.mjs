@@ -78,3 +78,4 @@ globalThis.indexedDB = {
 Object.defineProperty(globalThis, 'navigator', { value: { storage: { persist: async () => { asked.persist += 1; } } }, configurable: true });
 
 export const pause = (milliseconds = 0) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+export const until = async (test) => { while (!(await test())) await pause(5); };

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import test, { beforeEach } from 'node:test';
-import { anew, element, pause, toasts } from './fakes.mjs';
+import { anew, element, pause, toasts, until } from './fakes.mjs';
 import { use } from './static/words.js';
 
 const { Between } = await import('./static/between.js');
@@ -21,7 +21,6 @@ globalThis.fetch = (path, { signal } = {}) => new Promise((resolve, reject) => {
   signal?.addEventListener('abort', () => reject(new DOMException('', 'AbortError')));
   requests.push({ path, answer: (content) => resolve({ ok: true, json: async () => content, headers: new Map() }) });
 });
-const until = async (test_) => { while (!test_()) await pause(5); };
 const answer = (...pictures) => ({ pictures, model: 'm', device: 'cpu (2 threads)', seconds: { network: 0.07, waiting: 0, loading: 0 } });
 
 beforeEach(() => {
@@ -144,8 +143,7 @@ test('of two photos for a style the last one counts, and the page is busy until 
   assert.equal(element('results').attributes['aria-busy'], 'true');
   requests[0].answer({ png: 'first', notes: [] });
   assert.equal(await both[0], null);
-  await pause(80);
-  assert.equal(element('results').attributes['aria-busy'], 'false');
+  await until(() => element('results').attributes['aria-busy'] === 'false');
 });
 
 test('notes of the server are known whatever number is in them, and an example that is gone is said', async () => {

@@ -1,11 +1,12 @@
 // Tests of what the browser keeps: projects that are read, written, opened and taken over; run by test_studio_page.py.
 import assert from 'node:assert/strict';
 import test, { beforeEach } from 'node:test';
-import { anew, asked, element, kept, pause, toasts } from './fakes.mjs';
+import { anew, asked, element, kept, pause, toasts, until } from './fakes.mjs';
 import { use } from './static/words.js';
 import { readFileSync } from 'node:fs';
 
 const { Project } = await import('./static/project.js');
+const { sectionsOf } = await import('./static/sections.js');
 const { named, readAll, write } = await import('./static/store.js');
 const { writeArchive } = await import('./static/archive.js');
 use(JSON.parse(readFileSync('static/words/en.json')));
@@ -43,13 +44,14 @@ beforeEach(() => {
 test('a section that cannot be read does not take the others with it, and stays', async () => {
   kept.rows = new Map([['settings', 'mine'], ['sketch', 'absurd'], ['favourites/1', { items: [1] }]]);
   const { project, now } = projectOf();
+  await until(() => project.owned);
   await project.restore();
   assert.deepEqual(now, { settings: 'mine', sketch: undefined });
   assert.equal(project.strips.favourites.entries.length, 1);
   assert.match(toasts().at(-1), /Could not be read again: Sketch/);
   now.sketch = 'new';
   project.keep('sketch');
-  await pause(100);
+  await project.settle();
   assert.deepEqual([row('lost/sketch'), row('sketch'), row('settings')], ['absurd', 'new', 'mine']);
 });
 
@@ -112,20 +114,32 @@ test('a window that takes over has the drawings of the other one below its own',
   const under = async (record) => { below.push(record); };
   const { project, now } = projectOf({ sections: { labels: { get: () => 'labels', under }, faces: { get: () => 'faces' } } });
   project.sections.sketch.under = under;
-  await pause(10);
+  await until(() => project.owned);
   project.owned = false;
   kept.rows = new Map([['sketch', { at: 3, steps: [] }], ['labels', { at: 0 }]]);
   now.sketch = 'mine';
   project.keep('sketch');
   project.elsewhere(true);
   await project.own();
-  await pause(100);
+  await project.settle();
   assert.deepEqual(below, [{ at: 3, steps: [] }]);
   assert.equal(row('sketch'), 'mine');
 });
 
+test('the drawing of another window is one step back, or there where nothing was drawn', async () => {
+  for (const canUndo of [true, false]) {
+    const calls = [];
+    const pad = { canUndo, canRedo: false, snapshot: () => 'mine', restore: async (record, fresh = false) => calls.push([record, fresh]) };
+    const { sketch } = sectionsOf({ pads: { sketch: pad } }, {});
+    const record = { steps: [1, 2, 3], at: 2 };
+    await sketch.under(record);
+    assert.deepEqual(calls, canUndo ? [[{ steps: [1, 2], at: 2 }, false], ['mine', false]] : [[record, true]]);
+  }
+});
+
 test('favourites keep their keys when a project could not be opened', async () => {
   const { project, now } = projectOf();
+  await until(() => project.owned);
   now.sketch = 'mine';
   project.strips.favourites.entries = [{ key: 'favourites/00000007', entry: { items: [7] } }];
   await project.keepAll();
@@ -150,8 +164,7 @@ test('of two projects that are opened shortly after each other the second is the
   await Promise.all([one, project.open(files[1])]);
   assert.deepEqual(now, { settings: 'second', sketch: 'second' });
   assert.equal(element('results').attributes['aria-busy'], 'true');
-  await pause(100);
-  assert.equal(element('results').attributes['aria-busy'], 'false');
+  await until(() => element('results').attributes['aria-busy'] === 'false');
 });
 
 test('pages of one site keep their work apart', () => {
@@ -163,7 +176,7 @@ test('a browser that keeps nothing says so, and leaving asks', async () => {
   await readAll();
   kept.opened.at(-1)?.onclose(); // nothing can be opened any more
   const { project } = projectOf();
-  await pause(10);
+  await until(() => project.owned);
   project.keep('sketch');
   await project.settle();
   assert.ok(!project.leaving && project.failed && !element('not-kept').hidden);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import test from 'node:test';
-import { pause } from './fakes.mjs';
+import { until } from './fakes.mjs';
 import { use } from './web/words.js';
 
 const workers = [];
@@ -26,13 +26,13 @@ const states = async () => (await get('api/models')).models.map(({ state }) => s
 test('the other models are read once there is nothing else to do', async () => {
   answers = ({ model }) => (model.id === 'c' ? { error: 'no network', status: 500 } : { result: { threads: 2 } });
   await post('api/load', { model: 'a' });
-  await pause(100);
-  assert.deepEqual(await states(), ['ready', 'cold', 'cold']);
-  await pause(2200);
-  assert.deepEqual(await states(), ['ready', 'ready', 'cold'], 'and one that fails meanwhile is not said to have failed');
+  await until(async () => (await states())[0] === 'ready');
+  assert.deepEqual((await states()).slice(1), ['cold', 'cold']);
+  await until(() => workers[0].asked.some(({ model }) => model?.id === 'c'));
+  await until(async () => (await states())[2] !== 'loading');
+  assert.deepEqual(await states(), ['ready', 'ready', 'cold'], 'one that fails meanwhile is not said to have failed');
   await post('api/load', { model: 'c' });
-  await pause(50);
-  assert.equal((await states())[2], 'failed');
+  await until(async () => (await states())[2] === 'failed');
 });
 
 test('what the worker refuses is said in the language of the page', async () => {
@@ -43,7 +43,7 @@ test('what the worker refuses is said in the language of the page', async () => 
 test('a worker that ends is followed by another one', async () => {
   answers = () => null;
   const asked = post('api/generate', { model: 'a' });
-  await pause(20);
+  await until(() => workers[0].asked.at(-1).what === 'generate');
   workers.at(-1).dispatchEvent(new Event('error'));
   await assert.rejects(asked, /nicht gestartet/);
   assert.ok(workers.at(-1).ended);
