@@ -84,7 +84,11 @@ def test_a_drawing_becomes_the_servers_face_and_the_network_can_go(page: Studio)
     page.settle()
     print(f"first face after {time.monotonic() - started:.1f} s")
     page.page.wait_for_function(
-        "() => performance.getEntriesByName(location.href + 'models/celebs_seg_to_face-codes.npy').length"
+        """async () => {
+          const { get } = await import(new URL("static/api.js", location.href).href);
+          return (await get("api/models")).models.every(({ state }) => state === "ready");
+        }""",
+        timeout=600_000,
     )
     page.settle()
     page.context.set_offline(True)
@@ -110,6 +114,8 @@ def test_a_drawing_becomes_the_servers_face_and_the_network_can_go(page: Studio)
     page.settle()
     assert page.face().std() > 5
     page.context.set_offline(False)
+    assert all("ERR_INTERNET_DISCONNECTED" in problem for problem in page.problems)
+    page.problems.clear()  # thumbnails of examples, which were never looked at before
 
 
 def saved_sketch(page: Studio) -> bytes:
