@@ -86,8 +86,8 @@ def write_page(page: Path, runtime: Path) -> None:
     for path in (studio / "web").glob("*.js"):
         shutil.copy(path, page / "static")
     (page / ORT).mkdir()
-    for name in RUNTIME_FILES:
-        shutil.copy(runtime / name, page / ORT)
+    for name in RUNTIME_FILES:  # some hosts do not know .mjs, and browsers run no module that is sent as something else
+        shutil.copy(runtime / name, page / ORT / name.replace(".mjs", ".js"))
     html = (page / "static" / "index.html").read_text(encoding="utf-8")
     (page / "static" / "index.html").unlink()
     head = '<meta charset="utf-8">'

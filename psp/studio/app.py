@@ -135,7 +135,7 @@ def create_app(studio: Studio) -> Flask:
 
 def _page(path: Path) -> tuple[bytes, str, str]:
     content = path.read_bytes()
-    kinds = {".js": "text/javascript", ".svg": "image/svg+xml", ".webmanifest": "application/manifest+json"}
+    kinds = {".js": "text/javascript", ".svg": "image/svg+xml"}
     kind = kinds.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     return content, kind, hashlib.sha256(content).hexdigest()[:16]
 

@@ -37,8 +37,9 @@ def checkpoint_entries(paths: Sequence[str], device: str, task: str | None = Non
     """One entry per file or model folder; UserError for those that are not there.
 
     task: of files that do not say theirs. What a file is is known once it is read; a CycleGAN then gets a second entry.
+    Keys are made of the files' names, so that kept work finds its model whatever else is on the command line.
     """
-    entries: list[Entry] = []
+    entries: dict[str, Entry] = {}
     for given in paths:
         path = locate(Path(given).expanduser())
         if not path.is_file():
@@ -46,8 +47,10 @@ def checkpoint_entries(paths: Sequence[str], device: str, task: str | None = Non
         name = path.stem if path.stem != "model" else path.parent.name
         load = functools.partial(open_models, path, device, task)
         eager = path.stat().st_size < SMALL
-        entries.append(Entry(f"file-{len(entries) + 1}", name, load, group="Yours", eager=eager))
-    return entries
+        first = f"file-{name.replace(':', '-')}"  # what follows a colon is the number of a model in its file
+        key = next(key for key in (first, *(f"{first}-{k}" for k in range(2, len(paths) + 1))) if key not in entries)
+        entries[key] = Entry(key, name, load, group="Yours", eager=eager)
+    return list(entries.values())
 
 
 def open_models(path: Path, device: str, task: str | None = None) -> list[StudioModel]:

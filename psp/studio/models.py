@@ -204,7 +204,7 @@ class Shelf:
             entries[key] = one
             if one is entry:
                 for k, model in enumerate(models, start=1):
-                    info, name = model.info, f"{key}-{k + 1}"
+                    info, name = model.info, f"{key}:{k + 1}"
                     other = Entry(name, entry.title, entry.load, entry.group, info.input, info, number=k)
                     entries[name] = self.entries.get(name, other)
         self.entries = entries

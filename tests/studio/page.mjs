@@ -1,18 +1,20 @@
 // Tests of the page's modules that need no browser; run by test_studio_page.py.
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import test from 'node:test';
+import { serialize } from 'node:v8';
 import { TooLarge, readArchive, writeArchive } from './static/archive.js';
 import { base64Of, bytesOf, joined, through, unpacked } from './static/bytes.js';
-import { SIDE, bounds, current, exact, inside, live, pack, packChanges, packIds, same, shape, unpack, unpackChanges, unpackIds } from './static/drawing.js';
+import { SIDE, bounds, current, eraserWidth, exact, inside, live, needed, pack, packChanges, packIds, same, shape, under, unpack, unpackChanges, unpackIds } from './static/drawing.js';
 import { fromPicture, table } from './static/export.js';
 import { History } from './static/history.js';
-import { difference } from './static/labelpad.js';
+import { difference, nearestIds } from './static/labelpad.js';
 import { PARTS, part } from './static/parts.js';
 import { animated, chunks, palettePng, withWords, withoutWords, wordsOf } from './static/png.js';
 import { dragged } from './static/select.js';
 import { editsText, readAddress } from './static/settings.js';
-import { sameFaces } from './static/sections.js';
+import { pictureSections, sameFaces } from './static/sections.js';
 import { holds } from './static/strip.js';
 import { within } from './static/view.js';
 import { language, t, use } from './static/words.js';
@@ -94,7 +96,8 @@ test('a project keeps each step of its drawings once, and is not saved when it c
 
 test('a picture carries words, long ones too, and is the same picture without them', async () => {
   const plain = await png(1);
-  for (const words of ['{"seed": 7, "who": "Zoë 漢字"}', JSON.stringify(Array.from({ length: 200000 }, (_, k) => k % 977))]) {
+  const scanned = randomBytes(300000).toString('base64'); // does not get smaller
+  for (const words of ['{"seed": 7, "who": "Zoë 漢字"}', scanned, JSON.stringify(Array.from({ length: 200000 }, (_, k) => k % 977))]) {
     const bytes = await withWords(plain, words);
     assert.equal(await wordsOf(bytes), words);
     assert.deepEqual(withoutWords(bytes), plain);
@@ -110,6 +113,20 @@ test('a saved face comes back as its project, with the face itself', async () =>
   const back = fromPicture({ sections, face: { seed: 4, size: 8 } }, await withWords(plain, 'words'));
   assert.deepEqual(back.faces.items, [{ png: base64Of(plain), seed: 4, size: 8 }]);
   assert.deepEqual(back.settings, sections.settings);
+});
+
+test('a saved face carries once what it came from, and nothing that cannot be seen any more', async () => {
+  const picture = (png_) => ({ kind: 'image', png: png_ });
+  const values = { style: 'photo', seed: 1 };
+  const shown = { kind: 'sketch', settings: values, locked: { png: 'locked' }, style: { png: 'colours' }, drawing: { steps: [picture('first'), ...pack([strokes(line([1, 2]))]), picture('second'), ...pack([strokes(line([3, 4]))])] } };
+  const sections = pictureSections(shown, { settings: { get: () => ({ tools: {} }) } });
+  const text_ = JSON.stringify(sections);
+  for (const name of ['second', 'locked', 'colours']) assert.equal(text_.split(`"${name}"`).length - 1, name === 'locked' ? 2 : 1, name); // once as a key
+  assert.ok(!text_.includes('"first"'));
+  const { faces } = fromPicture({ sections: JSON.parse(text_), face: { seed: 1 } }, await png(0));
+  assert.ok(sameFaces(faces.shown, { ...shown, drawing: { steps: shown.drawing.steps.slice(2) } }));
+  const before = { ...sections, faces: { shown } }; // as it was saved before
+  assert.deepEqual(fromPicture({ sections: before, face: {} }, await png(0)).faces.shown, shown);
 });
 
 test('an animated picture has all frames, numbered in order', async () => {
@@ -130,6 +147,28 @@ test('a drawing is kept exactly', async () => {
   assert.deepEqual(await unpack(kept, async (png_) => `decoded ${png_}`), steps);
   assert.equal(pack(steps)[0], pack(steps)[0], 'packed once');
   assert.deepEqual(await unpack([{ kind: 'strokes', strokes: [{ width: 2, points: [] }] }, { kind: 'new' }]), []);
+});
+
+test('of a drawing only what shows is needed', () => {
+  const [first, second, picture, clear] = [strokes(line([1, 2])), strokes(line([3, 4])), { kind: 'image', png: 'a' }, { kind: 'clear' }];
+  assert.deepEqual(needed([first, second]), [first, second]);
+  assert.deepEqual(needed([first, picture, second]), [picture, second]);
+  assert.deepEqual(needed([picture, first, clear, second]), [second]);
+  assert.deepEqual(needed([picture, { kind: 'replace', steps: [first, clear] }]), []);
+  assert.deepEqual(live(needed([first, picture, second])), live([first, picture, second]));
+});
+
+test('a drawing that comes back again and again is kept once', async () => {
+  const drawing = Array.from({ length: 20 }, (_, n) => strokes(line(...Array.from({ length: 50 }, (__, k) => [k, n]))));
+  const other = [...drawing.slice(0, 10), strokes(line([200, 200]))];
+  const entries = [drawing, other].map((steps) => pack(steps));
+  const history = new History([...drawing]);
+  const small = serialize(pack(history.steps)).length;
+  for (let k = 0; k < 40; k += 1) history.push({ kind: 'replace', steps: await unpack(entries[k % 2]) });
+  assert.ok(serialize(pack(history.steps)).length < 2 * small);
+  const kept = structuredClone(entries[0]); // as the browser gives it back
+  assert.equal((await unpack(kept))[0], (await unpack(kept))[0]);
+  assert.deepEqual(await unpack([7, null, ...kept]), drawing);
 });
 
 test('another drawing in place of one is a step that can be taken back', async () => {
@@ -158,6 +197,8 @@ test('faces are the same when all that counts for them is', () => {
   assert.ok(!sameFaces(origin, { ...origin, drawing: { steps: [] } }));
   assert.ok(!sameFaces(origin, { ...origin, settings: { seed: 2, n: 4, live: true } }));
   assert.ok(!sameFaces(undefined, origin));
+  const styled = { ...origin, style: { png: 'a' } };
+  assert.ok(sameFaces(styled, structuredClone(styled)) && !sameFaces(styled, { ...origin, style: { png: 'b' } }));
   const locked = { ...origin, locked: { png: 'a' } };
   assert.ok(sameFaces(locked, { ...locked, drawing: { steps: [] } }) && !sameFaces(locked, origin));
 });
@@ -188,6 +229,25 @@ test('held keys make straight lines and ovals', () => {
   assert.deepEqual(shape('line', { x: 1, y: 2, pressure: null }, { x: 9, y: 8, pressure: null }).map(({ x }) => x), [1, 9]);
   assert.deepEqual(bounds([{ points: shape('oval', { x: 60, y: 40 }, { x: 20, y: 100 }) }]), [20, 40, 60, 100]);
   assert.equal(shape('free', {}, {}), null);
+  assert.deepEqual(shape('line', { x: 1, y: 2, pressure: 0.3 }, { x: 9, y: 8, pressure: 1 }).map(({ pressure }) => pressure), [null, null], 'a line has one width');
+});
+
+test('a click takes the topmost line that passes there', () => {
+  const all = [line([0, 0], [100, 0]), null, line([50, -50], [50, 50]), { ...line([49, 0], [51, 0]), tool: 'eraser' }];
+  assert.deepEqual(under(all, { x: 51, y: 1 }, 6), [2]);
+  assert.deepEqual(under(all, { x: 80, y: 5 }, 6), [0]);
+  assert.deepEqual(under(all, { x: 80, y: 7 }, 6), []);
+  assert.deepEqual(under([line([10, 10])], { x: 12, y: 12 }, 6), [0]);
+});
+
+test('a wider eraser never erases less', () => {
+  const widths = Array.from({ length: 47 }, (_, k) => eraserWidth(1 + k / 2));
+  assert.deepEqual(widths, widths.toSorted((a, b) => a - b));
+  assert.deepEqual([eraserWidth(1), eraserWidth(5.5), eraserWidth(24)], [4, 16, 24]);
+});
+
+test('colours that a browser changed a little are still labels', () => {
+  assert.deepEqual(nearestIds(Uint32Array.of(0xff000000, 0xff0001cb, 0xff000201), [0xff000000, 0xff0000cc]), Uint8Array.of(0, 1, 0));
 });
 
 test('label maps are kept exactly, and their steps are small', () => {

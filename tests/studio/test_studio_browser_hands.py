@@ -225,3 +225,67 @@ def test_a_server_that_comes_back_is_asked_again(browser: Any, address: str) -> 
     studio.page.wait_for_selector("#grid img")
     assert studio.page.locator(".toast.wrong").count() == 0
     studio.context.close()
+
+
+def test_a_stroke_follows_a_sheet_that_is_zoomed_meanwhile(studio: Studio) -> None:
+    box = studio.page.locator("#sketch").bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["width"] / 2
+    studio.page.mouse.move(*middle)
+    studio.page.mouse.down()
+    studio.page.mouse.move(middle[0] + 10, middle[1])
+    for _ in range(8):
+        studio.page.mouse.wheel(0, -100)
+    studio.page.wait_for_timeout(200)
+    zoomed = studio.page.locator("#sketch").bounding_box()
+    assert zoomed["width"] > 2 * box["width"]
+    studio.page.mouse.move(middle[0] + 100, middle[1])
+    studio.page.mouse.up()
+    wanted = (middle[0] + 100 - zoomed["x"]) * 256 / zoomed["width"]
+    pixels = studio.canvas("#sketch")[..., 0]
+    assert np.nonzero(pixels < 128)[1].max() * 256 / pixels.shape[0] == pytest.approx(wanted, abs=3)
+    studio.settle()
+
+
+def test_the_space_bar_moves_the_sheet_after_a_click_on_a_button(studio: Studio) -> None:
+    mirror = '[data-tools="sketch"] [data-toggle="mirror"]'
+    studio.page.click(mirror)
+    studio.page.hover("#sketch")
+    studio.page.keyboard.down(" ")
+    assert "movable" in studio.page.get_attribute('[data-pad="sketch"]', "class")
+    studio.page.keyboard.up(" ")
+    assert studio.page.get_attribute(mirror, "aria-pressed") == "true"
+    studio.page.keyboard.press("Tab")
+    studio.page.keyboard.press("Shift+Tab")
+    studio.page.keyboard.press(" ")  # by keys alone it presses the button
+    assert studio.page.get_attribute(mirror, "aria-pressed") == "false"
+
+
+def test_the_wheel_scrolls_back_to_the_top_before_it_zooms(studio: Studio) -> None:
+    studio.page.set_viewport_size({"width": 1280, "height": 560})
+    studio.page.hover("#sketch")
+    studio.page.mouse.wheel(0, 60)
+    studio.page.wait_for_function("() => scrollY > 0")
+    studio.page.mouse.wheel(0, -500)
+    studio.page.wait_for_function("() => scrollY === 0")
+    assert studio.page.is_hidden('[data-pad="sketch"] .zoom')
+
+
+def test_a_click_selects_the_line_under_it(studio: Studio) -> None:
+    studio.page.keyboard.down("Shift")
+    studio.stroke("#sketch", [(40, 40), (200, 80)])
+    studio.page.keyboard.up("Shift")
+    studio.page.keyboard.press("v")
+    studio.stroke("#sketch", [(120, 63)])
+    assert studio.page.is_visible(".selection")
+    studio.page.keyboard.press("Delete")
+    assert studio.canvas("#sketch").min() == 255
+    studio.settle()
+
+
+def test_a_dialog_is_closed_by_a_click_beside_it(studio: Studio) -> None:
+    studio.page.click("#help")
+    box = studio.page.locator("#help-dialog").bounding_box()
+    studio.page.mouse.click(box["x"] + 5, box["y"] + box["height"] - 5)  # its rim
+    assert studio.page.is_visible("#help-dialog")
+    studio.page.mouse.click(box["x"] - 20, box["y"] + 20)
+    assert studio.page.is_hidden("#help-dialog")

@@ -83,8 +83,10 @@ def test_what_could_not_be_written_is_written_later(studio: Studio) -> None:
     studio.settle()
     drawn = studio.canvas("#sketch")
     assert studio.page.locator(".toast.wrong").count() == 1
+    assert "could not keep" in studio.page.text_content("#not-kept:not([hidden])")
     studio.page.evaluate("() => { globalThis.full = false; }")
     studio.page.wait_for_timeout(5500)
+    assert studio.page.locator("#not-kept[hidden]").count() == 1
     studio.reload()
     assert studio.page.locator("#favourites-strip button").count() == 1
     np.testing.assert_array_equal(studio.canvas("#sketch"), drawn)

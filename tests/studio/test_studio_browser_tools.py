@@ -8,6 +8,7 @@ without. Run with `python -m pytest -m browser`.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -230,5 +231,7 @@ def test_another_language_keeps_the_work(studio: Studio) -> None:
     studio.page.wait_for_selector('html[lang="de"]')
     studio.page.wait_for_selector("#grid img")
     assert studio.page.inner_text("#tab-sketch") == "Skizze"
+    assert studio.page.inner_text("#caption").startswith("Startzahl 1")
+    assert re.search(r"\d,\d\d s auf", studio.page.inner_text("#caption"))
     np.testing.assert_array_equal(studio.canvas("#sketch"), drawn)
     studio.settle()

@@ -72,6 +72,12 @@ def page(browser: Any, static: tuple[str, Any]) -> Iterator[Studio]:  # noqa: F8
     assert not [url for url in made.requests if "/api/" in url]
 
 
+STATES = """async () => {
+  const { get } = await import(new URL("static/api.js", location.href).href);
+  return (await get("api/models")).models.map(({ state }) => state);
+}"""
+
+
 def server_face(task: str, picture: Image.Image, **wishes: Any) -> np.ndarray:
     model = PspModel(load_model(task=task))
     (made, *_) = model.generate(Ask(source=picture, **wishes), lambda: None)
@@ -83,6 +89,9 @@ def test_a_drawing_becomes_the_servers_face_and_the_network_can_go(page: Studio)
     page.stroke("#sketch", oval(128, 138, 60, 84))
     page.settle()
     print(f"first face after {time.monotonic() - started:.1f} s")
+    while set(page.page.evaluate(STATES)) != {"ready"}:  # the other model is read when there is nothing else to do
+        page.page.wait_for_timeout(200)
+    page.settle()
     page.context.set_offline(True)
     page.stroke("#sketch", oval(128, 120, 90, 100))
     page.settle()
@@ -101,7 +110,13 @@ def test_a_drawing_becomes_the_servers_face_and_the_network_can_go(page: Studio)
     people = server_face("celebs_sketch_to_face", drawing, seed=77, vary="people", strengths=(0.0, 1.0, 1.0))
     assert np.abs(page.face().astype(int) - people).mean() <= 2
     assert np.abs(people.astype(int) - wanted).mean() > 2
+    page.page.click("#tab-labels")  # the other model is there as well
+    page.stroke("#labels", oval(128, 120, 60, 60))
+    page.settle()
+    assert page.face().std() > 5
     page.context.set_offline(False)
+    assert all("ERR_INTERNET_DISCONNECTED" in problem for problem in page.problems)
+    page.problems.clear()  # thumbnails of examples, which were never looked at before
 
 
 def saved_sketch(page: Studio) -> bytes:

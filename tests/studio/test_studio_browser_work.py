@@ -193,6 +193,7 @@ def test_a_saved_face_opens_as_its_project(studio: Studio, browser: Any, address
         other.page.wait_for_selector("#grid button:nth-child(4)")
         other.settle()
         assert [face.tobytes() for face in other.faces()] == [face.tobytes() for face in faces]
+        assert other.page.get_attribute("#grid button:nth-child(3)", "aria-pressed") == "true"
         np.testing.assert_array_equal(other.canvas("#sketch"), studio.canvas("#sketch"))
         assert other.problems == []
         other.context.close()

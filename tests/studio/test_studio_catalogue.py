@@ -50,6 +50,19 @@ def test_a_psp_checkpoint_and_a_model_folder(tmp_path: Path) -> None:
     good(made.post("/api/generate", **tiny.form(image=tiny.drawing(1), n=2)))
 
 
+def test_models_of_files_are_called_by_their_names(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    paths = [save_tiny(path) for path in (tmp_path / "a.pt", tmp_path / "b:2.pt", tmp_path / "other" / "a.pt")]
+    paths.append(cyclegan(tmp_path / "b.pt"))
+    keys = ["file-a", "file-b-2", "file-a-2", "file-b"]
+    assert [entry.key for entry in checkpoint_entries([str(path) for path in paths], "cpu")] == keys
+    assert [entry.key for entry in checkpoint_entries([str(path) for path in paths[:0:-1]], "cpu")] == [
+        "file-b", "file-a", "file-b-2",
+    ]  # fmt: skip
+    made, _ = client(paths)
+    assert list(listed(made)) == [*keys, "file-b:2"]
+
+
 def test_a_cyclegan_is_offered_in_both_directions(tmp_path: Path) -> None:
     made, _ = client([cyclegan(tmp_path / "two_ways.pt")])
     models = listed(made)
@@ -69,7 +82,7 @@ def test_pix2pix_and_public_files(tmp_path: Path) -> None:
     for key, record in listed(made).items():
         assert record["state"] == "ready" and record["features"] == [] and record["layers"] == 0
         good(made.post("/api/generate", **tiny.form(model=key, image=tiny.drawing(1))))
-    npy = tiny.form(model="file-1", latent=_code())
+    npy = tiny.form(model="file-p", latent=_code())
     assert "no latents" in refused(made.post("/api/generate", **npy), 400)
 
 

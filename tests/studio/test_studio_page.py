@@ -18,12 +18,16 @@ STATIC = Path(__file__).parents[2] / "psp" / "studio" / "static"
 @pytest.mark.skipif(NODE is None, reason="no Node.js here")
 def test_modules(tmp_path: Path) -> None:
     shutil.copytree(STATIC, tmp_path / "static")
-    shutil.copy(Path(__file__).with_name("page.mjs"), tmp_path)
+    shutil.copytree(STATIC, tmp_path / "web")  # the page without a server
+    shutil.copytree(STATIC.with_name("web"), tmp_path / "web", dirs_exist_ok=True)
+    for path in Path(__file__).parent.glob("*.mjs"):
+        shutil.copy(path, tmp_path)
     (tmp_path / "package.json").write_text('{"type": "module"}')  # browsers are told by the page
     with zipfile.ZipFile(tmp_path / "theirs.zip", "w") as archive:
         archive.writestr("folder/ä.txt", "words " * 1000, zipfile.ZIP_DEFLATED)
         archive.writestr("stored.txt", "stored", zipfile.ZIP_STORED)
-    done = subprocess.run([str(NODE), "--test", "page.mjs"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    tests = sorted(path.name for path in tmp_path.glob("page*.mjs"))
+    done = subprocess.run([str(NODE), "--test", *tests], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     with zipfile.ZipFile(tmp_path / "ours.zip") as archive:
         assert archive.testzip() is None and archive.read("folder/ä.txt") == b"words " * 1000

@@ -12,6 +12,7 @@ from psp.images.labels import LABELS
 
 STATIC = Path(__file__).parents[2] / "psp" / "studio" / "static"
 LANGUAGES = ("en", "de", "fr", "es", "ja", "zh")
+SCRIPTS = sorted([*STATIC.glob("*.js"), *STATIC.with_name("web").glob("*.js")])
 PARTS = re.findall(r"^  (\w+): \[\[", (STATIC / "parts.js").read_text("utf-8"), re.M)
 
 
@@ -23,8 +24,8 @@ def asked_for() -> set[str]:
     """Keys in the page and in its scripts, and those that scripts put together."""
     page = (STATIC / "index.html").read_text("utf-8")
     keys = set(re.findall(r'data-t(?:-title|-label|-alt)?="([^"]+)"', page))
-    for path in STATIC.glob("*.js"):
-        keys |= set(re.findall(r"\bt\('([^']+)'", path.read_text("utf-8")))
+    for path in SCRIPTS:
+        keys |= {a or b for a, b in re.findall(r"\bt\('([^']+)'|\bRefused\('(web\.[^']+)'", path.read_text("utf-8"))}
     keys |= {f"label.{name}" for name in LABELS} | {f"part.{name}" for name in PARTS}
     keys |= {f"{group}.{kind}" for group in ("empty", "from") for kind in ("sketch", "labels", "photo")}
     return keys | {f"hint.{name}" for name in ("draw", "more", "choose")}
@@ -36,7 +37,7 @@ def test_every_word_that_is_asked_for_is_there() -> None:
 
 
 def test_no_word_is_left_over() -> None:
-    text = "".join(path.read_text("utf-8") for path in (*STATIC.glob("*.js"), STATIC / "index.html"))
+    text = "".join(path.read_text("utf-8") for path in (*SCRIPTS, STATIC / "index.html"))
     groups = set(re.findall(r"\bt\(`([\w.]+)\.\$\{", text)) | {"knows"}
     left = {key for key in words("en").keys() - asked_for() if f"'{key}'" not in text}
     assert sorted(key for key in left if key.split(".")[0] not in groups) == []

@@ -1,12 +1,6 @@
 // Requests to the server this page came from. Every failure is an ApiError with one sentence.
+import { ApiError } from './errors.js';
 import { t } from './words.js';
-
-export class ApiError extends Error {
-  constructor(message, status, retryAfter = 0) {
-    super(message);
-    Object.assign(this, { status, retryAfter });
-  }
-}
 
 /** Requests of one page take each other's place on the server: only the newest is worked on. */
 export const session = [...crypto.getRandomValues(new Uint8Array(12))].map((n) => n.toString(16).padStart(2, '0')).join('');

@@ -1,13 +1,18 @@
 // A slider between two faces: codes are interpolated on the server, pictures that were made once are kept.
-import { ApiError, post, session } from './api.js';
+import { post, session } from './api.js';
+import { captionOf, factsOf } from './captions.js';
 import { $, busy, fillSlider, make, pngUrl, toast } from './dom.js';
+import { ApiError } from './errors.js';
 import { t } from './words.js';
 
 const WAIT = 60; // ms
 const FRAMES = 17; // of a film from A to B
 
 export class Between {
-  /** hooks: show(item, facts): an interpolated face arrived; kept(): an end changed and should be remembered. */
+  /**
+   * hooks: show(item, facts): an interpolated face arrived; kept(): an end changed and should be remembered; selected():
+   * the face that an empty end gets when it is clicked.
+   */
   constructor(hooks) {
     Object.assign(this, { hooks, ends: { a: null, b: null }, made: new Map(), timer: 0, running: null });
     this.slider = $('between-at');
@@ -25,7 +30,7 @@ export class Between {
     this.made.clear();
     this.show();
     this.hooks.kept();
-    if (this.ready) this.go();
+    this.go();
   }
 
   restore({ a = null, b = null } = {}) {
@@ -41,7 +46,7 @@ export class Between {
       const letter = name.toUpperCase();
       button.replaceChildren(...(item ? [make('img', { src: pngUrl(item.png), alt: '' })] : []), make('span', {}, letter));
       button.classList.toggle('filled', Boolean(item));
-      button.setAttribute('aria-label', `${letter}: ${item?.words ?? t('between.empty')}`);
+      button.setAttribute('aria-label', `${letter}: ${item ? captionOf(item) : t('between.empty')}`);
     }
     this.slider.disabled = $('film').disabled = !this.ready;
     $('compare').disabled = !(a && b);
@@ -49,6 +54,7 @@ export class Between {
   }
 
   jump(name) {
+    if (!this.ends[name] && this.hooks.selected()) { this.set(name, this.hooks.selected()); return; }
     if (!this.ready) return;
     this.slider.value = name === 'a' ? 0 : 1;
     fillSlider(this.slider);
@@ -56,6 +62,7 @@ export class Between {
   }
 
   go() {
+    if (!this.ready) return;
     clearTimeout(this.timer);
     const at = Number(this.slider.value);
     if (this.made.has(at)) { this.hooks.show(...this.made.get(at)); return; }
@@ -63,17 +70,24 @@ export class Between {
     this.timer = setTimeout(() => this.ask(at), WAIT);
   }
 
+  /** Something newer is about to be shown: no face from here comes in between. */
+  stop() {
+    clearTimeout(this.timer);
+    this.next = false;
+    this.running?.abort();
+  }
+
   async ask(at) {
     const { a, b } = this.ends;
-    this.running = new AbortController();
+    const { signal } = (this.running = new AbortController());
     busy('between', true);
     this.next = false;
     try {
-      const answer = await post('api/interpolate', { model: a.model, a: a.latent, b: b.latent, t: at, session }, this.running.signal);
-      const words = t('between.at', { percent: Math.round(at * 100) });
-      const item = { ...answer.pictures[0], model: a.model, words, between: at };
-      if (a !== this.ends.a || b !== this.ends.b) return;
-      this.made.set(at, [item, t('facts.seconds', { seconds: answer.seconds.network.toFixed(2), device: answer.device.split(' ')[0] })]);
+      const answer = await post('api/interpolate', { model: a.model, a: a.latent, b: b.latent, t: at, session }, signal);
+      const seeds = [a, b].flatMap((end) => end.seeds ?? end.seed); // an end may lie between two faces itself
+      const item = { ...answer.pictures[0], model: a.model, between: at, seeds };
+      if (signal.aborted || a !== this.ends.a || b !== this.ends.b) return;
+      this.made.set(at, [item, factsOf(answer)]);
       if (Number(this.slider.value) === at || this.next) this.hooks.show(...this.made.get(at));
     } catch (error) {
       if (error instanceof ApiError && error.status !== 409) toast(error.message, { wrong: true });

@@ -1,6 +1,8 @@
 // Bytes: base64, joined, packed and unpacked.
 export const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 
+export const blobOf = (base64, type) => new Blob([bytesOf(base64)], { type });
+
 export function base64Of(bytes) {
   let text = '';
   for (let k = 0; k < bytes.length; k += 8192) text += String.fromCharCode(...bytes.subarray(k, k + 8192));

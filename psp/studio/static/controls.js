@@ -1,10 +1,10 @@
 // The settings on the page and the settings in memory, kept equal.
-import { ApiError, post } from './api.js';
-import { $, busy, fillSlider, pngUrl, radios, toast } from './dom.js';
+import { $, fillSlider, pngUrl, radios, toast } from './dom.js';
 import { Edits } from './edits.js';
-import { fileOf } from './importer.js';
+import { facePhoto, fileOf } from './importer.js';
+import { Newest } from './newest.js';
 import { DEFAULTS, change, onChange, settings } from './settings.js';
-import { t } from './words.js';
+import { number, t } from './words.js';
 
 const SLIDERS = ['coarse', 'middle', 'fine', 'truncation', 'follow'];
 const USUAL = { truncation: 0.8, follow: 1 }; // where the model says nothing
@@ -12,7 +12,7 @@ const USUAL = { truncation: 0.8, follow: 1 }; // where the model says nothing
 export class Controls {
   /** hooks: model() -> the chosen model's record; importer, for its shelves; kept(): the style's photo changed. */
   constructor(hooks) {
-    Object.assign(this, { hooks, png: null, order: 0, edits: new Edits() });
+    Object.assign(this, { hooks, png: null, newest: new Newest(), edits: new Edits() });
     this.setStyle = radios($('style'), 'value', (style) => this.chooseStyle(style));
     this.setCount = radios($('count'), 'value', (n) => change({ n: Number(n) }));
     for (const slider of document.querySelectorAll('[data-setting]')) {
@@ -24,13 +24,14 @@ export class Controls {
     $('seed').addEventListener('change', () => {
       const seed = Number($('seed').value);
       if (/^[0-9]+$/.test($('seed').value.trim()) && seed <= 2147483000) change({ seed });
-      else { toast(t('seed.wrong'), { wrong: true }); this.show(); }
+      else toast(t('seed.wrong'), { wrong: true });
+      $('seed').value = settings.seed;
     });
     $('live').addEventListener('click', () => change({ live: !settings.live }));
     $('enhance').addEventListener('click', () => change({ enhance: !settings.enhance }));
     $('style-well').addEventListener('click', () => $('style-file').click());
     $('style-file').addEventListener('change', () => { this.takePhoto($('style-file').files[0]); $('style-file').value = ''; });
-    hooks.importer.fillShelf($('style-examples'), 'photo', 12, async (example) => this.takePhoto(await fileOf(example)));
+    hooks.importer.fillShelf($('style-examples'), 'photo', 12, (example) => this.takePhoto(fileOf(example)));
     onChange(() => this.show());
     this.show();
   }
@@ -44,29 +45,19 @@ export class Controls {
     change({ style });
   }
 
-  /** The face in a photo becomes the style, unless another photo or project came meanwhile. */
+  /** The face in a photo becomes the style, unless another photo or project came meanwhile. file: or a promise of one. */
   async takePhoto(file) {
     if (!file) return;
-    const order = (this.order += 1);
-    busy('style', true);
-    try {
-      const made = await post('api/photo', { image: file });
-      if (order !== this.order) return;
-      this.setPhoto(made.png);
-      this.hooks.kept();
-      if (made.notes.some((note) => note.startsWith('no face'))) toast(t('style.no-face', { name: file.name }));
-      settings.style = 'photo';
-      change({});
-    } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      toast(error.message, { wrong: true });
-    } finally {
-      busy('style', false);
-    }
+    const png = await facePhoto(file, this.newest.begin());
+    if (!png) return;
+    this.setPhoto(png);
+    this.hooks.kept();
+    settings.style = 'photo';
+    change({});
   }
 
   setPhoto(png) {
-    this.order += 1;
+    this.newest.stop();
     this.png = png;
     $('style-image').hidden = !png;
     if (png) Object.assign($('style-image'), { src: pngUrl(png), alt: t('style.from') });
@@ -79,13 +70,13 @@ export class Controls {
       const name = slider.dataset.setting;
       const value = settings[name] ?? model?.[name] ?? USUAL[name];
       slider.value = value;
-      slider.parentElement.querySelector('output').value = value.toFixed(2);
+      slider.parentElement.querySelector('output').value = number(value, 2);
       const layers = model?.bands?.[name];
       slider.parentElement.title = layers ? t('layers', { layers, all: model.layers }) : t('reset.double');
       fillSlider(slider);
     }
     this.edits.show(model?.edits);
-    $('seed').value = settings.seed;
+    if (document.activeElement !== $('seed')) $('seed').value = settings.seed; // not what is being typed
     this.setCount(settings.n);
     this.setStyle(settings.style);
     $('live').setAttribute('aria-checked', settings.live);

@@ -55,6 +55,21 @@ export function busy(who, on) {
   $('results').setAttribute('aria-busy', reasons.size > 0);
 }
 
+/** What act() gives; the page is busy meanwhile, and says these words when it takes long. */
+export async function working(act, words = '') {
+  const who = Symbol('work');
+  busy(who, true);
+  let dismiss = null;
+  const slow = setTimeout(() => { if (words) dismiss = toast(words, { seconds: 60 }); }, 500);
+  try {
+    return await act();
+  } finally {
+    clearTimeout(slow);
+    dismiss?.();
+    setTimeout(() => busy(who, false), 50); // by then the faces have been asked for
+  }
+}
+
 /** The filled part of a slider. */
 export function fillSlider(slider) {
   const part = (slider.value - slider.min) / (slider.max - slider.min);
@@ -62,11 +77,9 @@ export function fillSlider(slider) {
 }
 
 /** A line at the bottom of the window. action: [label, function]. Returns a function that removes it. */
-export function toast(text, { wrong = false, action = null, seconds = 6, extra = null } = {}) {
+export function toast(text, { wrong = false, action = null, seconds = 6 } = {}) {
   const box = make('div', { className: wrong ? 'toast wrong' : 'toast' });
-  const words = make('p', {}, text);
-  if (extra) words.append(extra);
-  box.append(words);
+  box.append(make('p', {}, text));
   const remove = () => box.remove();
   if (action) {
     const button = make('button', { type: 'button' }, action[0]);

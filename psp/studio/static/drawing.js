@@ -16,7 +16,7 @@ export const exact = ({ x, y, pressure }) => ({ x: onGrain(x), y: onGrain(y), pr
 
 export const flipped = (stroke) => ({ ...stroke, points: stroke.points.map((point) => ({ ...point, x: SIDE - point.x })) });
 
-export function transformed(stroke, [sx, sy], [dx, dy]) {
+function transformed(stroke, [sx, sy], [dx, dy]) {
   return { ...stroke, points: stroke.points.map(({ x, y, pressure }) => exact({ x: x * sx + dx, y: y * sy + dy, pressure })) };
 }
 
@@ -26,10 +26,20 @@ export function current(steps) {
   return from < 0 ? steps : [...current(steps[from].steps), ...steps.slice(from + 1)];
 }
 
+/** The number of the last step that covers all before it; -1 where there is none. */
+const covering = (steps) => steps.findLastIndex(({ kind }) => kind === 'image' || kind === 'clear');
+
+/** The steps that what is there now needs: no pictures that another one covers, and nothing that was cleared. */
+export function needed(all) {
+  const steps = current(all);
+  const from = covering(steps);
+  return steps.slice(steps[from]?.kind === 'clear' ? from + 1 : Math.max(0, from));
+}
+
 /** The picture at the bottom (or null) and the strokes above it; a removed stroke leaves null, so that numbers stay. */
 export function live(all) {
   const steps = current(all);
-  const from = steps.findLastIndex(({ kind }) => kind === 'image' || kind === 'clear');
+  const from = covering(steps);
   const strokes = [];
   for (const step of steps.slice(from + 1)) {
     if (step.kind === 'strokes') strokes.push(...step.strokes);
@@ -52,16 +62,33 @@ export function inside(strokes, [left, top, right, bottom]) {
   return strokes.flatMap((stroke, k) => (stroke && stroke.points.filter(within).length > stroke.points.length / 2 ? [k] : []));
 }
 
-/** A straight line, or the oval that fits between two points; null for a free line. */
+/** The number of the topmost line that passes within so many units of a point, as a list; empty where none does. */
+export function under(strokes, point, reach) {
+  const at = strokes.findLastIndex((stroke) => stroke && stroke.tool !== 'eraser' && stroke.points.some((to, k) => distance(point, stroke.points[Math.max(0, k - 1)], to) <= reach));
+  return at < 0 ? [] : [at];
+}
+
+/** From a point to the line between two others. */
+function distance({ x, y }, from, to) {
+  const [dx, dy] = [to.x - from.x, to.y - from.y];
+  const along = Math.min(1, Math.max(0, ((x - from.x) * dx + (y - from.y) * dy) / (dx * dx + dy * dy || 1)));
+  return Math.hypot(x - from.x - along * dx, y - from.y - along * dy);
+}
+
+/** The width of an eraser: a hair-thin one helps nobody. */
+export const eraserWidth = (width) => Math.max(width, Math.min(4 * width, 16));
+
+/** A straight line, or the oval that fits between two points, of one width; null for a free line. */
 export function shape(name, from, to) {
-  if (name === 'line') return [from, to].map(exact);
+  if (name === 'line') return [from, to].map((point) => exact({ ...point, pressure: null }));
   if (name !== 'oval') return null;
   const [x, y, a, b] = [(from.x + to.x) / 2, (from.y + to.y) / 2, Math.abs(to.x - from.x) / 2, Math.abs(to.y - from.y) / 2];
   return Array.from({ length: 49 }, (_, k) => exact({ x: x + a * Math.cos(k * Math.PI / 24), y: y + b * Math.sin(k * Math.PI / 24), pressure: null }));
 }
 
 // Keeping: points become one list of whole numbers, x, y and pressure in turn (-1 for none).
-const packed = new WeakMap();
+const packed = new WeakMap(); // step -> as it is kept
+const unpacked = new WeakMap(); // and back, so that a drawing which comes back again and again has the same steps
 function packStroke({ points, ...rest }) {
   return { ...rest, points: points.flatMap(({ x, y, pressure }) => [x * GRAIN, y * GRAIN, pressure === null ? -1 : Math.round(pressure * 1000)]) };
 }
@@ -80,6 +107,7 @@ export function pack(steps) {
       if (step.kind === 'strokes') plain.strokes = step.strokes.map(packStroke);
       if (step.kind === 'replace') plain.steps = pack(step.steps);
       packed.set(step, plain);
+      unpacked.set(plain, step);
     }
     return packed.get(step);
   });
@@ -89,15 +117,25 @@ export function pack(steps) {
 export async function unpack(steps, decode) {
   const known = [];
   for (const step of Array.isArray(steps) ? steps : []) {
-    if (step.kind === 'strokes') {
-      const strokes = step.strokes.filter(({ points, width }) => Array.isArray(points) && points.length >= 3 && width > 0);
-      if (strokes.length) known.push({ kind: 'strokes', strokes: strokes.map(unpackStroke) });
-    } else if (step.kind === 'image') known.push({ kind: 'image', png: step.png, image: await decode(step.png) });
-    else if (step.kind === 'clear') known.push({ kind: 'clear' });
-    else if (step.kind === 'replace') known.push({ kind: 'replace', steps: await unpack(step.steps, decode) });
-    else if (step.kind === 'change' && Array.isArray(step.at)) known.push(step.gone ? step : { ...step, scale: step.scale ?? [1, 1], shift: step.shift ?? [0, 0] });
+    if (!(step instanceof Object)) continue;
+    if (!unpacked.has(step)) unpacked.set(step, await unpackStep(step, decode));
+    known.push(unpacked.get(step));
   }
-  return known;
+  return known.filter(Boolean);
+}
+
+/** One step, or null for one that makes no sense. */
+async function unpackStep(step, decode) {
+  const { kind } = step;
+  if (kind === 'strokes') {
+    const strokes = step.strokes.filter(({ points, width }) => Array.isArray(points) && points.length >= 3 && width > 0);
+    return strokes.length ? { kind, strokes: strokes.map(unpackStroke) } : null;
+  }
+  if (kind === 'image') return { kind, png: step.png, image: await decode(step.png) };
+  if (kind === 'clear') return { kind };
+  if (kind === 'replace') return { kind, steps: await unpack(step.steps, decode) };
+  if (kind === 'change' && Array.isArray(step.at)) return step.gone ? step : { ...step, scale: step.scale ?? [1, 1], shift: step.shift ?? [0, 0] };
+  return null;
 }
 
 /** Whether two packed records are equal. */

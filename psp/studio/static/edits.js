@@ -1,11 +1,11 @@
 // Sliders for what a model can change about a face: age, smile, ... Shown when its record has `edits`.
 import { $, fillSlider, make } from './dom.js';
 import { change, editsText, settings } from './settings.js';
-import { knows, t } from './words.js';
+import { knows, number, t } from './words.js';
 
 const MIDDLE = 0; // every edit has no effect here
 
-export const editsOf = () => (settings.edits ? JSON.parse(settings.edits) : {});
+const editsOf = () => (settings.edits ? JSON.parse(settings.edits) : {});
 
 export class Edits {
   constructor() {
@@ -25,7 +25,7 @@ export class Edits {
     for (const slider of $('edits').querySelectorAll('input')) {
       slider.value = amounts[slider.dataset.edit] ?? MIDDLE;
       const button = slider.parentElement.querySelector('button');
-      button.textContent = Number(slider.value).toFixed(1);
+      button.textContent = number(Number(slider.value), 1);
       button.ariaLabel = `${button.dataset.title} ${button.textContent}: ${t('edits.one')}`;
       button.disabled = !amounts[slider.dataset.edit];
       fillSlider(slider);

@@ -1,10 +1,14 @@
 // Faces to hand over: single pictures with their project inside, a contact sheet, a zip of all with a table, a film.
 import { FORMAT, VERSION } from './archive.js';
 import { base64Of, bytesOf } from './bytes.js';
+import { captionOf } from './captions.js';
 import { loadImage, make, pngUrl } from './dom.js';
 import { animated, withWords, withoutWords } from './png.js';
+import { link } from './settings.js';
+import { t } from './words.js';
 import { zip } from './zip.js';
 
+const MOST_PIXELS = 16e6; // of a picture, on phones
 const COLUMNS = ['file', 'favourite', 'model', 'seed', 'between', 'width', 'style', 'colours', 'people', 'structure', 'variety', 'follow', 'edits'];
 
 export const nameOf = (item) => `face_${item.between === undefined ? `seed_${item.seed}` : `between_${item.between}`}`;
@@ -14,7 +18,9 @@ function canvasOf(width, height) {
   context.imageSmoothingQuality = 'high';
   return context;
 }
-const blobOf = (context) => new Promise((resolve) => context.canvas.toBlob(resolve, 'image/png'));
+const pngOf = ({ canvas }) => new Promise((resolve, reject) => {
+  canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error(t('save.none')))), 'image/png');
+});
 const bytesIn = async (blob) => new Uint8Array(await blob.arrayBuffer());
 
 /**
@@ -27,7 +33,7 @@ export async function picture(item, sections, side = 0) {
   if (other) {
     const context = canvasOf(side, side);
     context.drawImage(await loadImage(pngUrl(item.png)), 0, 0, side, side);
-    bytes = await bytesIn(await blobOf(context));
+    bytes = await bytesIn(await pngOf(context));
   }
   const { png, ...face } = item;
   const record = { format: FORMAT, version: VERSION, face: other ? { ...face, resized: { from: item.size, to: side, by: 'smooth' } } : face, sections };
@@ -39,8 +45,21 @@ export async function picture(item, sections, side = 0) {
 export function fromPicture({ sections, face }, bytes) {
   if (!face) return sections;
   const item = { png: base64Of(withoutWords(bytes)), ...face };
-  const { faces = {} } = sections;
-  return { ...sections, faces: { ...faces, items: [item], at: 0 } };
+  const { faces = {}, pictures = {} } = sections;
+  const { kind, settings } = faces.shown ?? {};
+  const elsewhere = {
+    locked: faces.locked ?? null,
+    drawing: kind === 'photo' ? { photo: pictures.photo } : sections[kind],
+    style: settings?.style === 'photo' ? pictures.style : null,
+  };
+  const shown = faces.shown && { ...elsewhere, ...faces.shown }; // files of before have all of it in `shown`
+  return { ...sections, faces: { ...faces, shown, items: [item], at: 0 } };
+}
+
+/** How a face was made, for the file beside it. values: the settings that it was made with. usual: the model's truncation. */
+export function recipe({ model, seed, seeds, between, size }, values, usual) {
+  if (between !== undefined) return { model, between, seeds, size };
+  return { ...values, truncation: values.truncation ?? usual, seed, size, link: link(values) };
 }
 
 const cell = (value) => (/[",\n]/.test(String(value ?? '')) ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? ''));
@@ -50,7 +69,9 @@ export function table(rows) {
   const lines = rows.map(([file, item]) => {
     const { settings = {} } = item;
     const edits = Object.entries(settings.edits ? JSON.parse(settings.edits) : {}).map(([name, value]) => `${name}=${value}`).join(' ');
-    return [file, item.favourite ? 'yes' : '', item.model, item.seed, item.between, item.size, settings.style, settings.fine, settings.middle, settings.coarse, settings.truncation, settings.follow, edits].map(cell).join(',');
+    const first = [file, item.favourite ? 'yes' : '', item.model, item.seeds?.join(' ') ?? item.seed, item.between, item.size];
+    if (item.between !== undefined) return first.map(cell).join(',') + ','.repeat(COLUMNS.length - first.length);
+    return [...first, settings.style, settings.fine, settings.middle, settings.coarse, settings.truncation, settings.follow, edits].map(cell).join(',');
   });
   return `${[COLUMNS.join(','), ...lines].join('\r\n')}\r\n`;
 }
@@ -63,21 +84,31 @@ export async function allFaces(items) {
   return zip([['faces.csv', new TextEncoder().encode(table(rows))], ...pictures, ...codes]);
 }
 
+const [GAP, WORDS] = [16, 24]; // pixels around faces, and for what is written below
+
+/** How `count` faces of `size` pixels lie on a sheet that every browser can make: smaller ones where there are many. */
+export function sheetOf(count, size) {
+  const columns = Math.ceil(Math.sqrt(count * 1.2));
+  const rows = Math.ceil(count / columns);
+  const whole = (side) => ({ columns, side, width: columns * (side + GAP) + GAP, height: rows * (side + GAP + WORDS) + GAP });
+  let sheet = whole(Math.min(256, Math.max(128, size)));
+  while (sheet.width * sheet.height > MOST_PIXELS && sheet.side > 16) sheet = whole(sheet.side - 1);
+  return sheet;
+}
+
 /** All faces on one white sheet with their words below. */
 export async function contactSheet(items) {
-  const columns = Math.ceil(Math.sqrt(items.length * 1.2));
-  const [side, gap, words] = [Math.min(256, Math.max(128, items[0].size)), 16, 24];
-  const rows = Math.ceil(items.length / columns);
-  const context = canvasOf(columns * (side + gap) + gap, rows * (side + gap + words) + gap);
+  const { columns, side, width, height } = sheetOf(items.length, items[0].size);
+  const context = canvasOf(width, height);
   Object.assign(context, { fillStyle: '#fff', font: '12px sans-serif', textBaseline: 'top' });
-  context.fillRect(0, 0, context.canvas.width, context.canvas.height);
+  context.fillRect(0, 0, width, height);
   context.fillStyle = '#333';
   for (const [k, item] of items.entries()) {
-    const [x, y] = [gap + (k % columns) * (side + gap), gap + Math.floor(k / columns) * (side + gap + words)];
+    const [x, y] = [GAP + (k % columns) * (side + GAP), GAP + Math.floor(k / columns) * (side + GAP + WORDS)];
     context.drawImage(await loadImage(pngUrl(item.png)), x, y, side, side);
-    context.fillText(item.words, x, y + side + 6, side);
+    context.fillText(captionOf(item), x, y + side + 6, side);
   }
-  return blobOf(context);
+  return pngOf(context);
 }
 
 /** Pictures (base64) from A to B and back, as an animated PNG. */

@@ -1,12 +1,17 @@
 // Pictures from outside: opened, dropped, pasted or an example. The server tells what they are and cuts them to size.
-import { ApiError, post } from './api.js';
-import { $, busy, loadImage, make, pngUrl, toast } from './dom.js';
-import { setExample } from './settings.js';
+import { post } from './api.js';
+import { $, loadImage, make, pngUrl, toast, working } from './dom.js';
+import { ApiError } from './errors.js';
+import { Newest } from './newest.js';
+import { setExample, shownExample } from './settings.js';
 import { knows, t } from './words.js';
 
 const READINGS = { sketch: ['photo', 'drawing'], labels: ['photo', 'map'] };
-/** What the server says that it did, in this language where the sentence is known. */
-const noted = (note) => (knows(`note.${note}`) ? t(`note.${note}`) : note);
+/** What the server says that it did, in this language where the sentence is known; a number in it may be any. */
+function noted(note) {
+  const any = note.replace(/\d+/, '{n}');
+  return knows(`note.${any}`) ? t(`note.${any}`, { n: note.match(/\d+/)?.[0] }) : note;
+}
 
 export class Importer {
   /**
@@ -14,7 +19,7 @@ export class Importer {
    * one, and says so; close(): the shelf.
    */
   constructor(about, hooks) {
-    Object.assign(this, { about, hooks, file: null, order: 0 });
+    Object.assign(this, { about, hooks, file: null, newest: new Newest() });
     $('open').addEventListener('click', () => $('file').click());
     $('file').addEventListener('change', () => { this.take($('file').files[0]); $('file').value = ''; });
     addEventListener('paste', (event) => {
@@ -22,7 +27,10 @@ export class Importer {
       if (file) { event.preventDefault(); this.take(file); }
     });
     let depth = 0;
-    const carries = (event) => [...(event.dataTransfer?.types ?? [])].includes('Files');
+    let ours = false; // a picture of this page, which browsers offer as a file too
+    addEventListener('dragstart', () => { ours = true; });
+    addEventListener('dragend', () => { ours = false; });
+    const carries = (event) => !ours && [...(event.dataTransfer?.types ?? [])].includes('Files');
     addEventListener('dragenter', (event) => { if (carries(event)) { depth += 1; $('drop-veil').hidden = false; } });
     addEventListener('dragleave', (event) => { if (carries(event)) { depth -= 1; if (depth <= 0) $('drop-veil').hidden = true; } });
     addEventListener('dragover', (event) => carries(event) && event.preventDefault());
@@ -54,16 +62,9 @@ export class Importer {
 
   async example(example) {
     this.hooks.close();
-    const order = (this.order += 1);
-    busy('importer', true);
-    try {
-      const file = await fileOf(example);
-      if (order === this.order) await this.take(file, { example: `${example.kind}/${example.name}` });
-      else busy('importer', false);
-    } catch {
-      busy('importer', false);
-      toast(t('example.gone'), { wrong: true });
-    }
+    const isNewest = this.newest.begin();
+    const file = await said(working(() => fileOf(example)));
+    if (file && isNewest()) await this.take(file, { example: `${example.kind}/${example.name}` });
   }
 
   async named(name) {
@@ -74,14 +75,14 @@ export class Importer {
   /** A file of any kind onto the canvas that suits it; a newer one takes its place. */
   async take(file, { example = '' } = {}) {
     if (!file) return;
-    const order = (this.order += 1);
+    const isNewest = this.newest.begin();
     if (await this.hooks.project(file)) return;
     if (file.size > this.about.limits.body - 100000) {
       toast(t('file.large', { name: file.name, size: Math.round(file.size / 1e6), most: Math.floor(this.about.limits.body / 1e6) }), { wrong: true });
       return;
     }
     const made = await this.ask('api/open', { image: file, prefer: this.hooks.tab() });
-    if (!made || !await this.use(made, file, order)) return;
+    if (!made || !await this.use(made, file, isNewest)) return;
     setExample(example);
     if (made.sure) return;
     const other = READINGS[made.kind].find((name) => name !== made.read_as);
@@ -91,34 +92,20 @@ export class Importer {
   /** The same file, read in the way that the two menus say. */
   async again(reading = $('source-reading').querySelector('select').value) {
     const { file, kind } = this;
-    const order = (this.order += 1);
+    const isNewest = this.newest.begin();
     const style = $('source-style').querySelector('select').value;
     const values = { image: file, read_as: reading };
     if (kind === 'sketch') values.style = style;
     const made = await this.ask(`api/${kind}`, values);
-    if (made && await this.use({ ...made, kind }, file, order)) setExample('');
+    if (made && await this.use({ ...made, kind }, file, isNewest)) setExample('');
   }
 
-  async ask(path, values) {
-    busy('importer', true);
-    const slow = setTimeout(() => { this.dismiss = toast(t('file.reading'), { seconds: 60 }); }, 500);
-    try {
-      return await post(path, values);
-    } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      toast(error.message, { wrong: true, seconds: 9 });
-      return null;
-    } finally {
-      clearTimeout(slow);
-      this.dismiss?.();
-      setTimeout(() => busy('importer', false), 50); // by then the faces have been asked for
-    }
-  }
+  ask(path, values) { return said(working(() => post(path, values), t('file.reading'))); }
 
   /** False when something newer came meanwhile. */
-  async use(made, file, order) {
+  async use(made, file, isNewest) {
     const image = await loadImage(pngUrl(made.png));
-    if (order !== this.order) return false;
+    if (!isNewest()) return false;
     this.hooks.show(made.kind, image, made.png);
     Object.assign(this, { file, kind: made.kind });
     const readings = READINGS[made.kind] ?? [];
@@ -138,17 +125,35 @@ export class Importer {
   forget() {
     this.file = null;
     $('source').hidden = true;
-    setExample('');
+    if (shownExample()) setExample('');
   }
 
   /** Another drawing or project is there: what was still on its way belongs to the one before. */
   stop() {
-    this.order += 1;
+    this.newest.stop();
     this.forget();
   }
 }
 
+/** What is waited for, or null, and why in words, where that is refused. */
+async function said(promise) {
+  try { return await promise; } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    toast(error.message, { wrong: true, seconds: 9 });
+    return null;
+  }
+}
+
 export async function fileOf(example) {
-  const blob = await (await fetch(example.url)).blob();
+  let blob;
+  try { blob = await (await fetch(example.url)).blob(); } catch { throw new ApiError(t('example.gone'), 0); }
   return new File([blob], `${example.name}.${blob.type === 'image/png' ? 'png' : 'jpg'}`, { type: blob.type });
+}
+
+/** The face in a photo, cut out, base64; null where there is none, or something newer came. file: or a promise of one. */
+export async function facePhoto(file, isNewest) {
+  const answer = await said(working(async () => post('api/photo', { image: await file })));
+  if (!answer || !isNewest()) return null;
+  if (answer.notes.some((note) => note.startsWith('no face'))) toast(t('style.no-face', { name: (await file).name }));
+  return answer.png;
 }

@@ -188,14 +188,22 @@ export class LabelPad {
   blob() { return palettePng(this.ids, SIDE, this.labels.map(({ colour }) => colour)); }
 }
 
-/** An image in exact palette colours -> its ids; a colour that is none becomes background. */
+/** Pixels -> ids of the nearest colours of the palette: some browsers change what is read from a canvas a little, on purpose. */
+export function nearestIds(pixels, colours) {
+  const known = new Map(colours.map((colour, id) => [colour, id]));
+  const apart = (a, b) => [0, 8, 16].reduce((sum, shift) => sum + Math.abs((a >> shift & 255) - (b >> shift & 255)), 0);
+  return Uint8Array.from(pixels, (pixel) => {
+    if (!known.has(pixel)) known.set(pixel, colours.reduce((best, colour, id) => (apart(pixel, colour) < apart(pixel, colours[best]) ? id : best), 0));
+    return known.get(pixel);
+  });
+}
+
+/** An image in the colours of the palette -> its ids. */
 function readIds(image, colours) {
   const canvas = document.createElement('canvas');
   canvas.width = canvas.height = SIDE;
   const context = canvas.getContext('2d', { willReadFrequently: true });
   context.imageSmoothingEnabled = false;
   context.drawImage(image, 0, 0, SIDE, SIDE);
-  const pixels = new Uint32Array(context.getImageData(0, 0, SIDE, SIDE).data.buffer);
-  const byColour = new Map(colours.map((colour, id) => [colour, id]));
-  return Uint8Array.from(pixels, (pixel) => byColour.get(pixel) ?? 0);
+  return nearestIds(new Uint32Array(context.getImageData(0, 0, SIDE, SIDE).data.buffer), colours);
 }

@@ -1,7 +1,9 @@
 // When faces are asked for: soon after the hand rests, again while it moves if the model is quick, never more than one
 // request at a time, and the newest wins.
-import { ApiError, post, session } from './api.js';
+import { post, session } from './api.js';
 import { $, busy, toast } from './dom.js';
+import { ApiError } from './errors.js';
+import { Newest } from './newest.js';
 import { change, settings } from './settings.js';
 import { t } from './words.js';
 
@@ -12,17 +14,19 @@ const GONE = 3; // seconds after which a server that does not answer is asked ag
 
 export class Maker {
   /**
-   * source(): {image} or {latent} as blobs, or null when there is nothing to start from. model(): the chosen model's record.
-   * stylePhoto(): blob or null. made(answer, how): faces arrived. replaced(): whether somebody else's newer
-   * request took the place of this one. busy(on): it works, or it has come to rest.
+   * source(): {image} or {latent} as blobs with `from`, what they are, or null when there is nothing to start from. model():
+   * the chosen model's record. stylePhoto(): blob or null. asked(): faces will be asked for. made(answer, how, from): they
+   * arrived. replaced(): whether somebody else's newer request took the place of this one. busy(on): it works, or it has
+   * come to rest.
    */
   constructor(hooks) {
-    Object.assign(this, { hooks, timer: 0, running: null, again: null, gone: null, order: 0 });
+    Object.assign(this, { hooks, timer: 0, running: null, again: null, gone: null, newest: new Newest() });
   }
 
   /** Ask for faces. how: 'moving' (the hand is still busy), 'done', or 'now' (a button was pressed). */
   ask(how = 'done') {
     if (!settings.live && how !== 'now') return;
+    this.hooks.asked();
     if (how === 'moving') {
       if ((this.hooks.model()?.seconds_per_picture ?? 9) * settings.n > QUICK) return;
       if (this.running || this.timer) { this.again = this.again ?? 'moving'; return; }
@@ -36,7 +40,7 @@ export class Maker {
     clearTimeout(this.timer);
     clearTimeout(this.patience);
     this.timer = 0;
-    this.order += 1;
+    this.newest.stop();
     this.again = null;
     this.running?.abort();
     this.running = null;
@@ -51,16 +55,16 @@ export class Maker {
 
   async run(how) {
     if (how === 'moving' && this.running) { this.again = 'moving'; return; }
-    const order = (this.order += 1);
-    const source = await this.hooks.source();
-    if (order !== this.order) return; // a newer one came, or all were called off, while this one was being packed
-    if (!source) { this.cancel(); return; }
+    const isNewest = this.newest.begin();
+    const all = await this.hooks.source();
+    if (!isNewest()) return; // a newer one came, or all were called off, while this one was being packed
+    if (!all) { this.cancel(); return; }
+    const { from, ...source } = all;
     this.running?.abort();
     clearTimeout(this.patience);
     const controller = (this.running = new AbortController());
     this.again = null;
     this.progress(true);
-    const started = performance.now();
     const { model, n, seed, style, coarse, middle, fine, truncation, enhance } = settings;
     const { features, edits } = this.hooks.model() ?? {};
     const photo = style === 'photo' ? this.hooks.stylePhoto() : null;
@@ -75,7 +79,7 @@ export class Maker {
       if (this.running !== controller) return;
       this.gone?.();
       this.gone = null;
-      await this.hooks.made({ ...answer, took: (performance.now() - started) / 1000 }, how);
+      await this.hooks.made(answer, how, from);
     } catch (error) {
       if (error.name === 'AbortError' || this.running !== controller) return;
       this.failed(error);

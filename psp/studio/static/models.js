@@ -1,12 +1,10 @@
 // The model menu: which there are, which one is chosen, and how far its reading has come.
 import { get, post } from './api.js';
+import { titleOf } from './captions.js';
 import { $, make } from './dom.js';
-import { knows, t } from './words.js';
+import { knows, number, t } from './words.js';
 
 const GROUPS_FIRST = 'Yours';
-
-/** The names of bundled models are known in every language; those of files are theirs. */
-const titleOf = ({ id, title }) => (knows(`model.${id}`) ? t(`model.${id}`) : title);
 
 export class Models {
   /** hooks: changed() after anything about the chosen model changed; failed(model, before) when it could not be read. */
@@ -94,7 +92,7 @@ export class Models {
     const words = [];
     if (model.size) words.push(`${model.size} px`, model.layers ? t('facts.layers', { n: model.layers }) : '');
     words.push(this.device);
-    if (model.seconds_per_picture) words.push(t('facts.each', { seconds: model.seconds_per_picture.toFixed(2) }));
+    if (model.seconds_per_picture) words.push(t('facts.each', { seconds: number(model.seconds_per_picture, 2) }));
     if (model.state === 'loading') words.push(t('facts.reading', { seconds: Math.round(model.loading_for ?? 0) }));
     if (model.state === 'failed') words.push(model.error);
     return words.filter(Boolean).join(' · ');

@@ -62,7 +62,7 @@ export async function withWords(bytes, text) {
   const words = [];
   for (let at = 0; at < all.length; at += PIECE) {
     const packed = await through(all.subarray(at, at + PIECE), new CompressionStream('deflate'));
-    words.push(chunk('iTXt', Uint8Array.of(...letters(KEYWORD), 0, 1, 0, 0, 0, ...packed)));
+    words.push(chunk('iTXt', joined([Uint8Array.of(...letters(KEYWORD), 0, 1, 0, 0, 0), packed])));
   }
   const end = 8 + 25; // after IHDR
   return joined([bytes.subarray(0, end), ...words, bytes.subarray(end)]);

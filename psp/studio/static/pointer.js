@@ -66,6 +66,7 @@ export function strokes(canvas, view, hooks) {
       return;
     }
     if (event.pointerId !== pointer) return;
+    rectangle = canvas.getBoundingClientRect(); // it may have been zoomed or scrolled meanwhile
     const all = event.getCoalescedEvents?.() ?? [];
     const points = (all.length ? all : [event]).map(at);
     hooks.move(points, event);

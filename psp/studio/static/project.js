@@ -1,21 +1,25 @@
 // One piece of work: kept in the browser section by section as it changes, and saved as a file when asked.
 import { TooLarge, readArchive, readProject, writeArchive } from './archive.js';
-import { $, save, toast } from './dom.js';
+import { $, save, toast, working } from './dom.js';
 import { fromPicture } from './export.js';
+import { Newest } from './newest.js';
 import { wordsOf } from './png.js';
 import { claim, keys, readAll, write } from './store.js';
 import { t } from './words.js';
 
 const SOON = 40; // ms; what changes together is written together
 const AGAIN = 5000; // ms after which what could not be written is tried again
+/** What the sections are called on the page. */
+const NAMES = { settings: 'settings', sketch: 'tab.sketch', labels: 'tab.labels', pictures: 'tab.photo', faces: 'faces' };
 
 export class Project {
   /**
-   * sections: {name: {get() -> plain record, set(record or undefined)}}. strips: {name: Strip}, kept entry by entry.
+   * sections: {name: {get() -> plain record, set(record or undefined)}}; those with under(record) lay another window's
+   * record below their own. strips: {name: Strip}, kept entry by entry.
    * opening(): another project is coming; opened(): it is there. extra(): pictures of the drawing for other programs, [[name, bytes], ...].
    */
   constructor(sections, strips, hooks) {
-    Object.assign(this, { sections, strips, hooks, waiting: new Map(), timer: 0, writing: null, unsaved: false, touched: false, failed: false, owned: false });
+    Object.assign(this, { sections, strips, hooks, waiting: new Map(), timer: 0, writing: null, unsaved: false, touched: false, failed: false, owned: false, unread: false, newest: new Newest(), turn: Promise.resolve() });
     claim(() => this.elsewhere(true)).then(() => this.own());
     addEventListener('beforeunload', (event) => this.unsaved && !this.leaving && event.preventDefault());
     addEventListener('pagehide', () => this.flush());
@@ -28,7 +32,10 @@ export class Project {
 
   later(key, read, loud) {
     if (this.opening) return;
-    if (loud) this.unsaved = this.touched = true;
+    if (loud) {
+      if (!this.touched) navigator.storage?.persist?.().catch(() => {}); // browsers short of room leave such work alone
+      this.unsaved = this.touched = true;
+    }
     this.waiting.set(key, read);
     this.timer ||= setTimeout(() => this.flush(), SOON);
   }
@@ -61,9 +68,27 @@ export class Project {
       }
     };
     await attempt(pairs);
-    if (left.size && !this.failed) toast(t('project.full', { error: why?.message ?? '' }), { wrong: true, seconds: 12 });
-    this.failed = left.size > 0;
+    const failed = left.size > 0;
+    if (failed !== this.failed) this.notKept(failed ? t('project.full', { error: why.message }) : '');
+    this.failed = failed;
     return left;
+  }
+
+  /** Said once, and written in the project's menu for as long as it is so. */
+  notKept(words) {
+    $('not-kept').textContent = words;
+    $('not-kept').hidden = !words;
+    if (words) toast(words, { wrong: true, seconds: 12 });
+  }
+
+  /** What is kept, as a Map. Where that cannot be read nothing is written either: it may well be there the next time. */
+  async readKept() {
+    try { return await readAll(); } catch (error) {
+      this.unread = true;
+      this.owned = false;
+      this.notKept(t('project.unread', { error: error.message }));
+      return new Map();
+    }
   }
 
   /** The mark at the project's menu: another window keeps its work, this one does not. */
@@ -75,7 +100,7 @@ export class Project {
   /** This window keeps its work from now on: at once, or when the other window was closed. */
   async own() {
     if (!$('elsewhere').hidden) await this.takeOver();
-    this.owned = true;
+    this.owned = !this.unread;
     this.flush();
   }
 
@@ -83,13 +108,26 @@ export class Project {
     this.elsewhere(false);
     toast(t('project.here'), { seconds: 9 });
     if (!this.touched) { await this.restore(); return; } // nothing was done here: the other one's work goes on
-    const kept = await readAll();
+    const kept = await this.readKept();
+    if (this.unread) return;
+    const lost = [];
+    for (const [name, section] of Object.entries(this.sections)) { // its drawings are one step back
+      if (!section.under || !(kept.get(name)?.at > 0)) continue;
+      try { await section.under(kept.get(name)); } catch { lost.push(name); }
+    }
     for (const [name, strip] of Object.entries(this.strips)) { // its faces are not lost, with their drawings
       for (const [key, entry] of kept) if (key.startsWith(`${name}/`)) strip.add(entry);
     }
     const { shown, ...last } = kept.get('faces') ?? {};
     if (shown && last.items?.length) this.strips.earlier.add({ ...last, ...shown });
     await this.keepAll();
+    this.setAside(kept, lost);
+  }
+
+  /** Sections that could not be read stay as they are, under another name. */
+  setAside(kept, lost) {
+    for (const name of lost) this.later(`lost/${name}`, () => kept.get(name), false);
+    if (lost.length) toast(t('project.lost', { names: lost.map((name) => t(NAMES[name])).join(', ') }), { wrong: true, seconds: 15 });
   }
 
   /** All of it is written, in place of whatever was kept before. */
@@ -103,27 +141,30 @@ export class Project {
 
   /** What the browser kept the last time. False when that is nothing. */
   async restore() {
-    const kept = await readAll();
+    const kept = await this.readKept();
     this.known = kept.size > 0;
     if (!this.known) return false;
     const rows = (name) => [...kept].filter(([key]) => key.startsWith(`${name}/`)).sort(([a], [b]) => (a < b ? -1 : 1));
-    try {
-      await this.fill(Object.fromEntries(kept), rows);
-      this.unsaved = kept.get('unsaved') === true;
-      this.touched = false;
-    } catch (error) {
+    const lost = [];
+    await this.fill(Object.fromEntries(kept), rows, async (name, error) => {
       console.warn(error);
-      toast(t('project.unreadable', { name: t('project') }), { wrong: true, seconds: 9 });
-      await this.fill({}, () => []);
-    }
+      lost.push(name);
+      await this.sections[name].set(undefined);
+    });
+    this.unsaved = kept.get('unsaved') === true;
+    this.touched = false;
+    this.setAside(kept, lost);
     return true;
   }
 
-  async fill(records, rows) {
+  /** unreadable(name, error): a section made no sense; without it nothing does. */
+  async fill(records, rows, unreadable = (_, error) => { throw error; }) {
     this.opening = true;
     this.hooks.opening();
     try {
-      for (const [name, section] of Object.entries(this.sections)) await section.set(records[name]);
+      for (const [name, section] of Object.entries(this.sections)) {
+        try { await section.set(records[name]); } catch (error) { await unreadable(name, error); }
+      }
       for (const [name, strip] of Object.entries(this.strips)) strip.fill(rows(name));
     } finally {
       this.opening = false;
@@ -139,6 +180,7 @@ export class Project {
       await this.fill(records, rowsOf(records));
     } catch (error) {
       await this.fill(before, rowsOf(before));
+      await this.keepAll(); // favourites and earlier faces have other keys now
       throw error;
     }
     await this.keepAll();
@@ -162,42 +204,43 @@ export class Project {
   }
 
   async save() {
-    let bytes;
+    const before = this.unsaved;
+    this.unsaved = false; // what is drawn from here on is not in the file
     try {
-      bytes = await writeArchive(this.collect(), await this.hooks.extra());
+      save('studio_project.zip', [await writeArchive(this.collect(), await this.hooks.extra())], 'application/zip');
     } catch (error) {
+      this.unsaved ||= before;
       if (!(error instanceof TooLarge)) throw error;
       toast(t('project.large', { size: error.size, most: error.most }), { wrong: true, seconds: 15 });
       return false;
     }
-    save('studio_project.zip', [bytes], 'application/zip');
-    this.unsaved = false;
-    this.later('unsaved', () => false, false);
+    this.later('unsaved', () => this.unsaved, false);
     return true;
   }
 
   /** A project file, or a picture that carries one: opens it and returns true. False for other files. */
   async open(file) {
-    const head = new Uint8Array(await file.slice(0, 4).arrayBuffer());
-    const kind = String.fromCharCode(...head);
-    if (!kind.startsWith('PK') && kind !== '\x89PNG') return false;
-    let records;
-    const bytes = new Uint8Array(await file.arrayBuffer());
+    const isNewest = this.newest.begin();
     try {
-      if (kind.startsWith('PK')) records = await readArchive(bytes);
-      else {
-        const text = await wordsOf(bytes).catch(() => null);
-        if (text === null) return false;
-        records = fromPicture(readProject(text), bytes);
-      }
-      if (await this.mayGo()) await this.replace(records);
+      const records = await working(() => recordsOf(file), t('file.reading'));
+      if (!records) return false;
+      await this.exchange(records, isNewest);
     } catch {
       toast(t('project.unreadable', { name: file.name }), { wrong: true, seconds: 9 });
     }
     return true;
   }
 
-  async startAnew() { if (await this.mayGo()) await this.replace(); }
+  async startAnew() { await this.exchange(undefined, this.newest.begin()); }
+
+  /** Another project in place of this one, unless a newer one was asked for meanwhile: one after the other. */
+  exchange(records, isNewest) {
+    const mine = this.turn.then(async () => {
+      if (isNewest() && await this.mayGo() && isNewest()) await working(() => this.replace(records), records && t('file.reading'));
+    });
+    this.turn = mine.catch(() => {});
+    return mine;
+  }
 
   /** Asks when there is work that no file has: save it, go on without, or stay. */
   async mayGo() {
@@ -208,4 +251,14 @@ export class Project {
     await new Promise((resolve) => dialog.addEventListener('close', resolve, { once: true }));
     return dialog.returnValue === 'save' ? this.save() : dialog.returnValue === 'drop';
   }
+}
+
+/** The sections in a file; null when it is another kind of file. Throws for a project that makes no sense. */
+async function recordsOf(file) {
+  const head = String.fromCharCode(...new Uint8Array(await file.slice(0, 4).arrayBuffer()));
+  if (!head.startsWith('PK') && head !== '\x89PNG') return null;
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  if (head.startsWith('PK')) return readArchive(bytes);
+  const text = await wordsOf(bytes).catch(() => null);
+  return text === null ? null : fromPicture(readProject(text), bytes);
 }

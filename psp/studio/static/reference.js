@@ -1,11 +1,12 @@
 // A photo to trace: it lies under the lines (over labels), is cut to the face by the server, and no network sees it.
-import { ApiError, post } from './api.js';
-import { $, busy, fillSlider, pngUrl, toast } from './dom.js';
+import { $, fillSlider, pngUrl } from './dom.js';
+import { facePhoto } from './importer.js';
+import { Newest } from './newest.js';
 
 export class Reference {
   /** kept(): it changed and should be remembered. */
   constructor(kept) {
-    Object.assign(this, { kept, png: null, opacity: 0.45, order: 0 });
+    Object.assign(this, { kept, png: null, opacity: 0.45, newest: new Newest() });
     $('reference-choose').addEventListener('click', () => $('reference-file').click());
     $('reference-file').addEventListener('change', () => { this.take($('reference-file').files[0]); $('reference-file').value = ''; });
     $('reference-remove').addEventListener('click', () => { this.restore(); this.kept(); });
@@ -15,25 +16,17 @@ export class Reference {
 
   async take(file) {
     if (!file) return;
-    const order = (this.order += 1);
-    busy('reference', true);
-    try {
-      const { png } = await post('api/photo', { image: file });
-      if (order !== this.order) return; // another photo or project came meanwhile
-      this.png = png;
-      this.show();
-      this.kept();
-    } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      toast(error.message, { wrong: true });
-    } finally {
-      busy('reference', false);
-    }
+    const png = await facePhoto(file, this.newest.begin());
+    if (!png) return;
+    this.png = png;
+    this.show();
+    this.kept();
   }
 
   chosen() { return { png: this.png, opacity: this.opacity }; }
   restore({ png = null, opacity = 0.45 } = {}) {
-    Object.assign(this, { png, opacity, order: this.order + 1 });
+    this.newest.stop();
+    Object.assign(this, { png, opacity });
     this.show();
   }
 

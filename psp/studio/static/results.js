@@ -1,11 +1,13 @@
 // The grid of faces: which are shown, which one is selected, and what is said about it.
+import { captionOf, factsInWords } from './captions.js';
 import { $, loadImage, make, pngUrl } from './dom.js';
+import { Newest } from './newest.js';
 import { t } from './words.js';
 
 export class Results {
-  /** hooks: select(item) after another face was selected, chosen() if by hand. An item: {png, seed, size, latent, model, words}. */
+  /** hooks: select(item) after another face was selected, chosen() if by hand. An item: {png, seed, size, latent, model}, see captions.js. */
   constructor(hooks) {
-    Object.assign(this, { hooks, items: [], before: [], rested: [], at: 0, facts: '' });
+    Object.assign(this, { hooks, items: [], before: [], rested: [], at: 0, facts: '', newest: new Newest() });
     this.grid = $('grid');
     this.grid.addEventListener('click', (event) => {
       const button = event.target.closest('button');
@@ -25,13 +27,14 @@ export class Results {
   get selected() { return this.items[this.at] ?? null; }
 
   /**
-   * Show faces once all of them are decoded; facts: about the request, in words. before: faces to hold them against,
+   * Show faces once all of them are decoded; facts: about the request. at: which is selected, else the one that is now,
+   * if it is among them, or the one in its place. before: faces to hold them against,
    * else those that were there when the hand last rested. moving: it does not rest now.
    */
-  async show(items, { facts = '', at = Math.min(this.at, items.length - 1), before, moving = false } = {}) {
-    const order = (this.order = (this.order ?? 0) + 1);
+  async show(items, { facts = '', at = this.same(items), before, moving = false } = {}) {
+    const isNewest = this.newest.begin();
     await Promise.all(items.map((item) => loadImage(pngUrl(item.png))));
-    if (order !== this.order) return; // something newer was shown meanwhile
+    if (!isNewest()) return; // something newer was shown meanwhile
     const other = items.some(({ png }, k) => png !== this.rested[k]?.png);
     Object.assign(this, { items, facts, at, before: before ?? (other ? this.rested : this.before) });
     if (!moving) this.rested = items;
@@ -45,13 +48,21 @@ export class Results {
     }
     items.forEach((item, k) => {
       const button = this.grid.children[k];
-      button.firstChild.alt = t('face.of', { k: k + 1, n: items.length, words: item.words });
-      button.lastChild.textContent = item.words;
+      const words = captionOf(item);
+      button.firstChild.alt = t('face.of', { k: k + 1, n: items.length, words });
+      button.lastChild.textContent = words;
     });
     this.paint(items);
     $('empty').hidden = true;
     $('acts').hidden = false;
     this.select(this.at);
+  }
+
+  /** The number of the face of items that has the selected one's seed. */
+  same(items) {
+    const now = this.selected;
+    const at = now?.between === undefined ? items.findIndex(({ seed }) => seed === now?.seed) : -1;
+    return at < 0 ? Math.min(this.at, items.length - 1) : at;
   }
 
   paint(items) { items.forEach((item, k) => { this.grid.children[k].firstChild.src = pngUrl(item.png); }); }
@@ -65,7 +76,7 @@ export class Results {
   }
 
   clear() {
-    this.order = (this.order ?? 0) + 1;
+    this.newest.stop();
     Object.assign(this, { items: [], before: [], rested: [], at: 0 });
     this.grid.replaceChildren();
     $('empty').hidden = false;
@@ -87,7 +98,7 @@ export class Results {
     const item = this.selected;
     const box = this.grid.children[at]?.getBoundingClientRect();
     const enlarged = box && item.size < box.width ? `, ${t('face.enlarged')}` : '';
-    $('caption').replaceChildren(make('strong', {}, item.words), ` · ${item.size} × ${item.size} px${enlarged}`, this.facts && ` · ${this.facts}`);
+    $('caption').replaceChildren(make('strong', {}, captionOf(item)), ` · ${item.size} × ${item.size} px${enlarged}`, this.facts && ` · ${factsInWords(this.facts)}`);
     this.hooks.select(item);
   }
 }

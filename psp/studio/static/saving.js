@@ -3,7 +3,6 @@ import { $, busy, make, save, toast } from './dom.js';
 import { allFaces, contactSheet, film, nameOf, picture } from './export.js';
 import { bytesOf } from './bytes.js';
 import { closeAll } from './popups.js';
-import { link } from './settings.js';
 import { t } from './words.js';
 
 const SIDES = [0, 128, 256, 512];
@@ -33,7 +32,7 @@ export function saving(hooks) {
     save(name, [bytes], 'image/png');
   });
   on('save-latent', () => save(`${nameOf(hooks.item())}.npy`, [bytesOf(hooks.item().latent)], 'application/octet-stream'));
-  on('save-settings', () => save(`${nameOf(hooks.item())}.json`, [JSON.stringify({ ...hooks.settings(), link: link() }, null, 2)], 'application/json'));
+  on('save-settings', () => save(`${nameOf(hooks.item())}.json`, [JSON.stringify(hooks.settings(), null, 2)], 'application/json'));
   on('save-sheet', async () => save('contact_sheet.png', [await contactSheet(hooks.all().items)], 'image/png'));
   on('save-all', async () => save('faces.zip', [await allFaces(hooks.all().items)], 'application/zip'));
   on('film', async () => save('a_to_b.png', [film(await hooks.between.frames())], 'image/png'));

@@ -1,8 +1,10 @@
 // Strokes that were chosen with a box: moved by dragging inside it, stretched by its corners, removed with Delete.
-import { SIDE, bounds, inside, live } from './drawing.js';
+import { SIDE, bounds, inside, live, under } from './drawing.js';
 
 const GRIP = 7; // units around a corner
 const LEAST = 0.05; // of the size it had
+const CLICK = 3; // units; a smaller box is a click
+const NEAR = 6; // units from a line that is clicked
 
 /** The box after one corner was dragged, or all of it was: {scale, shift} for the strokes in it. */
 export function dragged([left, top, right, bottom], corner, dx, dy) {
@@ -61,7 +63,15 @@ export class Selection {
     const step = this.change();
     this.drag = null;
     if (step) this.pad.push(step);
-    else if (!drag.frame) this.choose(inside(live(this.pad.history.done).strokes, boxOf(drag)));
+    else if (!drag.frame) this.choose(this.meant(boxOf(drag)));
+  }
+
+  /** The strokes in a box, or the one that was clicked. */
+  meant(box) {
+    const { strokes } = live(this.pad.history.done);
+    const [left, top, right, bottom] = box;
+    if (Math.max(right - left, bottom - top) >= CLICK) return inside(strokes, box);
+    return under(strokes, { x: left, y: top }, NEAR / this.pad.view.zoom);
   }
 
   /** What the drag does to the strokes so far, as a step; null when nothing is dragged. */

@@ -9,11 +9,15 @@ const listeners = [];
 
 export const onChange = (listener) => listeners.push(listener);
 
+/** Of values from elsewhere those that are settings. */
+export const onlySettings = (values = {}) => Object.fromEntries(Object.entries(values).filter(([name]) => name in DEFAULTS));
+
 /** Change some settings; whoever shows them is told. how: 'moving' while a slider is dragged. */
 export function change(values, how = 'done') {
-  const changed = Object.entries(values).filter(([name, value]) => settings[name] !== value).map(([name]) => name);
+  const known = onlySettings(values);
+  const changed = Object.keys(known).filter((name) => settings[name] !== known[name]);
   if (!changed.length && how !== 'done') return;
-  Object.assign(settings, values);
+  Object.assign(settings, known);
   writeAddress();
   for (const listener of listeners) listener(changed, how);
 }
@@ -55,9 +59,9 @@ export function setExample(name) {
   writeAddress();
 }
 
-export function link() {
+export function link(values = settings) {
   const words = new URLSearchParams();
-  for (const [name, value] of Object.entries(settings)) {
+  for (const [name, value] of Object.entries(onlySettings(values))) {
     if (value !== DEFAULTS[name] && !(name === 'style' && value === 'photo')) words.set(name, value);
   }
   if (example) words.set('example', example);

@@ -1,7 +1,8 @@
 // The sketch: strokes are kept as curves, so they are crisp at every size of the page; the network gets 256 pixels.
 import { loadImage, pngUrl } from './dom.js';
-import { SIDE, current, exact, flipped, live, pack, same, shape, unpack } from './drawing.js';
+import { SIDE, current, eraserWidth, exact, flipped, live, pack, same, shape, unpack } from './drawing.js';
 import { History } from './history.js';
+import { Newest } from './newest.js';
 import { paintAll, paintStroke, paintTail } from './paint.js';
 import { Smoother, shapeFor, strokes } from './pointer.js';
 import { Selection } from './select.js';
@@ -15,7 +16,7 @@ export class SketchPad {
    * cursor(point, width, down); tool(name): take another one.
    */
   constructor(canvas, hooks) {
-    Object.assign(this, { canvas, hooks, tool: 'pen', width: 2, mirror: false, smoothing: 0.42, shape: 'free', history: new History(), strokes: null });
+    Object.assign(this, { canvas, hooks, tool: 'pen', width: 2, mirror: false, smoothing: 0.42, shape: 'free', history: new History(), strokes: null, restoring: new Newest() });
     this.context = canvas.getContext('2d');
     this.view = new View(canvas.closest('.sheet'), () => this.redraw());
     this.selection = new Selection(this, canvas.parentElement.querySelector('.selection'));
@@ -27,7 +28,7 @@ export class SketchPad {
       move: (points, event) => this.extend(points, event),
       end: () => this.finish(),
       cancel: () => this.cancel(),
-      hover: (point, down) => hooks.cursor(point, this.strokes?.[0].width ?? this.width, down),
+      hover: (point, down) => hooks.cursor(point, this.strokes?.[0].width ?? this.widthOf(this.tool), down),
     });
     new ResizeObserver(() => this.redraw()).observe(canvas);
     this.redraw();
@@ -47,14 +48,14 @@ export class SketchPad {
     if (this.tool === 'select' && this.placed && !this.selection.holds(point)) this.hooks.tool(this.placed); // the part lies where it should
     if (this.tool === 'select') { this.selection.begin(point); return; }
     const tool = (event.buttons & 32) > 0 ? 'eraser' : this.tool;
-    const width = tool === 'eraser' && this.width < 6 ? this.width * 4 : this.width; // a hair-thin eraser helps nobody
-    this.strokes = this.doubled({ tool, width, points: [exact(point)] });
+    this.strokes = this.doubled({ tool, width: this.widthOf(tool), points: [exact(point)] });
     this.from = point;
     this.smoother = new Smoother(point, this.smoothing);
     for (const stroke of this.strokes) paintTail(this.context, stroke);
     this.hooks.change('moving');
   }
 
+  widthOf(tool) { return tool === 'eraser' ? eraserWidth(this.width) : this.width; }
   doubled(stroke) { return this.mirror ? [stroke, flipped(stroke)] : [stroke]; }
 
   extend(points, event) {
@@ -136,7 +137,9 @@ export class SketchPad {
   kept() { return { steps: pack(this.history.steps), at: this.history.at }; }
   /** fresh: it is another project's, with steps of its own; otherwise it is one step more, which can be taken back. */
   async restore({ steps = [], at } = {}, fresh = false) {
+    const isNewest = this.restoring.begin();
     const known = await unpack(steps, async (png) => loadImage(pngUrl(png)));
+    if (!isNewest()) return;
     this.selection.drop();
     this.strokes = this.hand = null;
     if (fresh) this.history = new History(known, at);

@@ -7,18 +7,36 @@ const asked = (request) => new Promise((resolve, reject) => {
   request.onerror = () => reject(request.error);
 });
 
-const opened = new Promise((resolve) => {
-  try {
-    const request = indexedDB.open('studio', 1);
-    request.onupgradeneeded = () => request.result.createObjectStore('kept');
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => resolve(null);
-  } catch { resolve(null); }
-});
+/** What belongs to the page of this address: another one of the same site keeps its own. */
+export const named = (path) => `studio${path.replace(/[^/]*$/, '').replace(/^\/$/, '')}`;
+const NAME = named(location.pathname);
 
-async function table(mode) {
+let opened = open();
+/** The database, or null where this browser has none. It is opened anew after it was closed: site data was cleared, say. */
+function open() {
+  return new Promise((resolve) => {
+    try {
+      const request = indexedDB.open(NAME, 1);
+      request.onupgradeneeded = () => request.result.createObjectStore('kept');
+      request.onsuccess = () => {
+        const database = request.result;
+        database.onclose = database.onversionchange = () => { database.close(); opened = open(); };
+        resolve(database);
+      };
+      request.onerror = () => resolve(null);
+    } catch { resolve(null); }
+  });
+}
+
+async function table(mode, again = true) {
   const database = await opened;
-  return database?.transaction('kept', mode, { durability: 'relaxed' }).objectStore('kept') ?? null;
+  try {
+    return database?.transaction('kept', mode, { durability: 'relaxed' }).objectStore('kept') ?? null;
+  } catch (error) {
+    if (error.name !== 'InvalidStateError' || !again) throw error;
+    opened = open(); // it was closed, and nobody said so
+    return table(mode, false);
+  }
 }
 
 /** Everything that is kept: Map of key -> value. */
@@ -29,10 +47,10 @@ export async function readAll() {
   return new Map(keys.map((key, k) => [key, values[k]]));
 }
 
-/** Write pairs [key, value]; undefined removes. All or nothing. False when this browser keeps nothing. */
+/** Write pairs [key, value]; undefined removes. All or nothing; throws when this browser keeps nothing. */
 export async function write(pairs) {
   const kept = await table('readwrite');
-  if (!kept) return false;
+  if (!kept) throw new Error('no IndexedDB');
   for (const [key, value] of pairs) {
     if (value === undefined) kept.delete(key);
     else kept.put(value, key);
@@ -41,7 +59,6 @@ export async function write(pairs) {
     kept.transaction.oncomplete = resolve;
     kept.transaction.onabort = () => reject(kept.transaction.error);
   });
-  return true;
 }
 
 export async function keys() {
@@ -58,12 +75,12 @@ export async function claim(elsewhere) {
   if (!locks) return; // a page that is not from this machine, without https
   const hold = (options) => new Promise((resolve) => {
     const held = (lock) => { resolve(Boolean(lock)); return lock && new Promise(() => {}); };
-    locks.request('studio', options, held).catch(() => resolve(false));
+    locks.request(NAME, options, held).catch(() => resolve(false));
   });
   if (await hold({ signal: AbortSignal.timeout(PATIENCE) })) return;
   elsewhere();
   do {
-    await locks.request('studio', () => {});
+    await locks.request(NAME, () => {});
     await new Promise((resolve) => setTimeout(resolve, AWAY));
   } while (!(await hold({ ifAvailable: true })));
 }

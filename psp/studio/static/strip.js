@@ -1,4 +1,5 @@
 // A row of faces that come back with their drawing: earlier ones, and favourites. Entries are plain records.
+import { captionOf } from './captions.js';
 import { $, make, pngUrl } from './dom.js';
 
 /** Whether every face of another entry is in this one. */
@@ -32,7 +33,8 @@ export class Strip {
 
   put(key, entry) {
     const item = entry.items[entry.at] ?? entry.items[0];
-    const button = make('button', { type: 'button', title: item.words }, make('img', { src: pngUrl(item.png), alt: item.words }));
+    const title = captionOf(item);
+    const button = make('button', { type: 'button', title }, make('img', { src: pngUrl(item.png), alt: title }));
     if (entry.items.length > 1) button.append(make('span', {}, String(entry.items.length)));
     button.addEventListener('click', () => this.hooks.restore(entry));
     $(`${this.name}-strip`).prepend(button);

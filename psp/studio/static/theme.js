@@ -1,13 +1,15 @@
 // Runs before the first paint: the chosen theme, or the system's when none was chosen.
 (() => {
-  const root = document.documentElement;
+  const { dataset } = document.documentElement;
+  const dark = matchMedia('(prefers-color-scheme: dark)');
   const stored = () => { try { return localStorage.getItem('studio-theme'); } catch { return null; } };
-  if (stored()) root.dataset.theme = stored();
+  const show = () => { dataset.theme = stored() ?? (dark.matches ? 'dark' : 'light'); };
+  show();
+  dark.addEventListener('change', show);
   addEventListener('DOMContentLoaded', () => {
     document.getElementById('theme').addEventListener('click', () => {
-      const dark = root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
-      root.dataset.theme = dark ? 'light' : 'dark';
-      try { localStorage.setItem('studio-theme', root.dataset.theme); } catch { /* private window */ }
+      dataset.theme = dataset.theme === 'dark' ? 'light' : 'dark';
+      try { localStorage.setItem('studio-theme', dataset.theme); } catch { /* private window */ }
     });
   });
 })();

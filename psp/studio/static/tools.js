@@ -1,7 +1,7 @@
 // Toolbars under the two canvases, the label palette, the brush's outline and the keys that go with them.
 import { $, fillSlider, icon, make, radios, save } from './dom.js';
 import { SIDE } from './drawing.js';
-import { t, translate } from './words.js';
+import { number, t, translate } from './words.js';
 
 const WIDTH_STEPS = { sketch: 1, labels: 2 };
 /** Keys for the width; many keyboards have them with AltGr or Option alone. */
@@ -45,7 +45,7 @@ export class Tools {
     const { min, max } = this.slider;
     this.slider.value = Math.min(max, Math.max(min, value));
     this.pad.width = Number(this.slider.value);
-    this.slider.nextElementSibling.value = this.slider.value;
+    this.slider.nextElementSibling.value = number(this.pad.width);
     fillSlider(this.slider);
     this.kept();
   }
@@ -100,9 +100,8 @@ export class Tools {
     this.cursorBox.hidden = !point || (!byKeys && fine);
     if (this.cursorBox.hidden) return;
     this.cursorBox.classList.toggle('down', Boolean(down));
-    const shown = this.kind === 'sketch' && this.pad.tool === 'eraser' && width < 6 ? width * 4 : width;
     Object.assign(this.cursorBox.style, {
-      left: `${(point.x / SIDE) * 100}%`, top: `${(point.y / SIDE) * 100}%`, width: `${(Math.max(shown, byKeys ? 5 : 2) / SIDE) * 100}%`, aspectRatio: 1,
+      left: `${(point.x / SIDE) * 100}%`, top: `${(point.y / SIDE) * 100}%`, width: `${(Math.max(width, byKeys ? 5 : 2) / SIDE) * 100}%`, aspectRatio: 1,
     });
   }
 

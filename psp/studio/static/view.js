@@ -1,5 +1,6 @@
 // The part of a sheet that is seen: zoomed and moved by wheel, two fingers, middle button, space bar or keys.
 const MOST = 8;
+const TYPED = 'input:not([type="range"]), select, textarea, dialog'; // where the space bar means something else
 
 /** How far a sheet of `side` pixels may be moved at this zoom: it always covers its frame. */
 export const within = (shift, zoom, side) => Math.min(0, Math.max(side * (1 - zoom), shift));
@@ -7,18 +8,25 @@ export const within = (shift, zoom, side) => Math.min(0, Math.max(side * (1 - zo
 export class View {
   /** sheet: the frame; changed(): after another zoom, so that lines can be drawn as sharp as it needs. */
   constructor(sheet, changed) {
-    Object.assign(this, { sheet, changed, paper: sheet.querySelector('.paper'), badge: sheet.querySelector('.zoom'), zoom: 1, x: 0, y: 0, grabbed: null, held: false });
+    Object.assign(this, { sheet, changed, paper: sheet.querySelector('.paper'), badge: sheet.querySelector('.zoom'), zoom: 1, x: 0, y: 0, grabbed: null, held: false, byHand: false });
     sheet.addEventListener('wheel', (event) => this.wheel(event), { passive: false });
     this.badge.addEventListener('click', () => this.reset());
+    addEventListener('pointerdown', () => { this.byHand = true; }, true);
     addEventListener('keydown', (event) => {
-      if (event.key !== ' ' || this.held || !sheet.matches(':hover') || event.target.closest('button, input, select, summary, dialog')) return;
+      if (event.key === 'Tab') this.byHand = false;
+      if (event.key !== ' ' || this.held || !sheet.matches(':hover') || event.target.closest(TYPED)) return;
+      if (event.target.closest('button, summary') && !this.byHand) return; // it was reached by keys, and is to be pressed
       const canvas = event.target.closest('canvas');
       if (canvas && !canvas.classList.contains('pointed')) return; // the keyboard's pen
       event.preventDefault();
       this.hold(true);
     });
     addEventListener('keydown', (event) => this.held && event.key === ' ' && event.preventDefault());
-    addEventListener('keyup', (event) => event.key === ' ' && this.hold(false));
+    addEventListener('keyup', (event) => {
+      if (event.key !== ' ') return;
+      if (this.held) event.preventDefault(); // buttons are pressed when it comes up
+      this.hold(false);
+    });
     addEventListener('blur', () => this.hold(false));
     addEventListener('resize', () => this.place(this.zoom, this.x, this.y));
   }
@@ -34,7 +42,7 @@ export class View {
       if (this.zoom > 1) { event.preventDefault(); this.place(this.zoom, this.x - event.deltaX, this.y - (event.shiftKey ? 0 : event.deltaY)); }
       return;
     }
-    if (this.zoom === 1 && event.deltaY >= 0) return; // the page scrolls
+    if (this.zoom === 1 && (event.deltaY >= 0 || scrollY > 0 && !event.ctrlKey)) return; // the page scrolls
     event.preventDefault();
     const far = event.deltaY * (event.deltaMode === 1 ? 33 : 1); // some browsers count lines
     this.around(event.clientX - left, event.clientY - top, this.zoom * Math.exp(-far * (event.ctrlKey ? 0.01 : 0.0015)));
@@ -55,6 +63,7 @@ export class View {
 
   place(zoom, x, y) {
     const side = this.sheet.clientWidth;
+    if (!side) return; // another sheet is there
     const before = this.zoom;
     Object.assign(this, { zoom, x: within(x, zoom, side), y: within(y, zoom, side) });
     this.paper.style.transform = zoom === 1 ? '' : `translate(${this.x}px, ${this.y}px) scale(${zoom})`;

@@ -1,13 +1,9 @@
 // In place of requests to a server: the same questions, answered by the models in this browser (worker.js).
 import { bytesOf } from './bytes.js';
-import { t } from './words.js';
+import { ApiError } from './errors.js';
+import { knows, t } from './words.js';
 
-export class ApiError extends Error {
-  constructor(message, status, retryAfter = 0) {
-    super(message);
-    Object.assign(this, { status, retryAfter });
-  }
-}
+const IDLE = 1000; // ms of rest before another model is read
 
 export const session = 'browser';
 const waiting = new Map();
@@ -21,8 +17,11 @@ function ask(what, values, signal) {
   if (!worker) {
     worker = new Worker(new URL('worker.js', import.meta.url), { type: 'module' });
     worker.addEventListener('message', ({ data }) => waiting.get(data.id)?.(data));
-    worker.addEventListener('error', (event) => {
-      for (const answer of waiting.values()) answer({ error: event.message || 'The models could not be started.', status: 500 });
+    worker.addEventListener('error', (event) => { // the next request starts another one
+      worker.terminate();
+      worker = undefined;
+      for (const answer of waiting.values()) answer({ error: event.message || 'web.no-start', status: 500 });
+      waiting.clear();
     });
   }
   const id = (count += 1);
@@ -34,7 +33,7 @@ function ask(what, values, signal) {
     });
     waiting.set(id, (answer) => {
       waiting.delete(id);
-      if (answer.error) reject(new ApiError(answer.error, answer.status));
+      if (answer.error) reject(new ApiError(knows(answer.error) ? t(answer.error) : answer.error, answer.status));
       else resolve(answer);
     });
     worker.postMessage({ id, what, ...values });
@@ -45,7 +44,7 @@ async function file(name) {
   try {
     return await (await fetch(name)).json();
   } catch {
-    throw new ApiError(t('gone'), 0);
+    throw new ApiError(t('web.gone'), 0);
   }
 }
 
@@ -54,22 +53,31 @@ async function known(id) {
   return models.find((model) => model.id === id) ?? models[0];
 }
 
-async function load(model) {
+/** asked: somebody waits for it; otherwise it may fail, and is read when somebody does. */
+async function load(model, asked = true) {
   if (model.state !== 'cold' && model.state !== 'failed') return;
   Object.assign(model, { state: 'loading', since: performance.now(), error: undefined });
   try {
     const { result } = await ask('load', { model });
     device = `WebAssembly × ${result.threads}`;
     model.state = 'ready';
+    setTimeout(loadOthers, IDLE);
   } catch (error) {
-    Object.assign(model, { state: 'failed', error: error.message });
+    Object.assign(model, asked ? { state: 'failed', error: error.message } : { state: 'cold' });
   }
+}
+
+/** The other models are read as well while nothing else is to be done, so that the page then needs no network. */
+function loadOthers() {
+  const next = models.find(({ state }) => state === 'cold');
+  if (waiting.size) setTimeout(loadOthers, IDLE);
+  else if (next) load(next, false);
 }
 
 const shown = (model) => ({ ...model, loading_for: model.state === 'loading' ? (performance.now() - model.since) / 1000 : undefined });
 
 export async function get(path) {
-  if (typeof WebAssembly !== 'object') throw new ApiError('This browser has no WebAssembly, which the models need.', 0);
+  if (typeof WebAssembly !== 'object') throw new ApiError(t('web.no-wasm'), 0);
   about ??= await file('about.json');
   models ??= (await file('models.json')).map((model) => ({ ...model, state: 'cold', colours: about.labels.map(({ colour }) => colour) }));
   if (path === 'api/about') return { ...about, device };

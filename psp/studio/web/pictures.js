@@ -100,14 +100,21 @@ export function sketchPixels(picture) {
   return { pixels, notes };
 }
 
-/** Label numbers of a picture in palette colours, or in equal channels below their count; null where it is no such map. */
+/**
+ * Label numbers of a picture in palette colours, or in equal channels below their count; null where it is no such map.
+ * Some browsers change each channel that is read from a canvas by one, on purpose: such colours count as well.
+ */
 export function labelNumbers({ width, height, data }, colours) {
-  const known = new Map(colours.map((colour, id) => [parseInt(colour.slice(1), 16), id]));
+  const palette = colours.map((colour) => parseInt(colour.slice(1), 16));
+  const known = new Map(palette.map((colour, id) => [colour, id]));
+  const close = (a, b) => [16, 8, 0].every((shift) => Math.abs((a >> shift & 255) - (b >> shift & 255)) <= 1);
   const ids = new Uint8Array(width * height);
   for (let k = 0; k < ids.length; k += 1) {
     const [red, green, blue] = data.subarray(4 * k, 4 * k + 3);
-    const id = known.get(red << 16 | green << 8 | blue) ?? (red === green && red === blue && red < colours.length ? red : undefined);
-    if (id === undefined || data[4 * k + 3] !== 255) return null;
+    const colour = red << 16 | green << 8 | blue;
+    if (!known.has(colour)) known.set(colour, red === green && red === blue && red < colours.length ? red : palette.findIndex((one) => close(one, colour)));
+    const id = known.get(colour);
+    if (id < 0 || data[4 * k + 3] !== 255) return null;
     ids[k] = id;
   }
   return { width, height, data: ids };

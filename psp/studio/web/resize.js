@@ -1,7 +1,7 @@
 // Pictures of one channel in another size, as Pillow's Image.resize makes them.
 
 export const BOX = { support: 0.5, weight: (x) => (x > -0.5 && x <= 0.5 ? 1 : 0) };
-export const BILINEAR = { support: 1, weight: (x) => Math.max(0, 1 - Math.abs(x)) };
+const BILINEAR = { support: 1, weight: (x) => Math.max(0, 1 - Math.abs(x)) };
 export const BICUBIC = {
   support: 2,
   weight(x) {

@@ -1,5 +1,5 @@
 // The models, run by onnxruntime in WebAssembly beside the page, so that the page stays quick. One request at a time.
-import * as ort from './ort/ort.wasm.min.mjs';
+import * as ort from './ort/ort.wasm.min.js';
 import { base64Of } from './bytes.js';
 import { between, fromNpy, mixed, toNpy } from './codes.js';
 import { noise } from './noise.js';
@@ -9,7 +9,8 @@ import { palettePng } from './png.js';
 import { CodeSpace } from './space.js';
 
 const MOST_PIXELS = 64e6;
-ort.env.wasm.wasmPaths = new URL('ort/', import.meta.url).href;
+const runtime = (ending) => new URL(`ort/ort-wasm-simd-threaded.${ending}`, import.meta.url).href;
+ort.env.wasm.wasmPaths = { mjs: runtime('js'), wasm: runtime('wasm') }; // hosts need not know of .mjs
 ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
 
 const sessions = new Map();
@@ -17,6 +18,7 @@ const spaces = new Map();
 const cancelled = new Set();
 let queue = Promise.resolve();
 
+/** message: a key of words/, or what nobody reads. */
 class Refused extends Error {
   constructor(message, status = 400) {
     super(message);
@@ -51,19 +53,33 @@ function spaceOf(model) {
 
 const floats = (values, ...shape) => new ort.Tensor('float32', values, shape);
 
-/** RGBA pixels of a file, as they are in it. */
-async function pixelsOf(blob) {
+/** What act(picture) makes of the picture in a file. */
+async function withPicture(blob, options, act) {
   let image;
+  try { image = await createImageBitmap(blob, options); } catch { throw new Refused('web.unreadable', 415); }
   try {
-    image = await createImageBitmap(blob, { colorSpaceConversion: 'none', premultiplyAlpha: 'none' });
-  } catch {
-    throw new Refused('This browser cannot read that file as a picture.', 415);
+    if (image.width * image.height > MOST_PIXELS) throw new Refused('web.large', 413);
+    return act(image);
+  } finally {
+    image.close(); // or it stays in memory for long
   }
-  if (image.width * image.height > MOST_PIXELS) throw new Refused('The picture has more than 64 million pixels.', 413);
+}
+
+/** RGBA pixels of a file, as they are in it. */
+const pixelsOf = (blob) => withPicture(blob, { colorSpaceConversion: 'none', premultiplyAlpha: 'none' }, (image) => {
   const context = new OffscreenCanvas(image.width, image.height).getContext('2d');
   context.drawImage(image, 0, 0);
   return context.getImageData(0, 0, image.width, image.height);
-}
+});
+
+/** The middle square of a photo at 256 px, RGBA. */
+const middleOf = (blob) => withPicture(blob, {}, (image) => {
+  const side = Math.min(image.width, image.height);
+  const context = new OffscreenCanvas(SIDE, SIDE).getContext('2d');
+  context.imageSmoothingQuality = 'high';
+  context.drawImage(image, (image.width - side) / 2, (image.height - side) / 2, side, side, 0, 0, SIDE, SIDE);
+  return context.getImageData(0, 0, SIDE, SIDE).data;
+});
 
 async function picturePng(rgba, side) {
   const canvas = new OffscreenCanvas(side, side);
@@ -78,7 +94,7 @@ async function encoded(model, blob) {
   let image;
   if (model.input === 'labels') {
     const ids = labelNumbers(picture, model.colours);
-    if (!ids) throw new Refused('The picture is no label map: it has other colours.');
+    if (!ids) throw new Refused('web.no-map');
     image = new ort.Tensor('uint8', labelPixels(ids), [1, SIDE, SIDE]);
   } else image = floats(Float32Array.from(sketchPixels(picture).pixels, (value) => value / 255), 1, 1, SIDE, SIDE);
   return (await run(model.files.encoder, { image })).data;
@@ -86,7 +102,7 @@ async function encoded(model, blob) {
 
 async function latentOf(model, blob) {
   const codes = fromNpy(new Uint8Array(await blob.arrayBuffer()), model.layers, model.style_dim);
-  if (!codes) throw new Refused('The code is not one of this model.');
+  if (!codes) throw new Refused('web.no-code');
   return codes;
 }
 
@@ -145,23 +161,16 @@ const handlers = {
 
   /** A file for a canvas. kind: 'open' finds out which. */
   async prepare({ kind, image, prefer, colours }) {
+    if (kind === 'photo') return { kind, read_as: 'photo', notes: ['cropped to the middle square'], png: await picturePng(await middleOf(image), SIDE) };
     const picture = await pixelsOf(image);
-    if (kind === 'photo') {
-      const side = Math.min(picture.width, picture.height);
-      const canvas = new OffscreenCanvas(SIDE, SIDE);
-      const context = canvas.getContext('2d');
-      context.imageSmoothingQuality = 'high';
-      context.drawImage(await createImageBitmap(image), (picture.width - side) / 2, (picture.height - side) / 2, side, side, 0, 0, SIDE, SIDE);
-      return { kind, read_as: 'photo', notes: ['cropped to the middle square'], png: await picturePng(context.getImageData(0, 0, SIDE, SIDE).data, SIDE) };
-    }
     const ids = kind === 'sketch' ? null : labelNumbers(picture, colours);
     if (ids && (kind === 'labels' || prefer === 'labels' || new Set(ids.data).size > 1)) {
       const blob = await palettePng(labelPixels(ids), SIDE, colours);
       return { kind: 'labels', read_as: 'map', notes: [], png: base64Of(new Uint8Array(await blob.arrayBuffer())) };
     }
-    if (kind === 'labels') throw new Refused('The picture is no label map: it has other colours.');
+    if (kind === 'labels') throw new Refused('web.no-map');
     const likely = kind === 'open' ? drawn(picture) : 1;
-    if (likely < -DOUBT) throw new Refused('This looks like a photo; without a server only drawings and label maps can be opened.', 422);
+    if (likely < -DOUBT) throw new Refused('web.photo', 422);
     const { pixels, notes } = sketchPixels(picture);
     return { kind: 'sketch', read_as: 'drawing', notes, png: await greyPng(pixels) };
   },
