@@ -186,7 +186,7 @@ class FolderRun:
             if kind == "latents":
                 save_array(codes if self.options.mixing else codes[0], path)
             elif kind == "result":
-                save_image(resized(faces[0], self.size), path)
+                save_image(resized(faces[0], self.size) if self.options.resize_outputs else faces[0], path)
             else:
                 before = [self._beside(value)]
                 if value.original is not None and not self.options.mixing:  # as pSp: original, shrunk, result
