@@ -22,7 +22,7 @@ TRAIN = f"""
 import sys, time, dataclasses, torch
 from psp.training.config import Config
 from psp.errors import run_main
-from psp.training.loop import Trainer
+from psp.training import loop
 from psp.training.method import MethodOptions
 import tiny_training as tiny
 from datasets.loader import eval_loader, train_loader
@@ -48,9 +48,11 @@ def main():
         time.sleep(0.1)
         return step(batches, number)
     method.training_step = slow
-    return Trainer(method, config, MethodOptions(),
-                   batches=lambda k: iter(train_loader(Numbered(), 3, seed=0, step=k, workers=workers)),
-                   validation=lambda: eval_loader(Numbered(), 4, workers=workers)).run()
+    bar = loop.tqdm  # only what is said besides is looked at
+    loop.tqdm = lambda *given, **options: bar(*given, **options | dict(disable=True))
+    return loop.Trainer(method, config, MethodOptions(),
+                        batches=lambda k: iter(train_loader(Numbered(), 3, seed=0, step=k, workers=workers)),
+                        validation=lambda: eval_loader(Numbered(), 4, workers=workers)).run()
 
 if __name__ == "__main__":
     run_main(main)
