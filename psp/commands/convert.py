@@ -89,14 +89,12 @@ def keep_codes_beside(source: Path, target: Path, *, overwrite: bool) -> None:
 
     overwrite: whether they may replace what lies beside `target`; what stays there may be another model's.
     """
-    from psp.files import save_bytes
-    from psp.weights.code_space import beside
+    from psp.weights.code_space import beside, copy_codes
 
-    known, copied = beside(source), beside(target)
-    if known.resolve() == copied.resolve():
+    copied = beside(target)
+    if beside(source).resolve() == copied.resolve():
         return
-    if known.is_file() and (overwrite or not copied.exists()):
-        save_bytes(known.read_bytes(), copied)
+    if (overwrite or not copied.exists()) and copy_codes(source, target):
         print(f"wrote   {copied}, as it lies beside {source.name}")
     elif copied.exists():
         print(f"note    {copied} was there and stays; it may belong to another model")

@@ -85,6 +85,12 @@ class Studio:
                 self.page.mouse.down()
         self.page.mouse.up()
 
+    def sketch(self, points: Points) -> None:
+        """One stroke, and its face, which is also the first of the earlier ones."""
+        self.stroke("#sketch", points)
+        self.settle()
+        self.page.wait_for_selector("#earlier-strip button")
+
     def reload(self) -> None:
         self.page.wait_for_timeout(300)
         self.page.reload()

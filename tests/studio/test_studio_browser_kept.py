@@ -28,9 +28,7 @@ def start_anew(studio: Studio) -> None:
 
 
 def test_an_earlier_face_leaves_the_drawing_one_undo_away(studio: Studio) -> None:
-    studio.stroke("#sketch", FACE)
-    studio.settle()
-    studio.page.wait_for_selector("#earlier-strip button")
+    studio.sketch(FACE)
     first, face = studio.canvas("#sketch"), studio.face()
     studio.page.click("#live")
     for k in range(4):
@@ -49,9 +47,7 @@ def test_an_earlier_face_leaves_the_drawing_one_undo_away(studio: Studio) -> Non
 
 
 def test_a_set_takes_the_place_of_its_first_face(studio: Studio) -> None:
-    studio.stroke("#sketch", FACE)
-    studio.settle()
-    studio.page.wait_for_selector("#earlier-strip button")
+    studio.sketch(FACE)
     studio.page.click('#count [data-value="4"]')
     studio.settle()
     four = studio.faces()

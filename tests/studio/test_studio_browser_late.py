@@ -53,9 +53,7 @@ def test_a_stroke_is_not_followed_by_a_face_from_the_slider(studio: Studio) -> N
 
 
 def test_of_two_earlier_faces_that_are_clicked_the_second_is_there(studio: Studio) -> None:
-    studio.stroke("#sketch", FACE)
-    studio.settle()
-    studio.page.wait_for_selector("#earlier-strip button")
+    studio.sketch(FACE)
     drawn, face = studio.canvas("#sketch"), studio.face()
     studio.page.click("#examples-button")
     studio.page.click("#examples button:nth-child(2)")  # a picture, which takes a moment to be read
