@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo studio web test coverage test-gpu prove-gpu lint install
+.PHONY: demo studio web test test-all test-browser coverage test-gpu prove-gpu lint install
 .DELETE_ON_ERROR:
 
 demo: install
@@ -17,13 +17,24 @@ WEB ?= build/web
 web: install
 	$(BIN)/python -c 'from psp.commands.main import run; run()' web $(WEB)
 
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4
 test: install
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(PYTEST) --dist worksteal
+
+# With the tests that are marked thorough, and the whole page in a headless Chromium: before a release.
+ALL := 'not slow and not gpu and not browser'
+test-all: install
+	$(PYTEST) --dist worksteal -m $(ALL)
+	$(MAKE) test-browser BROWSER=browser
+
+BROWSER ?= browser and not thorough
+test-browser: install
+	$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile -m '$(BROWSER)' tests/studio/test_studio_browser*.py
 
 # The tests once more, counting the lines that they run; fails below the share that pyproject.toml names. Counting takes
 # time of its own, so the test of how long names take is left out.
 coverage: install
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=term:skip-covered --deselect tests/inference/test_outputs.py::test_many_names_take_no_time
+	$(PYTEST) --dist worksteal -m $(ALL) --cov --cov-report=term:skip-covered --deselect tests/inference/test_outputs.py::test_many_names_take_no_time
 
 # Where there is a GPU, nvcc and compute-sanitizer: the tests marked gpu, then the kernels alone under the sanitizer.
 # With another Python than .venv's: make test-gpu GPU_PYTHON=python3. The tests named here need torch and pytest alone.

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from psp.compat import _nms, prepare_torchvision
@@ -17,6 +18,7 @@ def run(code: str, root: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.thorough
 def test_torchvision_and_its_users_import_in_a_fresh_process(root: Path) -> None:
     code = """
 from psp.compat import prepare_torchvision
@@ -32,6 +34,7 @@ print(tuple(v2.Resize((4, 4))(torch.zeros(3, 8, 8)).shape))
     assert run(code, root).splitlines() == ["[1, 2]", "[1, 0, 2]", "(3, 4, 4)"]
 
 
+@pytest.mark.thorough
 def test_after_torchvision_was_imported_it_is_harmless(root: Path) -> None:
     code = """
 from psp.compat import prepare_torchvision

@@ -32,6 +32,7 @@ def test_importing_it_brings_no_torch() -> None:
         psp.lod  # noqa: B018
 
 
+@pytest.mark.thorough
 def test_loading_a_model_brings_no_compiler() -> None:
     """Arithmetic on the meta device imports torch's: three seconds at each start."""
     code = "import sys, psp; psp.load('celebs_sketch_to_face'); print('torch._dynamo' in sys.modules)"

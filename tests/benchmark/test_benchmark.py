@@ -50,6 +50,7 @@ def test_ways_take_turns() -> None:
     assert all(len(timing.seconds) == len(timing.cpu_seconds) == 3 for timing in timings.values())
 
 
+@pytest.mark.thorough
 def test_arithmetic_is_counted() -> None:
     a, b = torch.randn(20, 30), torch.randn(30, 40)
     assert gflop(lambda: a @ b) == pytest.approx(2 * 20 * 30 * 40 / 1e9)

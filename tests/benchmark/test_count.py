@@ -80,6 +80,7 @@ def test_predictions() -> None:
     assert Count(Counter(), work).predicted_ms(card, "fp16") == pytest.approx(1e3 * (3 + 3 * LEAST_SECONDS))
 
 
+@pytest.mark.thorough
 def test_what_a_picture_of_1024_px_costs() -> None:
     rows = {(row["what"], row["way"]): row for row in cases.inference(1024, 8)}
     assert rows["picture 1024", "ours"]["launches"] <= 420

@@ -49,6 +49,7 @@ def test_response_does_not_depend_on_size_and_light() -> None:
     assert edge_agreement(shaded, drawing())[2] > 0.95
 
 
+@pytest.mark.thorough
 def test_a_photo_follows_its_own_sketch_more_than_another(root: Path) -> None:
     photos = [
         np.asarray(Image.open(path).convert("L")) for path in sorted((root / "examples/photos").glob("*.jpg"))[:4]

@@ -85,6 +85,7 @@ def test_label_maps_keep_their_ids(tmp_path: Path) -> None:
 # --- measuring ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_no_number_depends_on_the_batch(tmp_path: Path, reader: Reader) -> None:
     setup = Setup(CPU, frozenset(("result", "target")))
     chosen = choose(["mse", "psnr", "ssim", "l2_norm", "lpips_alex", "id_distance"], setup)

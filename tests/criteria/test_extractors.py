@@ -40,6 +40,7 @@ def pooled(net: nn.Module, images: torch.Tensor) -> torch.Tensor:
     return found[0]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("tensorflow", [False, True])
 def test_inception_equals_torchvision(theirs: nn.Module, tensorflow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The TensorFlow version: torchvision's with average pools that ignore the padding, and a last block that takes the
@@ -66,6 +67,7 @@ def save_inception(theirs: nn.Module, path: Path) -> None:
     torch.save(theirs.state_dict(), path)
 
 
+@pytest.mark.thorough
 def test_the_best_weights_there_are_used_and_named(
     theirs: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

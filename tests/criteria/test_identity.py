@@ -158,6 +158,7 @@ def test_frozen_whatever_the_training_loop_does(loss: IdentityLoss) -> None:
     assert not any(m.training for m in loss.modules()) and not any(p.requires_grad for p in loss.parameters())
 
 
+@pytest.mark.thorough
 def test_arcface_formula_with_pSp_crop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """IR-SE50 with untrained weights saved as pSp's file: the crop, the pooling and the cosine are what count."""
     irse = pytest.importorskip("psp.networks.irse")
@@ -176,6 +177,7 @@ def test_arcface_formula_with_pSp_crop(tmp_path: Path, monkeypatch: pytest.Monke
     assert small.grad is not None and small.grad.isfinite().all() and small.grad.abs().max() > 0
 
 
+@pytest.mark.thorough
 def test_facenet_with_any_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare_torchvision()
     pytest.importorskip("facenet_pytorch")

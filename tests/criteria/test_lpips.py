@@ -60,6 +60,7 @@ def test_equals_the_lpips_package(ours: LPIPS, size: int) -> None:
     assert (wanted > 0.05).all(), "the pictures must differ for the comparison to mean something"
 
 
+@pytest.mark.thorough
 def test_vgg_equals_the_lpips_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # VGG16's weights are too large to commit: any weights test the wiring, in a file as a user would provide it.
     torch.manual_seed(0)

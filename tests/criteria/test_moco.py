@@ -30,6 +30,7 @@ def loss(backbone: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) ->
         return MocoLoss()
 
 
+@pytest.mark.thorough
 def test_formula_and_batch_of_one(loss: MocoLoss, backbone: torch.nn.Module) -> None:
     a, b = (torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(s)) * 2 - 1 for s in (0, 1))
     with torch.no_grad():
@@ -43,6 +44,7 @@ def test_formula_and_batch_of_one(loss: MocoLoss, backbone: torch.nn.Module) -> 
     assert loss(b, b)[0].item() == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.thorough
 def test_source_may_be_anything(loss: MocoLoss) -> None:
     x = torch.rand(1, 3, 32, 32)
     assert set(loss(x, x, torch.rand(1, 19, 32, 32))[1]) == {"moco_diff_target"}

@@ -76,6 +76,7 @@ def test_lpips(lpips: LPIPS) -> None:
     agrees("lpips_crop", lambda output: lpips(inner_face(output), inner_face(target)).mean())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["id", "moco"])
 def test_similarities_and_their_log(name: str, request: pytest.FixtureRequest) -> None:
     loss = request.getfixturevalue({"id": "identity", "moco": "moco"}[name])

@@ -85,6 +85,7 @@ def test_black_scan_corners_become_paper() -> None:
     assert out[:20, :20].min() > 225 and out.min() < 10
 
 
+@pytest.mark.thorough
 def test_portraits_are_already_aligned(root: Path) -> None:
     """Cut by FFHQ's own recipe, so aligning again finds the whole picture, to within the detector's jitter."""
     for path in portraits(root)[:4]:

@@ -261,6 +261,7 @@ def test_sampler_is_a_function_of_seed_and_step(n: int, batch: int) -> None:
     assert first != list(islice(EpochSampler(n, batch, seed=4), 30))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("task", [SKETCH, LABEL, replace(TASKS["celebs_super_resolution"], resize_factors="1,2,4,8")])
 def test_workers_and_restarts_change_nothing(tmp_path: Path, task: object) -> None:
     source = {"sketch": "sketches", "labels": "labels", "photo": "photos"}[task.source]  # type: ignore[attr-defined]

@@ -192,6 +192,7 @@ def test_eyes_look_where_the_photo_is_dark() -> None:
     assert looking.gaze > 0.2 and abs(other.gaze) < 0.1
 
 
+@pytest.mark.thorough
 def test_parts_are_left_out_sometimes_and_never_the_eyes() -> None:
     seen: dict[str, int] = {}
     for seed in range(120):

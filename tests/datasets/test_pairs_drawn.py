@@ -244,6 +244,7 @@ def test_unpaired_photos_without_a_label_map_stay_out(faces: Path, drawings: Cal
 # ---- unfinished sketches -------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_share_of_the_sketches_is_only_begun(faces: Path, drawings: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[int] = []
 

@@ -16,6 +16,7 @@ from tiny_checkpoints import refused
 from tiny_image_gans import cyclegan, pix2pix
 from tiny_models import drawing, labels, photo
 from torch import Tensor
+from variants import thorough
 
 from psp.commands import export as command
 from psp.export.check import difference
@@ -60,7 +61,10 @@ def written(model: PSP | PictureModel, part: str, path: Path, dtype: str = "fp32
 
 @pytest.mark.parametrize(
     ("part", "size", "dtypes"),
-    [("generator", 8, ("fp32", "fp16")), pytest.param("all", 32, ("fp32", "fp16", "int8"), marks=pytest.mark.slow)],
+    [
+        *thorough(("generator", 8, ("fp32", "fp16"))),
+        pytest.param("all", 32, ("fp32", "fp16", "int8"), marks=pytest.mark.slow),
+    ],
 )
 def test_one_graph_takes_any_batch_and_keeps_its_faces_in_fewer_bytes(
     part: str, size: int, dtypes: tuple[str, ...], tmp_path: Path
@@ -104,6 +108,7 @@ def test_every_kind_of_model_in_one_graph(make: object, tmp_path: Path) -> None:
         assert rows_of(rows, model, "all", path) < 1e-4
 
 
+@pytest.mark.thorough
 def test_the_bank_is_drawn_from_as_in_the_model(tmp_path: Path) -> None:
     model = banked()
     path = written(model, "mapping", tmp_path / "mapping.onnx")

@@ -45,6 +45,7 @@ def skipped(folder: Path, name: str, steps: int) -> None:
     print(f"NaN, {name}: {len(unchanged)} of {len(bad)} steps skipped and counted, state byte-identical")
 
 
+@pytest.mark.thorough
 def test_a_bad_step_changes_nothing(tmp_path: Path) -> None:
     skipped(tmp_path, "ranger", 4)
 

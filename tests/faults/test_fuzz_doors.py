@@ -50,6 +50,7 @@ def damaged(draw: st.DrawFn, files: list[bytes]) -> bytes:
     return bytes(data[: draw(st.one_of(st.none(), st.integers(0, len(data))))])
 
 
+@pytest.mark.thorough
 @short
 @given(st.one_of(damaged(PICTURES), st.binary(max_size=200)), st.sampled_from([SKETCH, PHOTO, LABEL]))
 def test_image_door(data: bytes, task: object) -> None:
@@ -107,6 +108,7 @@ SAID += [
 SAID += [LAUGHS.replace("m:", "seed:"), "\x00", "a\nb: c: d", "seed: 1\nseed: 2", "{", "\ufeff{}"]
 
 
+@pytest.mark.thorough
 @short
 @given(
     text=st.one_of(
@@ -123,6 +125,7 @@ def test_config_door(text: str, tmp_path: Path) -> None:
             one_line(error)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("text", SAID)
 def test_config_door_says_no_to_what_it_knows(text: str, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"

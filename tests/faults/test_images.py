@@ -73,6 +73,7 @@ def hostile_folder(folder: Path, root: Path, bad: int) -> None:
     print(f"{bad} bad images among 20 good ones: 20 results, {bad} lines, exit 1, {memory:.2f} GiB, {seconds:.1f} s")
 
 
+@pytest.mark.thorough
 def test_60_bad_images(tmp_path: Path, root: Path) -> None:
     hostile_folder(tmp_path, root, 60)
 
@@ -113,6 +114,7 @@ def test_zips_that_mean_harm(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == len(bad_zips()), "nothing was unpacked"
 
 
+@pytest.mark.thorough
 def test_bad_members_of_a_zip_are_left_out(tmp_path: Path) -> None:
     members = {"good.png": encoded(drawing(1), "PNG"), "bomb.png": bytes(300 << 20), "b/link.png": b"../good.png"}
     path = tmp_path / "a.zip"

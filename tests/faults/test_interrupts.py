@@ -124,6 +124,7 @@ def test_stopped_in_the_first_validation(tmp_path: Path, monkeypatch: pytest.Mon
     assert (tmp_path / "loss_curves.png").exists()
 
 
+@pytest.mark.thorough
 def test_interrupted_at_random_moments(arguments: list[str], tmp_path: Path) -> None:
     counts = interrupt(arguments, tmp_path, forked, 8)
     assert counts["130"] and counts["143"] and counts["begun"]

@@ -177,6 +177,7 @@ def stopped(folder: Path, stops: int) -> None:
     assert "Traceback" not in (folder / "said.txt").read_text()
 
 
+@pytest.mark.thorough
 def test_killed_a_few_times(tmp_path: Path) -> None:
     killed(tmp_path, 4)
 
@@ -188,6 +189,7 @@ def test_killed_at_random_moments(tmp_path: Path, request: pytest.FixtureRequest
     assert killed(tmp_path, kills).inside >= 0.3 * kills
 
 
+@pytest.mark.thorough
 def test_stopped_a_few_times(tmp_path: Path) -> None:
     stopped(tmp_path, 2)
 

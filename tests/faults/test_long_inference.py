@@ -57,6 +57,7 @@ def kill_and_rerun(folder: Path, points: int, images: int) -> None:
     assert len([k for k in reached if 0 < k < images]) >= points // 2
 
 
+@pytest.mark.thorough
 def test_killed_twice_and_run_again(tmp_path: Path) -> None:
     kill_and_rerun(tmp_path, 2, 40)
 

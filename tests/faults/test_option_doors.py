@@ -63,6 +63,7 @@ def test_a_config_without_end_is_refused_cheaply() -> None:
     assert "not a regular file" in refused_cheaply("psp.training.flags", PARSE, Path("/dev/zero"))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "text",
     ["max_steps: " + "1" + ":59" * 20_000, "max_steps: !!int '" + "1" + ":59" * 20_000 + "'", "seed: " + "9" * 60_000]
@@ -110,6 +111,7 @@ def test_a_bad_label_map_is_said_at_the_start(place: Path) -> None:
     assert status == 2 and len(lines) == 1 and "map.json" in lines[0], lines
 
 
+@pytest.mark.thorough
 def test_names_that_are_not_utf8(place: Path, root: Path) -> None:
     os.rename(os.fsencode(place / "in"), os.fsencode(place) + b"/caf\xe9")
     command: list[str | bytes] = [sys.executable, str(root / "scripts" / "inference.py"), "--checkpoint_path=tiny.pt"]

@@ -25,6 +25,7 @@ def steps(folder: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for the loader's processes in /proc")
 def test_trouble_around_a_run(tmp_path: Path) -> None:
     """One run: a second one is refused; a killed loader process ends it; the third goes on and takes two signals."""

@@ -37,6 +37,7 @@ def resumed_everywhere(folder: Path, stops: list[int], workers: list[int]) -> No
     assert equal == total
 
 
+@pytest.mark.thorough
 def test_resume_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
     resumed_everywhere(tmp_path, [13], [0])
 

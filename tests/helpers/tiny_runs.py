@@ -42,6 +42,19 @@ def no_curves() -> Iterator[None]:
         yield
 
 
+class Finished(dict[str, Path]):
+    """The folders of complete runs by name; each run takes place when it is first asked for."""
+
+    def __init__(self, folders: pytest.TempPathFactory, run: Callable[[str, Path], int]):
+        super().__init__()
+        self.folders, self.run = folders, run
+
+    def __missing__(self, name: str) -> Path:
+        self[name] = self.folders.mktemp(name)
+        assert self.run(name, self[name]) == 0
+        return self[name]
+
+
 def validation() -> list[Batch]:
     """Three images in batches of two: the last one is not full."""
     return [tiny.sketch_batch(900, 2), tiny.sketch_batch(901, 1)]

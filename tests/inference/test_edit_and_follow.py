@@ -41,6 +41,7 @@ def test_nothing_changes_at_the_neutral_values(place: Path) -> None:
     assert np.array_equal(plain, faces("every", follow=1.0))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("edit", ["smile=2", "smile@0-1=2", "sefa0=3", "sefa1@2-3=-3"])
 @pytest.mark.parametrize("mixing", [False, True])
 def test_edits_move_all_faces(place: Path, edit: str, mixing: bool) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_models import tiny_psp
 from torch import Tensor
+from variants import thorough
 
 from psp.benchmark import original
 from psp.errors import UserError
@@ -111,7 +112,10 @@ def test_auto_is_what_is_fast(fast: bool, chosen: str, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(
     "encoder_type",
-    ["GradualStyleEncoder", "Encoder4Editing", "BackboneEncoder", "ResNetGradualStyleEncoder", "CompactStyleEncoder"],
+    [
+        "CompactStyleEncoder",
+        *thorough("GradualStyleEncoder", "Encoder4Editing", "BackboneEncoder", "ResNetGradualStyleEncoder"),
+    ],
 )
 def test_the_encoder_for_gpus_agrees_with_the_plain_one(encoder_type: str) -> None:
     torch.manual_seed(1)

@@ -119,6 +119,7 @@ def test_flags(tmp_path: Path) -> None:
     assert "gfpgan" in refused(lambda: parse(["--enhance=esrgan"], mixing=False))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mixing", [False, True])
 def test_behind_the_scripts(
     mixing: bool, fake: None, tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]

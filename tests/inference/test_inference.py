@@ -81,6 +81,7 @@ def test_other_tasks(infer: Infer, tmp_path: Path, task: str) -> None:
     assert (coupled[:, 16:] == pixels(tmp_path / "out" / "inference_results" / "b.png")).all()
 
 
+@pytest.mark.thorough
 def test_batch_size_workers_and_shards_do_not_change_the_pictures(infer: Infer, tmp_path: Path) -> None:
     fill_folder(tmp_path / "in", [f"{k}.png" for k in range(7)])
     common = ["--latent_mask=2-5", "--seed=5", "--save_latents"]

@@ -148,6 +148,7 @@ def test_the_sheet_the_notes_and_the_seconds_as_without_ray(
     assert results(tmp_path / "plain") == results(tmp_path / "spread")
 
 
+@pytest.mark.thorough
 def test_without_ray_one_line_says_what_is_missing(tmp_path: Path, root: Path) -> None:
     (tmp_path / "ray.py").write_text("raise ImportError('none here')")
     inputs(tmp_path, 1)
@@ -159,6 +160,7 @@ def test_without_ray_one_line_says_what_is_missing(tmp_path: Path, root: Path) -
     assert run.returncode == 2 and not (tmp_path / "out").exists()
 
 
+@pytest.mark.thorough
 def test_shards_and_ray_do_not_mix(tmp_path: Path, root: Path) -> None:
     inputs(tmp_path, 1)
     for flags, words in ((["--num_shards", "2"], "Ray shares the folder"), (["--ray_workers", "0"], "too small")):

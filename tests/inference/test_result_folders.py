@@ -29,6 +29,7 @@ def infer(*flags: str, mixing: bool = False) -> Report:
     return translate_folder(parse([*own, *flags], mixing=mixing))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mixing", [False, True])
 def test_without_a_folder_results_never_replace_others(
     place: Path, capsys: pytest.CaptureFixture[str], mixing: bool

@@ -212,6 +212,7 @@ def test_code_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "pwned").exists()
 
 
+@pytest.mark.thorough
 def test_the_script_itself(tmp_path: Path, root: Path, checkpoint: Path) -> None:
     fill_folder(tmp_path / "in", ["a.png"])
     command = [sys.executable, str(root / "scripts" / "style_mixing.py"), "--exp_dir=out", "--data_path=in"]

@@ -55,6 +55,7 @@ def test_one_follows_every_line_and_the_way_there_is_even(faces: Tensor) -> None
             known.follow(codes, amount)
 
 
+@pytest.mark.thorough
 def test_they_fit_into_a_file_and_come_back(faces: Tensor) -> None:
     known = FaceCodes.of(faces, LAYERS)
     again = FaceCodes.of_tensors(known.tensors(), 5, 6)

@@ -90,6 +90,7 @@ def close(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> bool:
 # ---- the passes --------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", [16, 512])
 def test_passes_by_hand(size: int) -> None:
     model, x = restyle(size), photos()
@@ -157,6 +158,7 @@ def test_no_gradient_flows_between_passes() -> None:
         assert len(found) == len(wanted) and all(close(a, b, 1e-3) for a, b in zip(found, wanted) if b.abs().max() > 0)
 
 
+@pytest.mark.thorough
 def test_engine_refines_too_and_draws_the_average_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = restyle(), photos()
     wanted = by_hand(model, x, 5)[-1]
@@ -276,6 +278,7 @@ def expected(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
         return codes[0].numpy(), to_pixels(model.decode(codes))[0].astype(int)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("flags", [[], ["--n_iters_per_batch=1"], ["--n_iters_per_batch=3", "--test_batch_size=3"]])
 def test_inference_script(flags: list[str], call: Script, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     n = int(flags[0].split("=")[1]) if flags else 5

@@ -238,6 +238,7 @@ def test_folders_keep_the_bank(model: PSP, tmp_path: Path) -> None:
     assert "50 codes" in model_card(model, "m") and "codes of photos" not in model_card(tiny.model(), "m")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("half", [False, True])
 def test_conversions_keep_the_bank_and_say_who_ignores_it(half: bool, model: PSP, tmp_path: Path) -> None:
     save_torch(psp_state(model), tmp_path / "m.pt")
@@ -269,6 +270,7 @@ def hostile(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("ending", ["pt", "safetensors"])
 def test_hostile_banks_are_refused_with_the_name_of_the_file(ending: str, model: PSP, tmp_path: Path) -> None:
     for name, tensors in hostile(model_tensors(model)).items():

@@ -36,6 +36,7 @@ def test_names_and_shapes_are_the_published_ones() -> None:
     assert shapes(on_meta(GradualStyleEncoder, 18, 1)) == published("encoder_gradual_18")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["GradualStyleEncoder", "IntoW", "IntoWPlus"])
 @pytest.mark.parametrize("input_nc", [1, 3, 19])
 def test_every_input_builds(name: str, input_nc: int) -> None:
@@ -79,6 +80,7 @@ def test_unit_by_hand() -> None:
     assert SEModule(64).fc1.weight.shape == (4, 64, 1, 1)
 
 
+@pytest.mark.thorough
 def test_face_recognition_features_have_length_one() -> None:
     backbone = Backbone().eval()
     features = backbone(torch.rand(2, 3, 112, 112) * 2 - 1)

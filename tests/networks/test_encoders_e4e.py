@@ -200,6 +200,7 @@ def compare(name: str, side: int) -> None:
     assert (wanted[0] - wanted[1]).abs().max() > 1e-3 * scale  # a hundred times that: the picture matters
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", [*IR, *RESNET])
 @pytest.mark.usefixtures("narrow")
 def test_forward_is_the_published_one(name: str) -> None:
@@ -216,6 +217,7 @@ def test_forward_is_the_published_one_at_full_size(name: str) -> None:
 # ---- one code and differences ------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("narrow")
 def test_e4e_adds_what_psp_takes_by_itself() -> None:
     """Equal weights: layer 0 is equal, the others are that plus pSp's."""

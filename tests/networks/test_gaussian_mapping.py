@@ -9,6 +9,7 @@ from psp.networks.gaussian_mapping import map_to_gaussian
 from psp.networks.stylegan2 import Generator
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("n_mlp", "lr_mlp"), [(1, 1.0), (2, 0.01), (8, 0.1)])
 def test_samples_have_the_moments_and_pictures_stay(n_mlp: int, lr_mlp: float) -> None:
     torch.manual_seed(n_mlp)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from recorded import direction, error, fill, picture, projections, recorded, uniform
 from torch import Tensor, nn
+from variants import thorough
 
 from psp.images.sheets import to_pixels
 from psp.models.mixing import mix
@@ -38,7 +39,7 @@ def kept(codes: Tensor, kind: str) -> Tensor:
     return (codes[:, 0] if kind.endswith("IntoW") else codes).reshape(-1)[::8]
 
 
-@pytest.mark.parametrize("kind", list(CHANNELS))
+@pytest.mark.parametrize("kind", ["GradualStyleEncoder", *thorough(*list(CHANNELS)[1:])])
 def test_codes(kind: str) -> None:
     with torch.no_grad():
         codes = encoder(kind)(picture(kind, CHANNELS[kind]))
@@ -46,6 +47,7 @@ def test_codes(kind: str) -> None:
     assert error(kept(codes, kind), recorded("encoders")[kind]) < 2e-5
 
 
+@pytest.mark.thorough
 def test_training_mode_codes_statistics_and_gradients() -> None:
     """BatchNorm with the picture's own statistics; every parameter's gradient, by its length and one projection."""
     kind, answers = "GradualStyleEncoder", recorded("encoders")
@@ -96,6 +98,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", list(CASES))
 @torch.no_grad()
 def test_forward_and_mixing(model: PSP, case: str) -> None:
@@ -112,6 +115,7 @@ def test_forward_and_mixing(model: PSP, case: str) -> None:
         assert differ.mean() < 1e-3 and np.abs(found - answers["tensor2im"]).max() <= 1
 
 
+@pytest.mark.thorough
 def test_gradient_of_the_codes(model: PSP) -> None:
     """In float64: rounding near a kink of the leaky ReLU moves a float32 gradient by some 1e-4."""
     codes = (CODES + model.latent_avg)[:1].double().requires_grad_()

@@ -75,6 +75,7 @@ def test_every_map_reaches_every_finer_head(lite0: EfficientNetLite0) -> None:
         assert [g is not None and bool(g.any()) for g in gradients] == [k >= head for k in range(4)]
 
 
+@pytest.mark.thorough
 def test_it_tells_sharp_from_soft_after_a_few_steps(lite0: EfficientNetLite0) -> None:
     judge = judge_of(lite0)
     optimiser = torch.optim.Adam([p for p in judge.parameters() if p.requires_grad], 2e-3, betas=(0.0, 0.99))

@@ -114,6 +114,7 @@ def test_a_styled_convolution_is_what_it_was_operation_by_operation(up: bool) ->
     assert torch.equal(drawn, layer(x, style, torch.randn(2, 1, *ours.shape[2:]))), "fresh noise, one per sample"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("blur", [False, True])
 def test_first_and_second_derivatives(blur: bool) -> None:
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)

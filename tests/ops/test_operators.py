@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, library
 from torch.autograd import gradcheck, gradgradcheck
+from variants import thorough
 
 from stylegan2_ops import bias_act, epilogue_to_rgb, layer_epilogue, loader, scale_channels, upfirdn2d
 from stylegan2_ops.operators import SIGNATURES
@@ -41,7 +42,7 @@ def wanting(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(t.detach().requires_grad_() for t in tensors)
 
 
-@pytest.mark.parametrize(("dtype", "channels_last"), [(torch.float32, True), (torch.bfloat16, False)])
+@pytest.mark.parametrize(("dtype", "channels_last"), [(torch.bfloat16, False), *thorough((torch.float32, True))])
 def test_torch_finds_nothing_wrong(dtype: torch.dtype, channels_last: bool) -> None:
     """Schema, gradients, shapes without data, and that torch.compile gets the same; with static and dynamic shapes."""
     x = image(dtype, channels_last)
@@ -108,6 +109,7 @@ def test_derivatives_with_the_next_layers_style(fused: bool, monkeypatch: pytest
     assert gradcheck(resolution, inputs) and gradgradcheck(resolution, inputs, fast_mode=True)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("up", "down", "pad"), [(1, 1, (1, 1, 2, 1)), (2, 1, (2, 1, -1, 2)), (1, 2, (1, 2, 0, 3))])
 @pytest.mark.parametrize("flip", [False, True])
 def test_derivatives_of_upfirdn2d(up: int, down: int, pad: tuple[int, ...], flip: bool) -> None:

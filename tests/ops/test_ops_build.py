@@ -196,12 +196,14 @@ def load_in_children(count: int) -> list[tuple[bool, str]]:
     return answers
 
 
+@pytest.mark.thorough
 def test_of_processes_at_once_one_compiles(nvcc: Nvcc) -> None:
     nvcc.answer("sleep 0.3")
     assert load_in_children(4) == [(True, "")] * 4
     assert len(nvcc.calls("epilogue.cu")) == len(nvcc.calls("-shared")) == 1
 
 
+@pytest.mark.thorough
 def test_of_processes_at_once_one_fails_for_all(nvcc: Nvcc) -> None:
     nvcc.answer("sleep 1; echo error: no; exit 1")
     answers = load_in_children(3)

@@ -87,6 +87,7 @@ def test_the_decision_is_a_constant_to_torch_compile(monkeypatch: pytest.MonkeyP
     assert compiled(torch.zeros(1)).item() == 1
 
 
+@pytest.mark.thorough
 def test_scripts_print_the_error_as_one_line() -> None:
     code = (
         "import torch; from psp.errors import run_main; from stylegan2_ops import bias_act;"

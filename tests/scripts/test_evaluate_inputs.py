@@ -26,6 +26,7 @@ def mse(folder: Path) -> float:
     return float(json.loads((folder / "metrics.json").read_text())["metrics"]["mse"]["value"])
 
 
+@pytest.mark.thorough
 def test_an_input_that_was_replaced_is_translated_again(tmp_path: Path) -> None:
     names = ["0.jpg", "1.jpg", "2.jpg"]
     fill_folder(tmp_path / "pairs" / "sketches", names, drawing)

@@ -16,6 +16,7 @@ from scripts import evaluate, find_parts
 NAMES = ["a.png", "b.png"]
 
 
+@pytest.mark.thorough
 def test_parts_are_found_and_looks_are_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

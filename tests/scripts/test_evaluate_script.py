@@ -64,6 +64,7 @@ def test_folders_give_a_whole_report(folders: Path, capsys: pytest.CaptureFixtur
         assert min(Image.open(out / name).size) > 200
 
 
+@pytest.mark.thorough
 def test_the_batch_changes_nothing(folders: Path) -> None:
     for batch in ("1", "3"):
         assert run(folders, "--test_batch_size", batch, metrics=f"{FAST},lpips_alex", out=batch) == 0
@@ -71,6 +72,7 @@ def test_the_batch_changes_nothing(folders: Path) -> None:
     assert (folders / "1/metrics.json").read_bytes() == (folders / "3/metrics.json").read_bytes()
 
 
+@pytest.mark.thorough
 def test_the_same_command_again_continues(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folders, "--n_images", "2") == 0
     first = (folders / "out/per_image.csv").read_text().splitlines()
@@ -136,6 +138,7 @@ def test_label_maps_are_recognised(folders: Path) -> None:
     assert "for sketch inputs" in found["not_available"]["edge_f1"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("task", ["celebs_sketch_to_face", "celebs_seg_to_face"])
 def test_a_checkpoint_on_pairs(tmp_path: Path, task: str) -> None:
     checkpoint = save_tiny(tmp_path / "tiny.pt", task)
@@ -183,6 +186,7 @@ def test_a_broken_pair_of_a_checkpoint_is_named(tmp_path: Path, capsys: pytest.C
     assert record(tmp_path / "out")["images"] == 1
 
 
+@pytest.mark.thorough
 def test_a_report_of_something_else_is_not_replaced(
     folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

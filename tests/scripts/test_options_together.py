@@ -32,6 +32,7 @@ def test_a_rate_of_zero_before_the_end_is_refused(train: Train, data: Path, tmp_
     assert said == "--decay_until 3 is before --max_steps 4: the rate is 0 in the last 1 steps; raise it as well"
 
 
+@pytest.mark.thorough
 def test_a_gan_is_trained_longer(train: Train, data: Path, tmp_path: Path) -> None:
     command = [*GAN, f"--data_root={data}", f"--exp_dir={tmp_path}"]
     assert train(*command, "--max_steps=2") == 0
@@ -58,6 +59,7 @@ def test_photos_are_read_as_large_as_the_generator(tmp_path: Path) -> None:
         assert options.data(config).target_size == side
 
 
+@pytest.mark.thorough
 def test_whether_codes_begin_at_the_average_is_the_checkpoints(train: Train, data: Path, tmp_path: Path) -> None:
     content = torch.load(save_tiny(tmp_path / "a.pt"), weights_only=True)
     content["opts"]["start_from_latent_avg"] = False
@@ -71,6 +73,7 @@ def test_whether_codes_begin_at_the_average_is_the_checkpoints(train: Train, dat
     assert "was trained with it; leave the flag out" in mistake(train, *common, *other)
 
 
+@pytest.mark.thorough
 def test_other_images_are_noticed(train: Train, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [*GAN, f"--exp_dir={tmp_path / 'run'}"]
     assert train(*command, f"--data_root={data}", "--max_steps=2") == 0

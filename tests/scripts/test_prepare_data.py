@@ -125,6 +125,7 @@ def photos_folder(tmp_path: Path, root: Path) -> Path:
     return tmp_path / "photos"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sketches_command_resumes(tmp_path: Path, root: Path, workers: str, capsys: pytest.CaptureFixture[str]) -> None:
     photos = photos_folder(tmp_path, root)
@@ -239,6 +240,7 @@ def test_photos_are_not_replaced_by_what_is_made_of_them(tmp_path: Path, root: P
         assert main([command, *args]) == 0 and (photos / "sub/1_edges.png").is_file()
 
 
+@pytest.mark.thorough
 def test_drawings_are_the_same_in_any_number_of_processes(tmp_path: Path, root: Path) -> None:
     photos = photos_folder(tmp_path, root)
     args = ["sketches", "--photos", str(photos), "--style", "drawing", "--size", "64"]
@@ -353,6 +355,7 @@ def test_what_sketches_takes(tmp_path: Path, given: str, allowed: str) -> None:
         main(["sketches", "--photos", str(tmp_path), "--out", str(tmp_path / "o"), given])
 
 
+@pytest.mark.thorough
 def test_mistakes_are_one_line_and_status_2(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")

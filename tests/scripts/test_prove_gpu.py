@@ -34,6 +34,7 @@ def test_a_step_that_fails_stops_no_other(tmp_path: Path) -> None:
     assert prove(todo[:1], tmp_path, 300)
 
 
+@pytest.mark.thorough
 def test_time_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prove_gpu, "SHORTEST", 0.05)
     slow = python("import time; print('begun', flush=True); time.sleep(60)")

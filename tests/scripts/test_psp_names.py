@@ -20,6 +20,7 @@ def given(monkeypatch: pytest.MonkeyPatch, *flags: object) -> None:
     monkeypatch.setattr(sys, "argv", ["script", *map(str, flags)])
 
 
+@pytest.mark.thorough
 def test_losses_and_identity_go_into_psps_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill_folder(tmp_path / "results", ["a.jpg", "b.jpg"], photo)
     fill_folder(tmp_path / "truth", ["a.jpg", "b.jpg"], lambda k: photo(k + 9))

@@ -96,6 +96,7 @@ def test_without_any_flag_but_the_end(root: Path, tmp_path: Path) -> None:
     assert (folder / "checkpoints" / "best_model.pt").exists() and (folder / "loss_curves.png").exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("task", ["celebs_seg_to_face", "ffhq_encode", "celebs_super_resolution", "ffhq_frontalize"])
 def test_other_tasks(task: str, train: Train, data: Path, weights: Path, tmp_path: Path) -> None:
     common = [f"--data_root={data}", f"--stylegan_weights={weights}", f"--exp_dir={tmp_path}", "--max_steps=1"]
@@ -103,6 +104,7 @@ def test_other_tasks(task: str, train: Train, data: Path, weights: Path, tmp_pat
     assert load_model(tmp_path / "checkpoints" / "iteration_1.pt").task.name == task
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["psp", "stylegan2"])
 def test_the_same_command_resumes(method: str, train: Train, data: Path, weights: Path, tmp_path: Path) -> None:
     common = [f"--data_root={data}", f"--stylegan_weights={weights}", f"--method={method}", "--grad_accumulation=2"]
@@ -118,6 +120,7 @@ def test_the_same_command_resumes(method: str, train: Train, data: Path, weights
     assert "--seed 0 -> 1" in mistake(train, *common, f"--exp_dir={tmp_path / 'b'}", "--seed=1")
 
 
+@pytest.mark.thorough
 def test_continuing_from_a_checkpoint(train: Train, data: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     psp = tiny.model(size=32).eval()
@@ -146,6 +149,7 @@ GENERATOR = ["--method=stylegan2", "--size=32", "--style_dim=16", "--n_mlp=2", "
 GUIDED = ["--batch_size=8", "--discriminator_first=1", "--max_steps=2"]
 
 
+@pytest.mark.thorough
 def test_a_generator_is_trained_and_then_used(train: Train, data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "g"
     guided = [*GUIDED, "--guide=photo", "--lr_mlp=0.1"]
@@ -161,12 +165,14 @@ def test_a_generator_is_trained_and_then_used(train: Train, data: Path, tmp_path
     assert load_generator(tmp_path / "l" / "checkpoints" / "best_model.pt").generator.size == 64
 
 
+@pytest.mark.thorough
 def test_a_guide_with_structure_makes_a_complete_model(train: Train, data: Path, tmp_path: Path) -> None:
     assert train(*GENERATOR, f"--data_root={data}", f"--exp_dir={tmp_path}", "--guide=source", *GUIDED) == 0
     model = load_model(tmp_path / "checkpoints" / "best_model.pt", task="celebs_sketch_to_face")
     assert model.photo_encoder is not None and model.output_size == 32
 
 
+@pytest.mark.thorough
 def test_a_complete_model_grows(train: Train, data: Path, tmp_path: Path) -> None:
     """The structure encoder comes along, its new styles as copies; the old layers become wider."""
     common = [*GENERATOR, f"--data_root={data}", "--guide=source", *GUIDED]
@@ -190,6 +196,7 @@ def test_a_complete_model_grows(train: Train, data: Path, tmp_path: Path) -> Non
 PICTURES = {"pix2pix": ["--size=32"], "cyclegan": ["--size=32", "--blocks=1"], "cgan": ["--size=32", "--blocks=1"]}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", PICTURES)
 def test_picture_to_picture_and_back_out(method: str, train: Train, data: Path, tmp_path: Path, root: Path) -> None:
     """One command trains, the same one goes on, and scripts/inference.py runs what comes out."""

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tiny_browser import Studio, address, browser, needs_chromium, oval, studio  # noqa: F401
 
-pytestmark = [pytest.mark.browser, needs_chromium]
+pytestmark = [pytest.mark.browser, pytest.mark.thorough, needs_chromium]
 UNDO = '[data-tools="{}"] [data-do="undo"]'
 FACE = oval(128, 138, 60, 84)
 

@@ -247,6 +247,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("what", HOSTILE)
 def test_a_hundred_bad_uploads_at_once(program: tuple[subprocess.Popen[str], int], root: Path, what: str) -> None:
     """Each is refused; how long that takes is measured by scripts/benchmark_studio.py, on a machine that is quiet."""

@@ -45,6 +45,7 @@ def watch(port: int, seconds: list[float], over: threading.Event) -> None:
         over.wait(0.2)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("requests", "half_open"),
     [(20, 300), pytest.param(100, 600, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])],

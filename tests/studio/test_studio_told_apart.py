@@ -51,6 +51,7 @@ def test_fifty_eight_of_sixty_are_read_right(root: Path) -> None:
     assert count == 60 and len(wrong) <= 2, wrong
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", HARD)
 def test_hard_ones_are_right_or_in_doubt(people: list[Portrait], name: str) -> None:
     """Eleven of twelve are right, and none is wrong without a doubt."""

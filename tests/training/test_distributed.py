@@ -42,6 +42,7 @@ def far(a: Any, b: Any) -> float:
     return max(float((first[key].double() - second[key].double()).abs().max()) for key in first)
 
 
+@pytest.mark.thorough
 def test_two_ranks_are_one_process_with_twice_the_batch(tmp_path: Path) -> None:
     alone(tmp_path / "whole", batch_size=4)
     assert train(tmp_path, sync_bn=True) == [0, 0]  # the ranks themselves compare their states, to the last bit
@@ -68,6 +69,7 @@ def test_the_number_of_ranks_may_change(tmp_path: Path) -> None:
     assert "4 images a step, now there are 8" in (tmp_path / "rank0.txt").read_text()
 
 
+@pytest.mark.thorough
 def test_a_bad_loss_on_one_rank_is_skipped_by_all(tmp_path: Path) -> None:
     assert train(tmp_path, "nan") == [0, 0]
     assert state(tmp_path / "run")["bad_total"] == 1
@@ -111,6 +113,7 @@ def test_a_lost_rank_ends_the_others(trouble: str, tmp_path: Path) -> None:
     print(f"{trouble}: the other rank ended {took:.1f} s after the start")
 
 
+@pytest.mark.thorough
 def test_every_method_keeps_its_ranks_the_same(tmp_path: Path) -> None:
     """Also what is neither weights nor optimiser: path length, augmentation, queues, averages."""
     assert finish(*ranks("ranks_methods", str(tmp_path), folder=tmp_path)) == [0, 0], [

@@ -39,6 +39,7 @@ def step(*, recompute: bool) -> tuple[dict[str, torch.Tensor], dict[str, torch.T
     return gradients, {name: b.clone() for name, b in encoder.named_buffers()}, size
 
 
+@pytest.mark.thorough
 def test_same_gradients_and_statistics_with_less_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("psp.networks.feature_pyramid.INPUT_SIZE", 128)  # the same layers in a quarter of the time
     plain, statistics, size = step(recompute=False)

@@ -10,7 +10,7 @@ import pytest
 import tiny_training as tiny
 import torch
 from tiny_games import KINDS, game
-from tiny_runs import STEPS, Interrupting, poisoned, same, same_end, state, trainer, whole
+from tiny_runs import STEPS, Finished, Interrupting, poisoned, same, same_end, state, trainer, whole
 from torch import Tensor, nn
 
 from psp.batch import Batch
@@ -186,15 +186,13 @@ def test_fp16_overflow_lowers_the_scale_and_skips() -> None:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folders = {}
-    for name in NAMES:
-        folders[name] = tmp_path_factory.mktemp(name)
-        assert trainer(folders[name], game(name, seed=0)).run() == 0
-    return folders
+    return Finished(tmp_path_factory, lambda name, folder: trainer(folder, game(name, seed=0)).run())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
-    ("name", "at"), [("pix2pix", 1), ("pix2pix", 3), ("pix2pix", 4), ("pix2pix", 6), ("cyclegan", 3), ("cgan", 5)]
+    ("name", "at"),
+    [("pix2pix", 1), ("pix2pix", 3), ("pix2pix", 4), ("pix2pix", 6), ("cyclegan", 3), ("cgan", 5)],
 )
 def test_stopped_and_resumed(name: str, at: int, uninterrupted: dict[str, Path], tmp_path: Path) -> None:
     """Dropout, image pool and learning rate included: the same bytes as without the stop."""

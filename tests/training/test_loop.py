@@ -83,6 +83,7 @@ def test_without_a_monitor_the_newest_is_the_best(tmp_path: Path) -> None:
     same(best, newest)
 
 
+@pytest.mark.thorough
 def test_a_run_that_is_begun_again_keeps_its_own_checkpoints(tmp_path: Path) -> None:
     """Whoever removes last.pt to start anew may leave the numbers of the longer run behind."""
     folder = make_folder(tmp_path / "checkpoints")
@@ -92,6 +93,7 @@ def test_a_run_that_is_begun_again_keeps_its_own_checkpoints(tmp_path: Path) -> 
     assert {path.name for path in folder.glob("iteration_*")} == {f"iteration_{k}.pt" for k in (4, 6, 40, 60)}
 
 
+@pytest.mark.thorough
 def test_the_same_seed_gives_the_same_run(finished: Path, tmp_path: Path) -> None:
     for folder, seed in ((tmp_path / "a", 0), (tmp_path / "b", 1)):
         torch.manual_seed(0)
@@ -119,6 +121,7 @@ class Clock:
         return getattr(time, name)
 
 
+@pytest.mark.thorough
 def test_last_pt_is_written_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the first checkpoint would be hours away; 0 minutes: not at all."""
     clock = Clock()
@@ -147,6 +150,7 @@ def test_last_pt_is_written_by_the_clock(tmp_path: Path, monkeypatch: pytest.Mon
 ALL_METHODS = METHODS | {name: functools.partial(game, name) for name in KINDS}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ALL_METHODS)
 def test_last_pt_is_a_checkpoint_as_any_other(name: str, tmp_path: Path) -> None:
     """Whatever the method: the same tensors and options as in the numbered one, for everything that reads weights."""
@@ -203,6 +207,7 @@ def test_a_bad_step_changes_nothing_and_is_counted(tmp_path: Path, capsys: pytes
     assert all(torch.isfinite(v).all() for v in run.method.model.state_dict().values())
 
 
+@pytest.mark.thorough
 def test_bad_steps_in_a_row_end_the_run(tmp_path: Path) -> None:
     run = trainer(tmp_path, max_steps=20)
     run.batches = Poisoned({3, 5, 6, 7, 8})
@@ -235,6 +240,7 @@ def test_records_after_a_step_are_removed(tmp_path: Path) -> None:
 # ---- accumulation, loaders ------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_accumulation_takes_as_many_batches(tmp_path: Path) -> None:
     taken = []
 
@@ -265,6 +271,7 @@ def test_trouble_in_a_loader_process_is_one_line() -> None:
         raise RuntimeError("shape mismatch")
 
 
+@pytest.mark.thorough
 def test_the_log_tells_speed_and_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Averaged since the last log line, without validations; by a clock that only moves where this test lets it."""
     now = [0.0]

@@ -45,6 +45,7 @@ def test_losses_are_those_of_the_paper() -> None:
     assert "loss_identity" not in game("cyclegan", identity_lambda=0.0).training_step([tiny.sketch_batch(1)], 0)
 
 
+@pytest.mark.thorough
 def test_it_learns_to_come_back() -> None:
     method = game("cyclegan", decay_from=100, decay_until=200, learning_rate=4e-3, seed=0)
     batch = tiny.sketch_batch(1)
@@ -93,6 +94,7 @@ def test_the_pool_fills_first() -> None:
     assert [int(image[0, 0, 0]) for image in pool.images] == [0, 1, 2]
 
 
+@pytest.mark.thorough
 def test_then_half_of_the_images_are_exchanged() -> None:
     pool, given, earlier = ImagePool(50), [], []
     pool.exchange(numbered(*range(50)))

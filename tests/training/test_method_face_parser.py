@@ -53,6 +53,7 @@ def test_photo_and_map_are_changed_alike() -> None:
     assert not torch.equal(wanted[0], wanted[1]), "each sample has its own change"
 
 
+@pytest.mark.thorough
 def test_it_learns_and_resumes_to_the_bit() -> None:
     def steps(made: ParserMethod, first: int, last: int) -> list[float]:
         found = []

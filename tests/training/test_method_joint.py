@@ -51,6 +51,7 @@ def test_rows_follow_one_another_and_fill_the_batch(n: int, structure: bool) -> 
 # ---- the step --------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_identity_and_parser_take_turns() -> None:
     method = tiny.joint_method()
     usual = {"colour", "lpips", "eyes", "mouth", "static", "features"}
@@ -94,6 +95,7 @@ def test_labels_of_the_data_spare_the_parser() -> None:
     assert found is not None and torch.equal(found, parsing.features(batch.target)[: rows.guided.stop])
 
 
+@pytest.mark.thorough
 def test_the_adversarial_gradient_has_its_share_and_a_floor() -> None:
     method = tiny.joint_method(adversarial_share=0.5, adversarial_floor=0.0, discriminator_first=0)
     leaf = torch.zeros(4, 3, 2, 2, requires_grad=True)
@@ -129,6 +131,7 @@ def test_the_rate_falls_to_zero() -> None:
         assert [group["lr"] for group in groups] == [pytest.approx(factor * base) for base in bases]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("part", ["generator", "discriminator"])
 def test_a_bad_step_changes_nothing(part: str) -> None:
     method = tiny.joint_method()
@@ -178,6 +181,7 @@ def test_the_middle_is_a_running_mean_that_is_kept() -> None:
     assert torch.equal(other.middle, method.centre)  # of a state that knows of none
 
 
+@pytest.mark.thorough
 def test_it_learns_to_rebuild_what_it_is_shown() -> None:
     torch.manual_seed(0)
     method = tiny.joint_method(learning_rate=5e-3, static_lambda=0.0, adversarial_share=0.1, adversarial_floor=0.0)

@@ -101,6 +101,7 @@ def test_the_decoder_is_trained_if_asked() -> None:
     assert torch.equal(before["noises.noise_0"], model.decoder.noises.noise_0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("where", [0, 1])
 def test_a_bad_loss_changes_nothing(value: float, where: int) -> None:
@@ -248,6 +249,7 @@ def test_every_kind_of_source(task: str) -> None:
         assert seen[0] is None
 
 
+@pytest.mark.thorough
 def test_start_from_tensors() -> None:
     torch.manual_seed(0)
     tensors = Backbone().state_dict()

@@ -230,6 +230,7 @@ def test_the_options_file_of_an_older_version_is_a_config_file(tmp_path: Path) -
     assert changes(FLAT, *resolve(given, examples=False)) == []
 
 
+@pytest.mark.thorough
 def test_a_run_of_an_older_version_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trainer(tmp_path, max_steps=3).run()
     last = tmp_path / "checkpoints" / "last.pt"

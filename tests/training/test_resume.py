@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import tiny_training as tiny
 import torch
-from tiny_runs import METHODS, STEPS, Interrupting, same, same_end, state, trainer
+from tiny_runs import METHODS, STEPS, Finished, Interrupting, same, same_end, state, trainer
+from variants import thorough
 
 from psp.errors import UserError
 from psp.training.log import TrainLog
@@ -20,24 +21,26 @@ from psp.weights.save import save_torch
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folders = {}
-    for name, make in METHODS.items():
+    def run(name: str, folder: Path) -> int:
         torch.manual_seed(0)
-        folders[name] = tmp_path_factory.mktemp(name)
-        assert trainer(folders[name], make()).run() == 0
-    return folders
+        return trainer(folder, METHODS[name]()).run()
+
+    return Finished(tmp_path_factory, run)
 
 
-@pytest.mark.parametrize("at", range(1, STEPS + 1))
+@pytest.mark.parametrize("at", [4, *thorough(*range(1, 4), *range(5, STEPS + 1))])
 def test_stopped_at_any_step(at: int, uninterrupted: dict[str, Path], tmp_path: Path) -> None:
     stop_and_resume("ranger", tmp_path, uninterrupted, at=at)
 
 
-@pytest.mark.parametrize(("name", "at"), [("adam", 2), ("adam", 5), ("stylegan2", 3), ("stylegan2", 4), ("joint", 5)])
+@pytest.mark.parametrize(
+    ("name", "at"), [("stylegan2", 4), *thorough(("adam", 2), ("adam", 5), ("stylegan2", 3), ("joint", 5))]
+)
 def test_other_methods_stopped(name: str, at: int, uninterrupted: dict[str, Path], tmp_path: Path) -> None:
     stop_and_resume(name, tmp_path, uninterrupted, at=at, number=signal.SIGTERM)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("at", [1, 2, 4, 7, 8])
 def test_stopped_while_validating(at: int, uninterrupted: dict[str, Path], tmp_path: Path) -> None:
     """There are four validations of two batches. A broken off one is made good by the next run."""
@@ -62,6 +65,7 @@ def stop_and_resume(
     same_end(folder, uninterrupted[name])
 
 
+@pytest.mark.thorough
 def test_stopped_after_every_step(uninterrupted: dict[str, Path], tmp_path: Path) -> None:
     for _ in range(STEPS + 1):
         torch.manual_seed(0)
@@ -92,6 +96,7 @@ def test_a_signal_while_the_ranks_agree_is_kept(tmp_path: Path, monkeypatch: pyt
     assert state(tmp_path)["step"] in (3, 4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dies_in", ["last.pt", "iteration_4.pt", "best_model.pt", "metrics", "after best"])
 def test_killed_between_two_files(
     dies_in: str, uninterrupted: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -129,6 +134,7 @@ def test_killed_between_two_files(
     assert not list((tmp_path / "checkpoints").glob(".*"))
 
 
+@pytest.mark.thorough
 def test_killed_before_the_first_checkpoint(uninterrupted: dict[str, Path], tmp_path: Path) -> None:
     class Dies(Interrupting):
         pass
@@ -151,6 +157,7 @@ def test_killed_before_the_first_checkpoint(uninterrupted: dict[str, Path], tmp_
     same_end(tmp_path, uninterrupted["ranger"])  # and its first records are in the log once
 
 
+@pytest.mark.thorough
 def test_a_finished_run_can_go_on(
     uninterrupted: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,6 +169,7 @@ def test_a_finished_run_can_go_on(
     same(state(tmp_path)["method"], state(uninterrupted["ranger"])["method"])
 
 
+@pytest.mark.thorough
 def test_changed_options_are_refused_in_one_line(tmp_path: Path) -> None:
     trainer(tmp_path, max_steps=2).run()
     before = (tmp_path / "checkpoints" / "last.pt").read_bytes()
@@ -181,6 +189,7 @@ def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
         trainer(tmp_path, max_steps=3).run()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "missing"])
 def test_the_newest_good_state_is_found(
     damage: str, uninterrupted: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -66,6 +66,7 @@ def test_metrics_and_pictures_are_logged(runs: list[FakeRun], tmp_path: Path) ->
     assert sorted(pictures) == [0, 3, 6, 7] and Path(pictures[3][1]).is_file()
 
 
+@pytest.mark.thorough
 def test_a_resumed_run_keeps_its_id(runs: list[FakeRun], tmp_path: Path) -> None:
     trainer(tmp_path, Interrupting(game("cgan", seed=0), 3), use_wandb=True).run()
     trainer(tmp_path, game("cgan", seed=1), use_wandb=True).run()

@@ -213,6 +213,7 @@ def test_truncated_and_flipped(content: Content, good: Path, tmp_path: Path) -> 
     assert loaded < 15
 
 
+@pytest.mark.thorough
 def test_zips_that_are_no_checkpoints(good: Path, tmp_path: Path) -> None:
     data = good.read_bytes()
 

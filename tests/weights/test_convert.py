@@ -149,6 +149,7 @@ def test_generator_of_a_model(content: Content, psp: PSP, tmp_path: Path) -> Non
 # ---- a generator, a backbone -------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("average", ["[D]", "[1,D]", "[N,D]", "none"])
 def test_rosinality_to_ours_and_home_again(average: str, tmp_path: Path) -> None:
     g, d = tiny.generator(), Discriminator(16, channels=tiny.CHANNELS)
@@ -197,6 +198,7 @@ def test_average_that_differs_from_layer_to_layer(tmp_path: Path) -> None:
     assert torch.equal(read(tmp_path / "b.pt")["latent_avg"], average.mean(0))
 
 
+@pytest.mark.thorough
 def test_standard_generators_need_no_note(tmp_path: Path) -> None:
     widths = {4: 512, 8: 512}
     for size_px, channels, fits in ((8, widths, True), (8, widths | {8: 256}, False)):

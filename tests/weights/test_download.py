@@ -193,6 +193,7 @@ def test_a_page_leaves_the_half_that_is_there(path: str, web: Web, tmp_path: Pat
     assert part.read_bytes() == web.body[:500]
 
 
+@pytest.mark.thorough
 def test_busy_silent_slow_and_absent_servers(web: Web, tmp_path: Path) -> None:
     download(web.url + "/busy", tmp_path / "x", patience=QUICK)
     assert (tmp_path / "x").read_bytes() == web.body and web.count("/busy") == 3

@@ -160,6 +160,7 @@ def test_weights_of_losses_come_the_same_way(web: Web, tmp_path: Path, monkeypat
     assert os.listdir(path.parent) == [path.name]
 
 
+@pytest.mark.thorough
 def test_processes_that_need_the_same_weights_wait(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     calls = []

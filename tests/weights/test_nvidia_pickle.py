@@ -325,6 +325,7 @@ def test_a_discriminator_of_another_kind_is_left_out(where: str, value: Any, rea
     assert reason in config["discriminator_left_out"] and not part(tensors, "discriminator")
 
 
+@pytest.mark.thorough
 def test_a_faulty_discriminator_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "g.pkl"
     assert "32 instead of 16" in refused(written(path, snapshot(nvidia.Generator(16), nvidia.Discriminator(32))))

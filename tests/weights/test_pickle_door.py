@@ -54,6 +54,7 @@ DOORS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("form", ["legacy", "zip"])
 @pytest.mark.parametrize("name", ["lists", "nested", "memo"])
 def test_pickle_bombs_are_refused_at_once(name: str, form: str, tmp_path: Path) -> None:
@@ -63,6 +64,7 @@ def test_pickle_bombs_are_refused_at_once(name: str, form: str, tmp_path: Path) 
     assert "far more objects" in refused_cheaply(*DOORS["checkpoint"], path)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", sorted(BOMBS.keys() - {"lists", "nested", "memo"}))
 def test_other_pickle_bombs_are_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "bomb.pt").write_bytes(LEGACY + b"\x80\x02" + BOMBS[name] + b".")
@@ -97,6 +99,7 @@ def test_style_code_that_declares_more_than_it_has(tmp_path: Path) -> None:
     assert "(250000, 12, 256)" in refused_cheaply(*DOORS["style code"], path)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["missing_key", "bad_shape", "huge_stride"])
 def test_tensors_that_are_not_there_name_the_file(name: str, tmp_path: Path) -> None:
     content = published(tiny.model().eval())

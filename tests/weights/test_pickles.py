@@ -103,10 +103,12 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return found
 
 
+@pytest.mark.thorough
 def test_hostile_files_are_refused(lines: dict[str, str]) -> None:
     assert [name for name, line in lines.items() if not line and not name.startswith("flip")] == []
 
 
+@pytest.mark.thorough
 def test_calls_are_named_and_not_made(lines: dict[str, str], tmp_path: Path) -> None:
     files = hostile.calls(tmp_path / "it ran")
     unnamed = [name for name in files if "never loaded" not in lines[name]]
@@ -116,6 +118,7 @@ def test_calls_are_named_and_not_made(lines: dict[str, str], tmp_path: Path) -> 
     assert (tmp_path / "it ran").is_dir()
 
 
+@pytest.mark.thorough
 def test_instructions_are_named(lines: dict[str, str]) -> None:
     for name, wanted in {
         "ext1": "EXT1", "newobj_ex": "NEWOBJ_EX", "instance": "INST", "persid": "PERSID", "binpersid": "persistent id",
@@ -126,11 +129,13 @@ def test_instructions_are_named(lines: dict[str, str]) -> None:
         assert wanted in lines[name], lines[name]
 
 
+@pytest.mark.thorough
 def test_bombs_are_told_by_their_cost(lines: dict[str, str]) -> None:
     for name in ("sets", "marks", "copies", "memo", "texts", "deep lists"):
         assert "far more objects" in lines[name], lines[name]
 
 
+@pytest.mark.thorough
 def test_damage_is_seen_unless_it_is_in_the_numbers(lines: dict[str, str]) -> None:
     flips = [line for name, line in lines.items() if name.startswith("flip")]
     assert 30 < sum(not line for line in flips) < len(flips) - 30

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 import tiny_training as tiny
 import torch
 from tiny_checkpoints import Content, refused, written
@@ -21,6 +22,7 @@ def same(one: Path | str, other: Path | str) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.thorough
 def test_encoders_share_a_generator(content: Content, psp: PSP, tmp_path: Path) -> None:
     one, other = str(written(tmp_path / "a.pt", content)), str(tmp_path / "b.pt")
     content["state_dict"] = {
