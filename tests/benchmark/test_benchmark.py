@@ -93,6 +93,7 @@ def test_the_ceiling_of_fp32_is_not_that_of_tf32(monkeypatch: pytest.MonkeyPatch
     assert seen == [False, False, True], "fp32, bf16, and the copy as torch is set"
 
 
+@pytest.mark.thorough
 def test_every_case_compares_equal_results() -> None:
     model = tiny_psp().eval()
     objective = PspObjective({"l2_lambda": 1.0})

@@ -35,9 +35,9 @@ def lying_zip(method: int, unpacked: int, says: int = 1000) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
-    ("method", "mebibytes"),
-    [(zipfile.ZIP_LZMA, 100), *thorough((zipfile.ZIP_BZIP2, 100), (zipfile.ZIP_DEFLATED, 1200))],
+    ("method", "mebibytes"), [(zipfile.ZIP_BZIP2, 100), (zipfile.ZIP_LZMA, 100), (zipfile.ZIP_DEFLATED, 1200)]
 )
 def test_zip_members_that_lie_about_their_size(method: int, mebibytes: int, tmp_path: Path) -> None:
     path = tmp_path / "a.zip"

@@ -29,6 +29,7 @@ from stylegan2_ops.epilogue import layer_epilogue_reference
 from stylegan2_ops.to_rgb import epilogue_to_rgb_reference
 from stylegan2_ops.upfirdn2d import upfirdn2d_reference
 
+pytestmark = pytest.mark.thorough  # compiles the kernels first
 TOLERANCE = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 5e-3}
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny_browser import Studio, address, browser, needs_chromium, oval, studio  # noqa: F401
+from variants import thorough
 
 pytestmark = [pytest.mark.browser, needs_chromium]
 
@@ -261,8 +262,14 @@ def test_downloads(studio: Studio, tmp_path: Path) -> None:
     assert settings["seed"] == 1 and settings["size"] == studio.face().shape[0]
 
 
-@pytest.mark.parametrize(("width", "height"), [(1440, 900), (820, 1180), (360, 740)])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("width", "height", "scheme"),
+    [
+        (1440, 900, "dark"),
+        (360, 740, "light"),
+        *thorough((1440, 900, "light"), (820, 1180, "light"), (820, 1180, "dark"), (360, 740, "dark")),
+    ],
+)
 def test_the_page_fits_and_is_not_blank(browser: Any, address: str, width: int, height: int, scheme: str) -> None:
     studio = Studio(browser, address, width=width, height=height, color_scheme=scheme, reduced_motion="reduce")
     empty = studio.shot()
