@@ -53,7 +53,7 @@ def align(
     workers: processes.
     overwrite: make again what is there already, also of other settings.
     UserError: flags that do not go together, nothing to read, no pairs, two results of one name, results of other
-    settings in `out`.
+    settings in `out`, results that would replace what they are made of.
     """
     _check_size(size, least=16)
     if sketches and labels:
@@ -68,6 +68,10 @@ def align(
         source = without_results(photos_alone(photos or ""), out)
         if sketches or labels:
             partner, folder = open_source(sketches or labels or ""), "sketches" if sketches else "labels"
+    if partner:
+        for part in sorted(set(part_of.values())) if part_of else [""]:
+            source = without_results(source, out / part / "photos")
+            partner = without_results(partner, out / part / folder)
     kind = "labels" if folder == "labels" else "sketch"
     pairs, problems = _pairs(source, partner, "label" if kind == "labels" else kind, flag=f"--photos, --{folder}")
     cut_out = partial(align_one, kind=kind, size=size, detector=detector)

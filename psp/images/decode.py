@@ -17,6 +17,7 @@ from psp.errors import UserError, brief
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+OTHER_EXTENSIONS = (".heic", ".heif", ".avif")  # photos of telephones: they are named, not silently left out
 MAX_PIXELS = 64_000_000
 MAX_SCANS = 100  # of a JPEG; a usual one has 1, a progressive one about 10, and each goes over all pixels
 MAX_SCANNED = 1_000_000_000  # pixels times scans
@@ -73,6 +74,8 @@ def open_image(
     except MemoryError:
         raise UserError(f"{name}: not enough memory to decode it") from None
     except UnidentifiedImageError:
+        if name.lower().endswith(OTHER_EXTENSIONS):
+            raise UserError(f"{name}: HEIC and AVIF are not read", "save it as JPEG or PNG") from None
         raise UserError(f"{name}: not an image that can be read ({', '.join(FORMATS)}), or damaged") from None
     except Exception as error:  # decoders raise almost anything on damaged bytes
         raise UserError(f"{name}: damaged or incomplete image ({brief(error)})") from None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image
 
 from psp.errors import UserError, brief
-from psp.images.decode import EXTENSIONS, open_image
+from psp.images.decode import EXTENSIONS, OTHER_EXTENSIONS, open_image
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -33,9 +33,10 @@ def natural_key(name: str) -> tuple[Any, ...]:
 
 
 def is_image_name(name: str) -> bool:
-    """A visible file with an image extension; hidden files and macOS archive leftovers (`__MACOSX`) are none."""
+    """A visible file with an image extension, read or not; hidden files and what macOS leaves (`__MACOSX`) are none."""
     parts = PurePosixPath(name).parts
-    return name.lower().endswith(EXTENSIONS) and not any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    kept = not any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return kept and name.lower().endswith(EXTENSIONS + OTHER_EXTENSIONS)
 
 
 def last_change(place: Path, name: str) -> float:
@@ -218,7 +219,7 @@ def _source_at(path: Path) -> ImageSource:
         raise UserError(f"{path}: is neither a folder nor a file", "expected a folder, a zip file or an image")
     if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
         return Zip(path)
-    if path.name.lower().endswith(EXTENSIONS):
+    if path.name.lower().endswith(EXTENSIONS + OTHER_EXTENSIONS):
         return SingleFile(path)
     raise UserError(f"{path}: expected a folder, a zip file or an image ({' '.join(EXTENSIONS)})")
 

@@ -129,6 +129,16 @@ def test_bad_members_of_a_zip_are_left_out(tmp_path: Path) -> None:
                 source.open(name)
 
 
+def test_photos_of_telephones_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(drawing(1), "PNG"))
+    (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    source = open_source(tmp_path)
+    assert source.names == ["a.png", "IMG_1.HEIC"]
+    for one in (source, open_source(tmp_path / "IMG_1.HEIC")):
+        with pytest.raises(UserError, match=r"IMG_1\.HEIC: HEIC and AVIF are not read; save it as JPEG or PNG$"):
+            one.open("IMG_1.HEIC")
+
+
 def test_huge_files_and_late_pipes_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encoded(drawing(1), "PNG"))
     with open(tmp_path / "huge.png", "wb") as file:

@@ -233,6 +233,12 @@ def test_photos_are_not_replaced_by_what_is_made_of_them(tmp_path: Path, root: P
         with pytest.raises(UserError, match="is where the photos are; choose another --out"):
             main([command, "--photos", str(place), "--out", str(out), "--workers", "1", "--overwrite"])
     assert (photos / "0.png").read_bytes() == before and not list(photos.glob("*.json")) and zipfile.is_zipfile(archive)
+    if command == "align":  # its results lie in photos/ and labels/
+        both = tmp_path / "both"
+        for given in (["--root", both], ["--photos", both / "photos", "--labels", both / "labels"]):
+            with pytest.raises(UserError, match="is where the photos are; choose another --out"):
+                main(["align", *map(str, given), "--out", str(both), "--workers", "1", "--overwrite"])
+        assert (both / "photos" / "0.png").read_bytes() == before
     if command == "sketches":  # of one photo, beside it
         args = ["--photos", str(photos / "sub/1.png"), "--out", str(photos / "sub"), "--suffix", "_edges"]
         with pytest.raises(UserError, match="not recorded"):
