@@ -39,7 +39,6 @@ def run(script: str, *arguments: Any, quiet: bool = False) -> None:
 
 def learn_codes(file: Path, photos: list[Path], report: Path) -> None:
     """Directions, statistics of faces, and what moves the parts: all of the generator, so anew with every other one."""
-    beside(file).unlink(missing_ok=True)
     run("find_parts.py", "--checkpoint_path", file)
     counts = ("--n_images", PHOTOS, "--n_judged", JUDGED, "--tries", TRIES)
     run("find_directions.py", "--checkpoint_path", file, "--photos", *photos, *counts, "--exp_dir", report)
@@ -67,6 +66,7 @@ def main() -> None:
     options = ("--dtype", "fp16", "--overwrite", "--share_generator", BUNDLED_GENERATOR.name)
     (flags.out / BUNDLED_GENERATOR.name).unlink(missing_ok=True)
     for checkpoint, name in ((flags.sketches, SKETCHES), (flags.labels, LABELS)):
+        beside(flags.out / name).unlink(missing_ok=True)  # of the model before
         run("convert_checkpoint.py", checkpoint, flags.out / name, *options)
         learn_codes(flags.out / name, flags.photos, flags.work / f"directions_{Path(name).stem}")
     update_manifest(flags.out)
