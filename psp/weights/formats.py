@@ -165,14 +165,19 @@ def in_float32(tensors: Mapping[str, Tensor]) -> Tensors:
 
 
 def dequantise(tensors: Mapping[str, Tensor], *, where: object = "the file") -> Tensors:
-    """fp32 tensors of a file stored in fp16, or in int8 with a per-output-channel `<name>.scale` beside each tensor."""
+    """fp32 tensors of a file stored in fp16, or in int8 with `<name>.scale` beside each tensor.
+
+    A scale is one number, or has the tensor's first dimensions: one per output.
+    """
     result = {}
     for key, value in tensors.items():
         if value.dtype == torch.int8:
             scale = tensors.get(f"{key}.scale")
-            if scale is None or value.dim() == 0 or scale.numel() not in (1, value.shape[0]):
+            if scale is None or value.dim() == 0 or (scale.numel() > 1 and scale.shape != value.shape[: scale.dim()]):
                 raise UserError(f"{where}: the int8 tensor {key} has no fitting {key}.scale")
-            result[key] = value.float() * scale.float().reshape(-1, *[1] * (value.dim() - 1))
+            if scale.numel() > 1:
+                scale = scale.reshape(*scale.shape, *[1] * (value.dim() - scale.dim()))
+            result[key] = value.float() * scale.float()
         elif not (key.endswith(".scale") and key[:-6] in tensors):
             result[key] = value.float() if value.is_floating_point() else value
     return result

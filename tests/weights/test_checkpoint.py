@@ -168,7 +168,10 @@ def test_dequantise_by_hand() -> None:
     assert set(found) == {"a", "b", "n", "free.scale"}
     assert found["a"].tolist() == [[0.5, -1.0], [6.0, 254.0]]
     assert found["b"].dtype == torch.float32 and found["n"].dtype == torch.int64
-    for wrong in ({}, {"a.scale": torch.ones(3)}):
+    convolution = torch.tensor([[1, 2]], dtype=torch.int8).reshape(1, 2, 1, 1, 1)  # of a generator: [1,O,I,k,k]
+    by_output = dequantise({"a": convolution, "a.scale": torch.tensor([[3.0, 5.0]])})["a"]
+    assert by_output.shape == convolution.shape and by_output.flatten().tolist() == [3.0, 10.0]
+    for wrong in ({}, {"a.scale": torch.ones(3)}, {"a.scale": torch.ones(1, 2, 2)}, {"a.scale": torch.ones(2, 1)}):
         assert "a.scale" in refused(lambda wrong=wrong: dequantise({"a": torch.ones(2, 2, dtype=torch.int8), **wrong}))
 
 
