@@ -69,9 +69,9 @@ def align(
         if sketches or labels:
             partner, folder = open_source(sketches or labels or ""), "sketches" if sketches else "labels"
     if partner:
-        for part in sorted(set(part_of.values())) if part_of else [""]:
-            source = without_results(source, out / part / "photos")
-            partner = without_results(partner, out / part / folder)
+        for below in sorted(set(part_of.values())) if part_of else [""]:
+            source = without_results(source, out / below / "photos")
+            partner = without_results(partner, out / below / folder)
     kind = "labels" if folder == "labels" else "sketch"
     pairs, problems = _pairs(source, partner, "label" if kind == "labels" else kind, flag=f"--photos, --{folder}")
     cut_out = partial(align_one, kind=kind, size=size, detector=detector)
