@@ -165,19 +165,16 @@ def in_float32(tensors: Mapping[str, Tensor]) -> Tensors:
 
 
 def dequantise(tensors: Mapping[str, Tensor], *, where: object = "the file") -> Tensors:
-    """fp32 tensors of a file stored in fp16, or in int8 with `<name>.scale` beside each tensor.
-
-    A scale is one number, or has the tensor's first dimensions: one per output.
-    """
+    """fp32 tensors of a file in fp16, or in int8 with a `<name>.scale` beside each: one number, or one per output."""
     result = {}
     for key, value in tensors.items():
         if value.dtype == torch.int8:
             scale = tensors.get(f"{key}.scale")
-            if scale is None or value.dim() == 0 or (scale.numel() > 1 and scale.shape != value.shape[: scale.dim()]):
+            outputs = value.shape[: 2 if value.dim() == 5 else 1]  # a generator's convolutions are [1,O,I,k,k]
+            if scale is None or value.dim() == 0 or scale.numel() not in (1, outputs.numel()):
                 raise UserError(f"{where}: the int8 tensor {key} has no fitting {key}.scale")
-            if scale.numel() > 1:
-                scale = scale.reshape(*scale.shape, *[1] * (value.dim() - scale.dim()))
-            result[key] = value.float() * scale.float()
+            shape = outputs if scale.numel() > 1 else outputs[:0]
+            result[key] = value.float() * scale.float().reshape(*shape, *[1] * (value.dim() - len(shape)))
         elif not (key.endswith(".scale") and key[:-6] in tensors):
             result[key] = value.float() if value.is_floating_point() else value
     return result

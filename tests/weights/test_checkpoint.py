@@ -171,7 +171,10 @@ def test_dequantise_by_hand() -> None:
     convolution = torch.tensor([[1, 2]], dtype=torch.int8).reshape(1, 2, 1, 1, 1)  # of a generator: [1,O,I,k,k]
     by_output = dequantise({"a": convolution, "a.scale": torch.tensor([[3.0, 5.0]])})["a"]
     assert by_output.shape == convolution.shape and by_output.flatten().tolist() == [3.0, 10.0]
-    for wrong in ({}, {"a.scale": torch.ones(3)}, {"a.scale": torch.ones(1, 2, 2)}, {"a.scale": torch.ones(2, 1)}):
+    for shape in ((2, 1), (1, 1, 1)):  # in whatever shape they lie
+        scale = torch.full(shape, 2.0)
+        assert dequantise({"a": torch.ones(2, 2, dtype=torch.int8), "a.scale": scale})["a"].tolist() == [[2, 2], [2, 2]]
+    for wrong in ({}, {"a.scale": torch.ones(3)}, {"a.scale": torch.ones(1, 2, 2)}):
         assert "a.scale" in refused(lambda wrong=wrong: dequantise({"a": torch.ones(2, 2, dtype=torch.int8), **wrong}))
 
 
