@@ -11,9 +11,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from psp.errors import UserError, brief
 from psp.files import write_text, writing
 from psp.images.sheets import loss_curves
+
+
+class Means:
+    """Means of what steps measure since the last log line; what only some steps measure is averaged over those."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, tuple[float | Tensor, int]] = {}
+
+    def add(self, terms: Mapping[str, Tensor]) -> None:
+        """terms: scalars of one step; they stay on their device."""
+        for name, value in terms.items():
+            total, count = self.sums.get(name, (0.0, 0))
+            self.sums[name] = total + value.detach().float(), count + 1
+
+    def take(self) -> dict[str, float]:
+        """The means, once the device has them; then it starts anew."""
+        means = {name: float(total) / count for name, (total, count) in self.sums.items()}
+        self.sums = {}
+        return means
+
+    def state(self) -> dict[str, tuple[float, int]]:
+        return {name: (float(total), count) for name, (total, count) in self.sums.items()}
 
 
 class TrainLog:

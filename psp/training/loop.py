@@ -37,7 +37,7 @@ from psp.training.distributed import (
     wait_for_all,
     world_size,
 )
-from psp.training.log import TrainLog
+from psp.training.log import Means, TrainLog
 from psp.training.method import Method, MethodOptions
 from psp.training.pace import Forecast, Pace
 from psp.training.saved_options import changes, samples_per_step, saved
@@ -80,7 +80,7 @@ class Trainer:
         self.log: TrainLog | None = None  # where this rank writes
         self.checkpoints = make_folder(self.exp_dir / "checkpoints")
         self.images = make_folder(self.exp_dir / "images")
-        self.device, self.pace, self.forecast = device, Pace(), Forecast()
+        self.device, self.pace, self.forecast, self.means = device, Pace(), Forecast(), Means()
         self.data = data
         self.stop, self.saved_at = StopRequest(), time.monotonic()
         self.exit_status = 0  # that any rank was last known to have been asked for
@@ -169,7 +169,8 @@ class Trainer:
                 average_statistics(self.method.networks_in_step())
                 self.step += 1
                 logged = self.step % self.config.board_interval == 0 or self.step == self.config.max_steps
-                values = [float(value) for value in terms.values()] if logged else []  # waits for the device
+                self.means.add(terms)
+                means = self.means.take() if logged else {}  # waits for the device
         except BadStep as problem:
             self._count_bad_step(problem, bar)
             return
@@ -177,8 +178,8 @@ class Trainer:
         bar.update()
         if not logged:
             return
-        *shared, speed, waiting = mean(torch.tensor([*values, *self.pace.rates()])).tolist()
-        means = dict(zip(terms, shared))
+        *shared, speed, waiting = mean(torch.tensor([*means.values(), *self.pace.rates()])).tolist()
+        means = dict(zip(means, shared))
         bar.set_postfix({name: f"{value:.4g}" for name, value in list(means.items())[:3]})
         extra = {
             "seconds_per_step": self.pace.step,
@@ -276,7 +277,7 @@ class Trainer:
                 save_torch(weights, self.checkpoints / "best_model.pt")
         training = {name: getattr(self, name) for name in KEPT}
         training |= {"options": saved(self.config, self.options), "ranks": world_size(), "method": state}
-        training |= {"data": self.data}
+        training |= {"data": self.data, "means": self.means.state()}
         save_torch({**weights, "training": training}, self.checkpoints / LAST, keep=self.checkpoints / PREVIOUS)
         files = [
             (int(m[1]), path)
@@ -311,6 +312,7 @@ class Trainer:
         self.method.load_state(training["method"])
         for name in KEPT:
             setattr(self, name, training[name])
+        self.means.sums = training.get("means", {})  # older runs have none
         require_same({"step": self.step} | self.method.state(), when="when resuming")
         print(f"resumed {self.exp_dir} after step {self.step}")
         if self.writes and training.get("data") and training["data"] != self.data:

@@ -297,6 +297,22 @@ def test_the_log_tells_speed_and_waiting(tmp_path: Path, monkeypatch: pytest.Mon
     assert found == [(3, 0.5, 0.75), (6, 1.0, 0.5), (7, 1.0, 0.5)]
 
 
+def test_the_log_has_means_of_the_steps_since_its_last_line(tmp_path: Path) -> None:
+    """What only some steps measure is averaged over those, whichever steps are logged."""
+    run = trainer(tmp_path, board_interval=4)
+    work = run.method.training_step
+
+    def step_terms(batches: list[Batch], step: int) -> dict[str, Tensor]:
+        work(batches, step)
+        number = torch.tensor(float(step), requires_grad=True) * 1
+        return {"each": number, "odd": number} if step % 2 else {"each": number}
+
+    run.method.training_step = step_terms  # type: ignore[method-assign]
+    assert run.run() == 0
+    lines = [(r["step"], r["each"], r["odd"]) for r in records(tmp_path) if r["phase"] == "train"]
+    assert lines == [(4, 1.5, 2.0), (7, 5.0, 5.0)]  # steps are counted from 0 where they are taken
+
+
 def test_batches_of_bytes_are_floats_for_the_method(tmp_path: Path) -> None:
     seen: list[Batch] = []
 

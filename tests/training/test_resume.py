@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from pathlib import Path
@@ -10,13 +11,17 @@ from typing import Any
 import pytest
 import tiny_training as tiny
 import torch
-from tiny_runs import METHODS, STEPS, Finished, Interrupting, same, same_end, state, trainer
+from tiny_runs import METHODS, STEPS, Finished, Interrupting, same, same_end, state
+from tiny_runs import trainer as tiny_trainer
 from variants import thorough
 
 from psp.errors import UserError
 from psp.training.log import TrainLog
 from psp.weights.load import read_training_state
 from psp.weights.save import save_torch
+
+# what is logged are means over three steps, of which a run that is stopped has done one or two
+trainer = functools.partial(tiny_trainer, board_interval=3)
 
 
 @pytest.fixture(scope="module")
