@@ -116,12 +116,25 @@ def test_an_interrupt_ends_the_run_and_its_threads() -> None:
     assert threading.active_count() == before
 
 
-def test_reading_overlaps_computing() -> None:
-    log = Log(batch_size=1, workers=2)
-    log.read = lambda item: (time.sleep(0.02), f"<{item}>")[1]
-    original = log.compute
-    log.compute = lambda items, inputs: (time.sleep(0.02), original(items, inputs))[1]
-    log.write = lambda item, value, made: time.sleep(0.02)
-    start = time.perf_counter()
-    log.run(list(range(30)))
-    assert time.perf_counter() - start < 30 * 0.06 * 0.75
+def test_reading_computing_and_writing_overlap() -> None:
+    """Computing an item waits for the next one to be read, writing it for the next one to be computed."""
+    log, last = Log(batch_size=1, workers=2), 9
+    read, computed = ([threading.Event() for _ in range(last + 2)] for _ in range(2))
+    plain_read, plain_compute, plain_write = log.read, log.compute, log.write
+
+    def reading(item: int) -> str:
+        read[item].set()
+        return plain_read(item)
+
+    def computing(items: Sequence[int], inputs: Sequence[str]) -> list[str | Exception]:
+        computed[items[0]].set()
+        assert items[0] == last or read[items[0] + 1].wait(30)
+        return plain_compute(items, inputs)
+
+    def writing(item: int, value: str, made: str) -> None:
+        assert item == last or computed[item + 1].wait(30)
+        plain_write(item, value, made)
+
+    log.read, log.compute, log.write = reading, computing, writing
+    log.run(list(range(last + 1)))
+    assert log.seen == last + 1
