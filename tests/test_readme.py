@@ -47,6 +47,8 @@ class Command(NamedTuple):
 def commands(page: str) -> Iterator[Command]:
     """What a reader would run, in order."""
     for language, block in re.findall(r"^```(\w*)\n(.*?)^```", page, re.M | re.S):
+        if language == "bibtex":
+            continue
         if language:
             yield Command(language, block)
             continue

@@ -129,7 +129,7 @@ def test_nothing_of_an_upload_touches_the_disk(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_every_field_and_address_is_documented(root: Path) -> None:
-    text = (root / "docs" / "studio.md").read_text("utf-8")
+    text = (root / "docs" / "studio_api.md").read_text("utf-8")
     fields = {*service.GENERATE, "a", "b", "t", *(name for names in service.PREPARE.values() for name in names)}
     assert [name for name in fields if f"`{name}`" not in text] == []
     rules = {str(rule) for rule in create_app(tiny.studio()).url_map.iter_rules()}

@@ -212,11 +212,11 @@ def test_the_program_makes_faces(program: tuple[subprocess.Popen[str], int], roo
 def test_the_documented_program_runs(
     program: tuple[subprocess.Popen[str], int], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (root / "docs" / "studio.md").read_text("utf-8")
+    text = (root / "docs" / "studio_api.md").read_text("utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(root / "examples")
-    exec(compile(code.replace("5000", str(program[1])), "studio.md", "exec"), {})
+    exec(compile(code.replace("5000", str(program[1])), "studio_api.md", "exec"), {})
     first, halfway = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("first", "halfway"))
     assert first.shape == halfway.shape and not np.array_equal(first, halfway)
 
