@@ -311,6 +311,7 @@ def test_a_checkpoint_is_a_complete_model(small_bank: None, tmp_path: Path) -> N
     method = tiny.joint_method()
     for i in range(3):
         step(method, i)
+    method.centre += 5  # as far from the codes as a long training may leave it
     before = whole(method)
     content = method.checkpoint()
     same(before, whole(method))
@@ -326,6 +327,8 @@ def test_a_checkpoint_is_a_complete_model(small_bank: None, tmp_path: Path) -> N
     codes = method.encoders_ema.photo(photos)[:, None].expand(-1, 6, -1)
     assert torch.allclose(model.decode(model.style_of(photos)), method.generator_ema.synthesize(codes), atol=1e-4)
     assert content["style_bank"]["codes"].shape == (len(method.bank.photos), tiny.STYLE_DIM)
+    # truncation leads to the middle of the photos' codes
+    assert torch.allclose(model.map(torch.randn(1, tiny.STYLE_DIM), 0.0)[0, 0], model.style_bank.mean(), atol=1e-4)
 
 
 def test_without_structure_it_is_a_generator(tmp_path: Path) -> None:

@@ -171,16 +171,21 @@ class JointNetworks:
         """rosinality's layout (g_ema, latent_avg), photo encoder and bank of codes; with a structure encoder it is a
         complete model of the task.
 
-        The mapping network is set to the Gaussian of the bank, for tools that know of no bank. That moves W.
+        The mapping network is set to the Gaussian of the bank, for tools that know of no bank. That moves W. The
+        average latent is the bank's mean, to which truncation pulls; the structure encoder makes up for the difference.
         """
         generator, encoders, centre = copy.deepcopy((self.generator_ema, self.encoders_ema, self.centre))
-        bank = self.bank.encoded(encoders.photo) if self.bank.is_full_enough else None
-        if bank is not None:
-            shift = map_to_gaussian(generator, bank.mean(0).lerp(bank, SPREAD))
-            last = encoders.photo.get_submodule("body.final_linear.1")
-            assert isinstance(last, EqualLinear)
-            last.bias.add_(shift / last.lr_mul)
-            centre, bank = centre + shift, bank + shift
+        bank = None
+        if self.bank.is_full_enough:
+            codes = self.bank.encoded(encoders.photo)
+            shift = map_to_gaussian(generator, codes.mean(0).lerp(codes, SPREAD))
+            add_to_results(encoders.photo.get_submodule("body.final_linear.1"), shift)
+            bank = StyleBank.from_codes(codes + shift)
+            average = bank.mean().to(centre)
+            if encoders.structure is not None:
+                for head in encoders.structure.get_submodule("heads").children():
+                    add_to_results(head, centre + shift - average)
+            centre = average
         generator.set_mapping_rate(LR_MLP)
         content: dict[str, Any] = {
             "g_ema": generator.state_dict(),
@@ -188,7 +193,13 @@ class JointNetworks:
             "latent_avg": centre.cpu(),
         }
         if bank is not None:
-            content["style_bank"] = StyleBank.from_codes(bank).tensors()
+            content["style_bank"] = bank.tensors()
         if encoders.structure is not None:
             content |= {"encoder": encoders.structure.state_dict(), "opts": {"dataset_type": self.task.name}}
         return content
+
+
+def add_to_results(layer: nn.Module, offset: Tensor) -> None:
+    """From now on the linear layer gives `offset` [D] more."""
+    assert isinstance(layer, EqualLinear)
+    layer.bias.add_(offset / layer.lr_mul)
