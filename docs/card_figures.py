@@ -96,6 +96,8 @@ def measure(model: PSP, faces: Sequence[Face], shown: str) -> dict[str, float]:
     noise = torch.randn(len(faces), MIXES, model.style_dim, generator=torch.Generator().manual_seed(0))
     codes = {kind: [model.encode(face.sources[kind]).float() for face in faces] for kind in KINDS}
     images = {kind: [model.decode(code).clamp(-1, 1) for code in codes[kind]] for kind in KINDS}
+    torch.manual_seed(0)
+    fresh = [model.decode(code, randomize_noise=True).clamp(-1, 1) for code in codes["sketch"]]
     random = [model.decode(model.map(z[:1], model.default_truncation)).clamp(-1, 1) for z in noise]
     own, chance = judge.against_photos(images["sketch"]), judge.against_photos(random)
     known = [i for i, face in enumerate(faces) if re.search(shown, face.name)]
@@ -114,7 +116,7 @@ def measure(model: PSP, faces: Sequence[Face], shown: str) -> dict[str, float]:
     apart = [float(judge.lpips(several[pairs[:, 0]], several[pairs[:, 1]]).mean()) for several in mixes]
     detail = {
         name: float(common_detail(torch.cat(list(some))))
-        for name, some in (("own", images["sketch"]), ("random", random))
+        for name, some in (("own", images["sketch"]), ("random", random), ("fresh", fresh))
     }
     return {
         "LPIPS to the photo, relative to random faces": own["lpips"] / chance["lpips"],
@@ -125,6 +127,7 @@ def measure(model: PSP, faces: Sequence[Face], shown: str) -> dict[str, float]:
         "drawings: Frechet distance": judge.against_photos(images["drawing"])["frechet"],
         "half drawings: parser agreement": agreement(judge, images["half a drawing"], faces),
         "fine detail in common, own colours": detail["own"],
+        "fine detail in common, own colours, fresh noise": detail["fresh"],
         "fine detail in common, random faces": detail["random"],
         f"cheeks of the {DARKEST} darkest photos, luma": float(np.mean([luma[k] for k in darkest])),
         "cheeks of mixes of their sketches": float(np.nanmean(of_darkest)),
