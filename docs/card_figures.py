@@ -36,7 +36,7 @@ from psp.benchmark.report import table
 from psp.images.decode import to_rgb
 from psp.images.preprocess import photo_tensor, prepare_source
 from psp.images.sheets import to_image
-from psp.models.mixing import fine_layers, mix
+from psp.models.mixing import TRUNCATION, fine_layers, mix
 from psp.models.psp import PSP
 from psp.tasks import get_task
 from psp.training.methods.stylegan2.joint_losses import common_detail
@@ -98,13 +98,13 @@ def measure(model: PSP, faces: Sequence[Face], shown: str) -> dict[str, float]:
     images = {kind: [model.decode(code).clamp(-1, 1) for code in codes[kind]] for kind in KINDS}
     torch.manual_seed(0)
     fresh = [model.decode(code, randomize_noise=True).clamp(-1, 1) for code in codes["sketch"]]
-    random = [model.decode(model.map(z[:1], model.default_truncation)).clamp(-1, 1) for z in noise]
+    random = [model.decode(model.map(z[:1], TRUNCATION)).clamp(-1, 1) for z in noise]
     own, chance = judge.against_photos(images["sketch"]), judge.against_photos(random)
     known = [i for i, face in enumerate(faces) if re.search(shown, face.name)]
     alike = [float((judge.people(images["sketch"][i]) - judge.known[i]).norm()) for i in known]
 
     def mixed(k: int) -> Tensor:
-        styles = model.map(noise[k], model.default_truncation).float()
+        styles = model.map(noise[k], TRUNCATION).float()
         several = codes["sketch"][k].expand(MIXES, -1, -1)
         return model.decode(mix(several, styles, fine_layers(model.n_styles))).clamp(-1, 1)
 

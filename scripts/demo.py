@@ -34,7 +34,7 @@ def main() -> int:
     flags = parser.parse_args()
 
     from psp.inference.run import translate_folder
-    from psp.weights.load import load_model
+    from psp.models.mixing import TRUNCATION
 
     started = time.perf_counter()
     place = Path(flags.exp_dir or "output/demo")
@@ -45,7 +45,7 @@ def main() -> int:
         options = InferenceOptions(
             mixing=True, dataset_type=task, data_path=ROOT / "examples" / folder, exp_dir=place / folder,
             n_outputs_to_generate=flags.n_outputs_to_generate, seed=flags.seed,
-            truncation=load_model(task=task).default_truncation, save_grid=True, **common,
+            truncation=TRUNCATION, save_grid=True, **common,
         )  # fmt: skip
         status = max(status, translate_folder(options).status)
         sheets.append(place / folder / "style_mixing_grid.png")

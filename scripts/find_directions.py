@@ -87,6 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     from criteria.evaluation.face_probe import FaceProbe
     from psp.device import pick_device
     from psp.inference.translator import Translator
+    from psp.models.mixing import TRUNCATION
     from psp.models.plausible import FaceCodes
     from psp.models.psp import PSP
     from psp.weights.code_space import CodeSpace, mark_of, save_code_space, to_extend
@@ -109,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         z = torch.randn(flags.n_images, model.style_dim, generator=torch.Generator().manual_seed(flags.seed))
         with torch.inference_mode():
-            faces = Faces(model.map(z.to(model.device), truncation=model.default_truncation).float().cpu())
+            faces = Faces(model.map(z.to(model.device), truncation=TRUNCATION).float().cpu())
     rows, pictures = learn(translator, probe, faces, space, flags)
     if not space.directions and space.faces is None:
         raise UserError("no direction moves its own measure enough", "give --photos, or a larger --n_images")

@@ -13,7 +13,7 @@ from criteria.distributions import frechet_of_features
 from criteria.dlib_resnet import DlibFaceResNet
 from criteria.extractors import Extractor
 from criteria.lpips import LPIPS
-from psp.models.mixing import VARY, mix, seeded_noise
+from psp.models.mixing import TRUNCATION, VARY, mix, seeded_noise
 from psp.models.people import PartsAxes
 from psp.models.psp import PSP
 from psp.weights.code_space import parts_of
@@ -22,11 +22,11 @@ from psp.weights.face_parser import load_face_parser
 
 @dataclass(frozen=True)
 class Look:
-    """vary: see `psp.models.mixing.VARY`; None: the encoder's own styles. truncation: None is the model's default.
+    """vary: see `psp.models.mixing.VARY`; None: the encoder's own styles. truncation: of its random styles.
     several: whether faces of one drawing are compared."""
 
     vary: str | None
-    truncation: float | None = 1.0
+    truncation: float = 1.0
     several: bool = False
 
 
@@ -35,7 +35,7 @@ LOOKS = {
     "chance": Look("colours"),
     "chance, truncation 0.7": Look("colours", 0.7),
     "chance, truncation 0.5": Look("colours", 0.5),
-    "colours": Look("colours", None, several=True),
+    "colours": Look("colours", TRUNCATION, several=True),
     "people": Look("people", several=True),
 }
 COLUMNS = {
@@ -130,9 +130,8 @@ def _styled(model: PSP, parts: PartsAxes | None, look: Look, codes: Tensor, key:
     """Codes [n,N,D] of one drawing's [1,N,D]; more of the same key begin with the same ones."""
     if look.vary is None:
         return codes.expand(n, -1, -1)
-    truncation = model.default_truncation if look.truncation is None else look.truncation
     noise = seeded_noise(n, model.style_dim, 0, key).to(model.device)
-    styles = torch.cat([model.map(z[None], truncation=truncation) for z in noise]).float()
+    styles = torch.cat([model.map(z[None], truncation=look.truncation) for z in noise]).float()
     codes = codes.expand(n, -1, -1)
     if look.vary == "people" and parts is not None:
         styles = parts.people(codes, styles, model.latent_avg)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from psp.errors import UserError
 from psp.images.preprocess import to_network
 from psp.models.image_to_image import EqualDropout, PictureModel, as_rgb, picture_input
-from psp.models.mixing import mix
+from psp.models.mixing import TRUNCATION, mix
 from psp.models.psp import PSP
 from psp.models.style_bank import COORDINATES, STEPS, StyleBank
 from psp.networks.feature_pyramid import INPUT_SIZE
@@ -61,7 +61,7 @@ def graph_of(model: PSP | PictureModel, part: str, *, rows: int = 2, seed: int =
         raise UserError(f"there is no part {part!r}", f"choose one of: {', '.join(PARTS)}, all")
     generator = BatchedGenerator(model.decoder)
     noise = torch.randn(rows, model.style_dim, generator=torch.Generator().manual_seed(1))
-    styles = {"z": noise, "truncation": torch.tensor([model.default_truncation])}
+    styles = {"z": noise, "truncation": torch.tensor([TRUNCATION])}
 
     def encode(image: Tensor) -> Tensor:
         return model.encode(to_network(image, task, "cpu"))

@@ -15,7 +15,7 @@ from psp.export.onnx_file import needed, onnx_model
 from psp.files import save_bytes
 from psp.images.labels import LABELS
 from psp.models.image_to_image import PictureModel
-from psp.models.mixing import describe_layers
+from psp.models.mixing import TRUNCATION, describe_layers
 from psp.models.psp import PSP
 
 LARGE = 256  # px; models above are checked with one row, to save memory
@@ -75,6 +75,6 @@ def facts_of(model: PSP | PictureModel) -> dict[str, str]:
         "styles": str(model.n_styles),
         "style_dim": str(model.style_dim),
         "mixing_layers": describe_layers(model.mixing_layers()),
-        "truncation": f"{model.default_truncation:g}",
+        "truncation": f"{TRUNCATION:g}",
         "random_styles": "mapping network" if bank is None else f"bank of {len(bank)} codes of photos",
     }

@@ -16,6 +16,7 @@ from torch import Tensor
 from psp.errors import UserError
 from psp.files import name_number
 
+TRUNCATION = 0.8  # of random styles to be looked at: few faces have flaws, dark skin and glasses are still there
 VIVID = 2.0  # at 1 faces are brown and dull, above 2.5 they lose likeness
 VARY: dict[str, tuple[float, float, float]] = {"colours": (0.0, 0.0, 1.0), "people": (0.0, 1.0, 1.0)}
 """What faces of one input differ in -> how much of another style their coarse, middle and fine layers get.

@@ -185,14 +185,6 @@ class PSP(nn.Module):
         return {"coarse": rest[:half], "middle": rest[half:], "fine": fine}
 
     @property
-    def default_truncation(self) -> float:
-        """For faces that are to be looked at: 0.8, and 1 with a style bank, which holds nothing but real photos' codes.
-
-        Towards the average, dark skin and all else that is rare get lost first.
-        """
-        return 0.8 if self.style_bank is None else 1.0
-
-    @property
     def photo_encoder(self) -> PhotoEncoder | None:
         return self._photo_encoder[0] if self._photo_encoder else None
 

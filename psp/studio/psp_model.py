@@ -14,7 +14,7 @@ from psp.errors import UserError
 from psp.images.preprocess import prepare_source, prepare_target
 from psp.inference.editor import Editor
 from psp.inference.translator import Translator
-from psp.models.mixing import describe_layers, mix, seeded_noise
+from psp.models.mixing import TRUNCATION, describe_layers, mix, seeded_noise
 from psp.models.psp import PSP
 from psp.studio.models import Ask, Check, ModelInfo, Result, memory_of
 from psp.weights.code_space import parts_of
@@ -49,7 +49,7 @@ class PspModel:
             layers=model.n_styles,
             features=("seed", "styles", "latent", *(("style_photo",) if photo_style else ()), *follow),
             bands={name: describe_layers(layers) for name, layers in self.bands.items()},
-            truncation=model.default_truncation,
+            truncation=TRUNCATION,
             edits=tuple(self.editor.names),
             bytes=memory_of(model, *([model.photo_encoder] if model.photo_encoder else [])),
         )

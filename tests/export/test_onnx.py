@@ -26,7 +26,7 @@ from psp.export.write import export, facts_of
 from psp.inference.styles import Styles
 from psp.inference.translator import Translator
 from psp.models.image_to_image import PictureModel
-from psp.models.mixing import seeded_noise
+from psp.models.mixing import TRUNCATION, seeded_noise
 from psp.models.psp import PSP
 from psp.models.style_bank import StyleBank
 from psp.networks.encoders import Encoder4Editing
@@ -183,7 +183,7 @@ def test_the_example_needs_nothing_of_ours_and_gives_our_faces(root: Path, tmp_p
     drawing(3, 256).save(tmp_path / "drawing.png")
     model = load_any_model(path)
     assert isinstance(model, PSP)
-    styles = Styles(tuple(model.mixing_layers()), shared_seed=4, truncation=model.default_truncation, n_outputs=5)
+    styles = Styles(tuple(model.mixing_layers()), shared_seed=4, truncation=TRUNCATION, n_outputs=5)
     ours = Translator(model, styles=styles).translate(tmp_path / "drawing.png")
     for given in ("parts", "one.onnx"):
         faces = infer(root, tmp_path, given, "drawing.png", "--seed", "4")
@@ -206,7 +206,7 @@ def test_the_example_reads_maps_and_photos(task: str, root: Path, tmp_path: Path
     (labels if task == "celebs_seg_to_face" else photo)(1).save(tmp_path / "given.png")
     model = load_any_model(path)
     assert isinstance(model, PSP)
-    styles = Styles(tuple(model.mixing_layers()), shared_seed=0, truncation=model.default_truncation)
+    styles = Styles(tuple(model.mixing_layers()), shared_seed=0, truncation=TRUNCATION)
     (face,) = infer(root, tmp_path, "one.onnx", "given.png", "--n", "1")
     (own,) = Translator(model, styles=styles).translate(tmp_path / "given.png")
     assert np.abs(face.astype(int) - np.asarray(own)).max() <= 1
