@@ -4,10 +4,9 @@ python docs/make_card.py --portraits data/portraits --faces data/faces.zip --lab
     [--runs faces=experiments/faces sketches=experiments/sketches labels=experiments/labels]
 
 portraits: a folder with photos/ and sketches/ (`prepare_data.py sketches`). faces, labels: as docs/benchmark.md has
-them; their test images are used. Every row stands beside random samples of the same generator (truncation 0.7; with a
-style bank, none), measured against the same photos. runs: folders of the trainings; their logs are kept in
-pretrained/training and drawn. The text between the marks `<!-- table NAME -->` and `<!-- end -->`
-is replaced.
+them; their test images are used. Every row stands beside random samples of the same generator (truncation 0.7) and the
+same photos. runs: folders of the trainings; their logs are kept in pretrained/training and drawn. The text
+between the marks `<!-- table NAME -->` and `<!-- end -->` is replaced.
 """
 
 from __future__ import annotations
@@ -48,6 +47,7 @@ SHOWN = (
 )  # fmt: skip
 STRENGTHS = (0.5, 0.7, 1.0)
 N_FIGURES = 256
+TRUNCATION = 0.7  # of random samples
 
 
 def measure(folder: Path, *options: Any) -> dict[str, float]:
@@ -57,18 +57,13 @@ def measure(folder: Path, *options: Any) -> dict[str, float]:
     return {name: metrics[name]["value"] for name in SHOWN if name in metrics}
 
 
-def truncation(model: PSP) -> float:
-    """Of the random samples: what pulls them towards the average would take from a style bank what is rare."""
-    return 0.7 if model.style_bank is None else 1.0
-
-
 @torch.no_grad()
 def random_samples(model: PSP, names: list[str], folder: Path) -> None:
     """One sample per name, as PNG."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(0)
     for name in names:
-        image = model.decode(model.map(torch.randn(1, model.style_dim, generator=generator), truncation(model)))
+        image = model.decode(model.map(torch.randn(1, model.style_dim, generator=generator), TRUNCATION))
         to_image(image[0]).save(folder / f"{name}.png")
 
 
