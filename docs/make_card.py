@@ -82,10 +82,10 @@ def table_of(columns: dict[str, dict[str, float]]) -> str:
 
 @torch.no_grad()
 def pictures(model: PSP, worst: Path) -> None:
-    """64 random samples at truncation 0.7, not chosen; the worst and the best of the portraits."""
+    """64 random samples, not chosen; the worst and the best of the portraits."""
     generator = torch.Generator().manual_seed(1)
     noise = torch.randn(8, 8, model.style_dim, generator=generator)
-    rows = [[to_image(image) for image in model.decode(model.map(z, 0.7))] for z in noise]
+    rows = [[to_image(image) for image in model.decode(model.map(z, TRUNCATION))] for z in noise]
     grid(rows, cell=128).convert("RGB").save(HERE / "card_samples.jpg", quality=85)
     Image.open(worst).convert("RGB").save(HERE / "card_worst_and_best.jpg", quality=85)
 
