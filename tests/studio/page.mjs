@@ -6,7 +6,25 @@ import test from 'node:test';
 import { serialize } from 'node:v8';
 import { TooLarge, readArchive, writeArchive } from './static/archive.js';
 import { base64Of, bytesOf, joined, through, unpacked } from './static/bytes.js';
-import { SIDE, bounds, current, eraserWidth, exact, inside, live, needed, pack, packChanges, packIds, same, shape, under, unpack, unpackChanges, unpackIds } from './static/drawing.js';
+import {
+  SIDE,
+  bounds,
+  current,
+  eraserWidth,
+  exact,
+  inside,
+  live,
+  needed,
+  pack,
+  packChanges,
+  packIds,
+  same,
+  shape,
+  under,
+  unpack,
+  unpackChanges,
+  unpackIds,
+} from './static/drawing.js';
 import { fromPicture, table } from './static/export.js';
 import { History } from './static/history.js';
 import { difference, nearestIds } from './static/labelpad.js';
@@ -22,7 +40,8 @@ import { unzip, zip } from './static/zip.js';
 
 const text = (bytes) => new TextDecoder().decode(bytes);
 const utf8 = (words) => new TextEncoder().encode(words);
-const png = async (id) => new Uint8Array(await (await palettePng(new Uint8Array(64).fill(id), 8, ['#000000', '#ff0000'])).arrayBuffer());
+const png = async (id) =>
+  new Uint8Array(await (await palettePng(new Uint8Array(64).fill(id), 8, ['#000000', '#ff0000'])).arrayBuffer());
 const line = (...points) => ({ tool: 'pen', width: 2, points: points.map(([x, y]) => ({ x, y, pressure: null })) });
 const strokes = (...all) => ({ kind: 'strokes', strokes: all });
 
@@ -41,21 +60,37 @@ test('zips of other programs are read, and they read ours', async () => {
   const theirs = await unzip(new Uint8Array(readFileSync('theirs.zip')));
   assert.equal(text(theirs.get('folder/ä.txt')), 'words '.repeat(1000));
   assert.equal(text(theirs.get('stored.txt')), 'stored');
-  writeFileSync('ours.zip', await zip([['folder/ä.txt', utf8('words '.repeat(1000))], ['a.png', await png(1)]]));
+  writeFileSync(
+    'ours.zip',
+    await zip([
+      ['folder/ä.txt', utf8('words '.repeat(1000))],
+      ['a.png', await png(1)],
+    ]),
+  );
 });
 
 test('a zip file gives back what went in', async () => {
-  const files = [['project.json', utf8('{"ä": 1}'.repeat(500))], ['ordner/ü.png', await png(1)], ['empty', new Uint8Array()]];
+  const files = [
+    ['project.json', utf8('{"ä": 1}'.repeat(500))],
+    ['ordner/ü.png', await png(1)],
+    ['empty', new Uint8Array()],
+  ];
   const bytes = await zip(files);
   const read = await unzip(bytes);
-  assert.deepEqual([...read.keys()], files.map(([name]) => name));
+  assert.deepEqual(
+    [...read.keys()],
+    files.map(([name]) => name),
+  );
   for (const [name, content] of files) assert.deepEqual(read.get(name), content);
   assert.ok(bytes.length < 3000);
   assert.deepEqual(await zip(files), bytes);
 });
 
 test('damaged zip files are refused', async () => {
-  const bytes = await zip([['a.txt', utf8('words '.repeat(300))], ['b.png', utf8('stored')]]);
+  const bytes = await zip([
+    ['a.txt', utf8('words '.repeat(300))],
+    ['b.png', utf8('stored')],
+  ]);
   await assert.rejects(unzip(utf8('no zip')), /no zip/);
   await assert.rejects(unzip(bytes.subarray(0, bytes.length - 30)), /no zip/);
   for (const at of [36, bytes.indexOf(115, 80)]) {
@@ -71,25 +106,45 @@ test('damaged zip files are refused', async () => {
 
 test('a project keeps its pictures and codes as files, each once', async () => {
   const [one, two, code] = [base64Of(await png(0)), base64Of(await png(1)), base64Of(utf8('code'))];
-  const sections = { faces: { items: [{ png: one, latent: code, seed: 3 }, { png: two }, { png: one }] }, sketch: { steps: [], at: 0 } };
+  const sections = {
+    faces: { items: [{ png: one, latent: code, seed: 3 }, { png: two }, { png: one }] },
+    sketch: { steps: [], at: 0 },
+  };
   const bytes = await writeArchive(sections, [['sketch.png', await png(0)]]);
-  assert.deepEqual([...(await unzip(bytes)).keys()], ['project.json', 'steps.jsonl', 'sketch.png', 'pictures/0001.png', 'codes/0002.npy', 'pictures/0003.png']);
+  assert.deepEqual(
+    [...(await unzip(bytes)).keys()],
+    ['project.json', 'steps.jsonl', 'sketch.png', 'pictures/0001.png', 'codes/0002.npy', 'pictures/0003.png'],
+  );
   assert.deepEqual(await readArchive(bytes), sections);
   await assert.rejects(readArchive(await zip([['other.json', utf8('{}')]])), /no project/);
-  await assert.rejects(readArchive(await zip([['project.json', utf8('{"format": "psp-studio", "version": 99, "sections": {}}')]])), /no project/);
+  await assert.rejects(
+    readArchive(await zip([['project.json', utf8('{"format": "psp-studio", "version": 99, "sections": {}}')]])),
+    /no project/,
+  );
 });
 
 test('a project keeps each step of its drawings once, and is not saved when it could not be opened again', async () => {
-  const steps = Array.from({ length: 300 }, (_, k) => pack([strokes(line(...Array.from({ length: 40 }, (__, n) => [n % 7, k + n])))])[0]);
+  const steps = Array.from(
+    { length: 300 },
+    (_, k) => pack([strokes(line(...Array.from({ length: 40 }, (__, n) => [n % 7, k + n])))])[0],
+  );
   const other = structuredClone(steps); // as the browser gives them back
   const picture = { kind: 'image', png: base64Of(await png(1)) };
-  const sections = { sketch: { steps: [{ kind: 'replace', steps: [picture, ...other] }, ...steps], at: 1 }, earlier: [{ drawing: { steps } }, { drawing: { steps: other.slice(5) } }] };
+  const sections = {
+    sketch: { steps: [{ kind: 'replace', steps: [picture, ...other] }, ...steps], at: 1 },
+    earlier: [{ drawing: { steps } }, { drawing: { steps: other.slice(5) } }],
+  };
   const bytes = await writeArchive(sections);
   const files = await unzip(bytes);
   assert.equal(text(files.get('steps.jsonl')).split('\n').length, 302);
   assert.ok(files.get('project.json').length < 5000);
   assert.deepEqual(await readArchive(bytes), sections);
-  const before = await zip([['project.json', utf8(JSON.stringify({ format: 'psp-studio', version: 1, sections: { earlier: sections.earlier } }))]]);
+  const before = await zip([
+    [
+      'project.json',
+      utf8(JSON.stringify({ format: 'psp-studio', version: 1, sections: { earlier: sections.earlier } })),
+    ],
+  ]);
   assert.deepEqual(await readArchive(before), { earlier: sections.earlier });
   await assert.rejects(writeArchive(sections, [], 20000), (error) => error instanceof TooLarge && error.most === 0);
 });
@@ -97,7 +152,11 @@ test('a project keeps each step of its drawings once, and is not saved when it c
 test('a picture carries words, long ones too, and is the same picture without them', async () => {
   const plain = await png(1);
   const scanned = randomBytes(300000).toString('base64'); // does not get smaller
-  for (const words of ['{"seed": 7, "who": "Zoë 漢字"}', scanned, JSON.stringify(Array.from({ length: 200000 }, (_, k) => k % 977))]) {
+  for (const words of [
+    '{"seed": 7, "who": "Zoë 漢字"}',
+    scanned,
+    JSON.stringify(Array.from({ length: 200000 }, (_, k) => k % 977)),
+  ]) {
     const bytes = await withWords(plain, words);
     assert.equal(await wordsOf(bytes), words);
     assert.deepEqual(withoutWords(bytes), plain);
@@ -118,10 +177,19 @@ test('a saved face comes back as its project, with the face itself', async () =>
 test('a saved face carries once what it came from, and nothing that cannot be seen any more', async () => {
   const picture = (png_) => ({ kind: 'image', png: png_ });
   const values = { style: 'photo', seed: 1 };
-  const shown = { kind: 'sketch', settings: values, locked: { png: 'locked' }, style: { png: 'colours' }, drawing: { steps: [picture('first'), ...pack([strokes(line([1, 2]))]), picture('second'), ...pack([strokes(line([3, 4]))])] } };
+  const shown = {
+    kind: 'sketch',
+    settings: values,
+    locked: { png: 'locked' },
+    style: { png: 'colours' },
+    drawing: {
+      steps: [picture('first'), ...pack([strokes(line([1, 2]))]), picture('second'), ...pack([strokes(line([3, 4]))])],
+    },
+  };
   const sections = pictureSections(shown, { settings: { get: () => ({ tools: {} }) } });
   const text_ = JSON.stringify(sections);
-  for (const name of ['second', 'locked', 'colours']) assert.equal(text_.split(`"${name}"`).length - 1, name === 'locked' ? 2 : 1, name); // once as a key
+  for (const name of ['second', 'locked', 'colours'])
+    assert.equal(text_.split(`"${name}"`).length - 1, name === 'locked' ? 2 : 1, name); // once as a key
   assert.ok(!text_.includes('"first"'));
   const { faces } = fromPicture({ sections: JSON.parse(text_), face: { seed: 1 } }, await png(0));
   assert.ok(sameFaces(faces.shown, { ...shown, drawing: { steps: shown.drawing.steps.slice(2) } }));
@@ -132,16 +200,34 @@ test('a saved face carries once what it came from, and nothing that cannot be se
 test('an animated picture has all frames, numbered in order', async () => {
   const frames = [await png(0), await png(1), await png(0)];
   const all = [...chunks(new Uint8Array(await animated(frames, 70).arrayBuffer()))];
-  assert.deepEqual(all.map(([name]) => name), ['IHDR', 'acTL', 'PLTE', 'fcTL', 'IDAT', 'fcTL', 'fdAT', 'fcTL', 'fdAT', 'IEND']);
-  const order = all.filter(([name]) => /^f.AT$|fcTL/.test(name)).map(([, data]) => new DataView(data.buffer, data.byteOffset).getUint32(0));
+  assert.deepEqual(
+    all.map(([name]) => name),
+    ['IHDR', 'acTL', 'PLTE', 'fcTL', 'IDAT', 'fcTL', 'fdAT', 'fcTL', 'fdAT', 'IEND'],
+  );
+  const order = all
+    .filter(([name]) => /^f.AT$|fcTL/.test(name))
+    .map(([, data]) => new DataView(data.buffer, data.byteOffset).getUint32(0));
   assert.deepEqual(order, [0, 1, 2, 3, 4]);
   const [, still] = [...chunks(frames[1])].find(([name]) => name === 'IDAT');
   assert.deepEqual(all[6][1].subarray(4), still);
 });
 
 test('a drawing is kept exactly', async () => {
-  const wild = { tool: 'pencil', width: 3.5, points: [{ x: 12.3456, y: -7.1, pressure: null }, { x: 255.99, y: 1e6, pressure: 0.4567 }].map(exact) };
-  const steps = [strokes(line([1, 2], [3, 4])), { kind: 'image', png: 'abc', image: 'decoded abc' }, strokes(wild), { kind: 'change', at: [0], scale: [1, 2], shift: [3, 4] }, { kind: 'clear' }];
+  const wild = {
+    tool: 'pencil',
+    width: 3.5,
+    points: [
+      { x: 12.3456, y: -7.1, pressure: null },
+      { x: 255.99, y: 1e6, pressure: 0.4567 },
+    ].map(exact),
+  };
+  const steps = [
+    strokes(line([1, 2], [3, 4])),
+    { kind: 'image', png: 'abc', image: 'decoded abc' },
+    strokes(wild),
+    { kind: 'change', at: [0], scale: [1, 2], shift: [3, 4] },
+    { kind: 'clear' },
+  ];
   const kept = JSON.parse(JSON.stringify(pack(steps)));
   assert.equal(kept[1].image, undefined);
   assert.deepEqual(await unpack(kept, async (png_) => `decoded ${png_}`), steps);
@@ -150,7 +236,12 @@ test('a drawing is kept exactly', async () => {
 });
 
 test('of a drawing only what shows is needed', () => {
-  const [first, second, picture, clear] = [strokes(line([1, 2])), strokes(line([3, 4])), { kind: 'image', png: 'a' }, { kind: 'clear' }];
+  const [first, second, picture, clear] = [
+    strokes(line([1, 2])),
+    strokes(line([3, 4])),
+    { kind: 'image', png: 'a' },
+    { kind: 'clear' },
+  ];
   assert.deepEqual(needed([first, second]), [first, second]);
   assert.deepEqual(needed([first, picture, second]), [picture, second]);
   assert.deepEqual(needed([picture, first, clear, second]), [second]);
@@ -180,7 +271,11 @@ test('another drawing in place of one is a step that can be taken back', async (
   const kept = JSON.parse(JSON.stringify(pack(steps)));
   assert.deepEqual(await unpack(kept), steps);
   assert.ok(same(pack(await unpack(kept)), kept), 'kept and read back it is the same');
-  const changes = [first, { kind: 'change', at: [0], scale: [1, 2], shift: [3, 4] }, { kind: 'change', at: [0], gone: true }];
+  const changes = [
+    first,
+    { kind: 'change', at: [0], scale: [1, 2], shift: [3, 4] },
+    { kind: 'change', at: [0], gone: true },
+  ];
   assert.ok(same(pack(await unpack(pack(changes))), pack(changes)));
 });
 
@@ -192,7 +287,12 @@ test('a set of faces holds those that came one at a time', () => {
 });
 
 test('faces are the same when all that counts for them is', () => {
-  const origin = { settings: { seed: 1, n: 4, live: true }, kind: 'sketch', locked: null, drawing: { steps: pack([strokes(line([1, 2]))]) } };
+  const origin = {
+    settings: { seed: 1, n: 4, live: true },
+    kind: 'sketch',
+    locked: null,
+    drawing: { steps: pack([strokes(line([1, 2]))]) },
+  };
   assert.ok(sameFaces(origin, { ...structuredClone(origin), settings: { n: 4, seed: 1, live: false } }));
   assert.ok(!sameFaces(origin, { ...origin, drawing: { steps: [] } }));
   assert.ok(!sameFaces(origin, { ...origin, settings: { seed: 2, n: 4, live: true } }));
@@ -204,11 +304,22 @@ test('faces are the same when all that counts for them is', () => {
 });
 
 test('strokes can be moved, stretched and removed, and numbers stay', () => {
-  const steps = [strokes(line([10, 10], [20, 20])), strokes(line([100, 100], [110, 120])), { kind: 'change', at: [1], scale: [2, 1], shift: [0, 5] }, { kind: 'change', at: [0], gone: true }];
+  const steps = [
+    strokes(line([10, 10], [20, 20])),
+    strokes(line([100, 100], [110, 120])),
+    { kind: 'change', at: [1], scale: [2, 1], shift: [0, 5] },
+    { kind: 'change', at: [0], gone: true },
+  ];
   const { strokes: left, image } = live(steps);
   assert.equal(image, null);
   assert.equal(left[0], null);
-  assert.deepEqual(left[1].points.map(({ x, y }) => [x, y]), [[200, 105], [220, 125]]);
+  assert.deepEqual(
+    left[1].points.map(({ x, y }) => [x, y]),
+    [
+      [200, 105],
+      [220, 125],
+    ],
+  );
   assert.deepEqual(bounds(left), [200, 105, 220, 125]);
   assert.equal(bounds([null]), null);
   assert.deepEqual(inside(left, [190, 100, 256, 256]), [1]);
@@ -226,10 +337,17 @@ test('dragging a corner keeps the opposite one', () => {
 });
 
 test('held keys make straight lines and ovals', () => {
-  assert.deepEqual(shape('line', { x: 1, y: 2, pressure: null }, { x: 9, y: 8, pressure: null }).map(({ x }) => x), [1, 9]);
+  assert.deepEqual(
+    shape('line', { x: 1, y: 2, pressure: null }, { x: 9, y: 8, pressure: null }).map(({ x }) => x),
+    [1, 9],
+  );
   assert.deepEqual(bounds([{ points: shape('oval', { x: 60, y: 40 }, { x: 20, y: 100 }) }]), [20, 40, 60, 100]);
   assert.equal(shape('free', {}, {}), null);
-  assert.deepEqual(shape('line', { x: 1, y: 2, pressure: 0.3 }, { x: 9, y: 8, pressure: 1 }).map(({ pressure }) => pressure), [null, null], 'a line has one width');
+  assert.deepEqual(
+    shape('line', { x: 1, y: 2, pressure: 0.3 }, { x: 9, y: 8, pressure: 1 }).map(({ pressure }) => pressure),
+    [null, null],
+    'a line has one width',
+  );
 });
 
 test('a click takes the topmost line that passes there', () => {
@@ -242,12 +360,18 @@ test('a click takes the topmost line that passes there', () => {
 
 test('a wider eraser never erases less', () => {
   const widths = Array.from({ length: 47 }, (_, k) => eraserWidth(1 + k / 2));
-  assert.deepEqual(widths, widths.toSorted((a, b) => a - b));
+  assert.deepEqual(
+    widths,
+    widths.toSorted((a, b) => a - b),
+  );
   assert.deepEqual([eraserWidth(1), eraserWidth(5.5), eraserWidth(24)], [4, 16, 24]);
 });
 
 test('colours that a browser changed a little are still labels', () => {
-  assert.deepEqual(nearestIds(Uint32Array.of(0xff000000, 0xff0001cb, 0xff000201), [0xff000000, 0xff0000cc]), Uint8Array.of(0, 1, 0));
+  assert.deepEqual(
+    nearestIds(Uint32Array.of(0xff000000, 0xff0001cb, 0xff000201), [0xff000000, 0xff0000cc]),
+    Uint8Array.of(0, 1, 0),
+  );
 });
 
 test('label maps are kept exactly, and their steps are small', () => {
@@ -260,11 +384,18 @@ test('label maps are kept exactly, and their steps are small', () => {
   assert.equal(step.at.length, 406);
   assert.deepEqual([step.from[0], step.to[0], step.at.at(-1)], [0, 13, 65535]);
   assert.equal(difference(after, after.slice()), null);
-  const steps = [{ ...step, filled: [false, true] }, { ...difference(after, before), filled: [true, false] }];
+  const steps = [
+    { ...step, filled: [false, true] },
+    { ...difference(after, before), filled: [true, false] },
+  ];
   const kept = JSON.parse(JSON.stringify(packChanges(steps)));
   assert.deepEqual(kept[0], { at: [500, 400, 65530, 6], from: [406, 0], to: [400, 13, 6, 4], filled: [false, true] });
   assert.deepEqual(unpackChanges(kept), steps);
-  assert.deepEqual(unpackChanges([{ at: [65535, 9], from: [99, 77], to: [1, 2] }])[0].from.at(0), 0, 'no label that is none');
+  assert.deepEqual(
+    unpackChanges([{ at: [65535, 9], from: [99, 77], to: [1, 2] }])[0].from.at(0),
+    0,
+    'no label that is none',
+  );
 });
 
 test('the sheet always covers its frame', () => {
@@ -282,18 +413,24 @@ test('every part lies on the sheet', () => {
 });
 
 test('the table of faces quotes what has to be quoted', () => {
-  const rows = table([['a.png', { model: 'm,1', seed: 3, size: 64, settings: { style: 'random', fine: 1, edits: '{"age":2}' } }]]).split('\r\n');
+  const rows = table([
+    ['a.png', { model: 'm,1', seed: 3, size: 64, settings: { style: 'random', fine: 1, edits: '{"age":2}' } }],
+  ]).split('\r\n');
   assert.equal(rows[0].split(',').length, 13);
   assert.equal(rows[1], 'a.png,,"m,1",3,,64,random,1,,,,,age=2');
 });
 
 test('links carry settings and nothing absurd', () => {
-  assert.deepEqual(readAddress('#n=4&follow=0.5&edits={"age":1,"x":"y","z":0}'), { n: 4, follow: 0.5, edits: '{"age":1}' });
+  assert.deepEqual(readAddress('#n=4&follow=0.5&edits={"age":1,"x":"y","z":0}'), {
+    n: 4,
+    follow: 0.5,
+    edits: '{"age":1}',
+  });
   assert.deepEqual(readAddress('#n=1e9&seed=-1&follow=NaN&edits=[1'), { edits: '' });
   assert.equal(editsText({ age: 0 }), '');
 });
 
-test('the language is the one chosen, else the browser\'s, else English', () => {
+test("the language is the one chosen, else the browser's, else English", () => {
   assert.equal(language('ja', ['de-CH']), 'ja');
   assert.equal(language(null, ['pt-BR', 'fr-CA', 'de']), 'fr');
   assert.equal(language('xx', []), 'en');

@@ -17,11 +17,17 @@ const words = (language) => JSON.parse(readFileSync(`static/words/${language}.js
 
 /** Requests that are answered by hand: {path, signal, answer(content)}. */
 let requests = [];
-globalThis.fetch = (path, { signal } = {}) => new Promise((resolve, reject) => {
-  signal?.addEventListener('abort', () => reject(new DOMException('', 'AbortError')));
-  requests.push({ path, answer: (content) => resolve({ ok: true, json: async () => content, headers: new Map() }) });
+globalThis.fetch = (path, { signal } = {}) =>
+  new Promise((resolve, reject) => {
+    signal?.addEventListener('abort', () => reject(new DOMException('', 'AbortError')));
+    requests.push({ path, answer: (content) => resolve({ ok: true, json: async () => content, headers: new Map() }) });
+  });
+const answer = (...pictures) => ({
+  pictures,
+  model: 'm',
+  device: 'cpu (2 threads)',
+  seconds: { network: 0.07, waiting: 0, loading: 0 },
 });
-const answer = (...pictures) => ({ pictures, model: 'm', device: 'cpu (2 threads)', seconds: { network: 0.07, waiting: 0, loading: 0 } });
 
 beforeEach(() => {
   use(words('en'));
@@ -31,7 +37,11 @@ beforeEach(() => {
 });
 
 function between(shown) {
-  const made = new Between({ show: (item) => shown.push(item.between), kept() {}, selected: () => ({ png: 'x', latent: 'YQ==', model: 'm', seed: 5 }) });
+  const made = new Between({
+    show: (item) => shown.push(item.between),
+    kept() {},
+    selected: () => ({ png: 'x', latent: 'YQ==', model: 'm', seed: 5 }),
+  });
   made.slider.value = 0.5;
   return made;
 }
@@ -68,7 +78,15 @@ test('an empty end takes the face that is selected', () => {
 test('faces come with what was there when they were asked for', async () => {
   const made = [];
   let drawing = 'first';
-  const maker = new Maker({ asked() {}, busy() {}, replaced: () => false, model: () => ({}), stylePhoto: () => null, source: async () => ({ from: drawing, image: new Blob(['png']) }), made: (given, how, from) => made.push([how, from]) });
+  const maker = new Maker({
+    asked() {},
+    busy() {},
+    replaced: () => false,
+    model: () => ({}),
+    stylePhoto: () => null,
+    source: async () => ({ from: drawing, image: new Blob(['png']) }),
+    made: (given, how, from) => made.push([how, from]),
+  });
   maker.ask('now');
   await until(() => requests.length === 1);
   drawing = 'second';
@@ -97,7 +115,10 @@ test('the face that was selected stays so among new ones', async () => {
 
 test('faces are named in the language in which they are shown', () => {
   const facts = factsOf({ ...answer(), seconds: { network: 1.25, waiting: 0.75, enhancing: 2 } });
-  for (const [language, caption, seconds] of [['en', 'Seed 7', '1.25 s on cpu, 2.0 s enhancing, 0.8 s in line'], ['de', 'Startzahl 7', '1,25 s auf cpu, 2,0 s verfeinert, 0,8 s gewartet']]) {
+  for (const [language, caption, seconds] of [
+    ['en', 'Seed 7', '1.25 s on cpu, 2.0 s enhancing, 0.8 s in line'],
+    ['de', 'Startzahl 7', '1,25 s auf cpu, 2,0 s verfeinert, 0,8 s gewartet'],
+  ]) {
     use(words(language), language);
     assert.equal(captionOf({ seed: 7 }), caption);
     assert.equal(factsInWords(facts), seconds);
@@ -152,10 +173,18 @@ test('notes of the server are known whatever number is in them, and an example t
   use(words('de'), 'de');
   const opened = importer.take(new File(['x'], 'many.jpg'));
   await until(() => requests.length === 1);
-  requests[0].answer({ kind: 'photo', read_as: 'photo', png: 'good', sure: true, notes: ['the largest of 12 faces, aligned', 'odd'] });
+  requests[0].answer({
+    kind: 'photo',
+    read_as: 'photo',
+    png: 'good',
+    sure: true,
+    notes: ['the largest of 12 faces, aligned', 'odd'],
+  });
   await opened;
   assert.equal(element('source-words').children[1], ': das größte von 12 Gesichtern, ausgerichtet, odd');
-  globalThis.fetch = async () => { throw new TypeError('offline'); };
+  globalThis.fetch = async () => {
+    throw new TypeError('offline');
+  };
   await importer.example({ kind: 'photo', name: 'a', url: 'gone' });
   assert.match(toasts().at(-1), /Beispiel war nicht zu bekommen/);
 });

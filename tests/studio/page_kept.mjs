@@ -13,8 +13,12 @@ use(JSON.parse(readFileSync('static/words/en.json')));
 
 class Row {
   entries = [];
-  fill(pairs) { this.entries = pairs.map(([key, entry]) => ({ key, entry })).reverse(); }
-  add(entry) { this.entries.unshift({ key: `earlier/${this.entries.length + 1}`, entry }); }
+  fill(pairs) {
+    this.entries = pairs.map(([key, entry]) => ({ key, entry })).reverse();
+  }
+  add(entry) {
+    this.entries.unshift({ key: `earlier/${this.entries.length + 1}`, entry });
+  }
 }
 
 /** A project of two sections; `sketch` refuses 'absurd', and takes as long as its value says. */
@@ -29,7 +33,11 @@ function projectOf({ sections = {}, ...hooks } = {}) {
     },
   });
   const all = { settings: section('settings'), sketch: section('sketch'), ...sections };
-  const project = new Project(all, { favourites: new Row(), earlier: new Row() }, { opening() {}, opened() {}, extra: async () => [], ...hooks });
+  const project = new Project(
+    all,
+    { favourites: new Row(), earlier: new Row() },
+    { opening() {}, opened() {}, extra: async () => [], ...hooks },
+  );
   return { project, now };
 }
 const fileOf = async (sections) => new File([await writeArchive(sections)], 'project.zip');
@@ -42,7 +50,11 @@ beforeEach(() => {
 });
 
 test('a section that cannot be read does not take the others with it, and stays', async () => {
-  kept.rows = new Map([['settings', 'mine'], ['sketch', 'absurd'], ['favourites/1', { items: [1] }]]);
+  kept.rows = new Map([
+    ['settings', 'mine'],
+    ['sketch', 'absurd'],
+    ['favourites/1', { items: [1] }],
+  ]);
   const { project, now } = projectOf();
   await until(() => project.owned);
   await project.restore();
@@ -92,7 +104,12 @@ test('work asks for room that is not cleared, once', async () => {
 
 test('what is drawn while a project is being saved is not saved', async () => {
   let finish;
-  const { project } = projectOf({ extra: () => new Promise((resolve, reject) => { finish = { resolve, reject }; }) });
+  const { project } = projectOf({
+    extra: () =>
+      new Promise((resolve, reject) => {
+        finish = { resolve, reject };
+      }),
+  });
   globalThis.URL.createObjectURL = () => '';
   for (const drawn of [true, false]) {
     project.keep('sketch');
@@ -111,12 +128,19 @@ test('what is drawn while a project is being saved is not saved', async () => {
 
 test('a window that takes over has the drawings of the other one below its own', async () => {
   const below = [];
-  const under = async (record) => { below.push(record); };
-  const { project, now } = projectOf({ sections: { labels: { get: () => 'labels', under }, faces: { get: () => 'faces' } } });
+  const under = async (record) => {
+    below.push(record);
+  };
+  const { project, now } = projectOf({
+    sections: { labels: { get: () => 'labels', under }, faces: { get: () => 'faces' } },
+  });
   project.sections.sketch.under = under;
   await until(() => project.owned);
   project.owned = false;
-  kept.rows = new Map([['sketch', { at: 3, steps: [] }], ['labels', { at: 0 }]]);
+  kept.rows = new Map([
+    ['sketch', { at: 3, steps: [] }],
+    ['labels', { at: 0 }],
+  ]);
   now.sketch = 'mine';
   project.keep('sketch');
   project.elsewhere(true);
@@ -129,11 +153,24 @@ test('a window that takes over has the drawings of the other one below its own',
 test('the drawing of another window is one step back, or there where nothing was drawn', async () => {
   for (const canUndo of [true, false]) {
     const calls = [];
-    const pad = { canUndo, canRedo: false, snapshot: () => 'mine', restore: async (record, fresh = false) => calls.push([record, fresh]) };
+    const pad = {
+      canUndo,
+      canRedo: false,
+      snapshot: () => 'mine',
+      restore: async (record, fresh = false) => calls.push([record, fresh]),
+    };
     const { sketch } = sectionsOf({ pads: { sketch: pad } }, {});
     const record = { steps: [1, 2, 3], at: 2 };
     await sketch.under(record);
-    assert.deepEqual(calls, canUndo ? [[{ steps: [1, 2], at: 2 }, false], ['mine', false]] : [[record, true]]);
+    assert.deepEqual(
+      calls,
+      canUndo
+        ? [
+            [{ steps: [1, 2], at: 2 }, false],
+            ['mine', false],
+          ]
+        : [[record, true]],
+    );
   }
 });
 
@@ -148,14 +185,23 @@ test('favourites keep their keys when a project could not be opened', async () =
   await project.settle();
   assert.equal(now.sketch, 'mine');
   const [{ key }] = project.strips.favourites.entries;
-  assert.deepEqual([...kept.rows.keys()].filter((name) => name.startsWith('favourites/')), [key]);
+  assert.deepEqual(
+    [...kept.rows.keys()].filter((name) => name.startsWith('favourites/')),
+    [key],
+  );
 });
 
 test('of two projects that are opened shortly after each other the second is there', async () => {
   const { project, now } = projectOf();
-  const files = [await fileOf({ settings: 'first', sketch: { slow: 60 } }), await fileOf({ settings: 'second', sketch: 'second' })];
+  const files = [
+    await fileOf({ settings: 'first', sketch: { slow: 60 } }),
+    await fileOf({ settings: 'second', sketch: 'second' }),
+  ];
   const [first] = files;
-  first.arrayBuffer = async () => { await pause(80); return File.prototype.arrayBuffer.call(first); };
+  first.arrayBuffer = async () => {
+    await pause(80);
+    return File.prototype.arrayBuffer.call(first);
+  };
   await Promise.all(files.map((file) => project.open(file)));
   assert.deepEqual(now, { settings: 'second', sketch: 'second' });
   delete first.arrayBuffer;
@@ -168,7 +214,12 @@ test('of two projects that are opened shortly after each other the second is the
 });
 
 test('pages of one site keep their work apart', () => {
-  assert.deepEqual(['/', '/index.html', '/psp/', '/psp/index.html'].map(named), ['studio', 'studio', 'studio/psp/', 'studio/psp/']);
+  assert.deepEqual(['/', '/index.html', '/psp/', '/psp/index.html'].map(named), [
+    'studio',
+    'studio',
+    'studio/psp/',
+    'studio/psp/',
+  ]);
 });
 
 test('a browser that keeps nothing says so, and leaving asks', async () => {

@@ -9,12 +9,21 @@ const workers = [];
 /** answers(message) -> what comes back, or nothing. */
 let answers = () => ({ result: { threads: 1 } });
 globalThis.Worker = class extends EventTarget {
-  constructor() { super(); this.asked = []; workers.push(this); }
-  terminate() { this.ended = true; }
+  constructor() {
+    super();
+    this.asked = [];
+    workers.push(this);
+  }
+  terminate() {
+    this.ended = true;
+  }
   postMessage(message) {
     this.asked.push(message);
     const data = message.id && answers(message);
-    if (data) setImmediate(() => this.dispatchEvent(Object.assign(new Event('message'), { data: { id: message.id, seconds: 0.1, ...data } })));
+    if (data)
+      setImmediate(() =>
+        this.dispatchEvent(Object.assign(new Event('message'), { data: { id: message.id, seconds: 0.1, ...data } })),
+      );
   }
 };
 const files = { 'about.json': { labels: [] }, 'models.json': [{ id: 'a' }, { id: 'b' }, { id: 'c' }] };

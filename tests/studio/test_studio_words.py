@@ -25,7 +25,7 @@ def asked_for() -> set[str]:
     page = (STATIC / "index.html").read_text("utf-8")
     keys = set(re.findall(r'data-t(?:-title|-label|-alt)?="([^"]+)"', page))
     for path in SCRIPTS:
-        keys |= {a or b for a, b in re.findall(r"\bt\('([^']+)'|\bRefused\('(web\.[^']+)'", path.read_text("utf-8"))}
+        keys |= {a or b for a, b in re.findall(r"\bt\(\s*'([^']+)'|\bRefused\(\s*'(web\.[^']+)'", path.read_text("utf-8"))}
     keys |= {f"label.{name}" for name in LABELS} | {f"part.{name}" for name in PARTS}
     keys |= {f"{group}.{kind}" for group in ("empty", "from") for kind in ("sketch", "labels", "photo")}
     return keys | {f"hint.{name}" for name in ("draw", "more", "choose")}
@@ -38,7 +38,7 @@ def test_every_word_that_is_asked_for_is_there() -> None:
 
 def test_no_word_is_left_over() -> None:
     text = "".join(path.read_text("utf-8") for path in (*SCRIPTS, STATIC / "index.html"))
-    groups = set(re.findall(r"\bt\(`([\w.]+)\.\$\{", text)) | {"knows"}
+    groups = set(re.findall(r"\bt\(\s*`([\w.]+)\.\$\{", text)) | {"knows"}
     left = {key for key in words("en").keys() - asked_for() if f"'{key}'" not in text}
     assert sorted(key for key in left if key.split(".")[0] not in groups) == []
 

@@ -3,7 +3,9 @@ import { ApiError } from './errors.js';
 import { t } from './words.js';
 
 /** Requests of one page take each other's place on the server: only the newest is worked on. */
-export const session = [...crypto.getRandomValues(new Uint8Array(12))].map((n) => n.toString(16).padStart(2, '0')).join('');
+export const session = [...crypto.getRandomValues(new Uint8Array(12))]
+  .map((n) => n.toString(16).padStart(2, '0'))
+  .join('');
 
 async function answered(promise) {
   let response;
@@ -14,9 +16,17 @@ async function answered(promise) {
     throw new ApiError(t('gone'), 0);
   }
   let content = null;
-  try { content = await response.json(); } catch (error) { if (error.name === 'AbortError') throw error; }
+  try {
+    content = await response.json();
+  } catch (error) {
+    if (error.name === 'AbortError') throw error;
+  }
   if (!response.ok || content === null) {
-    throw new ApiError(content?.error ?? t('answered', { status: response.status }), response.status, Number(response.headers.get('Retry-After')));
+    throw new ApiError(
+      content?.error ?? t('answered', { status: response.status }),
+      response.status,
+      Number(response.headers.get('Retry-After')),
+    );
   }
   return content;
 }

@@ -1,5 +1,6 @@
-// A project as one .zip: project.json, and beside it every picture (png) and code (npy) as a file of its own. The steps of
-// all its drawings stand in steps.jsonl, each once, one a line; elsewhere the line's number, from 0, stands for a step.
+// A project as one .zip: project.json, and beside it every picture (png) and code (npy) as a file of its own. The steps
+// of all its drawings stand in steps.jsonl, each once, one a line; elsewhere the line's number, from 0, stands for a
+// step.
 import { base64Of, bytesOf, size } from './bytes.js';
 import { MOST, unzip, zip } from './zip.js';
 
@@ -16,14 +17,15 @@ export class TooLarge extends Error {
 }
 
 /**
- * sections: plain records in which `png` and `latent` are base64. extra: [[name, bytes], ...] for other programs. Throws
- * TooLarge above `most` bytes.
+ * sections: plain records in which `png` and `latent` are base64. extra: [[name, bytes], ...] for other programs.
+ * Throws TooLarge above `most` bytes.
  */
 export async function writeArchive(sections, extra = [], most = MOST) {
   const files = new Map(); // content -> name
   const lines = new Map(); // step as text -> number
   const numberOf = (step) => {
-    const line = JSON.stringify(step, step.kind === 'strokes' ? null : apart); // strokes have many numbers and no pictures
+    // strokes have many numbers and no pictures
+    const line = JSON.stringify(step, step.kind === 'strokes' ? null : apart);
     if (!lines.has(line)) lines.set(line, lines.size);
     return lines.get(line);
   };
@@ -36,7 +38,12 @@ export async function writeArchive(sections, extra = [], most = MOST) {
   }
   const text = JSON.stringify({ format: FORMAT, version: VERSION, sections }, apart);
   const utf8 = (words) => new TextEncoder().encode(words);
-  const all = [['project.json', utf8(text)], ['steps.jsonl', utf8([...lines.keys()].join('\n'))], ...extra, ...[...files].map(([content, name]) => [name, bytesOf(content)])];
+  const all = [
+    ['project.json', utf8(text)],
+    ['steps.jsonl', utf8([...lines.keys()].join('\n'))],
+    ...extra,
+    ...[...files].map(([content, name]) => [name, bytesOf(content)]),
+  ];
   const bytes = size(all.map(([, content]) => content));
   if (bytes > most) throw new TooLarge(bytes, most);
   return zip(all);
@@ -48,7 +55,8 @@ export async function readArchive(bytes) {
   const text = (name) => new TextDecoder().decode(files.get(name) ?? new Uint8Array());
   const steps = [];
   const whole = (key, value) => {
-    if (key === 'steps' && Array.isArray(value)) return value.map((one) => (typeof one === 'number' ? steps[one] : one));
+    if (key === 'steps' && Array.isArray(value))
+      return value.map((one) => (typeof one === 'number' ? steps[one] : one));
     return key in KINDS && value?.file ? base64Of(files.get(value.file) ?? new Uint8Array()) : value;
   };
   for (const line of text('steps.jsonl').split('\n').filter(Boolean)) steps.push(JSON.parse(line, whole));
@@ -58,7 +66,12 @@ export async function readArchive(bytes) {
 /** {sections, face} in the words of a project. Throws for other words. */
 export function readProject(text, revive) {
   let project = null;
-  try { project = JSON.parse(text, revive); } catch { /* said below */ }
-  if (project?.format !== FORMAT || project.version > VERSION || typeof project.sections !== 'object') throw new Error('no project');
+  try {
+    project = JSON.parse(text, revive);
+  } catch {
+    /* said below */
+  }
+  if (project?.format !== FORMAT || project.version > VERSION || typeof project.sections !== 'object')
+    throw new Error('no project');
   return project;
 }

@@ -10,22 +10,30 @@ const FRAMES = 17; // of a film from A to B
 
 export class Between {
   /**
-   * hooks: show(item, facts): an interpolated face arrived; kept(): an end changed and should be remembered; selected():
-   * the face that an empty end gets when it is clicked.
+   * hooks: show(item, facts): an interpolated face arrived; kept(): an end changed and should be remembered;
+   * selected(): the face that an empty end gets when it is clicked.
    */
   constructor(hooks) {
     Object.assign(this, { hooks, ends: { a: null, b: null }, made: new Map(), timer: 0, running: null });
     this.slider = $('between-at');
     fillSlider(this.slider);
-    this.slider.addEventListener('input', () => { fillSlider(this.slider); this.go(); });
+    this.slider.addEventListener('input', () => {
+      fillSlider(this.slider);
+      this.go();
+    });
     for (const name of ['a', 'b']) $(`end-${name}`).addEventListener('click', () => this.jump(name));
     this.show();
   }
 
-  get ready() { return Boolean(this.ends.a && this.ends.b && this.ends.a.model === this.ends.b.model); }
+  get ready() {
+    return Boolean(this.ends.a && this.ends.b && this.ends.a.model === this.ends.b.model);
+  }
 
   set(name, item) {
-    if (!item?.latent) { toast(t('between.none'), { wrong: true }); return; }
+    if (!item?.latent) {
+      toast(t('between.none'), { wrong: true });
+      return;
+    }
     this.ends[name] = item;
     this.made.clear();
     this.show();
@@ -44,17 +52,29 @@ export class Between {
     for (const [name, item] of Object.entries(this.ends)) {
       const button = $(`end-${name}`);
       const letter = name.toUpperCase();
-      button.replaceChildren(...(item ? [make('img', { src: pngUrl(item.png), alt: '' })] : []), make('span', {}, letter));
+      button.replaceChildren(
+        ...(item ? [make('img', { src: pngUrl(item.png), alt: '' })] : []),
+        make('span', {}, letter),
+      );
       button.classList.toggle('filled', Boolean(item));
       button.setAttribute('aria-label', `${letter}: ${item ? captionOf(item) : t('between.empty')}`);
     }
     this.slider.disabled = $('film').disabled = !this.ready;
     $('compare').disabled = !(a && b);
-    $('between-words').textContent = this.ready ? t('between.ready') : a && b ? t('between.models') : a || b ? t('between.other', { letter: a ? 'B' : 'A' }) : t('between.start');
+    $('between-words').textContent = this.ready
+      ? t('between.ready')
+      : a && b
+        ? t('between.models')
+        : a || b
+          ? t('between.other', { letter: a ? 'B' : 'A' })
+          : t('between.start');
   }
 
   jump(name) {
-    if (!this.ends[name] && this.hooks.selected()) { this.set(name, this.hooks.selected()); return; }
+    if (!this.ends[name] && this.hooks.selected()) {
+      this.set(name, this.hooks.selected());
+      return;
+    }
     if (!this.ready) return;
     this.slider.value = name === 'a' ? 0 : 1;
     fillSlider(this.slider);
@@ -65,8 +85,14 @@ export class Between {
     if (!this.ready) return;
     clearTimeout(this.timer);
     const at = Number(this.slider.value);
-    if (this.made.has(at)) { this.hooks.show(...this.made.get(at)); return; }
-    if (this.running) { this.next = true; return; } // one at a time; the newest position follows
+    if (this.made.has(at)) {
+      this.hooks.show(...this.made.get(at));
+      return;
+    }
+    if (this.running) {
+      this.next = true;
+      return;
+    } // one at a time; the newest position follows
     this.timer = setTimeout(() => this.ask(at), WAIT);
   }
 
@@ -83,7 +109,11 @@ export class Between {
     busy('between', true);
     this.next = false;
     try {
-      const answer = await post('api/interpolate', { model: a.model, a: a.latent, b: b.latent, t: at, session }, signal);
+      const answer = await post(
+        'api/interpolate',
+        { model: a.model, a: a.latent, b: b.latent, t: at, session },
+        signal,
+      );
       const seeds = [a, b].flatMap((end) => end.seeds ?? end.seed); // an end may lie between two faces itself
       const item = { ...answer.pictures[0], model: a.model, between: at, seeds };
       if (signal.aborted || a !== this.ends.a || b !== this.ends.b) return;
@@ -103,7 +133,13 @@ export class Between {
   async frames() {
     const { a, b } = this.ends;
     const at = Array.from({ length: FRAMES }, (_, k) => k / (FRAMES - 1)).join(',');
-    const { pictures } = await post('api/interpolate', { model: a.model, a: a.latent, b: b.latent, t: at, session: `${session}-film` }); // faces that are being made go on
+    const { pictures } = await post('api/interpolate', {
+      model: a.model,
+      a: a.latent,
+      b: b.latent,
+      t: at,
+      session: `${session}-film`,
+    }); // faces that are being made go on
     return pictures.map(({ png }) => png);
   }
 }

@@ -22,7 +22,8 @@ export function joined(parts) {
 }
 
 /** Bytes sent through a stream that packs or unpacks them. */
-export const through = async (bytes, stream) => new Uint8Array(await new Response(new Blob([bytes]).stream().pipeThrough(stream)).arrayBuffer());
+export const through = async (bytes, stream) =>
+  new Uint8Array(await new Response(new Blob([bytes]).stream().pipeThrough(stream)).arrayBuffer());
 
 /** Packed bytes unpacked; throws when there is more in them than `most` bytes. */
 export async function unpacked(bytes, format, most) {
@@ -31,7 +32,10 @@ export async function unpacked(bytes, format, most) {
   let sum = 0;
   for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) {
     parts.push(value);
-    if ((sum += value.length) > most) { reader.cancel(); throw new Error('the file unpacks to too much'); }
+    if ((sum += value.length) > most) {
+      reader.cancel();
+      throw new Error('the file unpacks to too much');
+    }
   }
   return joined(parts);
 }

@@ -30,7 +30,8 @@ export function showKind(kind) {
   importer.fillShelf($('empty-examples'), kind, 8);
   $('empty-words').textContent = t(`empty.${kind}`);
   if (kind === 'sketch') page.pads.sketch.redraw();
-  if (other && isEmpty()) { // nothing to start from here yet: the faces of the other canvas go into the strip
+  if (other && isEmpty()) {
+    // nothing to start from here yet: the faces of the other canvas go into the strip
     keepEarlier();
     callOff();
     results.clear();
@@ -41,8 +42,12 @@ export function showKind(kind) {
 export function modelChanged() {
   const { models, controls, maker, state } = page;
   const model = models.current;
-  for (const kind of KINDS) $(`tab-${kind}`).hidden = !(models.kinds().has(kind) || (kind !== 'photo' && models.all.some((one) => !one.input)));
-  if (model.input && model.input !== state.tab) { showKind(model.input); maker.ask(); }
+  for (const kind of KINDS)
+    $(`tab-${kind}`).hidden = !(models.kinds().has(kind) || (kind !== 'photo' && models.all.some((one) => !one.input)));
+  if (model.input && model.input !== state.tab) {
+    showKind(model.input);
+    maker.ask();
+  }
   controls.show();
   $('model-state').textContent = models.facts();
   waiting(Boolean(maker.running));
@@ -61,7 +66,10 @@ export function drawn(kind, how) {
     return;
   }
   page.tools[kind].refresh();
-  if (!pad.empty) { maker.ask(how === 'moving' ? how : 'done'); return; }
+  if (!pad.empty) {
+    maker.ask(how === 'moving' ? how : 'done');
+    return;
+  }
   callOff();
   results.clear();
   project.keep('faces', { loud: how === 'done' });
@@ -72,7 +80,10 @@ export function showPicture(kind, image, base64) {
   const { state } = page;
   if (kind !== state.kind) chooseKind(kind);
   if (state.locked) lock(null);
-  if (kind !== 'photo') { page.pads[kind].setImage(image, base64); return; }
+  if (kind !== 'photo') {
+    page.pads[kind].setImage(image, base64);
+    return;
+  }
   state.photo = base64;
   page.project.keep('pictures');
   showPhoto();

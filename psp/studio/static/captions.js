@@ -1,4 +1,5 @@
-// What faces are called and what is said of how long they took: put into words when they are shown, in the language of then.
+// What faces are called and what is said of how long they took: put into words when they are shown, in the language of
+// then.
 import { knows, number, t } from './words.js';
 
 /** The names of bundled models are known in every language; those of files are theirs. */

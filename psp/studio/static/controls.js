@@ -20,7 +20,9 @@ export class Controls {
       slider.addEventListener('change', () => change({ [slider.dataset.setting]: Number(slider.value) }));
       slider.addEventListener('dblclick', () => change({ [slider.dataset.setting]: DEFAULTS[slider.dataset.setting] }));
     }
-    $('reset').addEventListener('click', () => change(Object.fromEntries(SLIDERS.map((name) => [name, DEFAULTS[name]]))));
+    $('reset').addEventListener('click', () =>
+      change(Object.fromEntries(SLIDERS.map((name) => [name, DEFAULTS[name]]))),
+    );
     $('seed').addEventListener('change', () => {
       const seed = Number($('seed').value);
       if (/^[0-9]+$/.test($('seed').value.trim()) && seed <= 2147483000) change({ seed });
@@ -30,7 +32,10 @@ export class Controls {
     $('live').addEventListener('click', () => change({ live: !settings.live }));
     $('enhance').addEventListener('click', () => change({ enhance: !settings.enhance }));
     $('style-well').addEventListener('click', () => $('style-file').click());
-    $('style-file').addEventListener('change', () => { this.takePhoto($('style-file').files[0]); $('style-file').value = ''; });
+    $('style-file').addEventListener('change', () => {
+      this.takePhoto($('style-file').files[0]);
+      $('style-file').value = '';
+    });
     hooks.importer.fillShelf($('style-examples'), 'photo', 12, (example) => this.takePhoto(fileOf(example)));
     onChange(() => this.show());
     this.show();
@@ -45,7 +50,9 @@ export class Controls {
     change({ style });
   }
 
-  /** The face in a photo becomes the style, unless another photo or project came meanwhile. file: or a promise of one. */
+  /**
+   * The face in a photo becomes the style, unless another photo or project came meanwhile. file: or a promise of one.
+   */
   async takePhoto(file) {
     if (!file) return;
     const png = await facePhoto(file, this.newest.begin());
@@ -83,7 +90,8 @@ export class Controls {
     $('make').hidden = settings.live;
     $('enhance').setAttribute('aria-checked', settings.enhance);
     $('style-photo-row').hidden = settings.style !== 'photo';
-    for (const slider of document.querySelectorAll('[data-setting]:not([data-setting="follow"])')) slider.disabled = settings.style === 'own';
+    for (const slider of document.querySelectorAll('[data-setting]:not([data-setting="follow"])'))
+      slider.disabled = settings.style === 'own';
     $('follow-row').hidden = !model?.features?.includes('follow');
     $('style-card').hidden = !can('styles');
     $('between').hidden = !can('latent');
@@ -93,6 +101,9 @@ export class Controls {
     const photo = $('style').querySelector('[data-value="photo"]');
     photo.disabled = !can('style_photo');
     photo.title = can('style_photo') ? '' : t('style.no-photos');
-    if (!can('style_photo') && settings.style === 'photo') { settings.style = 'random'; this.setStyle('random'); }
+    if (!can('style_photo') && settings.style === 'photo') {
+      settings.style = 'random';
+      this.setStyle('random');
+    }
   }
 }

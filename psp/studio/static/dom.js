@@ -29,7 +29,10 @@ export function radios(group, attribute, onChoose) {
     }
     if (!group.querySelector('[tabindex="0"]') && buttons()[0]) buttons()[0].tabIndex = 0;
   };
-  const choose = (button) => { set(button.dataset[attribute]); onChoose(button.dataset[attribute]); };
+  const choose = (button) => {
+    set(button.dataset[attribute]);
+    onChoose(button.dataset[attribute]);
+  };
   group.addEventListener('click', (event) => {
     const button = event.target.closest('[role="radio"]');
     if (button && !button.disabled) choose(button);
@@ -60,7 +63,9 @@ export async function working(act, words = '') {
   const who = Symbol('work');
   busy(who, true);
   let dismiss = null;
-  const slow = setTimeout(() => { if (words) dismiss = toast(words, { seconds: 60 }); }, 500);
+  const slow = setTimeout(() => {
+    if (words) dismiss = toast(words, { seconds: 60 });
+  }, 500);
   try {
     return await act();
   } finally {
@@ -83,7 +88,10 @@ export function toast(text, { wrong = false, action = null, seconds = 6 } = {}) 
   const remove = () => box.remove();
   if (action) {
     const button = make('button', { type: 'button' }, action[0]);
-    button.addEventListener('click', () => { remove(); action[1](); });
+    button.addEventListener('click', () => {
+      remove();
+      action[1]();
+    });
     box.append(button);
   }
   const close = make('button', { type: 'button', ariaLabel: t('close') }, icon('close'));

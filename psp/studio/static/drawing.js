@@ -5,22 +5,35 @@
 //   {kind: 'image', png, image}                     a picture under everything that follows
 //   {kind: 'clear'}
 //   {kind: 'replace', steps}                        another drawing in place of this one
-//   {kind: 'change', at: [k, ...], scale: [x, y], shift: [x, y]}   strokes k moved and stretched; {..., gone: true}: removed
+//   {kind: 'change', at: [k, ...], scale: [x, y], shift: [x, y]}
+//       strokes k moved and stretched; {..., gone: true}: removed
 // A stroke is {tool: 'pen' | 'pencil' | 'eraser', width, points: [{x, y, pressure}]}, pressure null without a tablet.
 export const SIDE = 256;
 const GRAIN = 64; // points lie on 1/64 of a unit, so that what is kept is exactly what was drawn
 const FAR = 500;
 
 const onGrain = (value) => Math.round(Math.min(FAR, Math.max(-FAR, value)) * GRAIN) / GRAIN;
-export const exact = ({ x, y, pressure }) => ({ x: onGrain(x), y: onGrain(y), pressure: pressure === null ? null : Math.round(pressure * 1000) / 1000 });
+export const exact = ({ x, y, pressure }) => ({
+  x: onGrain(x),
+  y: onGrain(y),
+  pressure: pressure === null ? null : Math.round(pressure * 1000) / 1000,
+});
 
-export const flipped = (stroke) => ({ ...stroke, points: stroke.points.map((point) => ({ ...point, x: SIDE - point.x })) });
+export const flipped = (stroke) => ({
+  ...stroke,
+  points: stroke.points.map((point) => ({ ...point, x: SIDE - point.x })),
+});
 
 function transformed(stroke, [sx, sy], [dx, dy]) {
-  return { ...stroke, points: stroke.points.map(({ x, y, pressure }) => exact({ x: x * sx + dx, y: y * sy + dy, pressure })) };
+  return {
+    ...stroke,
+    points: stroke.points.map(({ x, y, pressure }) => exact({ x: x * sx + dx, y: y * sy + dy, pressure })),
+  };
 }
 
-/** The steps that lead to what is there now: those of the last drawing that took another's place, and what came after. */
+/**
+ * The steps that lead to what is there now: those of the last drawing that took another's place, and what came after.
+ */
 export function current(steps) {
   const from = steps.findLastIndex(({ kind }) => kind === 'replace');
   return from < 0 ? steps : [...current(steps[from].steps), ...steps.slice(from + 1)];
@@ -43,7 +56,9 @@ export function live(all) {
   const strokes = [];
   for (const step of steps.slice(from + 1)) {
     if (step.kind === 'strokes') strokes.push(...step.strokes);
-    else for (const k of step.at) if (strokes[k]) strokes[k] = step.gone ? null : transformed(strokes[k], step.scale, step.shift);
+    else
+      for (const k of step.at)
+        if (strokes[k]) strokes[k] = step.gone ? null : transformed(strokes[k], step.scale, step.shift);
   }
   return { image: steps[from]?.image ?? null, strokes };
 }
@@ -53,18 +68,27 @@ export function bounds(strokes) {
   const points = strokes.flatMap((stroke) => stroke?.points ?? []);
   if (!points.length) return null;
   const [xs, ys] = [points.map(({ x }) => x), points.map(({ y }) => y)];
-  return [xs, ys].map((all) => all.reduce((a, b) => Math.min(a, b))).concat([xs, ys].map((all) => all.reduce((a, b) => Math.max(a, b))));
+  return [xs, ys]
+    .map((all) => all.reduce((a, b) => Math.min(a, b)))
+    .concat([xs, ys].map((all) => all.reduce((a, b) => Math.max(a, b))));
 }
 
 /** Numbers of the strokes that lie mostly inside a box. */
 export function inside(strokes, [left, top, right, bottom]) {
   const within = ({ x, y }) => x >= left && x <= right && y >= top && y <= bottom;
-  return strokes.flatMap((stroke, k) => (stroke && stroke.points.filter(within).length > stroke.points.length / 2 ? [k] : []));
+  return strokes.flatMap((stroke, k) =>
+    stroke && stroke.points.filter(within).length > stroke.points.length / 2 ? [k] : [],
+  );
 }
 
 /** The number of the topmost line that passes within so many units of a point, as a list; empty where none does. */
 export function under(strokes, point, reach) {
-  const at = strokes.findLastIndex((stroke) => stroke && stroke.tool !== 'eraser' && stroke.points.some((to, k) => distance(point, stroke.points[Math.max(0, k - 1)], to) <= reach));
+  const at = strokes.findLastIndex(
+    (stroke) =>
+      stroke &&
+      stroke.tool !== 'eraser' &&
+      stroke.points.some((to, k) => distance(point, stroke.points[Math.max(0, k - 1)], to) <= reach),
+  );
   return at < 0 ? [] : [at];
 }
 
@@ -82,20 +106,40 @@ export const eraserWidth = (width) => Math.max(width, Math.min(4 * width, 16));
 export function shape(name, from, to) {
   if (name === 'line') return [from, to].map((point) => exact({ ...point, pressure: null }));
   if (name !== 'oval') return null;
-  const [x, y, a, b] = [(from.x + to.x) / 2, (from.y + to.y) / 2, Math.abs(to.x - from.x) / 2, Math.abs(to.y - from.y) / 2];
-  return Array.from({ length: 49 }, (_, k) => exact({ x: x + a * Math.cos(k * Math.PI / 24), y: y + b * Math.sin(k * Math.PI / 24), pressure: null }));
+  const [x, y, a, b] = [
+    (from.x + to.x) / 2,
+    (from.y + to.y) / 2,
+    Math.abs(to.x - from.x) / 2,
+    Math.abs(to.y - from.y) / 2,
+  ];
+  return Array.from({ length: 49 }, (_, k) =>
+    exact({ x: x + a * Math.cos((k * Math.PI) / 24), y: y + b * Math.sin((k * Math.PI) / 24), pressure: null }),
+  );
 }
 
 // Keeping: points become one list of whole numbers, x, y and pressure in turn (-1 for none).
 const packed = new WeakMap(); // step -> as it is kept
 const unpacked = new WeakMap(); // and back, so that a drawing which comes back again and again has the same steps
 function packStroke({ points, ...rest }) {
-  return { ...rest, points: points.flatMap(({ x, y, pressure }) => [x * GRAIN, y * GRAIN, pressure === null ? -1 : Math.round(pressure * 1000)]) };
+  return {
+    ...rest,
+    points: points.flatMap(({ x, y, pressure }) => [
+      x * GRAIN,
+      y * GRAIN,
+      pressure === null ? -1 : Math.round(pressure * 1000),
+    ]),
+  };
 }
 function unpackStroke({ points, ...rest }) {
   const unpacked = [];
   for (let k = 0; k + 2 < points.length; k += 3) {
-    unpacked.push(exact({ x: points[k] / GRAIN, y: points[k + 1] / GRAIN, pressure: points[k + 2] < 0 ? null : points[k + 2] / 1000 }));
+    unpacked.push(
+      exact({
+        x: points[k] / GRAIN,
+        y: points[k + 1] / GRAIN,
+        pressure: points[k + 2] < 0 ? null : points[k + 2] / 1000,
+      }),
+    );
   }
   return { ...rest, points: unpacked };
 }
@@ -128,13 +172,16 @@ export async function unpack(steps, decode) {
 async function unpackStep(step, decode) {
   const { kind } = step;
   if (kind === 'strokes') {
-    const strokes = step.strokes.filter(({ points, width }) => Array.isArray(points) && points.length >= 3 && width > 0);
+    const strokes = step.strokes.filter(
+      ({ points, width }) => Array.isArray(points) && points.length >= 3 && width > 0,
+    );
     return strokes.length ? { kind, strokes: strokes.map(unpackStroke) } : null;
   }
   if (kind === 'image') return { kind, png: step.png, image: await decode(step.png) };
   if (kind === 'clear') return { kind };
   if (kind === 'replace') return { kind, steps: await unpack(step.steps, decode) };
-  if (kind === 'change' && Array.isArray(step.at)) return step.gone ? step : { ...step, scale: step.scale ?? [1, 1], shift: step.shift ?? [0, 0] };
+  if (kind === 'change' && Array.isArray(step.at))
+    return step.gone ? step : { ...step, scale: step.scale ?? [1, 1], shift: step.shift ?? [0, 0] };
   return null;
 }
 
@@ -166,7 +213,8 @@ export function unpackIds(runs, most = 18, length = SIDE * SIDE) {
 // Steps of a label map: numbers of pixels as [first, count, first, count, ...], ids as above; filled as it is.
 export function packChanges(steps) {
   return steps.map((step) => {
-    if (!packed.has(step)) packed.set(step, { ...step, at: packNumbers(step.at), from: packIds(step.from), to: packIds(step.to) });
+    if (!packed.has(step))
+      packed.set(step, { ...step, at: packNumbers(step.at), from: packIds(step.from), to: packIds(step.to) });
     return packed.get(step);
   });
 }

@@ -9,7 +9,21 @@ import { t } from './words.js';
 import { zip } from './zip.js';
 
 const MOST_PIXELS = 16e6; // of a picture, on phones
-const COLUMNS = ['file', 'favourite', 'model', 'seed', 'between', 'width', 'style', 'colours', 'people', 'structure', 'variety', 'follow', 'edits'];
+const COLUMNS = [
+  'file',
+  'favourite',
+  'model',
+  'seed',
+  'between',
+  'width',
+  'style',
+  'colours',
+  'people',
+  'structure',
+  'variety',
+  'follow',
+  'edits',
+];
 
 export const nameOf = (item) => `face_${item.between === undefined ? `seed_${item.seed}` : `between_${item.between}`}`;
 
@@ -18,9 +32,10 @@ function canvasOf(width, height) {
   context.imageSmoothingQuality = 'high';
   return context;
 }
-const pngOf = ({ canvas }) => new Promise((resolve, reject) => {
-  canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error(t('save.none')))), 'image/png');
-});
+const pngOf = ({ canvas }) =>
+  new Promise((resolve, reject) => {
+    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error(t('save.none')))), 'image/png');
+  });
 const bytesIn = async (blob) => new Uint8Array(await blob.arrayBuffer());
 
 /**
@@ -36,9 +51,17 @@ export async function picture(item, sections, side = 0) {
     bytes = await bytesIn(await pngOf(context));
   }
   const { png, ...face } = item;
-  const record = { format: FORMAT, version: VERSION, face: other ? { ...face, resized: { from: item.size, to: side, by: 'smooth' } } : face, sections };
+  const record = {
+    format: FORMAT,
+    version: VERSION,
+    face: other ? { ...face, resized: { from: item.size, to: side, by: 'smooth' } } : face,
+    sections,
+  };
   if (other) record.face.png = png; // the face itself, as the model made it
-  return [`${nameOf(item)}${other ? `_${side}px_from_${item.size}px` : ''}.png`, await withWords(bytes, JSON.stringify(record))];
+  return [
+    `${nameOf(item)}${other ? `_${side}px_from_${item.size}px` : ''}.png`,
+    await withWords(bytes, JSON.stringify(record)),
+  ];
 }
 
 /** The sections in a picture that `picture` made, with the face itself among them. */
@@ -56,22 +79,46 @@ export function fromPicture({ sections, face }, bytes) {
   return { ...sections, faces: { ...faces, shown, items: [item], at: 0 } };
 }
 
-/** How a face was made, for the file beside it. values: the settings that it was made with. usual: the model's truncation. */
+/**
+ * How a face was made, for the file beside it. values: the settings that it was made with. usual: the model's
+ * truncation.
+ */
 export function recipe({ model, seed, seeds, between, size }, values, usual) {
   if (between !== undefined) return { model, between, seeds, size };
   return { ...values, truncation: values.truncation ?? usual, seed, size, link: link(values) };
 }
 
-const cell = (value) => (/[",\n]/.test(String(value ?? '')) ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? ''));
+const cell = (value) =>
+  /[",\n]/.test(String(value ?? '')) ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? '');
 
 /** The table of faces, as comma-separated values. rows: [[file name, item], ...]. */
 export function table(rows) {
   const lines = rows.map(([file, item]) => {
     const { settings = {} } = item;
-    const edits = Object.entries(settings.edits ? JSON.parse(settings.edits) : {}).map(([name, value]) => `${name}=${value}`).join(' ');
-    const first = [file, item.favourite ? 'yes' : '', item.model, item.seeds?.join(' ') ?? item.seed, item.between, item.size];
+    const edits = Object.entries(settings.edits ? JSON.parse(settings.edits) : {})
+      .map(([name, value]) => `${name}=${value}`)
+      .join(' ');
+    const first = [
+      file,
+      item.favourite ? 'yes' : '',
+      item.model,
+      item.seeds?.join(' ') ?? item.seed,
+      item.between,
+      item.size,
+    ];
     if (item.between !== undefined) return first.map(cell).join(',') + ','.repeat(COLUMNS.length - first.length);
-    return [...first, settings.style, settings.fine, settings.middle, settings.coarse, settings.truncation, settings.follow, edits].map(cell).join(',');
+    return [
+      ...first,
+      settings.style,
+      settings.fine,
+      settings.middle,
+      settings.coarse,
+      settings.truncation,
+      settings.follow,
+      edits,
+    ]
+      .map(cell)
+      .join(',');
   });
   return `${[COLUMNS.join(','), ...lines].join('\r\n')}\r\n`;
 }
@@ -80,7 +127,9 @@ export function table(rows) {
 export async function allFaces(items) {
   const rows = items.map((item, k) => [`${String(k + 1).padStart(3, '0')}_${nameOf(item)}.png`, item]);
   const pictures = rows.map(([name, item]) => [name, bytesOf(item.png)]);
-  const codes = rows.filter(([, item]) => item.latent).map(([name, item]) => [name.replace('.png', '.npy'), bytesOf(item.latent)]);
+  const codes = rows
+    .filter(([, item]) => item.latent)
+    .map(([name, item]) => [name.replace('.png', '.npy'), bytesOf(item.latent)]);
   return zip([['faces.csv', new TextEncoder().encode(table(rows))], ...pictures, ...codes]);
 }
 
@@ -90,7 +139,12 @@ const [GAP, WORDS] = [16, 24]; // pixels around faces, and for what is written b
 export function sheetOf(count, size) {
   const columns = Math.ceil(Math.sqrt(count * 1.2));
   const rows = Math.ceil(count / columns);
-  const whole = (side) => ({ columns, side, width: columns * (side + GAP) + GAP, height: rows * (side + GAP + WORDS) + GAP });
+  const whole = (side) => ({
+    columns,
+    side,
+    width: columns * (side + GAP) + GAP,
+    height: rows * (side + GAP + WORDS) + GAP,
+  });
   let sheet = whole(Math.min(256, Math.max(128, size)));
   while (sheet.width * sheet.height > MOST_PIXELS && sheet.side > 16) sheet = whole(sheet.side - 1);
   return sheet;

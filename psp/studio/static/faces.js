@@ -15,7 +15,9 @@ export async function show(answer, how, from) {
   state.shown = from;
   state.grid = null;
   const { edits } = from.settings;
-  const source = models.current.edits?.length ? JSON.stringify({ ...from, settings: { ...from.settings, edits: '' } }) : '';
+  const source = models.current.edits?.length
+    ? JSON.stringify({ ...from, settings: { ...from.settings, edits: '' } })
+    : '';
   if (!edits) state.unedited = { items, source };
   const before = edits && state.unedited?.source === source ? state.unedited.items : undefined;
   await results.show(items, { facts: factsOf(answer), before, moving: how === 'moving' });
@@ -31,14 +33,18 @@ export async function show(answer, how, from) {
 export async function showBetween(item, facts) {
   const { state, results } = page;
   page.maker.cancel();
-  if (results.items.length && results.selected.between === undefined) state.grid = { items: results.items, facts: results.facts, at: results.at };
+  if (results.items.length && results.selected.between === undefined)
+    state.grid = { items: results.items, facts: results.facts, at: results.at };
   await results.show([item], { facts, at: 0 });
   page.project.keep('faces', { loud: false });
   keepWhenResting();
 }
 
 export async function back() {
-  const { state: { grid }, results } = page;
+  const {
+    state: { grid },
+    results,
+  } = page;
   callOff();
   await results.show(grid.items, grid);
   page.project.keep('faces', { loud: false });
@@ -57,21 +63,36 @@ export function settingsChanged(changed, how) {
   if (changed.includes('live') && !settings.live) maker.cancel(); // what was to come by itself does not come
   if (changed.includes('live') && changed.length === 1 && !settings.live) return;
   if (state.locked && changed.length === 1 && ['coarse', 'middle'].includes(changed[0])) return;
-  if (changed.includes('seed') || changed.includes('n') || changed.includes('style')) { maker.ask(settings.live ? 'done' : 'now'); return; }
+  if (changed.includes('seed') || changed.includes('n') || changed.includes('style')) {
+    maker.ask(settings.live ? 'done' : 'now');
+    return;
+  }
   maker.ask(how);
 }
 
 /** The frame says what is being waited for when nothing else is there to be seen, and while a model is read. */
 export function waiting(on) {
-  const { state, models: { current: model }, maker, results } = page;
+  const {
+    state,
+    models: { current: model },
+    maker,
+    results,
+  } = page;
   clearTimeout(state.veil);
-  if (!on || isEmpty()) { $('veil').hidden = true; return; }
-  state.veil = setTimeout(() => {
-    const reading = model.state !== 'ready';
-    $('veil').hidden = !(maker.running && (reading || results.items.length === 0));
-    $('veil-words').textContent = t(reading ? 'wait.model' : 'wait.face');
-    $('veil-time').textContent = reading && model.loading_for ? t('wait.seconds', { seconds: Math.round(model.loading_for) }) : '';
-  }, $('veil').hidden ? 400 : 0);
+  if (!on || isEmpty()) {
+    $('veil').hidden = true;
+    return;
+  }
+  state.veil = setTimeout(
+    () => {
+      const reading = model.state !== 'ready';
+      $('veil').hidden = !(maker.running && (reading || results.items.length === 0));
+      $('veil-words').textContent = t(reading ? 'wait.model' : 'wait.face');
+      $('veil-time').textContent =
+        reading && model.loading_for ? t('wait.seconds', { seconds: Math.round(model.loading_for) }) : '';
+    },
+    $('veil').hidden ? 400 : 0,
+  );
 }
 
 /** One face to be varied, instead of the drawing; null: none. It belongs to its model, which is chosen with it. */
@@ -88,7 +109,8 @@ export function lock(item, { quietly = false } = {}) {
   $('lock-card').hidden = !item;
   if (item) $('lock-image').src = pngUrl(item.png);
   selected(results.selected);
-  for (const name of ['coarse', 'middle']) document.querySelector(`[data-setting="${name}"]`).parentElement.classList.toggle('resting', Boolean(item));
+  for (const name of ['coarse', 'middle'])
+    document.querySelector(`[data-setting="${name}"]`).parentElement.classList.toggle('resting', Boolean(item));
   page.project.keep('faces');
   if (quietly) return;
   page.hints.follow('choose');
@@ -108,7 +130,10 @@ export function selected(item) {
 
 /** The selected face among the favourites, or out of them. */
 export function star() {
-  const { results, strips: { favourites } } = page;
+  const {
+    results,
+    strips: { favourites },
+  } = page;
   const item = results.selected;
   if (!item) return;
   if (!favourites.removePicture(item.png)) favourites.add({ ...remembered(), items: [item], at: 0 });
@@ -117,8 +142,16 @@ export function star() {
 
 /** What a sheet or an archive holds: the favourites, or every face that is there, once. */
 export function allFaces() {
-  const { results, strips: { favourites, earlier }, state } = page;
-  if (favourites.entries.length) return { favourites: true, items: favourites.items.map((item) => ({ ...item, favourite: true })) };
+  const {
+    results,
+    strips: { favourites, earlier },
+    state,
+  } = page;
+  if (favourites.entries.length)
+    return { favourites: true, items: favourites.items.map((item) => ({ ...item, favourite: true })) };
   const shown = results.items.map((item) => ({ ...item, settings: state.shown?.settings }));
-  return { favourites: false, items: [...new Map([...shown, ...earlier.items].map((item) => [item.png, item])).values()] };
+  return {
+    favourites: false,
+    items: [...new Map([...shown, ...earlier.items].map((item) => [item.png, item])).values()],
+  };
 }

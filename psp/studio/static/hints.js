@@ -4,7 +4,13 @@ import { t } from './words.js';
 
 const ORDER = ['draw', 'more', 'choose'];
 
-const stored = () => { try { return JSON.parse(localStorage.getItem('studio-hints')) ?? []; } catch { return []; } };
+const stored = () => {
+  try {
+    return JSON.parse(localStorage.getItem('studio-hints')) ?? [];
+  } catch {
+    return [];
+  }
+};
 
 export class Hints {
   constructor() {
@@ -32,6 +38,10 @@ export class Hints {
     }
     if (this.done.has(name)) return;
     this.done.add(name);
-    try { localStorage.setItem('studio-hints', JSON.stringify([...this.done])); } catch { /* private window */ }
+    try {
+      localStorage.setItem('studio-hints', JSON.stringify([...this.done]));
+    } catch {
+      /* private window */
+    }
   }
 }

@@ -4,9 +4,15 @@ export class History {
     Object.assign(this, { steps, at });
   }
 
-  get done() { return this.steps.slice(0, this.at); }
-  get canUndo() { return this.at > 0; }
-  get canRedo() { return this.at < this.steps.length; }
+  get done() {
+    return this.steps.slice(0, this.at);
+  }
+  get canUndo() {
+    return this.at > 0;
+  }
+  get canRedo() {
+    return this.at < this.steps.length;
+  }
 
   push(step) {
     this.steps.length = this.at; // what was taken back is gone once something new is done
@@ -15,7 +21,11 @@ export class History {
   }
 
   /** The step to take back, or null. */
-  back() { return this.canUndo ? this.steps[(this.at -= 1)] : null; }
+  back() {
+    return this.canUndo ? this.steps[(this.at -= 1)] : null;
+  }
   /** The step to do again, or null. */
-  forth() { return this.canRedo ? this.steps[(this.at += 1) - 1] : null; }
+  forth() {
+    return this.canRedo ? this.steps[(this.at += 1) - 1] : null;
+  }
 }

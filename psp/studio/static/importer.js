@@ -21,18 +21,40 @@ export class Importer {
   constructor(about, hooks) {
     Object.assign(this, { about, hooks, file: null, newest: new Newest() });
     $('open').addEventListener('click', () => $('file').click());
-    $('file').addEventListener('change', () => { this.take($('file').files[0]); $('file').value = ''; });
+    $('file').addEventListener('change', () => {
+      this.take($('file').files[0]);
+      $('file').value = '';
+    });
     addEventListener('paste', (event) => {
-      const file = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith('image/') || one.name.endsWith('.zip'));
-      if (file) { event.preventDefault(); this.take(file); }
+      const file = [...(event.clipboardData?.files ?? [])].find(
+        (one) => one.type.startsWith('image/') || one.name.endsWith('.zip'),
+      );
+      if (file) {
+        event.preventDefault();
+        this.take(file);
+      }
     });
     let depth = 0;
     let ours = false; // a picture of this page, which browsers offer as a file too
-    addEventListener('dragstart', () => { ours = true; });
-    addEventListener('dragend', () => { ours = false; });
+    addEventListener('dragstart', () => {
+      ours = true;
+    });
+    addEventListener('dragend', () => {
+      ours = false;
+    });
     const carries = (event) => !ours && [...(event.dataTransfer?.types ?? [])].includes('Files');
-    addEventListener('dragenter', (event) => { if (carries(event)) { depth += 1; $('drop-veil').hidden = false; } });
-    addEventListener('dragleave', (event) => { if (carries(event)) { depth -= 1; if (depth <= 0) $('drop-veil').hidden = true; } });
+    addEventListener('dragenter', (event) => {
+      if (carries(event)) {
+        depth += 1;
+        $('drop-veil').hidden = false;
+      }
+    });
+    addEventListener('dragleave', (event) => {
+      if (carries(event)) {
+        depth -= 1;
+        if (depth <= 0) $('drop-veil').hidden = true;
+      }
+    });
     addEventListener('dragover', (event) => carries(event) && event.preventDefault());
     addEventListener('drop', (event) => {
       if (!carries(event)) return;
@@ -42,7 +64,11 @@ export class Importer {
       this.take(event.dataTransfer.files[0]);
     });
     const style = $('source-style').querySelector('select');
-    style.append(...about.sketch_styles.map((name) => make('option', { value: name }, knows(`drawn.${name}`) ? t(`drawn.${name}`) : name)));
+    style.append(
+      ...about.sketch_styles.map((name) =>
+        make('option', { value: name }, knows(`drawn.${name}`) ? t(`drawn.${name}`) : name),
+      ),
+    );
     style.value = about.sketch_styles.at(-1);
     for (const select of [style, $('source-reading').querySelector('select')]) {
       select.addEventListener('change', () => this.again());
@@ -52,12 +78,18 @@ export class Importer {
   /** Thumbnails for the kind of input; clicking one opens it. */
   fillShelf(box, kind, most, choose = (example) => this.example(example)) {
     const found = this.about.examples.filter((example) => example.kind === kind);
-    box.replaceChildren(...found.slice(0, most).map((example) => {
-      const image = make('img', { src: example.url, alt: t('example', { name: example.name.replaceAll('_', ' ') }), loading: 'lazy' });
-      const button = make('button', { type: 'button', title: example.name.replaceAll('_', ' ') }, image);
-      button.addEventListener('click', () => choose(example));
-      return button;
-    }));
+    box.replaceChildren(
+      ...found.slice(0, most).map((example) => {
+        const image = make('img', {
+          src: example.url,
+          alt: t('example', { name: example.name.replaceAll('_', ' ') }),
+          loading: 'lazy',
+        });
+        const button = make('button', { type: 'button', title: example.name.replaceAll('_', ' ') }, image);
+        button.addEventListener('click', () => choose(example));
+        return button;
+      }),
+    );
   }
 
   async example(example) {
@@ -78,15 +110,25 @@ export class Importer {
     const isNewest = this.newest.begin();
     if (await this.hooks.project(file)) return;
     if (file.size > this.about.limits.body - 100000) {
-      toast(t('file.large', { name: file.name, size: Math.round(file.size / 1e6), most: Math.floor(this.about.limits.body / 1e6) }), { wrong: true });
+      toast(
+        t('file.large', {
+          name: file.name,
+          size: Math.round(file.size / 1e6),
+          most: Math.floor(this.about.limits.body / 1e6),
+        }),
+        { wrong: true },
+      );
       return;
     }
     const made = await this.ask('api/open', { image: file, prefer: this.hooks.tab() });
-    if (!made || !await this.use(made, file, isNewest)) return;
+    if (!made || !(await this.use(made, file, isNewest))) return;
     setExample(example);
     if (made.sure) return;
     const other = READINGS[made.kind].find((name) => name !== made.read_as);
-    toast(t('read.doubt', { name: file.name }), { action: [t(`read.${other}`), () => this.file === file && this.again(other)], seconds: 12 });
+    toast(t('read.doubt', { name: file.name }), {
+      action: [t(`read.${other}`), () => this.file === file && this.again(other)],
+      seconds: 12,
+    });
   }
 
   /** The same file, read in the way that the two menus say. */
@@ -97,10 +139,12 @@ export class Importer {
     const values = { image: file, read_as: reading };
     if (kind === 'sketch') values.style = style;
     const made = await this.ask(`api/${kind}`, values);
-    if (made && await this.use({ ...made, kind }, file, isNewest)) setExample('');
+    if (made && (await this.use({ ...made, kind }, file, isNewest))) setExample('');
   }
 
-  ask(path, values) { return said(working(() => post(path, values), t('file.reading'))); }
+  ask(path, values) {
+    return said(working(() => post(path, values), t('file.reading')));
+  }
 
   /** False when something newer came meanwhile. */
   async use(made, file, isNewest) {
@@ -116,7 +160,10 @@ export class Importer {
     select.value = made.read_as;
     $('source-reading').hidden = offered.length < 2;
     $('source-style').hidden = made.kind !== 'sketch' || made.read_as !== 'photo';
-    $('source-words').replaceChildren(make('strong', {}, file.name), made.notes.length ? `: ${made.notes.map(noted).join(', ')}` : '');
+    $('source-words').replaceChildren(
+      make('strong', {}, file.name),
+      made.notes.length ? `: ${made.notes.map(noted).join(', ')}` : '',
+    );
     $('source').hidden = false;
     return true;
   }
@@ -137,7 +184,9 @@ export class Importer {
 
 /** What is waited for, or null, and why in words, where that is refused. */
 async function said(promise) {
-  try { return await promise; } catch (error) {
+  try {
+    return await promise;
+  } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     toast(error.message, { wrong: true, seconds: 9 });
     return null;
@@ -146,11 +195,17 @@ async function said(promise) {
 
 export async function fileOf(example) {
   let blob;
-  try { blob = await (await fetch(example.url)).blob(); } catch { throw new ApiError(t('example.gone'), 0); }
+  try {
+    blob = await (await fetch(example.url)).blob();
+  } catch {
+    throw new ApiError(t('example.gone'), 0);
+  }
   return new File([blob], `${example.name}.${blob.type === 'image/png' ? 'png' : 'jpg'}`, { type: blob.type });
 }
 
-/** The face in a photo, cut out, base64; null where there is none, or something newer came. file: or a promise of one. */
+/**
+ * The face in a photo, cut out, base64; null where there is none, or something newer came. file: or a promise of one.
+ */
 export async function facePhoto(file, isNewest) {
   const answer = await said(working(async () => post('api/photo', { image: await file })));
   if (!answer || !isNewest()) return null;

@@ -19,13 +19,22 @@ export async function restore(entry) {
   change({ ...entry.settings, live: settings.live, model: models.find(model) ? model : models.chosen });
   maker.cancel();
   showKind(entry.kind);
-  if (entry.kind === 'photo') { state.photo = entry.drawing.photo?.png; showPhoto(); } else await page.pads[entry.kind].restore(entry.drawing);
+  if (entry.kind === 'photo') {
+    state.photo = entry.drawing.photo?.png;
+    showPhoto();
+  } else await page.pads[entry.kind].restore(entry.drawing);
   if (!isNewest()) return;
   lock(entry.locked, { quietly: true });
   controls.setPhoto(entry.style?.png ?? controls.png);
   controls.show();
   maker.cancel();
-  state.shown = { settings: entry.settings, kind: entry.kind, locked: entry.locked, drawing: entry.drawing, style: entry.style };
+  state.shown = {
+    settings: entry.settings,
+    kind: entry.kind,
+    locked: entry.locked,
+    drawing: entry.drawing,
+    style: entry.style,
+  };
   state.grid = null;
   await page.results.show(entry.items, { facts: entry.facts, at: entry.at });
   for (const name of Object.keys(project.sections)) project.keep(name);
@@ -47,7 +56,8 @@ export async function opened() {
   change({});
   maker.cancel();
   if (isEmpty()) return;
-  const whole = results.items.length && results.items.length === settings.n || results.selected?.between !== undefined;
+  const whole =
+    (results.items.length && results.items.length === settings.n) || results.selected?.between !== undefined;
   if (!whole) maker.ask('now');
   else if (!sameFaces(state.shown, origin())) maker.ask(); // changed since, and closed before they came
 }

@@ -14,14 +14,17 @@ import { LANGUAGES, chooseLanguage } from './words.js';
 export function wire() {
   const { project, maker, results, between } = page;
   $('model').addEventListener('change', () => change({ model: $('model').value }));
-  $('language').append(...Object.entries(LANGUAGES).map(([value, name]) => make('option', { value, lang: value }, name)));
+  $('language').append(
+    ...Object.entries(LANGUAGES).map(([value, name]) => make('option', { value, lang: value }, name)),
+  );
   $('language').value = document.documentElement.lang;
   $('language').addEventListener('change', async () => {
     chooseLanguage($('language').value);
     await project.settle();
     location.reload();
   });
-  for (const tab of document.querySelectorAll('[role="tab"]')) tab.addEventListener('click', () => chooseKind(tab.dataset.kind));
+  for (const tab of document.querySelectorAll('[role="tab"]'))
+    tab.addEventListener('click', () => chooseKind(tab.dataset.kind));
   document.querySelector('.tabs').addEventListener('keydown', (event) => {
     const tabs = [...document.querySelectorAll('[role="tab"]:not([hidden])')];
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
@@ -31,9 +34,18 @@ export function wire() {
     next.click();
   });
   const on = (id, act) => $(id).addEventListener('click', act);
-  on('project-new', () => { closeAll(); project.startAnew(); });
-  on('project-open', () => { closeAll(); $('file').click(); });
-  on('project-save', () => { closeAll(); project.save(); });
+  on('project-new', () => {
+    closeAll();
+    project.startAnew();
+  });
+  on('project-open', () => {
+    closeAll();
+    $('file').click();
+  });
+  on('project-save', () => {
+    closeAll();
+    project.save();
+  });
   on('dice', anotherSeed);
   on('make', () => maker.ask('now'));
   on('lock', () => lock(isLocked(results.selected) ? null : results.selected));
@@ -44,7 +56,8 @@ export function wire() {
   on('compare', () => compare(between.ends.a, between.ends.b));
   on('back', back);
   on('help', () => $('help-dialog').showModal());
-  for (const dialog of document.querySelectorAll('dialog')) dialog.addEventListener('click', (event) => outside(dialog, event) && dialog.close(''));
+  for (const dialog of document.querySelectorAll('dialog'))
+    dialog.addEventListener('click', (event) => outside(dialog, event) && dialog.close(''));
   addEventListener('keydown', pressed);
   addEventListener('keyup', (event) => event.key.toLowerCase() === 'b' && results.holdBefore(false));
   addEventListener('blur', () => results.holdBefore(false));
@@ -62,10 +75,21 @@ function pressed(event) {
   const typing = event.target.closest?.('input[type="text"], select, textarea, dialog');
   const letter = event.key.toLowerCase();
   const control = event.ctrlKey || event.metaKey;
-  if (control && letter === 's') { event.preventDefault(); if (!event.repeat) project.save(); return; }
-  if (typing || document.querySelector('dialog[open]') || event.altKey && !BRACKETS.includes(event.key)) return;
-  if (control && event.key === 'Enter') { maker.ask('now'); event.preventDefault(); return; }
-  if (tools[state.kind]?.key(event)) { event.preventDefault(); return; }
+  if (control && letter === 's') {
+    event.preventDefault();
+    if (!event.repeat) project.save();
+    return;
+  }
+  if (typing || document.querySelector('dialog[open]') || (event.altKey && !BRACKETS.includes(event.key))) return;
+  if (control && event.key === 'Enter') {
+    maker.ask('now');
+    event.preventDefault();
+    return;
+  }
+  if (tools[state.kind]?.key(event)) {
+    event.preventDefault();
+    return;
+  }
   if (control || event.repeat) return;
   if (letter === 'r' && !$('dice').disabled) anotherSeed();
   else if (letter === 'l' && results.selected?.latent) $('lock').click();

@@ -8,13 +8,27 @@ import { View } from './view.js';
 /** What changed between two maps, small enough that every step can be kept: numbers of pixels, ids before and after. */
 export function difference(before, after) {
   const at = Uint16Array.from(after.keys()).filter((k) => before[k] !== after[k]);
-  return at.length ? { at, from: Uint8Array.from(at, (k) => before[k]), to: Uint8Array.from(at, (k) => after[k]) } : null;
+  return at.length
+    ? { at, from: Uint8Array.from(at, (k) => before[k]), to: Uint8Array.from(at, (k) => after[k]) }
+    : null;
 }
 
 export class LabelPad {
   /** labels: [{id, colour, mirror}]. hooks as in SketchPad. */
   constructor(canvas, labels, hooks) {
-    Object.assign(this, { canvas, labels, hooks, tool: 'brush', width: 14, mirror: false, shape: 'free', label: 1, history: new History(), before: null, filled: false });
+    Object.assign(this, {
+      canvas,
+      labels,
+      hooks,
+      tool: 'brush',
+      width: 14,
+      mirror: false,
+      shape: 'free',
+      label: 1,
+      history: new History(),
+      before: null,
+      filled: false,
+    });
     this.ids = new Uint8Array(SIDE * SIDE);
     canvas.width = canvas.height = SIDE;
     this.context = canvas.getContext('2d');
@@ -22,7 +36,7 @@ export class LabelPad {
     this.pixels = new Uint32Array(this.image.data.buffer);
     this.colours = labels.map(({ colour }) => {
       const n = parseInt(colour.slice(1), 16);
-      return (255 << 24 | (n & 255) << 16 | (n >> 8 & 255) << 8 | n >> 16) >>> 0; // little endian
+      return ((255 << 24) | ((n & 255) << 16) | (((n >> 8) & 255) << 8) | (n >> 16)) >>> 0; // little endian
     });
     this.view = new View(canvas.closest('.sheet'), () => {});
     strokes(canvas, this.view, {
@@ -35,10 +49,18 @@ export class LabelPad {
     this.show();
   }
 
-  get canUndo() { return this.history.canUndo; }
-  get canRedo() { return this.history.canRedo; }
-  get pictured() { return this.filled; }
-  get empty() { return this.ids.every((id) => id === 0); }
+  get canUndo() {
+    return this.history.canUndo;
+  }
+  get canRedo() {
+    return this.history.canRedo;
+  }
+  get pictured() {
+    return this.filled;
+  }
+  get empty() {
+    return this.ids.every((id) => id === 0);
+  }
 
   begin(point, event) {
     this.before = this.ids.slice();
@@ -121,7 +143,8 @@ export class LabelPad {
 
   /** The connected area of one label under the point gets another. */
   fill(x, y, id) {
-    const start = Math.min(SIDE - 1, Math.max(0, Math.floor(y))) * SIDE + Math.min(SIDE - 1, Math.max(0, Math.floor(x)));
+    const start =
+      Math.min(SIDE - 1, Math.max(0, Math.floor(y))) * SIDE + Math.min(SIDE - 1, Math.max(0, Math.floor(x)));
     const old = this.ids[start];
     if (old === id) return;
     const waiting = [start];
@@ -143,12 +166,18 @@ export class LabelPad {
     this.context.putImageData(this.image, 0, 0);
   }
 
-  undo() { this.swap('back', 'from'); }
-  redo() { this.swap('forth', 'to'); }
+  undo() {
+    this.swap('back', 'from');
+  }
+  redo() {
+    this.swap('forth', 'to');
+  }
   swap(way, side) {
     const step = this.before ? null : this.history[way](); // not while a stroke is painted
     if (!step) return;
-    step.at.forEach((at, k) => { this.ids[at] = step[side][k]; });
+    step.at.forEach((at, k) => {
+      this.ids[at] = step[side][k];
+    });
     this.filled = Boolean(step.filled?.[side === 'from' ? 0 : 1]);
     this.changed();
   }
@@ -159,7 +188,9 @@ export class LabelPad {
     this.hooks.change('done');
   }
 
-  clear() { this.setIds(new Uint8Array(SIDE * SIDE), false); }
+  clear() {
+    this.setIds(new Uint8Array(SIDE * SIDE), false);
+  }
   setIds(ids, filled) {
     const before = this.before ?? this.ids;
     this.ids = ids;
@@ -168,9 +199,15 @@ export class LabelPad {
   }
 
   /** A label PNG as the server sends it. */
-  setImage(image) { this.setIds(readIds(image, this.colours), true); } // the guide lines have done their work
-  snapshot() { return { runs: packIds(this.ids), filled: this.filled }; }
-  kept() { return { ...this.snapshot(), steps: packChanges(this.history.steps), at: this.history.at }; }
+  setImage(image) {
+    this.setIds(readIds(image, this.colours), true);
+  } // the guide lines have done their work
+  snapshot() {
+    return { runs: packIds(this.ids), filled: this.filled };
+  }
+  kept() {
+    return { ...this.snapshot(), steps: packChanges(this.history.steps), at: this.history.at };
+  }
   /** fresh: it is another project's, with steps of its own; otherwise it is one step more, which can be taken back. */
   restore({ runs = [SIDE * SIDE, 0], filled = false, steps = [], at } = {}, fresh = false) {
     const most = this.labels.length - 1;
@@ -185,15 +222,29 @@ export class LabelPad {
   }
 
   /** PNG with the numbers themselves and the palette beside them. */
-  blob() { return palettePng(this.ids, SIDE, this.labels.map(({ colour }) => colour)); }
+  blob() {
+    return palettePng(
+      this.ids,
+      SIDE,
+      this.labels.map(({ colour }) => colour),
+    );
+  }
 }
 
-/** Pixels -> ids of the nearest colours of the palette: some browsers change what is read from a canvas a little, on purpose. */
+/**
+ * Pixels -> ids of the nearest colours of the palette: some browsers change what is read from a canvas a little, on
+ * purpose.
+ */
 export function nearestIds(pixels, colours) {
   const known = new Map(colours.map((colour, id) => [colour, id]));
-  const apart = (a, b) => [0, 8, 16].reduce((sum, shift) => sum + Math.abs((a >> shift & 255) - (b >> shift & 255)), 0);
+  const apart = (a, b) =>
+    [0, 8, 16].reduce((sum, shift) => sum + Math.abs(((a >> shift) & 255) - ((b >> shift) & 255)), 0);
   return Uint8Array.from(pixels, (pixel) => {
-    if (!known.has(pixel)) known.set(pixel, colours.reduce((best, colour, id) => (apart(pixel, colour) < apart(pixel, colours[best]) ? id : best), 0));
+    if (!known.has(pixel))
+      known.set(
+        pixel,
+        colours.reduce((best, colour, id) => (apart(pixel, colour) < apart(pixel, colours[best]) ? id : best), 0),
+      );
     return known.get(pixel);
   });
 }

@@ -96,7 +96,12 @@ function begin(about) {
     strips[name] = new Strip(name, { restore, keep: (key, entry) => page.project.keepEntry(key, entry) }, most);
   }
   page.reference = new Reference(() => keep('pictures'));
-  page.importer = new Importer(about, { tab: () => state.kind, show: showPicture, project: (file) => page.project.open(file), close: closeAll });
+  page.importer = new Importer(about, {
+    tab: () => state.kind,
+    show: showPicture,
+    project: (file) => page.project.open(file),
+    close: closeAll,
+  });
   page.controls = new Controls({ model: () => models.current, importer: page.importer, kept: () => keep('pictures') });
   const sections = sectionsOf(page, { lock, showPhoto });
   page.project = new Project(sections, strips, { opened, opening, extra: () => drawings(pads) });

@@ -14,10 +14,10 @@ const GONE = 3; // seconds after which a server that does not answer is asked ag
 
 export class Maker {
   /**
-   * source(): {image} or {latent} as blobs with `from`, what they are, or null when there is nothing to start from. model():
-   * the chosen model's record. stylePhoto(): blob or null. asked(): faces will be asked for. made(answer, how, from): they
-   * arrived. replaced(): whether somebody else's newer request took the place of this one. busy(on): it works, or it has
-   * come to rest.
+   * source(): {image} or {latent} as blobs with `from`, what they are, or null when there is nothing to start from.
+   * model(): the chosen model's record. stylePhoto(): blob or null. asked(): faces will be asked for. made(answer, how,
+   * from): they arrived. replaced(): whether somebody else's newer request took the place of this one. busy(on): it
+   * works, or it has come to rest.
    */
   constructor(hooks) {
     Object.assign(this, { hooks, timer: 0, running: null, again: null, gone: null, newest: new Newest() });
@@ -29,11 +29,17 @@ export class Maker {
     this.hooks.asked();
     if (how === 'moving') {
       if ((this.hooks.model()?.seconds_per_picture ?? 9) * settings.n > QUICK) return;
-      if (this.running || this.timer) { this.again = this.again ?? 'moving'; return; }
+      if (this.running || this.timer) {
+        this.again = this.again ?? 'moving';
+        return;
+      }
     }
     clearTimeout(this.timer);
     this.busy(true);
-    this.timer = setTimeout(() => { this.timer = 0; this.run(how); }, { moving: WHILE_MOVING, done: REST, now: 0 }[how]);
+    this.timer = setTimeout(() => {
+      this.timer = 0;
+      this.run(how);
+    }, { moving: WHILE_MOVING, done: REST, now: 0 }[how]);
   }
 
   cancel() {
@@ -54,11 +60,17 @@ export class Maker {
   }
 
   async run(how) {
-    if (how === 'moving' && this.running) { this.again = 'moving'; return; }
+    if (how === 'moving' && this.running) {
+      this.again = 'moving';
+      return;
+    }
     const isNewest = this.newest.begin();
     const all = await this.hooks.source();
     if (!isNewest()) return; // a newer one came, or all were called off, while this one was being packed
-    if (!all) { this.cancel(); return; }
+    if (!all) {
+      this.cancel();
+      return;
+    }
     const { from, ...source } = all;
     this.running?.abort();
     clearTimeout(this.patience);
@@ -70,12 +82,25 @@ export class Maker {
     const photo = style === 'photo' ? this.hooks.stylePhoto() : null;
     const mixing = source.latent ? { coarse: 0, middle: 0, fine } : { coarse, middle, fine };
     try {
-      const answer = await post('api/generate', {
-        ...source, model, n, seed, style: photo ? 'photo' : style === 'own' ? 'own' : 'random', style_photo: photo, ...mixing, vary: mixing.middle > 0 ? 'people' : 'colours',
-        truncation, enhance: enhance || null, session,
-        follow: features?.includes('follow') ? settings.follow : null,
-        edits: edits?.length ? settings.edits || null : null,
-      }, controller.signal);
+      const answer = await post(
+        'api/generate',
+        {
+          ...source,
+          model,
+          n,
+          seed,
+          style: photo ? 'photo' : style === 'own' ? 'own' : 'random',
+          style_photo: photo,
+          ...mixing,
+          vary: mixing.middle > 0 ? 'people' : 'colours',
+          truncation,
+          enhance: enhance || null,
+          session,
+          follow: features?.includes('follow') ? settings.follow : null,
+          edits: edits?.length ? settings.edits || null : null,
+        },
+        controller.signal,
+      );
       if (this.running !== controller) return;
       this.gone?.();
       this.gone = null;
@@ -105,9 +130,16 @@ export class Maker {
       this.askLater(Math.max(1, error.retryAfter));
       return;
     }
-    const again = () => { this.gone = null; this.ask('now'); };
-    if (error.status) { toast(error.message, { wrong: true, action: [t('again'), again] }); return; }
-    this.gone ??= toast(error.message, { wrong: true, action: [t('again'), again], seconds: 600 }); // said once, until it answers
+    const again = () => {
+      this.gone = null;
+      this.ask('now');
+    };
+    if (error.status) {
+      toast(error.message, { wrong: true, action: [t('again'), again] });
+      return;
+    }
+    // said once, until it answers
+    this.gone ??= toast(error.message, { wrong: true, action: [t('again'), again], seconds: 600 });
     this.askLater(GONE);
   }
 

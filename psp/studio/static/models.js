@@ -7,7 +7,9 @@ import { knows, number, t } from './words.js';
 const GROUPS_FIRST = 'Yours';
 
 export class Models {
-  /** hooks: changed() after anything about the chosen model changed; failed(model, before) when it could not be read. */
+  /**
+   * hooks: changed() after anything about the chosen model changed; failed(model, before) when it could not be read.
+   */
   constructor(hooks) {
     Object.assign(this, { hooks, all: [], chosen: null, preferred: {} });
     this.select = $('model');
@@ -19,9 +21,15 @@ export class Models {
     this.chosen = first.id;
   }
 
-  get current() { return this.find(this.chosen); }
-  find(id) { return this.all.find((model) => model.id === id); }
-  kinds() { return new Set(this.all.map((model) => model.input).filter(Boolean)); }
+  get current() {
+    return this.find(this.chosen);
+  }
+  find(id) {
+    return this.all.find((model) => model.id === id);
+  }
+  kinds() {
+    return new Set(this.all.map((model) => model.input).filter(Boolean));
+  }
 
   /** The model of this kind that was chosen last, or the first there is. */
   forKind(kind) {
@@ -42,7 +50,11 @@ export class Models {
   async load() {
     const id = this.chosen;
     if (this.current.state === 'ready') return;
-    try { Object.assign(this.find(id), await post('api/load', { model: id })); } catch { /* the next request will say it */ }
+    try {
+      Object.assign(this.find(id), await post('api/load', { model: id }));
+    } catch {
+      /* the next request will say it */
+    }
     this.draw();
     this.hooks.changed();
     this.follow();
@@ -53,7 +65,11 @@ export class Models {
     this.timer = setTimeout(async () => {
       const known = this.current.input;
       const before = this.current.state;
-      try { await this.refresh(); } catch { /* the server is gone: whoever asks for faces says so */ }
+      try {
+        await this.refresh();
+      } catch {
+        /* the server is gone: whoever asks for faces says so */
+      }
       const now = this.current;
       if (now.input && !known) this.preferred[now.input] = now.id;
       this.hooks.changed();
@@ -68,7 +84,9 @@ export class Models {
     this.draw();
   }
 
-  note(id, values) { Object.assign(this.find(id) ?? {}, values); }
+  note(id, values) {
+    Object.assign(this.find(id) ?? {}, values);
+  }
 
   draw() {
     const key = JSON.stringify(this.all.map((model) => [model.id, model.input, model.state === 'failed']));
@@ -77,11 +95,24 @@ export class Models {
       const groups = new Map();
       for (const model of this.all) groups.set(model.group, [...(groups.get(model.group) ?? []), model]);
       const sorted = [...groups].sort(([a], [b]) => (b === GROUPS_FIRST) - (a === GROUPS_FIRST));
-      this.select.replaceChildren(...sorted.map(([label, models]) => {
-        const options = models.map((model) => make('option', { value: model.id, disabled: model.state === 'failed' },
-          model.group === GROUPS_FIRST && model.input ? `${titleOf(model)}, ${t(`from.${model.input}`)}` : titleOf(model)));
-        return sorted.length > 1 ? grouped(knows(`group.${label}`) ? t(`group.${label}`) : label, options) : options;
-      }).flat());
+      this.select.replaceChildren(
+        ...sorted
+          .map(([label, models]) => {
+            const options = models.map((model) =>
+              make(
+                'option',
+                { value: model.id, disabled: model.state === 'failed' },
+                model.group === GROUPS_FIRST && model.input
+                  ? `${titleOf(model)}, ${t(`from.${model.input}`)}`
+                  : titleOf(model),
+              ),
+            );
+            return sorted.length > 1
+              ? grouped(knows(`group.${label}`) ? t(`group.${label}`) : label, options)
+              : options;
+          })
+          .flat(),
+      );
     }
     this.select.value = this.chosen ?? '';
   }

@@ -9,5 +9,7 @@ export class Newest {
   }
 
   /** What was begun does not count any more. */
-  stop() { this.#order += 1; }
+  stop() {
+    this.#order += 1;
+  }
 }

@@ -9,7 +9,12 @@ const REST = 1500; // ms that the hand rests before what is shown counts as an e
  * the faces that are there come from), grid (the faces that one from between hides). main.js puts the parts beside it:
  * models, maker, results, between, hints, importer, controls, reference, project.
  */
-export const page = { state: { kind: 'sketch', locked: null, locks: {}, photo: null }, pads: {}, tools: {}, strips: {} };
+export const page = {
+  state: { kind: 'sketch', locked: null, locks: {}, photo: null },
+  pads: {},
+  tools: {},
+  strips: {},
+};
 
 /** Whether there is nothing to start from. */
 export function isEmpty() {
@@ -19,9 +24,15 @@ export function isEmpty() {
 
 /** What the faces that are now asked for come from, as a plain record. */
 export function origin() {
-  const { state: { kind, locked, photo }, pads, controls } = page;
+  const {
+    state: { kind, locked, photo },
+    pads,
+    controls,
+  } = page;
   return {
-    settings: { ...settings }, kind, locked,
+    settings: { ...settings },
+    kind,
+    locked,
     drawing: kind === 'photo' ? { photo: { png: photo } } : pads[kind].snapshot(),
     style: settings.style === 'photo' ? { png: controls.png } : null,
   };

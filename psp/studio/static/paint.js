@@ -15,7 +15,8 @@ export function paintAll(context, { image, strokes }) {
   for (const stroke of strokes) if (stroke) paintStroke(context, stroke);
 }
 
-const widthAt = (stroke, point) => (point.pressure === null || stroke.tool === 'eraser' ? stroke.width : stroke.width * (0.3 + 1.2 * point.pressure));
+const widthAt = (stroke, point) =>
+  point.pressure === null || stroke.tool === 'eraser' ? stroke.width : stroke.width * (0.3 + 1.2 * point.pressure);
 const middle = (a, b) => ({ x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 });
 
 function prepare(context, stroke) {
@@ -51,7 +52,10 @@ export function paintTail(context, stroke) {
 /** From the middle before point k - 1 to the middle after it; k = 0 is a dot. */
 function paintPiece(context, stroke, k) {
   const { points } = stroke;
-  if (stroke.tool === 'pencil') { shade(context, stroke, points[Math.max(0, k - 1)], points[k]); return; }
+  if (stroke.tool === 'pencil') {
+    shade(context, stroke, points[Math.max(0, k - 1)], points[k]);
+    return;
+  }
   context.beginPath();
   if (k === 0) {
     context.arc(points[0].x, points[0].y, widthAt(stroke, points[0]) / 2, 0, 2 * Math.PI);
@@ -88,7 +92,12 @@ function softDot() {
   dot.width = dot.height = 64;
   const context = dot.getContext('2d');
   const soft = context.createRadialGradient(32, 32, 0, 32, 32, 32);
-  for (const [at, alpha] of [[0, 0.7], [0.5, 0.35], [1, 0]]) soft.addColorStop(at, `rgba(17, 17, 17, ${alpha})`);
+  for (const [at, alpha] of [
+    [0, 0.7],
+    [0.5, 0.35],
+    [1, 0],
+  ])
+    soft.addColorStop(at, `rgba(17, 17, 17, ${alpha})`);
   context.fillStyle = soft;
   context.fillRect(0, 0, 64, 64);
   return dot;

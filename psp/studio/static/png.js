@@ -15,7 +15,7 @@ export function crc(bytes) {
   for (let k = 0; k < bytes.length; k += 1) sum = TABLE[(sum ^ bytes[k]) & 255] ^ (sum >>> 8);
   return (sum ^ 0xffffffff) >>> 0;
 }
-const number = (n) => [n >>> 24 & 255, n >>> 16 & 255, n >>> 8 & 255, n & 255];
+const number = (n) => [(n >>> 24) & 255, (n >>> 16) & 255, (n >>> 8) & 255, n & 255];
 const letters = (text) => [...text].map((letter) => letter.charCodeAt(0));
 
 function chunk(name, data) {
@@ -68,11 +68,14 @@ export async function withWords(bytes, text) {
   return joined([bytes.subarray(0, end), ...words, bytes.subarray(end)]);
 }
 
-const isOurs = (name, data) => name === 'iTXt' && String.fromCharCode(...data.subarray(0, KEYWORD.length + 1)) === `${KEYWORD}\0`;
+const isOurs = (name, data) =>
+  name === 'iTXt' && String.fromCharCode(...data.subarray(0, KEYWORD.length + 1)) === `${KEYWORD}\0`;
 
 /** The picture as it was before `withWords`, byte for byte. */
 export function withoutWords(bytes) {
-  const kept = [...chunks(bytes)].filter(([name, data]) => !isOurs(name, data)).map(([name, data]) => chunk(name, data));
+  const kept = [...chunks(bytes)]
+    .filter(([name, data]) => !isOurs(name, data))
+    .map(([name, data]) => chunk(name, data));
   return joined([new Uint8Array(HEAD), ...kept]);
 }
 
@@ -94,13 +97,32 @@ export function animated(frames, milliseconds) {
   frames.forEach((bytes, k) => {
     const all = [...chunks(bytes)];
     const header = all[0][1];
-    if (k === 0) parts.push(chunk('IHDR', header), chunk('acTL', [...number(frames.length), ...number(0)]), ...all.filter(([name]) => name === 'PLTE').map(([name, data]) => chunk(name, data)));
-    const frame = [...number(order), ...header.subarray(0, 8), ...number(0), ...number(0), milliseconds >> 8, milliseconds & 255, 3, 232, 0, 0];
+    if (k === 0)
+      parts.push(
+        chunk('IHDR', header),
+        chunk('acTL', [...number(frames.length), ...number(0)]),
+        ...all.filter(([name]) => name === 'PLTE').map(([name, data]) => chunk(name, data)),
+      );
+    const frame = [
+      ...number(order),
+      ...header.subarray(0, 8),
+      ...number(0),
+      ...number(0),
+      milliseconds >> 8,
+      milliseconds & 255,
+      3,
+      232,
+      0,
+      0,
+    ];
     parts.push(chunk('fcTL', frame));
     order += 1;
     for (const [name, data] of all) {
       if (name !== 'IDAT') continue;
-      if (k === 0) { parts.push(chunk('IDAT', data)); continue; }
+      if (k === 0) {
+        parts.push(chunk('IDAT', data));
+        continue;
+      }
       const numbered = new Uint8Array(data.length + 4);
       numbered.set(number(order));
       numbered.set(data, 4);

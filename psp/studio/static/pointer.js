@@ -23,12 +23,19 @@ export function strokes(canvas, view, hooks) {
   function takeOver() {
     pens = performance.now();
     if (!fingers.size) return;
-    if (fingers.has(pointer)) { hooks.cancel(); pointer = null; }
+    if (fingers.has(pointer)) {
+      hooks.cancel();
+      pointer = null;
+    }
     fingers.clear();
     view.release();
   }
   canvas.addEventListener('pointerdown', (event) => {
-    try { canvas.setPointerCapture(event.pointerId); } catch { /* a made-up event */ }
+    try {
+      canvas.setPointerCapture(event.pointerId);
+    } catch {
+      /* a made-up event */
+    }
     event.preventDefault();
     canvas.classList.add('pointed'); // no ring around what a hand is drawing on
     canvas.focus({ preventScroll: true });
@@ -44,7 +51,10 @@ export function strokes(canvas, view, hooks) {
       if (fingers.size > 1) return;
     }
     if (pointer !== null) return;
-    if (event.button === 1 || view.held) { view.grab([event]); return; }
+    if (event.button === 1 || view.held) {
+      view.grab([event]);
+      return;
+    }
     if (event.button > 0 && event.pointerType === 'mouse') return;
     liftPen();
     pointer = event.pointerId;
@@ -84,7 +94,10 @@ export function strokes(canvas, view, hooks) {
   canvas.addEventListener('pointerup', end);
   canvas.addEventListener('pointercancel', end);
   canvas.addEventListener('pointerleave', () => pointer === null && hooks.hover(null));
-  canvas.addEventListener('contextmenu', (event) => (event.pointerType !== 'mouse' || event.ctrlKey) && event.preventDefault());
+  canvas.addEventListener(
+    'contextmenu',
+    (event) => (event.pointerType !== 'mouse' || event.ctrlKey) && event.preventDefault(),
+  );
 
   // keys
   let pen = null;
@@ -97,9 +110,12 @@ export function strokes(canvas, view, hooks) {
   }
   canvas.addEventListener('keydown', (event) => {
     const step = event.shiftKey ? 16 : event.altKey ? 1 : 4;
-    const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [0, 0];
-    const space = event.key === ' ' && !canvas.classList.contains('pointed'); // for a hand, the space bar moves the view
-    if (!dx && !dy && !space || event.ctrlKey || event.metaKey) return;
+    const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [
+      0, 0,
+    ];
+    // for a hand, the space bar moves the view
+    const space = event.key === ' ' && !canvas.classList.contains('pointed');
+    if ((!dx && !dy && !space) || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     canvas.classList.remove('pointed');
     pen ??= { x: SIDE / 2, y: SIDE / 2, pressure: null };
@@ -115,7 +131,10 @@ export function strokes(canvas, view, hooks) {
     }
     hooks.hover({ ...pen }, down);
   });
-  canvas.addEventListener('blur', () => { liftPen(); canvas.classList.remove('pointed'); });
+  canvas.addEventListener('blur', () => {
+    liftPen();
+    canvas.classList.remove('pointed');
+  });
 }
 
 /** What a stroke becomes: a held key wins over what was chosen. */

@@ -10,7 +10,10 @@ function show(button, open) {
 /** The button or summary that opened what an element lies in; undefined outside. */
 function openerOf(element) {
   const menu = menus().find((one) => one.open && one.contains(element));
-  return menu?.querySelector('summary') ?? shelves().find((button) => document.getElementById(button.getAttribute('aria-controls')).contains(element));
+  return (
+    menu?.querySelector('summary') ??
+    shelves().find((button) => document.getElementById(button.getAttribute('aria-controls')).contains(element))
+  );
 }
 
 /** Close what is open, except the one that `target` lies in. */
@@ -23,7 +26,8 @@ export function closeAll(target = null) {
 }
 
 export function popups() {
-  for (const button of shelves()) button.addEventListener('click', () => show(button, button.getAttribute('aria-expanded') !== 'true'));
+  for (const button of shelves())
+    button.addEventListener('click', () => show(button, button.getAttribute('aria-expanded') !== 'true'));
   addEventListener('pointerdown', (event) => closeAll(event.target));
   addEventListener('focusin', (event) => closeAll(event.target));
   addEventListener('keydown', (event) => {

@@ -10,16 +10,37 @@ import { t } from './words.js';
 const SOON = 40; // ms; what changes together is written together
 const AGAIN = 5000; // ms after which what could not be written is tried again
 /** What the sections are called on the page. */
-const NAMES = { settings: 'settings', sketch: 'tab.sketch', labels: 'tab.labels', pictures: 'tab.photo', faces: 'faces' };
+const NAMES = {
+  settings: 'settings',
+  sketch: 'tab.sketch',
+  labels: 'tab.labels',
+  pictures: 'tab.photo',
+  faces: 'faces',
+};
 
 export class Project {
   /**
    * sections: {name: {get() -> plain record, set(record or undefined)}}; those with under(record) lay another window's
    * record below their own. strips: {name: Strip}, kept entry by entry.
-   * opening(): another project is coming; opened(): it is there. extra(): pictures of the drawing for other programs, [[name, bytes], ...].
+   * opening(): another project is coming; opened(): it is there. extra(): pictures of the drawing for other programs,
+   * [[name, bytes], ...].
    */
   constructor(sections, strips, hooks) {
-    Object.assign(this, { sections, strips, hooks, waiting: new Map(), timer: 0, writing: null, unsaved: false, touched: false, failed: false, owned: false, unread: false, newest: new Newest(), turn: Promise.resolve() });
+    Object.assign(this, {
+      sections,
+      strips,
+      hooks,
+      waiting: new Map(),
+      timer: 0,
+      writing: null,
+      unsaved: false,
+      touched: false,
+      failed: false,
+      owned: false,
+      unread: false,
+      newest: new Newest(),
+      turn: Promise.resolve(),
+    });
     claim(() => this.elsewhere(true)).then(() => this.own());
     addEventListener('beforeunload', (event) => this.unsaved && !this.leaving && event.preventDefault());
     addEventListener('pagehide', () => this.flush());
@@ -27,8 +48,12 @@ export class Project {
   }
 
   /** Remember that a section changed. loud: it is work that a project file does not have yet. */
-  keep(name, { loud = true } = {}) { this.later(name, () => this.sections[name].get(), loud); }
-  keepEntry(key, entry) { this.later(key, () => entry, true); }
+  keep(name, { loud = true } = {}) {
+    this.later(name, () => this.sections[name].get(), loud);
+  }
+  keepEntry(key, entry) {
+    this.later(key, () => entry, true);
+  }
 
   later(key, read, loud) {
     if (this.opening) return;
@@ -61,7 +86,9 @@ export class Project {
     const left = new Set();
     let why = null;
     const attempt = async (some) => {
-      try { await write([...some, ['unsaved', this.unsaved]]); } catch (error) {
+      try {
+        await write([...some, ['unsaved', this.unsaved]]);
+      } catch (error) {
         why = error;
         if (some.length === 1) left.add(some[0][0]);
         else for (const pair of some) await attempt([pair]);
@@ -81,9 +108,13 @@ export class Project {
     if (words) toast(words, { wrong: true, seconds: 12 });
   }
 
-  /** What is kept, as a Map. Where that cannot be read nothing is written either: it may well be there the next time. */
+  /**
+   * What is kept, as a Map. Where that cannot be read nothing is written either: it may well be there the next time.
+   */
   async readKept() {
-    try { return await readAll(); } catch (error) {
+    try {
+      return await readAll();
+    } catch (error) {
       this.unread = true;
       this.owned = false;
       this.notKept(t('project.unread', { error: error.message }));
@@ -107,15 +138,24 @@ export class Project {
   async takeOver() {
     this.elsewhere(false);
     toast(t('project.here'), { seconds: 9 });
-    if (!this.touched) { await this.restore(); return; } // nothing was done here: the other one's work goes on
+    if (!this.touched) {
+      await this.restore();
+      return;
+    } // nothing was done here: the other one's work goes on
     const kept = await this.readKept();
     if (this.unread) return;
     const lost = [];
-    for (const [name, section] of Object.entries(this.sections)) { // its drawings are one step back
+    for (const [name, section] of Object.entries(this.sections)) {
+      // its drawings are one step back
       if (!section.under || !(kept.get(name)?.at > 0)) continue;
-      try { await section.under(kept.get(name)); } catch { lost.push(name); }
+      try {
+        await section.under(kept.get(name));
+      } catch {
+        lost.push(name);
+      }
     }
-    for (const [name, strip] of Object.entries(this.strips)) { // its faces are not lost, with their drawings
+    for (const [name, strip] of Object.entries(this.strips)) {
+      // its faces are not lost, with their drawings
       for (const [key, entry] of kept) if (key.startsWith(`${name}/`)) strip.add(entry);
     }
     const { shown, ...last } = kept.get('faces') ?? {};
@@ -127,7 +167,8 @@ export class Project {
   /** Sections that could not be read stay as they are, under another name. */
   setAside(kept, lost) {
     for (const name of lost) this.later(`lost/${name}`, () => kept.get(name), false);
-    if (lost.length) toast(t('project.lost', { names: lost.map((name) => t(NAMES[name])).join(', ') }), { wrong: true, seconds: 15 });
+    if (lost.length)
+      toast(t('project.lost', { names: lost.map((name) => t(NAMES[name])).join(', ') }), { wrong: true, seconds: 15 });
   }
 
   /** All of it is written, in place of whatever was kept before. */
@@ -136,7 +177,8 @@ export class Project {
     this.waiting.clear();
     for (const key of await keys()) this.later(key, () => undefined, false);
     for (const name of Object.keys(this.sections)) this.keep(name, { loud: false });
-    for (const { entries } of Object.values(this.strips)) for (const { key, entry } of entries) this.later(key, () => entry, false);
+    for (const { entries } of Object.values(this.strips))
+      for (const { key, entry } of entries) this.later(key, () => entry, false);
   }
 
   /** What the browser kept the last time. False when that is nothing. */
@@ -158,12 +200,22 @@ export class Project {
   }
 
   /** unreadable(name, error): a section made no sense; without it nothing does. */
-  async fill(records, rows, unreadable = (_, error) => { throw error; }) {
+  async fill(
+    records,
+    rows,
+    unreadable = (_, error) => {
+      throw error;
+    },
+  ) {
     this.opening = true;
     this.hooks.opening();
     try {
       for (const [name, section] of Object.entries(this.sections)) {
-        try { await section.set(records[name]); } catch (error) { await unreadable(name, error); }
+        try {
+          await section.set(records[name]);
+        } catch (error) {
+          await unreadable(name, error);
+        }
       }
       for (const [name, strip] of Object.entries(this.strips)) strip.fill(rows(name));
     } finally {
@@ -172,9 +224,13 @@ export class Project {
     await this.hooks.opened();
   }
 
-  /** Another project takes the place of this one; undefined: an empty one. Throws for one that makes no sense, and leaves all as it was. */
+  /**
+   * Another project takes the place of this one; undefined: an empty one. Throws for one that makes no sense, and
+   * leaves all as it was.
+   */
   async replace(records = {}) {
-    const rowsOf = (all) => (name) => (all[name] ?? []).map((entry, k) => [`${name}/${String(k + 1).padStart(8, '0')}`, entry]);
+    const rowsOf = (all) => (name) =>
+      (all[name] ?? []).map((entry, k) => [`${name}/${String(k + 1).padStart(8, '0')}`, entry]);
     const before = this.collect();
     try {
       await this.fill(records, rowsOf(records));
@@ -199,7 +255,10 @@ export class Project {
 
   collect() {
     const sections = Object.entries(this.sections).map(([name, section]) => [name, section.get()]);
-    const strips = Object.entries(this.strips).map(([name, { entries }]) => [name, entries.map(({ entry }) => entry).reverse()]);
+    const strips = Object.entries(this.strips).map(([name, { entries }]) => [
+      name,
+      entries.map(({ entry }) => entry).reverse(),
+    ]);
     return Object.fromEntries([...sections, ...strips]);
   }
 
@@ -231,12 +290,15 @@ export class Project {
     return true;
   }
 
-  async startAnew() { await this.exchange(undefined, this.newest.begin()); }
+  async startAnew() {
+    await this.exchange(undefined, this.newest.begin());
+  }
 
   /** Another project in place of this one, unless a newer one was asked for meanwhile: one after the other. */
   exchange(records, isNewest) {
     const mine = this.turn.then(async () => {
-      if (isNewest() && await this.mayGo() && isNewest()) await working(() => this.replace(records), records && t('file.reading'));
+      if (isNewest() && (await this.mayGo()) && isNewest())
+        await working(() => this.replace(records), records && t('file.reading'));
     });
     this.turn = mine.catch(() => {});
     return mine;

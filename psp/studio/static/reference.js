@@ -8,9 +8,19 @@ export class Reference {
   constructor(kept) {
     Object.assign(this, { kept, png: null, opacity: 0.45, newest: new Newest() });
     $('reference-choose').addEventListener('click', () => $('reference-file').click());
-    $('reference-file').addEventListener('change', () => { this.take($('reference-file').files[0]); $('reference-file').value = ''; });
-    $('reference-remove').addEventListener('click', () => { this.restore(); this.kept(); });
-    $('reference-opacity').addEventListener('input', () => { this.opacity = Number($('reference-opacity').value); this.show(); this.kept(); });
+    $('reference-file').addEventListener('change', () => {
+      this.take($('reference-file').files[0]);
+      $('reference-file').value = '';
+    });
+    $('reference-remove').addEventListener('click', () => {
+      this.restore();
+      this.kept();
+    });
+    $('reference-opacity').addEventListener('input', () => {
+      this.opacity = Number($('reference-opacity').value);
+      this.show();
+      this.kept();
+    });
     this.show();
   }
 
@@ -23,7 +33,9 @@ export class Reference {
     this.kept();
   }
 
-  chosen() { return { png: this.png, opacity: this.opacity }; }
+  chosen() {
+    return { png: this.png, opacity: this.opacity };
+  }
   restore({ png = null, opacity = 0.45 } = {}) {
     this.newest.stop();
     Object.assign(this, { png, opacity });

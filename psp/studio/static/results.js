@@ -5,7 +5,10 @@ import { Newest } from './newest.js';
 import { t } from './words.js';
 
 export class Results {
-  /** hooks: select(item) after another face was selected, chosen() if by hand. An item: {png, seed, size, latent, model}, see captions.js. */
+  /**
+   * hooks: select(item) after another face was selected, chosen() if by hand. An item: {png, seed, size, latent,
+   * model}, see captions.js.
+   */
   constructor(hooks) {
     Object.assign(this, { hooks, items: [], before: [], rested: [], at: 0, facts: '', newest: new Newest() });
     this.grid = $('grid');
@@ -24,7 +27,9 @@ export class Results {
     });
   }
 
-  get selected() { return this.items[this.at] ?? null; }
+  get selected() {
+    return this.items[this.at] ?? null;
+  }
 
   /**
    * Show faces once all of them are decoded; facts: about the request. at: which is selected, else the one that is now,
@@ -44,7 +49,9 @@ export class Results {
     this.grid.classList.remove('stale');
     while (this.grid.children.length > items.length) this.grid.lastChild.remove();
     while (this.grid.children.length < items.length) {
-      this.grid.append(make('button', { type: 'button' }, make('img', { alt: '' }), make('span', { className: 'tag' })));
+      this.grid.append(
+        make('button', { type: 'button' }, make('img', { alt: '' }), make('span', { className: 'tag' })),
+      );
     }
     items.forEach((item, k) => {
       const button = this.grid.children[k];
@@ -65,7 +72,11 @@ export class Results {
     return at < 0 ? Math.min(this.at, items.length - 1) : at;
   }
 
-  paint(items) { items.forEach((item, k) => { this.grid.children[k].firstChild.src = pngUrl(item.png); }); }
+  paint(items) {
+    items.forEach((item, k) => {
+      this.grid.children[k].firstChild.src = pngUrl(item.png);
+    });
+  }
 
   /** While a key is held: the faces as they were before. */
   holdBefore(on) {
@@ -98,7 +109,11 @@ export class Results {
     const item = this.selected;
     const box = this.grid.children[at]?.getBoundingClientRect();
     const enlarged = box && item.size < box.width ? `, ${t('face.enlarged')}` : '';
-    $('caption').replaceChildren(make('strong', {}, captionOf(item)), ` · ${item.size} × ${item.size} px${enlarged}`, this.facts && ` · ${factsInWords(this.facts)}`);
+    $('caption').replaceChildren(
+      make('strong', {}, captionOf(item)),
+      ` · ${item.size} × ${item.size} px${enlarged}`,
+      this.facts && ` · ${factsInWords(this.facts)}`,
+    );
     this.hooks.select(item);
   }
 }
@@ -112,8 +127,15 @@ export function peek(results) {
     button.hidden = seen || !item;
     if (item) button.firstChild.src = pngUrl(item.png);
   };
-  new IntersectionObserver(([entry]) => { seen = entry.intersectionRatio > 0.4; refresh(); }, { threshold: [0, 0.4, 0.6] })
-    .observe(document.querySelector('.frame'));
+  new IntersectionObserver(
+    ([entry]) => {
+      seen = entry.intersectionRatio > 0.4;
+      refresh();
+    },
+    { threshold: [0, 0.4, 0.6] },
+  ).observe(document.querySelector('.frame'));
   new MutationObserver(refresh).observe($('caption'), { childList: true });
-  button.addEventListener('click', () => document.querySelector('.frame').scrollIntoView({ block: 'center', behavior: 'smooth' }));
+  button.addEventListener('click', () =>
+    document.querySelector('.frame').scrollIntoView({ block: 'center', behavior: 'smooth' }),
+  );
 }

@@ -17,22 +17,37 @@ export function saving(hooks) {
     const size = hooks.item()?.size;
     for (const option of $('save-size').options) {
       const side = Number(option.value);
-      option.textContent = !side ? t('save.own', { size }) : side > size ? t('save.enlarged', { side, size }) : `${side} px`;
+      option.textContent = !side
+        ? t('save.own', { size })
+        : side > size
+          ? t('save.enlarged', { side, size })
+          : `${side} px`;
     }
     const { items, favourites } = hooks.all();
     $('save-which').textContent = t(favourites ? 'save.favourites' : 'save.everything', { n: items.length });
   });
-  const on = (id, act) => $(id).addEventListener('click', async () => {
-    closeAll();
-    busy('saving', true);
-    try { await act(); } catch (error) { toast(error.message, { wrong: true }); } finally { busy('saving', false); }
-  });
+  const on = (id, act) =>
+    $(id).addEventListener('click', async () => {
+      closeAll();
+      busy('saving', true);
+      try {
+        await act();
+      } catch (error) {
+        toast(error.message, { wrong: true });
+      } finally {
+        busy('saving', false);
+      }
+    });
   on('save-picture', async () => {
     const [name, bytes] = await picture(hooks.item(), hooks.sections(), Number($('save-size').value));
     save(name, [bytes], 'image/png');
   });
-  on('save-latent', () => save(`${nameOf(hooks.item())}.npy`, [bytesOf(hooks.item().latent)], 'application/octet-stream'));
-  on('save-settings', () => save(`${nameOf(hooks.item())}.json`, [JSON.stringify(hooks.settings(), null, 2)], 'application/json'));
+  on('save-latent', () =>
+    save(`${nameOf(hooks.item())}.npy`, [bytesOf(hooks.item().latent)], 'application/octet-stream'),
+  );
+  on('save-settings', () =>
+    save(`${nameOf(hooks.item())}.json`, [JSON.stringify(hooks.settings(), null, 2)], 'application/json'),
+  );
   on('save-sheet', async () => save('contact_sheet.png', [await contactSheet(hooks.all().items)], 'image/png'));
   on('save-all', async () => save('faces.zip', [await allFaces(hooks.all().items)], 'application/zip'));
   on('film', async () => save('a_to_b.png', [film(await hooks.between.frames())], 'image/png'));

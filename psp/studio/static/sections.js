@@ -11,7 +11,12 @@ import { t } from './words.js';
  */
 export const sectionsOf = (page, { lock, showPhoto }) => ({
   settings: {
-    get: () => ({ kind: page.state.kind, values: { ...settings }, example: shownExample(), tools: { sketch: page.tools.sketch.chosen(), labels: page.tools.labels.chosen() } }),
+    get: () => ({
+      kind: page.state.kind,
+      values: { ...settings },
+      example: shownExample(),
+      tools: { sketch: page.tools.sketch.chosen(), labels: page.tools.labels.chosen() },
+    }),
     set: (record) => {
       Object.assign(settings, DEFAULTS, onlySettings(record?.values));
       page.state.kind = KINDS.includes(record?.kind) ? record.kind : 'sketch';
@@ -23,13 +28,22 @@ export const sectionsOf = (page, { lock, showPhoto }) => ({
       for (const kind of ['sketch', 'labels']) page.tools[kind].restore(record?.tools?.[kind]);
     },
   },
-  ...Object.fromEntries(['sketch', 'labels'].map((kind) => [kind, {
-    get: () => page.pads[kind].kept(),
-    set: (record) => page.pads[kind].restore(record, true),
-    under: (record) => beneath(page.pads[kind], record),
-  }])),
+  ...Object.fromEntries(
+    ['sketch', 'labels'].map((kind) => [
+      kind,
+      {
+        get: () => page.pads[kind].kept(),
+        set: (record) => page.pads[kind].restore(record, true),
+        under: (record) => beneath(page.pads[kind], record),
+      },
+    ]),
+  ),
   pictures: {
-    get: () => ({ photo: { png: page.state.photo }, style: { png: page.controls.png }, reference: page.reference.chosen() }),
+    get: () => ({
+      photo: { png: page.state.photo },
+      style: { png: page.controls.png },
+      reference: page.reference.chosen(),
+    }),
     set: (record) => {
       page.state.photo = record?.photo?.png ?? null;
       showPhoto();
@@ -38,7 +52,15 @@ export const sectionsOf = (page, { lock, showPhoto }) => ({
     },
   },
   faces: {
-    get: () => ({ items: page.results.items, at: page.results.at, facts: page.results.facts, shown: page.state.shown, locked: page.state.locked, locks: page.state.locks, ...page.between.ends }),
+    get: () => ({
+      items: page.results.items,
+      at: page.results.at,
+      facts: page.results.facts,
+      shown: page.state.shown,
+      locked: page.state.locked,
+      locks: page.state.locks,
+      ...page.between.ends,
+    }),
     set: async (record) => {
       page.results.clear();
       Object.assign(page.state, { shown: record?.shown, grid: null, locks: { ...record?.locks } });
@@ -51,7 +73,10 @@ export const sectionsOf = (page, { lock, showPhoto }) => ({
 
 /** Another drawing that was kept, one step back from the one that is there; in its place where that is still blank. */
 async function beneath(pad, record) {
-  if (!pad.canUndo && !pad.canRedo) { await pad.restore(record, true); return; }
+  if (!pad.canUndo && !pad.canRedo) {
+    await pad.restore(record, true);
+    return;
+  }
   const own = pad.snapshot();
   await pad.restore({ ...record, steps: record.steps.slice(0, record.at) });
   await pad.restore(own);
@@ -73,13 +98,18 @@ export function pictureSections({ kind, drawing, locked, style, settings: values
 
 /** Whether two origins give the same faces: with a locked one, the drawing does not count. */
 export function sameFaces(one, other) {
-  const counts = ({ settings: { live, ...values }, kind, locked, drawing, style } = { settings: {} }) =>
-    ({ values: Object.entries(values).sort(), style: style?.png, ...(locked ? { locked: locked.png } : { kind, drawing }) });
+  const counts = ({ settings: { live, ...values }, kind, locked, drawing, style } = { settings: {} }) => ({
+    values: Object.entries(values).sort(),
+    style: style?.png,
+    ...(locked ? { locked: locked.png } : { kind, drawing }),
+  });
   return same(counts(one), counts(other));
 }
 
 /** The drawing as pictures that other programs read. */
 export async function drawings(pads) {
   const drawn = ['sketch', 'labels'].filter((kind) => !pads[kind].empty);
-  return Promise.all(drawn.map(async (kind) => [`${kind}.png`, new Uint8Array(await (await pads[kind].blob()).arrayBuffer())]));
+  return Promise.all(
+    drawn.map(async (kind) => [`${kind}.png`, new Uint8Array(await (await pads[kind].blob()).arrayBuffer())]),
+  );
 }

@@ -32,14 +32,24 @@ export class Selection {
     this.show();
     this.pad.hooks.state();
   }
-  drop() { if (this.at.length || this.drag) this.choose([]); }
+  drop() {
+    if (this.at.length || this.drag) this.choose([]);
+  }
 
   /** {frame, corner} where a point takes hold of the selection, corner only of one; null beside it. */
   holds(point) {
     const frame = bounds(this.strokes);
     if (!frame) return null;
-    const corner = [[-1, -1], [1, -1], [-1, 1], [1, 1]].find(([x, y]) =>
-      Math.hypot(point.x - frame[x < 0 ? 0 : 2], point.y - frame[y < 0 ? 1 : 3]) < GRIP / Math.sqrt(this.pad.view.zoom));
+    const corner = [
+      [-1, -1],
+      [1, -1],
+      [-1, 1],
+      [1, 1],
+    ].find(
+      ([x, y]) =>
+        Math.hypot(point.x - frame[x < 0 ? 0 : 2], point.y - frame[y < 0 ? 1 : 3]) <
+        GRIP / Math.sqrt(this.pad.view.zoom),
+    );
     const hit = point.x > frame[0] - 3 && point.x < frame[2] + 3 && point.y > frame[1] - 3 && point.y < frame[3] + 3;
     return corner || hit ? { frame, corner } : null;
   }
@@ -78,7 +88,11 @@ export class Selection {
   change() {
     const { drag } = this;
     if (!drag?.frame || drag.to === drag.from) return null;
-    return { kind: 'change', at: this.at, ...dragged(drag.frame, drag.corner, drag.to.x - drag.from.x, drag.to.y - drag.from.y) };
+    return {
+      kind: 'change',
+      at: this.at,
+      ...dragged(drag.frame, drag.corner, drag.to.x - drag.from.x, drag.to.y - drag.from.y),
+    };
   }
 
   remove() {
@@ -90,14 +104,25 @@ export class Selection {
   show() {
     const change = this.change();
     const left = change ? live([...this.pad.history.done, change]).strokes : null;
-    const frame = this.drag && !this.drag.frame ? boxOf(this.drag) : bounds(left ? this.at.map((k) => left[k]) : this.strokes);
+    const frame =
+      this.drag && !this.drag.frame ? boxOf(this.drag) : bounds(left ? this.at.map((k) => left[k]) : this.strokes);
     this.box.hidden = !frame;
     if (!frame) return;
     this.box.classList.toggle('open', Boolean(this.drag && !this.drag.frame));
     const part = (value) => `${(value / SIDE) * 100}%`;
-    Object.assign(this.box.style, { left: part(frame[0]), top: part(frame[1]), width: part(frame[2] - frame[0]), height: part(frame[3] - frame[1]) });
+    Object.assign(this.box.style, {
+      left: part(frame[0]),
+      top: part(frame[1]),
+      width: part(frame[2] - frame[0]),
+      height: part(frame[3] - frame[1]),
+    });
     this.box.style.setProperty('--zoom', this.pad.view.zoom);
   }
 }
 
-const boxOf = ({ from, to }) => [Math.min(from.x, to.x), Math.min(from.y, to.y), Math.max(from.x, to.x), Math.max(from.y, to.y)];
+const boxOf = ({ from, to }) => [
+  Math.min(from.x, to.x),
+  Math.min(from.y, to.y),
+  Math.max(from.x, to.x),
+  Math.max(from.y, to.y),
+];

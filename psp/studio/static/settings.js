@@ -1,6 +1,27 @@
 // What the next faces are made with; readable from and written to the address, so that a link restores it.
-export const DEFAULTS = { model: '', n: 1, seed: 1, style: 'random', coarse: 0, middle: 0, fine: 1, truncation: null, follow: null, edits: '', enhance: false, live: true }; // truncation and follow null: the model's own; edits: {name: amount} as JSON
-const RANGES = { n: [1, 9], seed: [0, 2147483000], coarse: [0, 1], middle: [0, 1], fine: [0, 1], truncation: [0, 1.5], follow: [0, 1] };
+export const DEFAULTS = {
+  model: '',
+  n: 1,
+  seed: 1,
+  style: 'random',
+  coarse: 0,
+  middle: 0,
+  fine: 1,
+  truncation: null,
+  follow: null,
+  edits: '',
+  enhance: false,
+  live: true,
+}; // truncation and follow null: the model's own; edits: {name: amount} as JSON
+const RANGES = {
+  n: [1, 9],
+  seed: [0, 2147483000],
+  coarse: [0, 1],
+  middle: [0, 1],
+  fine: [0, 1],
+  truncation: [0, 1.5],
+  follow: [0, 1],
+};
 const WHOLE = ['n', 'seed'];
 const STYLES = ['random', 'photo', 'own'];
 
@@ -10,7 +31,8 @@ const listeners = [];
 export const onChange = (listener) => listeners.push(listener);
 
 /** Of values from elsewhere those that are settings. */
-export const onlySettings = (values = {}) => Object.fromEntries(Object.entries(values).filter(([name]) => name in DEFAULTS));
+export const onlySettings = (values = {}) =>
+  Object.fromEntries(Object.entries(values).filter(([name]) => name in DEFAULTS));
 
 /** Change some settings; whoever shows them is told. how: 'moving' while a slider is dragged. */
 export function change(values, how = 'done') {
@@ -29,7 +51,8 @@ export function readAddress(text = location.hash) {
     if (name in RANGES) {
       const number = Number(value);
       const [low, high] = RANGES[name];
-      if (value.trim() !== '' && number >= low && number <= high) found[name] = WHOLE.includes(name) ? Math.round(number) : number;
+      if (value.trim() !== '' && number >= low && number <= high)
+        found[name] = WHOLE.includes(name) ? Math.round(number) : number;
     } else if (name === 'style' && STYLES.includes(value)) found.style = value;
     else if (name === 'edits' && value.length < 2000) found.edits = cleanEdits(value);
     else if (name === 'model') found.model = value.slice(0, 200);
@@ -43,7 +66,11 @@ export function readAddress(text = location.hash) {
 /** Amounts that are no numbers, or nought, are left out. */
 function cleanEdits(text) {
   let edits = {};
-  try { edits = JSON.parse(text) ?? {}; } catch { /* a link from elsewhere */ }
+  try {
+    edits = JSON.parse(text) ?? {};
+  } catch {
+    /* a link from elsewhere */
+  }
   return editsText(edits);
 }
 export function editsText(edits) {

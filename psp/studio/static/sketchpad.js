@@ -12,11 +12,22 @@ const SHARPEST = 2560; // pixels of the canvas at most, however far it is zoomed
 
 export class SketchPad {
   /**
-   * hooks: change('moving' | 'done' | 'dropped'), the last when a stroke was not meant; state() after undo and the like;
-   * cursor(point, width, down); tool(name): take another one.
+   * hooks: change('moving' | 'done' | 'dropped'), the last when a stroke was not meant; state() after undo and the
+   * like; cursor(point, width, down); tool(name): take another one.
    */
   constructor(canvas, hooks) {
-    Object.assign(this, { canvas, hooks, tool: 'pen', width: 2, mirror: false, smoothing: 0.42, shape: 'free', history: new History(), strokes: null, restoring: new Newest() });
+    Object.assign(this, {
+      canvas,
+      hooks,
+      tool: 'pen',
+      width: 2,
+      mirror: false,
+      smoothing: 0.42,
+      shape: 'free',
+      history: new History(),
+      strokes: null,
+      restoring: new Newest(),
+    });
     this.context = canvas.getContext('2d');
     this.view = new View(canvas.closest('.sheet'), () => this.redraw());
     this.selection = new Selection(this, canvas.parentElement.querySelector('.selection'));
@@ -34,19 +45,29 @@ export class SketchPad {
     this.redraw();
   }
 
-  get canUndo() { return this.history.canUndo; }
-  get canRedo() { return this.history.canRedo; }
+  get canUndo() {
+    return this.history.canUndo;
+  }
+  get canRedo() {
+    return this.history.canRedo;
+  }
   get empty() {
     if (this.strokes) return false;
     const { image, strokes: left } = live(this.history.done);
     return !image && !left.some(Boolean);
   }
   /** Whether a picture lies under the strokes. */
-  get pictured() { return live(this.history.done).image !== null; }
+  get pictured() {
+    return live(this.history.done).image !== null;
+  }
 
   begin(point, event) {
-    if (this.tool === 'select' && this.placed && !this.selection.holds(point)) this.hooks.tool(this.placed); // the part lies where it should
-    if (this.tool === 'select') { this.selection.begin(point); return; }
+    // the part lies where it should
+    if (this.tool === 'select' && this.placed && !this.selection.holds(point)) this.hooks.tool(this.placed);
+    if (this.tool === 'select') {
+      this.selection.begin(point);
+      return;
+    }
     const tool = (event.buttons & 32) > 0 ? 'eraser' : this.tool;
     this.strokes = this.doubled({ tool, width: this.widthOf(tool), points: [exact(point)] });
     this.from = point;
@@ -55,11 +76,18 @@ export class SketchPad {
     this.hooks.change('moving');
   }
 
-  widthOf(tool) { return tool === 'eraser' ? eraserWidth(this.width) : this.width; }
-  doubled(stroke) { return this.mirror ? [stroke, flipped(stroke)] : [stroke]; }
+  widthOf(tool) {
+    return tool === 'eraser' ? eraserWidth(this.width) : this.width;
+  }
+  doubled(stroke) {
+    return this.mirror ? [stroke, flipped(stroke)] : [stroke];
+  }
 
   extend(points, event) {
-    if (!this.strokes) { this.selection.move(points.at(-1)); return; } // what was begun, not the tool that was taken since
+    if (!this.strokes) {
+      this.selection.move(points.at(-1));
+      return;
+    } // what was begun, not the tool that was taken since
     const [stroke, twin] = this.strokes;
     const fixed = shape(shapeFor(event, this.shape), this.from, points.at(-1));
     if (fixed) {
@@ -81,9 +109,13 @@ export class SketchPad {
   }
 
   finish() {
-    if (!this.strokes) { this.selection.end(); return; }
+    if (!this.strokes) {
+      this.selection.end();
+      return;
+    }
     const [stroke, twin] = this.strokes;
-    if (this.hand) { // the line ends where the hand did
+    if (this.hand) {
+      // the line ends where the hand did
       stroke.points.push(this.hand);
       twin?.points.push({ ...this.hand, x: SIDE - this.hand.x });
     }
@@ -112,16 +144,26 @@ export class SketchPad {
     this.hooks.change('done');
   }
 
-  undo() { this.step('back'); }
-  redo() { this.step('forth'); }
+  undo() {
+    this.step('back');
+  }
+  redo() {
+    this.step('forth');
+  }
   step(way) {
     if (this.strokes || !this.history[way]()) return;
     this.selection.drop();
     this.changed();
   }
 
-  clear() { this.selection.drop(); if (!this.empty) this.push({ kind: 'clear' }); }
-  setImage(image, png) { this.selection.drop(); this.push({ kind: 'image', image, png }); }
+  clear() {
+    this.selection.drop();
+    if (!this.empty) this.push({ kind: 'clear' });
+  }
+  setImage(image, png) {
+    this.selection.drop();
+    this.push({ kind: 'image', image, png });
+  }
 
   /** Strokes of a part, chosen at once so that they can be moved and stretched; a line beside them goes on drawing. */
   add(part) {
@@ -133,8 +175,12 @@ export class SketchPad {
     this.selection.choose(part.map((_, k) => before + k));
   }
 
-  snapshot() { return { steps: pack(current(this.history.done)) }; }
-  kept() { return { steps: pack(this.history.steps), at: this.history.at }; }
+  snapshot() {
+    return { steps: pack(current(this.history.done)) };
+  }
+  kept() {
+    return { steps: pack(this.history.steps), at: this.history.at };
+  }
   /** fresh: it is another project's, with steps of its own; otherwise it is one step more, which can be taken back. */
   async restore({ steps = [], at } = {}, fresh = false) {
     const isNewest = this.restoring.begin();

@@ -2,17 +2,20 @@
 const PATIENCE = 1500; // ms that a window which is just closing is waited for
 const AWAY = 4000; // ms after which a window that has gone is closed, and not only loading anew
 
-const asked = (request) => new Promise((resolve, reject) => {
-  request.onsuccess = () => resolve(request.result);
-  request.onerror = () => reject(request.error);
-});
+const asked = (request) =>
+  new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
 
 /** What belongs to the page of this address: another one of the same site keeps its own. */
 export const named = (path) => `studio${path.replace(/[^/]*$/, '').replace(/^\/$/, '')}`;
 const NAME = named(location.pathname);
 
 let opened = open();
-/** The database, or null where this browser has none. It is opened anew after it was closed: site data was cleared, say. */
+/**
+ * The database, or null where this browser has none. It is opened anew after it was closed: site data was cleared, say.
+ */
 function open() {
   return new Promise((resolve) => {
     try {
@@ -20,11 +23,16 @@ function open() {
       request.onupgradeneeded = () => request.result.createObjectStore('kept');
       request.onsuccess = () => {
         const database = request.result;
-        database.onclose = database.onversionchange = () => { database.close(); opened = open(); };
+        database.onclose = database.onversionchange = () => {
+          database.close();
+          opened = open();
+        };
         resolve(database);
       };
       request.onerror = () => resolve(null);
-    } catch { resolve(null); }
+    } catch {
+      resolve(null);
+    }
   });
 }
 
@@ -67,16 +75,20 @@ export async function keys() {
 }
 
 /**
- * Until this window is the one that may write; a second one of the same browser would overwrite its work. elsewhere(): it
- * is not yet, and waits until the other one is closed.
+ * Until this window is the one that may write; a second one of the same browser would overwrite its work. elsewhere():
+ * it is not yet, and waits until the other one is closed.
  */
 export async function claim(elsewhere) {
   const { locks } = navigator;
   if (!locks) return; // a page that is not from this machine, without https
-  const hold = (options) => new Promise((resolve) => {
-    const held = (lock) => { resolve(Boolean(lock)); return lock && new Promise(() => {}); };
-    locks.request(NAME, options, held).catch(() => resolve(false));
-  });
+  const hold = (options) =>
+    new Promise((resolve) => {
+      const held = (lock) => {
+        resolve(Boolean(lock));
+        return lock && new Promise(() => {});
+      };
+      locks.request(NAME, options, held).catch(() => resolve(false));
+    });
   if (await hold({ signal: AbortSignal.timeout(PATIENCE) })) return;
   elsewhere();
   do {

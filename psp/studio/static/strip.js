@@ -7,19 +7,24 @@ export const holds = ({ items }, other) => other.items.every(({ png }) => items.
 
 export class Strip {
   /**
-   * name: of the row, `earlier` or `favourites`. most: entries and bytes of pictures that are kept. hooks: restore(entry),
-   * keep(key, entry or undefined): one came or went.
+   * name: of the row, `earlier` or `favourites`. most: entries and bytes of pictures that are kept. hooks:
+   * restore(entry), keep(key, entry or undefined): one came or went.
    */
   constructor(name, hooks, { most = 48, bytes = 120e6 } = {}) {
     Object.assign(this, { name, hooks, most, bytes, entries: [], next: 1 });
   }
 
-  has(png) { return this.entries.some(({ entry }) => entry.items.some((item) => item.png === png)); }
-  get items() { return this.entries.flatMap(({ entry }) => entry.items.map((item) => ({ ...item, settings: entry.settings }))); }
+  has(png) {
+    return this.entries.some(({ entry }) => entry.items.some((item) => item.png === png));
+  }
+  get items() {
+    return this.entries.flatMap(({ entry }) => entry.items.map((item) => ({ ...item, settings: entry.settings })));
+  }
 
   add(entry) {
     if (!entry || this.entries.some((one) => holds(one.entry, entry))) return;
-    for (const { key } of this.entries.filter((one) => holds(entry, one.entry))) this.remove(key); // it takes their place
+    // it takes their place
+    for (const { key } of this.entries.filter((one) => holds(entry, one.entry))) this.remove(key);
     const key = `${this.name}/${String(this.next).padStart(8, '0')}`;
     this.next += 1;
     this.put(key, entry);

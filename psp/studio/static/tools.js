@@ -17,7 +17,9 @@ export class Tools {
     this.sheet = document.querySelector(`[data-pad="${kind}"]`);
     this.cursorBox = this.sheet.querySelector('.cursor');
     this.setTool = radios(this.bar.querySelector('[data-tool]').parentElement, 'tool', (tool) => this.choose(tool));
-    this.setShape = radios(this.bar.querySelector('[data-shape]').parentElement, 'shape', (shape) => { pad.shape = shape; });
+    this.setShape = radios(this.bar.querySelector('[data-shape]').parentElement, 'shape', (shape) => {
+      pad.shape = shape;
+    });
     this.setShape(pad.shape);
     this.slider = this.bar.querySelector('[data-width]');
     this.slider.addEventListener('input', () => this.width(Number(this.slider.value)));
@@ -64,7 +66,9 @@ export class Tools {
   }
 
   /** The guide goes when a picture comes, unless it was asked to stay. */
-  get guided() { return this.guide === 'on' || this.guide === 'auto' && !this.pad.pictured; }
+  get guided() {
+    return this.guide === 'on' || (this.guide === 'auto' && !this.pad.pictured);
+  }
 
   async act(name) {
     if (name === 'save') save(`${this.kind}.png`, [await this.pad.blob()], 'image/png');
@@ -81,7 +85,10 @@ export class Tools {
   }
 
   chosen() {
-    const { guide, pad: { width, mirror, smoothing } } = this;
+    const {
+      guide,
+      pad: { width, mirror, smoothing },
+    } = this;
     return { guide, width, mirror, smoothing };
   }
 
@@ -101,7 +108,10 @@ export class Tools {
     if (this.cursorBox.hidden) return;
     this.cursorBox.classList.toggle('down', Boolean(down));
     Object.assign(this.cursorBox.style, {
-      left: `${(point.x / SIDE) * 100}%`, top: `${(point.y / SIDE) * 100}%`, width: `${(Math.max(width, byKeys ? 5 : 2) / SIDE) * 100}%`, aspectRatio: 1,
+      left: `${(point.x / SIDE) * 100}%`,
+      top: `${(point.y / SIDE) * 100}%`,
+      width: `${(Math.max(width, byKeys ? 5 : 2) / SIDE) * 100}%`,
+      aspectRatio: 1,
     });
   }
 
@@ -109,7 +119,10 @@ export class Tools {
   key(event) {
     const letter = event.key.toLowerCase();
     const { pad } = this;
-    if (BRACKETS.includes(letter) && !event.metaKey && (event.altKey || !event.ctrlKey)) { this.width(pad.width + (letter === ']' ? 1 : -1) * WIDTH_STEPS[this.kind]); return true; }
+    if (BRACKETS.includes(letter) && !event.metaKey && (event.altKey || !event.ctrlKey)) {
+      this.width(pad.width + (letter === ']' ? 1 : -1) * WIDTH_STEPS[this.kind]);
+      return true;
+    }
     if (event.ctrlKey || event.metaKey) {
       if (letter === 'z') this.pad[event.shiftKey ? 'redo' : 'undo']();
       else if (letter === 'y') this.pad.redo();

@@ -8,14 +8,32 @@ export const within = (shift, zoom, side) => Math.min(0, Math.max(side * (1 - zo
 export class View {
   /** sheet: the frame; changed(): after another zoom, so that lines can be drawn as sharp as it needs. */
   constructor(sheet, changed) {
-    Object.assign(this, { sheet, changed, paper: sheet.querySelector('.paper'), badge: sheet.querySelector('.zoom'), zoom: 1, x: 0, y: 0, grabbed: null, held: false, byHand: false });
+    Object.assign(this, {
+      sheet,
+      changed,
+      paper: sheet.querySelector('.paper'),
+      badge: sheet.querySelector('.zoom'),
+      zoom: 1,
+      x: 0,
+      y: 0,
+      grabbed: null,
+      held: false,
+      byHand: false,
+    });
     sheet.addEventListener('wheel', (event) => this.wheel(event), { passive: false });
     this.badge.addEventListener('click', () => this.reset());
-    addEventListener('pointerdown', () => { this.byHand = true; }, true);
+    addEventListener(
+      'pointerdown',
+      () => {
+        this.byHand = true;
+      },
+      true,
+    );
     addEventListener('keydown', (event) => {
       if (event.key === 'Tab') this.byHand = false;
       if (event.key !== ' ' || this.held || !sheet.matches(':hover') || event.target.closest(TYPED)) return;
-      if (event.target.closest('button, summary') && !this.byHand) return; // it was reached by keys, and is to be pressed
+      // it was reached by keys, and is to be pressed
+      if (event.target.closest('button, summary') && !this.byHand) return;
       const canvas = event.target.closest('canvas');
       if (canvas && !canvas.classList.contains('pointed')) return; // the keyboard's pen
       event.preventDefault();
@@ -38,14 +56,21 @@ export class View {
 
   wheel(event) {
     const { left, top } = this.sheet.getBoundingClientRect();
-    if (event.shiftKey || event.deltaX && Math.abs(event.deltaX) > Math.abs(event.deltaY)) {
-      if (this.zoom > 1) { event.preventDefault(); this.place(this.zoom, this.x - event.deltaX, this.y - (event.shiftKey ? 0 : event.deltaY)); }
+    if (event.shiftKey || (event.deltaX && Math.abs(event.deltaX) > Math.abs(event.deltaY))) {
+      if (this.zoom > 1) {
+        event.preventDefault();
+        this.place(this.zoom, this.x - event.deltaX, this.y - (event.shiftKey ? 0 : event.deltaY));
+      }
       return;
     }
-    if (this.zoom === 1 && (event.deltaY >= 0 || scrollY > 0 && !event.ctrlKey)) return; // the page scrolls
+    if (this.zoom === 1 && (event.deltaY >= 0 || (scrollY > 0 && !event.ctrlKey))) return; // the page scrolls
     event.preventDefault();
     const far = event.deltaY * (event.deltaMode === 1 ? 33 : 1); // some browsers count lines
-    this.around(event.clientX - left, event.clientY - top, this.zoom * Math.exp(-far * (event.ctrlKey ? 0.01 : 0.0015)));
+    this.around(
+      event.clientX - left,
+      event.clientY - top,
+      this.zoom * Math.exp(-far * (event.ctrlKey ? 0.01 : 0.0015)),
+    );
   }
 
   by(factor) {
@@ -59,7 +84,9 @@ export class View {
     this.place(next, x - ((x - this.x) * next) / this.zoom, y - ((y - this.y) * next) / this.zoom);
   }
 
-  reset() { this.place(1, 0, 0); }
+  reset() {
+    this.place(1, 0, 0);
+  }
 
   place(zoom, x, y) {
     const side = this.sheet.clientWidth;
@@ -73,21 +100,37 @@ export class View {
   }
 
   // One pointer moves, two pinch.
-  grab(pointers) { this.grabbed = { ...spot(pointers), zoom: this.zoom, shift: [this.x, this.y] }; }
-  release() { this.grabbed = null; }
+  grab(pointers) {
+    this.grabbed = { ...spot(pointers), zoom: this.zoom, shift: [this.x, this.y] };
+  }
+  release() {
+    this.grabbed = null;
+  }
 
   drag(pointers) {
     const from = this.grabbed;
     const now = spot(pointers);
-    if (pointers.length !== from.count) { this.grab(pointers); return; }
+    if (pointers.length !== from.count) {
+      this.grab(pointers);
+      return;
+    }
     const { left, top } = this.sheet.getBoundingClientRect();
     const zoom = Math.min(MOST, Math.max(1, from.zoom * (from.apart ? now.apart / from.apart : 1)));
     const place = (start, end, shift) => end - ((start - shift) * zoom) / from.zoom;
-    this.place(zoom, place(from.x - left, now.x - left, from.shift[0]), place(from.y - top, now.y - top, from.shift[1]));
+    this.place(
+      zoom,
+      place(from.x - left, now.x - left, from.shift[0]),
+      place(from.y - top, now.y - top, from.shift[1]),
+    );
   }
 }
 
 function spot(pointers) {
   const [a, b] = [pointers[0], pointers.at(-1)];
-  return { count: pointers.length, x: (a.clientX + b.clientX) / 2, y: (a.clientY + b.clientY) / 2, apart: Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY) };
+  return {
+    count: pointers.length,
+    x: (a.clientX + b.clientX) / 2,
+    y: (a.clientY + b.clientY) / 2,
+    apart: Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY),
+  };
 }

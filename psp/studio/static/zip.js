@@ -15,7 +15,8 @@ export async function zip(files) {
     const packs = !/\.(png|npy)$/.test(name);
     const body = packs ? await through(bytes, new CompressionStream('deflate-raw')) : bytes;
     const common = new DataView(new ArrayBuffer(26));
-    [20, WIDE, packs ? 8 : 0, 0, 0x5c21].forEach((value, k) => common.setUint16(2 * k, value, true)); // the time is not kept: equal work, equal file
+    // the time is not kept: equal work, equal file
+    [20, WIDE, packs ? 8 : 0, 0, 0x5c21].forEach((value, k) => common.setUint16(2 * k, value, true));
     [crc(bytes), body.length, bytes.length].forEach((value, k) => common.setUint32(10 + 4 * k, value, true));
     common.setUint16(22, label.length, true);
     const shared = new Uint8Array(common.buffer);
@@ -35,7 +36,9 @@ export async function zip(files) {
   return joined([...parts, ...directory, new Uint8Array(closing.buffer)]);
 }
 
-/** The files of an archive: Map of name -> Uint8Array. Throws for what is no zip, is damaged, or unpacks to too much. */
+/**
+ * The files of an archive: Map of name -> Uint8Array. Throws for what is no zip, is damaged, or unpacks to too much.
+ */
 export async function unzip(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let end = bytes.length - 22;
@@ -46,8 +49,18 @@ export async function unzip(bytes) {
   let sum = 0;
   for (let k = view.getUint16(end + 10, true); k > 0; k -= 1) {
     if (view.getUint32(at, true) !== 0x02014b50) throw new Error('damaged zip file');
-    const [packs, check, packed, length] = [view.getUint16(at + 10, true), view.getUint32(at + 16, true), view.getUint32(at + 20, true), view.getUint32(at + 24, true)];
-    const [label, extra, comment, start] = [view.getUint16(at + 28, true), view.getUint16(at + 30, true), view.getUint16(at + 32, true), view.getUint32(at + 42, true)];
+    const [packs, check, packed, length] = [
+      view.getUint16(at + 10, true),
+      view.getUint32(at + 16, true),
+      view.getUint32(at + 20, true),
+      view.getUint32(at + 24, true),
+    ];
+    const [label, extra, comment, start] = [
+      view.getUint16(at + 28, true),
+      view.getUint16(at + 30, true),
+      view.getUint16(at + 32, true),
+      view.getUint32(at + 42, true),
+    ];
     const name = new TextDecoder().decode(bytes.subarray(at + 46, at + 46 + label));
     const from = start + 30 + view.getUint16(start + 26, true) + view.getUint16(start + 28, true);
     if ((sum += length) > MOST) throw new Error('the zip file unpacks to too much');

@@ -17,7 +17,8 @@ function ask(what, values, signal) {
   if (!worker) {
     worker = new Worker(new URL('worker.js', import.meta.url), { type: 'module' });
     worker.addEventListener('message', ({ data }) => waiting.get(data.id)?.(data));
-    worker.addEventListener('error', (event) => { // the next request starts another one
+    worker.addEventListener('error', (event) => {
+      // the next request starts another one
       worker.terminate();
       worker = undefined;
       for (const answer of waiting.values()) answer({ error: event.message || 'web.no-start', status: 500 });
@@ -74,12 +75,19 @@ function loadOthers() {
   else if (next) load(next, false);
 }
 
-const shown = (model) => ({ ...model, loading_for: model.state === 'loading' ? (performance.now() - model.since) / 1000 : undefined });
+const shown = (model) => ({
+  ...model,
+  loading_for: model.state === 'loading' ? (performance.now() - model.since) / 1000 : undefined,
+});
 
 export async function get(path) {
   if (typeof WebAssembly !== 'object') throw new ApiError(t('web.no-wasm'), 0);
   about ??= await file('about.json');
-  models ??= (await file('models.json')).map((model) => ({ ...model, state: 'cold', colours: about.labels.map(({ colour }) => colour) }));
+  models ??= (await file('models.json')).map((model) => ({
+    ...model,
+    state: 'cold',
+    colours: about.labels.map(({ colour }) => colour),
+  }));
   if (path === 'api/about') return { ...about, device };
   return { models: models.map(shown), default: models[0].id, device };
 }
@@ -87,14 +95,24 @@ export async function get(path) {
 export async function post(path, values, signal) {
   const model = await known(values.model);
   const kind = path.slice('api/'.length);
-  if (kind === 'load') { load(model); return shown(model); }
+  if (kind === 'load') {
+    load(model);
+    return shown(model);
+  }
   if (kind === 'generate' || kind === 'interpolate') {
-    const given = kind === 'generate' ? values : { a: code(values.a), b: code(values.b), at: String(values.t).split(',').map(Number) };
+    const given =
+      kind === 'generate'
+        ? values
+        : { a: code(values.a), b: code(values.b), at: String(values.t).split(',').map(Number) };
     const { result, seconds } = await ask(kind, { ...given, model }, signal);
     Object.assign(model, { state: 'ready' });
     return { model: model.id, device, seconds: { waiting: 0, loading: 0, network: seconds }, pictures: result };
   }
-  const { result } = await ask('prepare', { kind, image: values.image, prefer: values.prefer, colours: model.colours }, signal);
+  const { result } = await ask(
+    'prepare',
+    { kind, image: values.image, prefer: values.prefer, colours: model.colours },
+    signal,
+  );
   return { size: 256, sure: true, ...result };
 }
 

@@ -19,17 +19,31 @@ export function toNpy(values, rows, columns) {
   const words = `{'descr': '<f4', 'fortran_order': False, 'shape': (${rows}, ${columns}), }`;
   const header = words.padEnd(Math.ceil((words.length + 11) / 64) * 64 - 11) + '\n';
   const bytes = new Uint8Array(10 + header.length + values.byteLength);
-  bytes.set([0x93, ...[...'NUMPY'].map((letter) => letter.charCodeAt(0)), 1, 0, header.length & 255, header.length >> 8]);
-  bytes.set([...header].map((letter) => letter.charCodeAt(0)), 10);
+  bytes.set([
+    0x93,
+    ...[...'NUMPY'].map((letter) => letter.charCodeAt(0)),
+    1,
+    0,
+    header.length & 255,
+    header.length >> 8,
+  ]);
+  bytes.set(
+    [...header].map((letter) => letter.charCodeAt(0)),
+    10,
+  );
   bytes.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), 10 + header.length);
   return bytes;
 }
 
 /** The floats of a .npy file of that shape; null for anything else. */
 export function fromNpy(bytes, rows, columns) {
-  const start = 10 + (bytes[8] | bytes[9] << 8);
+  const start = 10 + (bytes[8] | (bytes[9] << 8));
   const header = String.fromCharCode(...bytes.subarray(10, start));
-  const shape = /'shape': \(([0-9, ]+)\)/.exec(header)?.[1].split(',').map(Number).filter((n) => n !== 1 || rows === 1);
+  const shape = /'shape': \(([0-9, ]+)\)/
+    .exec(header)?.[1]
+    .split(',')
+    .map(Number)
+    .filter((n) => n !== 1 || rows === 1);
   if (!header.includes("'<f4'") || !header.includes('False') || shape?.join() !== `${rows},${columns}`) return null;
   if (bytes.length !== start + 4 * rows * columns) return null;
   const values = new Float32Array(bytes.slice(start).buffer);

@@ -18,7 +18,9 @@ export const DOUBT = 0.06; // on both sides of the border
 const share = (values, is) => values.reduce((sum, value) => sum + (is(value) ? 1 : 0), 0) / values.length;
 const clipped = (value, least, most) => Math.max(least, Math.min(most, value));
 
-/** How surely a picture (RGBA) is a drawing: above 0 drawings, below 0 photos; nearer to 0 than DOUBT, it may be either. */
+/**
+ * How surely a picture (RGBA) is a drawing: above 0 drawings, below 0 photos; nearer to 0 than DOUBT, it may be either.
+ */
 export function drawn(picture) {
   const { grey: seen, chroma } = lookedAt(picture);
   const grey = gaussian(seen, 0.6, mirrored);
@@ -30,7 +32,10 @@ export function drawn(picture) {
   const [ink, rest] = [inkOf(tone), inkOf(closed(tone, LINE, mirrored))];
   const lines = ink > 0 ? 1 - rest / ink : 1;
   const { ground, brighter } = dark ? { ground: 0, brighter: 0 } : groundOf({ ...tone, data: smooth });
-  const spread = chroma.map((values) => { const middle = median(values); return values.reduce((sum, value) => sum + Math.abs(value - middle), 0) / values.length; });
+  const spread = chroma.map((values) => {
+    const middle = median(values);
+    return values.reduce((sum, value) => sum + Math.abs(value - middle), 0) / values.length;
+  });
   const colour = clipped(0.02 * ((spread[0] + spread[1]) / 2 - 6), 0, 0.12);
   return lines + ground / 2 - brighter - colour - (dark ? BORDER_ON_BLACK : BORDER);
 }
@@ -41,17 +46,26 @@ function lookedAt({ width, height, data }) {
   const [w, h] = [width, height].map((side) => Math.min(4 * SIDE, Math.max(8, roundHalfEven(side * scale))));
   const [red, green, blue] = [0, 1, 2].map((channel) => {
     const on = (_, k) => onGround(data[4 * k + channel], data[4 * k + 3]);
-    return resized({ width, height, data: Uint8Array.from({ length: width * height }, on) }, w, h, scale < 1 ? BOX : BICUBIC).data;
+    return resized(
+      { width, height, data: Uint8Array.from({ length: width * height }, on) },
+      w,
+      h,
+      scale < 1 ? BOX : BICUBIC,
+    ).data;
   });
   const [rows, columns] = [h, w].map((side) => roundHalfEven(MARGIN * side));
   const [inner, down] = [w - 2 * columns, h - 2 * rows];
-  const part = (of) => Float32Array.from({ length: inner * down }, (_, k) => {
-    const at = (rows + Math.trunc(k / inner)) * w + columns + k % inner;
-    return clipped(Math.round(of(red[at], green[at], blue[at])), 0, 255);
-  });
+  const part = (of) =>
+    Float32Array.from({ length: inner * down }, (_, k) => {
+      const at = (rows + Math.trunc(k / inner)) * w + columns + (k % inner);
+      return clipped(Math.round(of(red[at], green[at], blue[at])), 0, 255);
+    });
   return {
     grey: { width: inner, height: down, data: part((r, g, b) => 0.299 * r + 0.587 * g + 0.114 * b) },
-    chroma: [part((r, g, b) => 128 - 0.168736 * r - 0.331264 * g + 0.5 * b), part((r, g, b) => 128 + 0.5 * r - 0.418688 * g - 0.081312 * b)],
+    chroma: [
+      part((r, g, b) => 128 - 0.168736 * r - 0.331264 * g + 0.5 * b),
+      part((r, g, b) => 128 + 0.5 * r - 0.418688 * g - 0.081312 * b),
+    ],
   };
 }
 
@@ -72,13 +86,13 @@ function onPaper(grey) {
 /** scipy.ndimage.zoom(1 / by, order=1): corners stay corners, and what lies between is interpolated. */
 function thinned({ width, height, data }, by) {
   const [w, h] = [width, height].map((side) => roundHalfEven(side / by));
-  const at = (k, to, from) => (to > 1 ? k * (from - 1) / (to - 1) : 0);
+  const at = (k, to, from) => (to > 1 ? (k * (from - 1)) / (to - 1) : 0);
   const made = Float32Array.from({ length: w * h }, (_, k) => {
     const [x, y] = [at(k % w, w, width), at(Math.trunc(k / w), h, height)];
     const [left, top] = [Math.trunc(x), Math.trunc(y)];
     const [right, bottom] = [Math.min(left + 1, width - 1), Math.min(top + 1, height - 1)];
-    const row = (line) => data[line * width + left] * (1 - x % 1) + data[line * width + right] * (x % 1);
-    return row(top) * (1 - y % 1) + row(bottom) * (y % 1);
+    const row = (line) => data[line * width + left] * (1 - (x % 1)) + data[line * width + right] * (x % 1);
+    return row(top) * (1 - (y % 1)) + row(bottom) * (y % 1);
   });
   return { width: w, height: h, data: made };
 }
@@ -86,14 +100,18 @@ function thinned({ width, height, data }, by) {
 /** The share of the ground in the face's middle or the upper corners, where it is smaller; of what is brighter. */
 function groundOf({ width, height, data }) {
   const bins = new Uint32Array(64);
-  for (const value of data) bins[Math.min(63, Math.trunc(value / 1.3 * 64))] += 1;
+  for (const value of data) bins[Math.min(63, Math.trunc((value / 1.3) * 64))] += 1;
   const at = bins.indexOf(Math.max(...bins));
-  const [least, most] = [(at - 1) * 1.3 / 64, (at + 2) * 1.3 / 64];
+  const [least, most] = [((at - 1) * 1.3) / 64, ((at + 2) * 1.3) / 64];
   const mode = median(data.filter((value) => value >= least && value <= most));
   const sharesIn = (...areas) => {
     let [count, same] = [0, 0];
     for (const [top, bottom, left, right] of areas) {
-      for (let y = top; y < bottom; y += 1) for (let x = left; x < right; x += 1) { count += 1; same += Math.abs(data[y * width + x] - mode) < SAME; }
+      for (let y = top; y < bottom; y += 1)
+        for (let x = left; x < right; x += 1) {
+          count += 1;
+          same += Math.abs(data[y * width + x] - mode) < SAME;
+        }
     }
     return same / count;
   };

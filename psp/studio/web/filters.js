@@ -20,13 +20,27 @@ function inLines({ width, height, data }, before, after, edge, of) {
     }
     return made;
   };
-  const rows = along(data, width, 1, Array.from({ length: height }, (_, y) => y * width));
-  return { width, height, data: along(rows, height, width, Array.from({ length: width }, (_, x) => x)) };
+  const rows = along(
+    data,
+    width,
+    1,
+    Array.from({ length: height }, (_, y) => y * width),
+  );
+  return {
+    width,
+    height,
+    data: along(
+      rows,
+      height,
+      width,
+      Array.from({ length: width }, (_, x) => x),
+    ),
+  };
 }
 
 /** grey_closing by a square: what is dark and narrower than it goes. */
 export function closed(image, size, edge) {
-  const [less, more] = [size - 1 >> 1, size >> 1];
+  const [less, more] = [(size - 1) >> 1, size >> 1];
   const spread = inLines(image, less, more, edge, (near) => Math.max(...near));
   return inLines(spread, more, less, edge, (near) => Math.min(...near));
 }
@@ -35,7 +49,13 @@ export function gaussian(image, sigma, edge) {
   const reach = Math.trunc(4 * sigma + 0.5);
   const weights = Array.from({ length: 2 * reach + 1 }, (_, k) => Math.exp(-0.5 * ((k - reach) / sigma) ** 2));
   const sum = weights.reduce((a, b) => a + b, 0);
-  return inLines(image, reach, reach, edge, (near) => near.reduce((total, value, k) => total + value * weights[k], 0) / sum);
+  return inLines(
+    image,
+    reach,
+    reach,
+    edge,
+    (near) => near.reduce((total, value, k) => total + value * weights[k], 0) / sum,
+  );
 }
 
 /** The median of `size` x `size` pixels around each; the rim is mirrored. */
@@ -46,7 +66,8 @@ export function medians({ width, height, data }, size) {
   for (let y = 0; y < height; y += 1) {
     for (let x = 0; x < width; x += 1) {
       for (let k = 0; k < near.length; k += 1) {
-        near[k] = data[mirrored(y + Math.trunc(k / size) - reach, height) * width + mirrored(x + k % size - reach, width)];
+        near[k] =
+          data[mirrored(y + Math.trunc(k / size) - reach, height) * width + mirrored(x + (k % size) - reach, width)];
       }
       made[y * width + x] = near.sort()[near.length >> 1];
     }

@@ -15,9 +15,14 @@ export function hasWhiteGround({ width, height, data }) {
   let white = 0;
   for (let cell = 0; cell < 16; cell += 1) {
     const [row, column] = [cell >> 2, cell % 4];
-    const [top, bottom, left, right] = [row * height, (row + 1) * height, column * width, (column + 1) * width].map((edge) => Math.trunc(edge / 4));
+    const [top, bottom, left, right] = [row * height, (row + 1) * height, column * width, (column + 1) * width].map(
+      (edge) => Math.trunc(edge / 4),
+    );
     const counts = new Uint32Array(256);
-    for (let y = top; y < bottom; y += 1) histogram(data.subarray(y * width + left, y * width + right)).forEach((count, value) => { counts[value] += count; });
+    for (let y = top; y < bottom; y += 1)
+      histogram(data.subarray(y * width + left, y * width + right)).forEach((count, value) => {
+        counts[value] += count;
+      });
     const size = (bottom - top) * (right - left);
     white += percentile(counts, size, 0.9) >= WHITE_CELL || percentile(counts, size, 0.98) >= 252;
   }
@@ -45,7 +50,10 @@ export function flattened(image) {
   return { width, height, data: Uint8Array.from(ratio, put) };
 }
 
-/** A wide local maximum, which follows shadows; where that is too dark for one, a quadratic surface through the bright pixels. */
+/**
+ * A wide local maximum, which follows shadows; where that is too dark for one, a quadratic surface through the bright
+ * pixels.
+ */
 function lightOn(small) {
   const floats = { ...small, data: Float32Array.from(small.data) };
   const local = closed(medians(floats, 3), WIDE, nearest).data;
@@ -57,7 +65,7 @@ function lightOn(small) {
 
 /** Least-squares quadratic surface through the bright pixels: darker ones are dropped and the fit repeated. */
 export function quadratic({ width, height, data }) {
-  const at = (k, length) => (length > 1 ? 2 * k / (length - 1) - 1 : -1);
+  const at = (k, length) => (length > 1 ? (2 * k) / (length - 1) - 1 : -1);
   const basis = Array.from(data, (_, k) => {
     const [x, y] = [at(k % width, width), at(Math.trunc(k / width), height)];
     return [1, x, y, x * x, x * y, y * y];

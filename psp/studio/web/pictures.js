@@ -1,4 +1,5 @@
-// Pixels become what networks take, as psp/images/preprocess.py does it, to the bit but for photographed paper. Knows nothing of canvases.
+// Pixels become what networks take, as psp/images/preprocess.py does it, to the bit but for photographed paper. Knows
+// nothing of canvases.
 //
 // A picture is {width, height, data}: RGBA, or one byte a pixel where it is said to be grey or label numbers.
 import { histogram, percentile, ranked, roundHalfEven } from './numbers.js';
@@ -13,7 +14,7 @@ const LIGHT_INK = 200; // grey level above which ink cannot be seen on white
 export function onGround(value, alpha, ground = 255) {
   if (alpha === 255) return value;
   const sum = (value * alpha + ground * (255 - alpha) + 128) * 128;
-  return (sum >> 8) + sum >> 15;
+  return ((sum >> 8) + sum) >> 15;
 }
 
 /** RGBA on a ground -> grey, as Pillow's alpha_composite and convert("L") round. */
@@ -21,7 +22,7 @@ function toGrey({ width, height, data }, ground = 255) {
   const grey = new Uint8Array(width * height);
   for (let k = 0; k < grey.length; k += 1) {
     const on = (channel) => onGround(data[4 * k + channel], data[4 * k + 3], ground);
-    grey[k] = on(0) * 19595 + on(1) * 38470 + on(2) * 7471 + 0x8000 >> 16;
+    grey[k] = (on(0) * 19595 + on(1) * 38470 + on(2) * 7471 + 0x8000) >> 16;
   }
   return { width, height, data: grey };
 }
@@ -50,7 +51,7 @@ function lightOnDark({ width, height, data }) {
 function fades(image) {
   const least = Math.min(image.width, image.height);
   if (least < 2 * SIDE || ranked(histogram(image.data), 50) > DARK) return false;
-  const small = (length) => roundHalfEven(length * SIDE / least);
+  const small = (length) => roundHalfEven((length * SIDE) / least);
   return ranked(histogram(resized(image, small(image.width), small(image.height)).data), 50) > 150;
 }
 
@@ -95,7 +96,7 @@ export function sketchPixels(picture) {
   const [w, h] = [image.width, image.height].map((length) => Math.max(1, roundHalfEven(length * scale)));
   const pixels = new Uint8Array(SIDE * SIDE).fill(255);
   const inner = resized(image, w, h).data;
-  const [left, top] = [SIDE - w >> 1, SIDE - h >> 1];
+  const [left, top] = [(SIDE - w) >> 1, (SIDE - h) >> 1];
   for (let y = 0; y < h; y += 1) pixels.set(inner.subarray(y * w, (y + 1) * w), (top + y) * SIDE + left);
   return { pixels, notes };
 }
@@ -107,12 +108,16 @@ export function sketchPixels(picture) {
 export function labelNumbers({ width, height, data }, colours) {
   const palette = colours.map((colour) => parseInt(colour.slice(1), 16));
   const known = new Map(palette.map((colour, id) => [colour, id]));
-  const close = (a, b) => [16, 8, 0].every((shift) => Math.abs((a >> shift & 255) - (b >> shift & 255)) <= 1);
+  const close = (a, b) => [16, 8, 0].every((shift) => Math.abs(((a >> shift) & 255) - ((b >> shift) & 255)) <= 1);
   const ids = new Uint8Array(width * height);
   for (let k = 0; k < ids.length; k += 1) {
     const [red, green, blue] = data.subarray(4 * k, 4 * k + 3);
-    const colour = red << 16 | green << 8 | blue;
-    if (!known.has(colour)) known.set(colour, red === green && red === blue && red < colours.length ? red : palette.findIndex((one) => close(one, colour)));
+    const colour = (red << 16) | (green << 8) | blue;
+    if (!known.has(colour))
+      known.set(
+        colour,
+        red === green && red === blue && red < colours.length ? red : palette.findIndex((one) => close(one, colour)),
+      );
     const id = known.get(colour);
     if (id < 0 || data[4 * k + 3] !== 255) return null;
     ids[k] = id;
@@ -124,9 +129,9 @@ export function labelNumbers({ width, height, data }, colours) {
 export function labelPixels({ width, height, data }) {
   const square = Math.abs(width - height) <= 0.02 * Math.max(width, height);
   const [w, h] = square ? [width, height] : [Math.min(width, height), Math.min(width, height)];
-  const [left, top] = [width - w >> 1, height - h >> 1];
+  const [left, top] = [(width - w) >> 1, (height - h) >> 1];
   return Uint8Array.from({ length: SIDE * SIDE }, (_, k) => {
     const [x, y] = [k % SIDE, Math.trunc(k / SIDE)];
-    return data[(top + Math.trunc((y + 0.5) * h / SIDE)) * width + left + Math.trunc((x + 0.5) * w / SIDE)];
+    return data[(top + Math.trunc(((y + 0.5) * h) / SIDE)) * width + left + Math.trunc(((x + 0.5) * w) / SIDE)];
   });
 }

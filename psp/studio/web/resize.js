@@ -15,7 +15,7 @@ export const BICUBIC = {
 function taps(from, to, { support, weight }) {
   const scale = Math.max(from / to, 1);
   return Array.from({ length: to }, (_, x) => {
-    const centre = (x + 0.5) * from / to;
+    const centre = ((x + 0.5) * from) / to;
     const first = Math.max(0, Math.trunc(centre - support * scale + 0.5));
     const last = Math.min(from, Math.trunc(centre + support * scale + 0.5));
     const weights = Array.from({ length: last - first }, (_, k) => weight((k + first - centre + 0.5) * (1 / scale)));
@@ -24,7 +24,9 @@ function taps(from, to, { support, weight }) {
   });
 }
 
-/** Both directions, one after the other. summed: weights -> (data, where its k-th source lies) -> what a pixel becomes. */
+/**
+ * Both directions, one after the other. summed: weights -> (data, where its k-th source lies) -> what a pixel becomes.
+ */
 function inBoth(image, width, height, filter, Kind, summed) {
   let { data } = image;
   const along = (rows, from, to, at, step) => {
@@ -35,8 +37,22 @@ function inBoth(image, width, height, filter, Kind, summed) {
     });
     return made;
   };
-  if (image.width !== width) data = along(image.height, image.width, width, (row, x) => row * image.width + x, (row, x) => row * width + x);
-  if (image.height !== height) data = along(width, image.height, height, (x, row) => row * width + x, (x, row) => row * width + x);
+  if (image.width !== width)
+    data = along(
+      image.height,
+      image.width,
+      width,
+      (row, x) => row * image.width + x,
+      (row, x) => row * width + x,
+    );
+  if (image.height !== height)
+    data = along(
+      width,
+      image.height,
+      height,
+      (x, row) => row * width + x,
+      (x, row) => row * width + x,
+    );
   return { width, height, data };
 }
 
@@ -57,7 +73,9 @@ const inFloats = (weights) => (data, at) => {
 };
 
 /** A grey picture in another size. */
-export const resized = (image, width, height, filter = BILINEAR) => inBoth(image, width, height, filter, Uint8Array, inBytes);
+export const resized = (image, width, height, filter = BILINEAR) =>
+  inBoth(image, width, height, filter, Uint8Array, inBytes);
 
 /** A picture of floats. */
-export const resizedFloats = (image, width, height, filter = BILINEAR) => inBoth(image, width, height, filter, Float32Array, inFloats);
+export const resizedFloats = (image, width, height, filter = BILINEAR) =>
+  inBoth(image, width, height, filter, Float32Array, inFloats);

@@ -28,7 +28,9 @@ class Refused extends Error {
 
 function session(address) {
   if (!sessions.has(address)) {
-    const opened = ort.InferenceSession.create(new URL(`../${address}`, import.meta.url).href, { executionProviders: ['wasm'] });
+    const opened = ort.InferenceSession.create(new URL(`../${address}`, import.meta.url).href, {
+      executionProviders: ['wasm'],
+    });
     sessions.set(address, opened);
     opened.catch(() => sessions.delete(address));
   }
@@ -44,7 +46,8 @@ async function run(address, inputs) {
 function spaceOf(model) {
   const address = new URL(`../${model.space.file}`, import.meta.url).href;
   if (!spaces.has(address)) {
-    const read = (async () => new CodeSpace(model.space, new Uint8Array(await (await fetch(address)).arrayBuffer()), model.style_dim))();
+    const read = (async () =>
+      new CodeSpace(model.space, new Uint8Array(await (await fetch(address)).arrayBuffer()), model.style_dim))();
     spaces.set(address, read);
     read.catch(() => spaces.delete(address));
   }
@@ -56,7 +59,11 @@ const floats = (values, ...shape) => new ort.Tensor('float32', values, shape);
 /** What act(picture) makes of the picture in a file. */
 async function withPicture(blob, options, act) {
   let image;
-  try { image = await createImageBitmap(blob, options); } catch { throw new Refused('web.unreadable', 415); }
+  try {
+    image = await createImageBitmap(blob, options);
+  } catch {
+    throw new Refused('web.unreadable', 415);
+  }
   try {
     if (image.width * image.height > MOST_PIXELS) throw new Refused('web.large', 413);
     return act(image);
@@ -66,20 +73,22 @@ async function withPicture(blob, options, act) {
 }
 
 /** RGBA pixels of a file, as they are in it. */
-const pixelsOf = (blob) => withPicture(blob, { colorSpaceConversion: 'none', premultiplyAlpha: 'none' }, (image) => {
-  const context = new OffscreenCanvas(image.width, image.height).getContext('2d');
-  context.drawImage(image, 0, 0);
-  return context.getImageData(0, 0, image.width, image.height);
-});
+const pixelsOf = (blob) =>
+  withPicture(blob, { colorSpaceConversion: 'none', premultiplyAlpha: 'none' }, (image) => {
+    const context = new OffscreenCanvas(image.width, image.height).getContext('2d');
+    context.drawImage(image, 0, 0);
+    return context.getImageData(0, 0, image.width, image.height);
+  });
 
 /** The middle square of a photo at 256 px, RGBA. */
-const middleOf = (blob) => withPicture(blob, {}, (image) => {
-  const side = Math.min(image.width, image.height);
-  const context = new OffscreenCanvas(SIDE, SIDE).getContext('2d');
-  context.imageSmoothingQuality = 'high';
-  context.drawImage(image, (image.width - side) / 2, (image.height - side) / 2, side, side, 0, 0, SIDE, SIDE);
-  return context.getImageData(0, 0, SIDE, SIDE).data;
-});
+const middleOf = (blob) =>
+  withPicture(blob, {}, (image) => {
+    const side = Math.min(image.width, image.height);
+    const context = new OffscreenCanvas(SIDE, SIDE).getContext('2d');
+    context.imageSmoothingQuality = 'high';
+    context.drawImage(image, (image.width - side) / 2, (image.height - side) / 2, side, side, 0, 0, SIDE, SIDE);
+    return context.getImageData(0, 0, SIDE, SIDE).data;
+  });
 
 async function picturePng(rgba, side) {
   const canvas = new OffscreenCanvas(side, side);
@@ -87,7 +96,11 @@ async function picturePng(rgba, side) {
   return base64Of(new Uint8Array(await (await canvas.convertToBlob({ type: 'image/png' })).arrayBuffer()));
 }
 
-const greyPng = (grey) => picturePng(Uint8ClampedArray.from({ length: 4 * grey.length }, (_, k) => (k % 4 === 3 ? 255 : grey[k >> 2])), SIDE);
+const greyPng = (grey) =>
+  picturePng(
+    Uint8ClampedArray.from({ length: 4 * grey.length }, (_, k) => (k % 4 === 3 ? 255 : grey[k >> 2])),
+    SIDE,
+  );
 
 async function encoded(model, blob) {
   const picture = await pixelsOf(blob);
@@ -96,7 +109,14 @@ async function encoded(model, blob) {
     const ids = labelNumbers(picture, model.colours);
     if (!ids) throw new Refused('web.no-map');
     image = new ort.Tensor('uint8', labelPixels(ids), [1, SIDE, SIDE]);
-  } else image = floats(Float32Array.from(sketchPixels(picture).pixels, (value) => value / 255), 1, 1, SIDE, SIDE);
+  } else
+    image = floats(
+      Float32Array.from(sketchPixels(picture).pixels, (value) => value / 255),
+      1,
+      1,
+      SIDE,
+      SIDE,
+    );
   return (await run(model.files.encoder, { image })).data;
 }
 
@@ -110,15 +130,23 @@ async function latentOf(model, blob) {
 async function faces(id, model, all) {
   const pictures = [];
   for (const { codes, seed } of all) {
-    await new Promise((done) => { setTimeout(done); });
+    await new Promise((done) => {
+      setTimeout(done);
+    });
     if (cancelled.delete(id)) throw new Refused('A newer request took its place.', 409);
     const { data } = await run(model.files.generator, { codes: floats(codes, 1, model.layers, model.style_dim) });
     const area = model.size ** 2;
     const rgba = new Uint8ClampedArray(4 * area).fill(255);
-    for (let k = 0; k < area; k += 1) { // cut off to whole levels, as the server does
-      for (let c = 0; c < 3; c += 1) rgba[4 * k + c] = Math.trunc((data[c * area + k] + 1) / 2 * 255);
+    for (let k = 0; k < area; k += 1) {
+      // cut off to whole levels, as the server does
+      for (let c = 0; c < 3; c += 1) rgba[4 * k + c] = Math.trunc(((data[c * area + k] + 1) / 2) * 255);
     }
-    pictures.push({ seed, size: model.size, png: await picturePng(rgba, model.size), latent: base64Of(toNpy(codes, model.layers, model.style_dim)) });
+    pictures.push({
+      seed,
+      size: model.size,
+      png: await picturePng(rgba, model.size),
+      latent: base64Of(toNpy(codes, model.layers, model.style_dim)),
+    });
   }
   return pictures;
 }
@@ -142,26 +170,43 @@ const handlers = {
     seeds.forEach((one, k) => z.set(noise(one, model.style_dim), k * model.style_dim));
     const wide = model.layers * model.style_dim;
     const usual = people ? 1 : model.truncation; // people are to differ
-    const { data } = await run(model.files.mapping, { z: floats(z, n, model.style_dim), truncation: floats([truncation ?? usual], 1) });
+    const { data } = await run(model.files.mapping, {
+      z: floats(z, n, model.style_dim),
+      truncation: floats([truncation ?? usual], 1),
+    });
     const shares = { coarse, middle, fine };
-    return faces(id, model, seeds.map((one, k) => {
-      let [codes, styles] = [own, data.subarray(k * wide, (k + 1) * wide)];
-      if (people) styles = space.people(own, styles);
-      for (const [band, layers] of Object.entries(model.band_layers)) {
-        if (shares[band] > 0) codes = mixed(codes, styles, layers, shares[band], model.style_dim);
-      }
-      return { codes: edited(codes), seed: one };
-    }));
+    return faces(
+      id,
+      model,
+      seeds.map((one, k) => {
+        let [codes, styles] = [own, data.subarray(k * wide, (k + 1) * wide)];
+        if (people) styles = space.people(own, styles);
+        for (const [band, layers] of Object.entries(model.band_layers)) {
+          if (shares[band] > 0) codes = mixed(codes, styles, layers, shares[band], model.style_dim);
+        }
+        return { codes: edited(codes), seed: one };
+      }),
+    );
   },
 
   async interpolate({ id, model, a, b, at }) {
     const [first, second] = [await latentOf(model, a), await latentOf(model, b)];
-    return faces(id, model, at.map((position) => ({ codes: between(first, second, position), seed: 0 })));
+    return faces(
+      id,
+      model,
+      at.map((position) => ({ codes: between(first, second, position), seed: 0 })),
+    );
   },
 
   /** A file for a canvas. kind: 'open' finds out which. */
   async prepare({ kind, image, prefer, colours }) {
-    if (kind === 'photo') return { kind, read_as: 'photo', notes: ['cropped to the middle square'], png: await picturePng(await middleOf(image), SIDE) };
+    if (kind === 'photo')
+      return {
+        kind,
+        read_as: 'photo',
+        notes: ['cropped to the middle square'],
+        png: await picturePng(await middleOf(image), SIDE),
+      };
     const picture = await pixelsOf(image);
     const ids = kind === 'sketch' ? null : labelNumbers(picture, colours);
     if (ids && (kind === 'labels' || prefer === 'labels' || new Set(ids.data).size > 1)) {
@@ -177,7 +222,10 @@ const handlers = {
 };
 
 addEventListener('message', ({ data }) => {
-  if (data.cancel) { cancelled.add(data.cancel); return; }
+  if (data.cancel) {
+    cancelled.add(data.cancel);
+    return;
+  }
   queue = queue.then(async () => {
     const started = performance.now();
     try {
