@@ -25,7 +25,8 @@ def asked_for() -> set[str]:
     page = (STATIC / "index.html").read_text("utf-8")
     keys = set(re.findall(r'data-t(?:-title|-label|-alt)?="([^"]+)"', page))
     for path in SCRIPTS:
-        keys |= {a or b for a, b in re.findall(r"\bt\(\s*'([^']+)'|\bRefused\(\s*'(web\.[^']+)'", path.read_text("utf-8"))}
+        asked = re.findall(r"\bt\(\s*'([^']+)'|\bRefused\(\s*'(web\.[^']+)'", path.read_text("utf-8"))
+        keys |= {a or b for a, b in asked}
     keys |= {f"label.{name}" for name in LABELS} | {f"part.{name}" for name in PARTS}
     keys |= {f"{group}.{kind}" for group in ("empty", "from") for kind in ("sketch", "labels", "photo")}
     return keys | {f"hint.{name}" for name in ("draw", "more", "choose")}
